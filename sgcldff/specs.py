@@ -1,0 +1,253 @@
+"""Frozen, validated, versioned settings. Lengths are in pixels (px) or microns (um); `mpp` is microns per pixel.
+
+A spec's digest enters every cache key and every output row, so `version` is raised whenever the code behind a spec
+changes its results.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, is_dataclass
+from enum import StrEnum
+from typing import Any
+
+from sgcldff.errors import InputError
+from sgcldff.labels import WBC5, LabelSpace
+
+MODEL_MPP = 0.2
+"""Scale (um/px) at which smears are seen by priors and networks; a WBC of 13.5 um is then about 67 px wide."""
+
+CELL_UM = 13.5
+"""Width of a typical WBC in a smear, in um (12-15 in life)."""
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise `InputError(message)` unless `holds`."""
+    if not holds:
+        raise InputError(message)
+
+
+def digest(spec: Any) -> str:
+    """Hash a frozen dataclass, or a tuple or dict of plain values, to 16 hexadecimal digits."""
+    plain = asdict(spec) if is_dataclass(spec) and not isinstance(spec, type) else spec
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Pretrained(StrEnum):
+    """Whether an encoder starts from ImageNet weights."""
+
+    AUTO = "auto"
+    """Use them where they can be had, otherwise start from random weights and say so."""
+    REQUIRED = "required"
+    """Fail where they cannot be had."""
+    OFF = "off"
+    """Start from random weights."""
+
+
+class Mixing(StrEnum):
+    """What the deep stages of the encoder are made of."""
+
+    HYBRID = "hybrid"
+    CONVOLUTION = "convolution"
+    SWIN = "swin"
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """Which saliency priors are computed, and at what scale."""
+
+    names: tuple[str, ...] = ("ramf",)
+    """Names in the registry of `sgcldff.priors`; one channel each."""
+    mpp: float = MODEL_MPP
+    """um/px at which the priors are computed."""
+    cell_um: float = CELL_UM
+    """Width of the cells sought, um."""
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(len(self.names) > 0, "PriorSpec.names is empty: name at least one prior")
+        require(0.02 <= self.mpp <= 8, f"PriorSpec.mpp is {self.mpp}: give 0.02 to 8 um/px")
+        require(2 <= self.cell_um <= 60, f"PriorSpec.cell_um is {self.cell_um}: give 2 to 60 um")
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How groups of images are dealt to train, validation and test."""
+
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        inside = self.val >= 0 and self.test >= 0 and self.val + self.test < 1
+        require(inside, f"SplitSpec shares val={self.val}, test={self.test}: both at least 0, together below 1")
+
+
+@dataclass(frozen=True)
+class IngestSpec:
+    """What ingest accepts and how it finds near-duplicates."""
+
+    labels: LabelSpace | None = None
+    """Labels to accept; None accepts all that the presets know."""
+    split: SplitSpec = field(default_factory=SplitSpec)
+    min_side_px: int = 32
+    """Images with a shorter side are set aside."""
+    hash_distance: int = 6
+    """Perceptual hashes (64 bit) up to this many bits apart make two images candidates for near-duplicates."""
+    min_correlation: float = 0.97
+    """Candidates whose thumbnails correlate at least this much are near-duplicates."""
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(0 <= self.hash_distance <= 16, f"IngestSpec.hash_distance is {self.hash_distance}: give 0 to 16 bits")
+        require(self.min_side_px >= 1, f"IngestSpec.min_side_px is {self.min_side_px}: give at least 1 px")
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A network and the parts of SG-CLDFF that are switched on."""
+
+    name: str = "sgcldff"
+    """Name in the registry of `sgcldff.nets`."""
+    backbone: str = "efficientnet_b0"
+    """timm EfficientNet whose stages make the convolutional part of the encoder."""
+    pretrained: Pretrained = Pretrained.AUTO
+    mixing: Mixing = Mixing.HYBRID
+    fusion_width: int = 96
+    """Channels of the fused features."""
+    cardinality: int = 8
+    """Groups of the fusion's convolutions; divides `fusion_width`."""
+    prior_input: bool = True
+    """Feed the prior to the encoder as further channels."""
+    prior_gate: bool = True
+    """Let the prior gate the features at every fused level."""
+    cross_layer_fusion: bool = True
+    """Fuse shallow and deep features; off: the deepest features alone are enlarged."""
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        divides = self.cardinality >= 1 and self.fusion_width % self.cardinality == 0
+        require(
+            divides, f"NetSpec.fusion_width {self.fusion_width} must be a multiple of cardinality {self.cardinality}"
+        )
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed, beside the weights, to run a trained network."""
+
+    net: NetSpec = field(default_factory=NetSpec)
+    prior: PriorSpec = field(default_factory=PriorSpec)
+    labels: LabelSpace = WBC5
+    mpp: float = MODEL_MPP
+    """um/px of the images that the network sees."""
+    crop_px: int = 128
+    """Side of the crop, centred on a cell, from which its type is told."""
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.mpp > 0, f"ModelSpec.mpp is {self.mpp}: give a positive number of um/px")
+        require(self.crop_px % 32 == 0, f"ModelSpec.crop_px is {self.crop_px}: give a multiple of 32 px")
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """Weights of the loss terms; 0 switches a term off."""
+
+    segmentation: float = 1.0
+    cell_type: float = 1.0
+    alignment: float = 0.2
+    """Saliency alignment: evidence is pulled onto the prior and off the background."""
+    centre: float = 0.02
+    """Centre loss on the embeddings."""
+    class_weighting: bool = True
+    """Weigh classes by their effective number of samples."""
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """One training run."""
+
+    loss: LossSpec = field(default_factory=LossSpec)
+    epochs: int = 40
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: float = 0.05
+    """Share of the steps during which the learning rate rises."""
+    ema_decay: float = 0.995
+    """Decay of the moving average of the weights, a step; 0 switches it off."""
+    patience: int = 0
+    """Epochs without a better validation score before training stops; 0 never stops early."""
+    augment: float = 1.0
+    """Strength of the stain and intensity augmentation; 0 switches it off."""
+    balance: float = 0.5
+    """Class balance of the sampling: 0 as the data are, 1 all classes and data sets alike."""
+    precision: str = "auto"
+    """`auto` (bf16 where the GPU has it, else 32-true), or a Lightning precision."""
+    workers: int = 0
+    """Processes that load data beside the training; 0 loads in the training process."""
+    seed: int = 0
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, f"TrainSpec.epochs is {self.epochs}: give at least 1")
+        require(self.batch_size >= 2, f"TrainSpec.batch_size is {self.batch_size}: give at least 2")
+        require(0 <= self.balance <= 1, f"TrainSpec.balance is {self.balance}: give 0 to 1")
+        require(0 <= self.ema_decay < 1, f"TrainSpec.ema_decay is {self.ema_decay}: give 0 to below 1")
+
+
+@dataclass(frozen=True)
+class EvalSpec:
+    """How scores and their intervals are computed."""
+
+    resamples: int = 1000
+    confidence: float = 0.95
+    calibration_bins: int = 15
+    seed: int = 0
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(0.5 < self.confidence < 1, f"EvalSpec.confidence is {self.confidence}: give more than 0.5, less than 1")
+        require(self.resamples >= 100, f"EvalSpec.resamples is {self.resamples}: give at least 100")
+
+
+@dataclass(frozen=True)
+class PromotionSpec:
+    """What a challenger has to show to become champion."""
+
+    margin: float = 0.01
+    """How far the challenger's mean score may lie below the champion's, at the interval's lower end."""
+    class_margin: float = 0.05
+    """How far the recall of any one class may fall."""
+    evaluation: EvalSpec = field(default_factory=EvalSpec)
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class InferSpec:
+    """How a slide is read; pixel lengths are at the model's mpp."""
+
+    tile_px: int = 256
+    """Side of the core that a tile contributes; a multiple of 32."""
+    halo_px: int = 32
+    """Margin read around a tile's core and thrown away; a multiple of 32."""
+    shard_px: int = 2048
+    """Side of the square of tiles that one task reads and writes; a multiple of `tile_px`."""
+    cell_halo_px: int = 160
+    """Margin read around a shard's labels when cells are cut out: twice the width of the largest cell."""
+    batch_size: int = 8
+    min_cell_um2: float = 25.0
+    """Smaller objects are not counted as cells."""
+    min_confidence: float = 0.0
+    """Cells below this probability are `unidentified`."""
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        aligned = self.tile_px % 32 == 0 and self.halo_px % 32 == 0
+        require(aligned, f"InferSpec: tile_px {self.tile_px} and halo_px {self.halo_px} must be multiples of 32 px")
+        whole = self.shard_px % self.tile_px == 0
+        require(whole, f"InferSpec.shard_px {self.shard_px} must be a multiple of tile_px {self.tile_px}")
+        require(self.batch_size >= 1, f"InferSpec.batch_size is {self.batch_size}: give at least 1")
