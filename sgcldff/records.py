@@ -52,6 +52,8 @@ class Sample:
     phash: str = ""
     """64-bit perceptual hash, 16 hexadecimal digits."""
     split: Split = Split.UNASSIGNED
+    mask_sha256: str = ""
+    """Empty where there is no mask."""
 
 
 MASK_CODE = pa.struct([("cytoplasm", pa.int32()), ("nucleus", pa.int32())])
@@ -74,6 +76,7 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("phash", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
+        pa.field("mask_sha256", pa.string(), nullable=False),
     ],
     metadata={"sgcldff.layout": "manifest/1"},
 )

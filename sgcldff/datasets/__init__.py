@@ -1,0 +1,89 @@
+"""Adapters that read public data sets, folders and tables: one module each, with an `ADAPTER`."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sgcldff.datasets.base import Adapter, Download, Rejected, entries
+from sgcldff.errors import InputError, MissingInputError
+from sgcldff.records import Sample
+
+__all__ = ["ADAPTERS", "Adapter", "Download", "Rejected", "Source", "adapter", "detect"]
+
+DEPTH = 4
+"""Folders below the one given in which `detect` still looks."""
+
+
+def _registered() -> Mapping[str, Adapter]:
+    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    adapters = [module.ADAPTER for module in modules if hasattr(module, "ADAPTER")]
+    return {item.name: item for item in adapters}
+
+
+ADAPTERS: Mapping[str, Adapter] = _registered()
+"""All adapters by name: every module of this package that defines `ADAPTER`."""
+
+
+def adapter(name: str) -> Adapter:
+    """Look an adapter up.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    if name not in ADAPTERS:
+        raise InputError(f"adapter {name!r} is unknown: name one of {', '.join(ADAPTERS)}")
+    return ADAPTERS[name]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder and the adapter that reads it."""
+
+    adapter: str
+    folder: str
+    mpp: float | None = None
+    """um/px; None takes the adapter's own."""
+
+    def scan(self) -> Iterator[Sample | Rejected]:
+        """Find the samples; paths are absolute.
+
+        Raises
+        ------
+        InputError
+            If the adapter is unknown, or the folder lacks what it needs.
+        """
+        reader = adapter(self.adapter)
+        return (reader if self.mpp is None else replace(reader, mpp=self.mpp)).scan(Path(self.folder).resolve())
+
+
+def detect(folder: str | Path) -> tuple[Source, ...]:
+    """Find the known data sets in `folder` and below it.
+
+    Raises
+    ------
+    InputError
+        If there is none, or the folder is empty or missing.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise MissingInputError(f"{root}: no such folder; name the one that holds your images")
+    if not any(True for _ in entries(root)):
+        raise InputError(f"{root}: is empty; put images or a data set into it")
+    found = tuple(_below(root, DEPTH))
+    if not found:
+        names = ", ".join(ADAPTERS)
+        raise InputError(f"{root}: holds no known data set ({names}); name the adapter, such as 'folder' or 'table'")
+    return found
+
+
+def _below(folder: Path, depth: int) -> Iterator[Source]:
+    here = [Source(item.name, str(folder)) for item in ADAPTERS.values() if item.recognises(folder)]
+    yield from here
+    if here or depth == 0:
+        return
+    for below in sorted(path for path in entries(folder) if path.is_dir() and not path.name.startswith(".")):
+        yield from _below(below, depth - 1)
