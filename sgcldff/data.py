@@ -1,0 +1,346 @@
+"""Training batches: crops of smears at the model's scale, with everything that is known of them.
+
+Targets are sets of allowed answers, so that data sets with masks only, types only, or both train together: a missing
+target allows everything and teaches nothing. Which crop is drawn and how it is varied depends only on the seed, the
+epoch and the place in the epoch, so that a run resumes exactly.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import lightning
+import numpy as np
+import torch
+import torch.distributed
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sgcldff.errors import InputError
+from sgcldff.images import Rgb, read_grey, read_rgb, rescale, scaled_shape
+from sgcldff.records import Sample, Split
+from sgcldff.specs import ModelSpec, TrainSpec
+from sgcldff.stain import augment
+from sgcldff.store import PriorStore
+
+BACKGROUND, CYTOPLASM, NUCLEUS = 1, 2, 4
+CELL, UNKNOWN = CYTOPLASM | NUCLEUS, BACKGROUND | CYTOPLASM | NUCLEUS
+SCENES_KEPT = 8192
+"""Images kept decoded in memory, at the model's scale (about 0.1 MB each)."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image at the model's scale with what is known of its pixels and cells."""
+
+    rgb: Rgb
+    """uint8, (H, W, 3)."""
+    target: NDArray[np.uint8]
+    """Bits of the classes that each pixel may have: 1 background, 2 cytoplasm, 4 nucleus; (H, W)."""
+    centres: tuple[tuple[float, float], ...]
+    """(y, x) of the cells that mask or boxes show, nearest to the image's centre first; that centre where neither is
+    known."""
+    label_is_first: bool
+    """Whether the image's label is the type of the first cell: it is the only one, or the image was cut around it."""
+
+
+def read_scene(sample: Sample, mpp: float) -> Scene:
+    """Read an image with its annotation and bring both to `mpp` um/px.
+
+    Raises
+    ------
+    InputError
+        If image or mask cannot be read, or their sizes differ.
+    """
+    native = read_rgb(sample.image)
+    rgb = rescale(native, sample.mpp, mpp)
+    shape = (native.shape[0], native.shape[1])
+    if sample.mask is None:
+        target = _box_target(sample, shape, mpp)
+        centres = _box_centres(sample, mpp) if sample.boxes is not None else (_middle(rgb),)
+    else:
+        target = rescale(read_target(sample, shape), sample.mpp, mpp, labels=True)
+        centres = _mask_centres(target)
+    ordered = tuple(sorted(centres, key=lambda centre: math.dist(centre, _middle(rgb))))
+    return Scene(rgb, target, ordered, len(ordered) == 1 or sample.boxes is None)
+
+
+def read_target(sample: Sample, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read a sample's mask as bits of allowed classes, (H, W), at its native scale.
+
+    Raises
+    ------
+    InputError
+        If the mask is missing its code, cannot be read, or is not of `shape`.
+    """
+    if sample.mask is None or sample.mask_code is None:
+        raise InputError(f"{sample.image}: the manifest names no mask or no mask code; ingest it again")
+    grey = read_grey(sample.mask)
+    if grey.shape != shape:
+        raise InputError(f"{sample.mask}: mask is {grey.shape}, image {shape} (height, width); export them alike")
+    cell = np.uint8(CELL if sample.mask_code.nucleus is None else CYTOPLASM)
+    target = np.where(grey >= sample.mask_code.cytoplasm, cell, np.uint8(BACKGROUND))
+    if sample.mask_code.nucleus is not None:
+        target[grey >= sample.mask_code.nucleus] = NUCLEUS
+    return target
+
+
+def _box_target(sample: Sample, shape: tuple[int, int], mpp: float) -> NDArray[np.uint8]:
+    """Boxes tell where no WBC is; inside them everything may be. A mere point tells nothing of its surroundings."""
+    height, width = scaled_shape(shape, sample.mpp, mpp)
+    boxes = [box for box in sample.boxes or () if box[2] > box[0]]
+    known = sample.boxes is not None and len(boxes) == len(sample.boxes)
+    target = np.full((height, width), BACKGROUND if known else UNKNOWN, np.uint8)
+    scale = sample.mpp / mpp
+    for x0, y0, x1, y1 in boxes:
+        rows, columns = (slice(int(low * scale), int(np.ceil(high * scale))) for low, high in ((y0, y1), (x0, x1)))
+        target[rows, columns] = UNKNOWN
+    return target
+
+
+def _mask_centres(target: NDArray[np.uint8]) -> tuple[tuple[float, float], ...]:
+    """Centres of the cells in a mask; specks below a tenth of the largest are passed over."""
+    _, _, stats, centroids = cv2.connectedComponentsWithStats((target != BACKGROUND).astype(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    large = areas >= areas.max(initial=0) / 10
+    return tuple((float(y), float(x)) for x, y in centroids[1:][large])
+
+
+def _box_centres(sample: Sample, mpp: float) -> tuple[tuple[float, float], ...]:
+    half = sample.mpp / mpp / 2
+    return tuple(((y0 + y1) * half, (x0 + x1) * half) for x0, y0, x1, y1 in sample.boxes or ())
+
+
+def _middle(rgb: Rgb) -> tuple[float, float]:
+    return (rgb.shape[0] - 1) / 2, (rgb.shape[1] - 1) / 2
+
+
+@dataclass(frozen=True)
+class View:
+    """A square window on a scene, turned, mirrored and scaled; the same for image, prior and target."""
+
+    matrix: NDArray[np.float64]
+    """(2, 3), from (x, y) in the crop to (x, y) in the scene."""
+    side: int
+    """Side of the crop, px."""
+    on_cell: bool
+    """Whether the cell that the image's label is about is at the centre."""
+
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Cut an image (H, W) or (H, W, channels); beyond its border it is mirrored."""
+        return self._warp(image, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
+
+    def cut_target(self, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Cut a target (H, W); beyond its border nothing is known."""
+        return self._warp(target, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
+
+    def _warp(self, image: NDArray[Any], interpolation: int, border: int) -> NDArray[Any]:
+        flags = interpolation | cv2.WARP_INVERSE_MAP
+        size = (self.side, self.side)
+        warped = cv2.warpAffine(image, self.matrix, size, flags=flags, borderMode=border, borderValue=UNKNOWN)
+        return np.asarray(warped)
+
+
+def steady(scene: Scene, side: int) -> View:
+    """Look straight at the first cell, or at the middle where there is none."""
+    centre = scene.centres[0] if scene.centres else _middle(scene.rgb)
+    return View(_matrix(centre, side, np.eye(2)), side, bool(scene.centres) and scene.label_is_first)
+
+
+def aim(scene: Scene, labelled: bool, side: int, rng: Generator) -> View:
+    """Draw a view: mostly on a cell, the more so if its type is known; turned, mirrored, scaled and moved a little."""
+    angle, zoom, mirror = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.15, 0.15)), rng.choice((-1.0, 1.0))
+    cosine, sine = np.cos(angle) * zoom, np.sin(angle) * zoom
+    linear = np.array([[cosine * mirror, -sine], [sine * mirror, cosine]])
+    if scene.centres and rng.random() < (0.9 if labelled else 0.6):
+        chosen = 0 if labelled and scene.label_is_first else int(rng.integers(len(scene.centres)))
+        y, x = scene.centres[chosen]
+        dy, dx = rng.normal(0, side / 24, 2)
+        return View(_matrix((y + dy, x + dx), side, linear), side, chosen == 0 and scene.label_is_first)
+    anywhere = (rng.uniform(0, scene.rgb.shape[0]), rng.uniform(0, scene.rgb.shape[1]))
+    return View(_matrix(anywhere, side, linear), side, on_cell=False)
+
+
+def _matrix(centre: tuple[float, float], side: int, linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    middle = np.full(2, (side - 1) / 2)
+    offset = np.array((centre[1], centre[0])) - linear @ middle
+    return np.column_stack((linear, offset))
+
+
+class Item(NamedTuple):
+    """One training example, or a batch of B once collated."""
+
+    image: Tensor
+    """float32 in [0, 1], (3, S, S)."""
+    prior: Tensor
+    """float32 in [0, 1], (P, S, S)."""
+    target: Tensor
+    """uint8 bits of allowed classes, (S, S)."""
+    allowed: Tensor
+    """bool, (C,): types that the cell at the centre may have."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One example of one epoch."""
+
+    index: int
+    """Which sample is shown."""
+    key: tuple[int, ...] | None
+    """Seeds the example's variation; None shows it unvaried."""
+
+
+@lru_cache(maxsize=SCENES_KEPT)
+def cached_scene(sample: Sample, mpp: float) -> Scene:
+    """`read_scene`, remembered."""
+    return read_scene(sample, mpp)
+
+
+class SmearDataset(Dataset[Item]):
+    """Crops around cells (and, in fields, elsewhere) with priors and targets; indexed by `Draw`."""
+
+    def __init__(self, samples: Sequence[Sample], priors: PriorStore, spec: ModelSpec, augmentation: float) -> None:
+        self.samples = tuple(samples)
+        self.spec = spec
+        self.augmentation = augmentation
+        self.read_prior = lru_cache(maxsize=SCENES_KEPT)(priors.read)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> Item:
+        """Cut the crop that a draw asks for."""
+        sample = self.samples[draw.index]
+        scene = cached_scene(sample, self.spec.mpp)
+        if draw.key is None:
+            view = steady(scene, self.spec.crop_px)
+            return self._item(sample, scene, view, view.cut(scene.rgb))
+        rng = np.random.default_rng(draw.key)
+        view = aim(scene, sample.label is not None, self.spec.crop_px, rng)
+        return self._item(sample, scene, view, augment(view.cut(scene.rgb), self.augmentation, rng))
+
+    def _item(self, sample: Sample, scene: Scene, view: View, crop: Rgb) -> Item:
+        prior = np.stack([view.cut(channel) for channel in self.read_prior(sample.sha256)])
+        return Item(
+            torch.from_numpy(crop).permute(2, 0, 1).float() / 255,
+            torch.from_numpy(prior),
+            torch.from_numpy(view.cut_target(scene.target)),
+            torch.from_numpy(self.spec.labels.allowed(sample.label if view.on_cell else None)),
+        )
+
+
+def balanced_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.float64]:
+    """Give each sample its share of an epoch: strata (data set, label) of n samples weigh n^(1 - balance)."""
+    strata = [(sample.source, sample.label) for sample in samples]
+    counts = Counter(strata)
+    weights = np.array([counts[stratum] ** -balance for stratum in strata], np.float64)
+    return np.asarray(weights / weights.sum())
+
+
+class EpochSampler(Sampler[Draw]):
+    """Draws of one epoch by systematic sampling: each sample comes as often as its weight says, give or take one.
+
+    Parameters
+    ----------
+    weights
+        Share of each sample, sums to 1.
+    batch_size
+        Draws are filled up to whole batches (times processes).
+    seed
+        Order, offset and every example's variation follow from seed and epoch.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], batch_size: int, seed: int) -> None:
+        self.weights = weights
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self.epoch = epoch
+
+    def resume_at(self, batches: int) -> None:
+        """Leave out the batches that the interrupted epoch already had, once."""
+        self.skip = batches * self.batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.weights) // (self.batch_size * _world())) * self.batch_size
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Give this process's draws of the epoch."""
+        skip, self.skip = self.skip, 0
+        indices = self.indices()[_rank() :: _world()]
+        for place in range(skip, len(self)):
+            yield Draw(int(indices[place]), (self.seed, self.epoch, place * _world() + _rank()))
+
+    def indices(self) -> NDArray[np.int64]:
+        """Give the samples of the whole epoch in order, for all processes."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        total = len(self) * _world()
+        order = rng.permutation(len(self.weights))
+        edges = np.cumsum(self.weights[order])
+        ticks = (np.arange(total) + rng.random()) / total
+        drawn = order[np.searchsorted(edges, ticks * edges[-1], side="right").clip(max=len(order) - 1)]
+        return np.asarray(rng.permutation(drawn), np.int64)
+
+
+def _world() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+class SmearDataModule(lightning.LightningDataModule):
+    """Loaders of training and validation examples; remembers where in an epoch a run stopped."""
+
+    def __init__(self, samples: Sequence[Sample], priors: PriorStore, model: ModelSpec, train: TrainSpec) -> None:
+        super().__init__()
+        self.spec = train
+        learn = [sample for sample in samples if sample.split is Split.TRAIN]
+        watch = [sample for sample in samples if sample.split is Split.VAL]
+        if not learn:
+            raise InputError("no image is in the training split: ingest more images or lower the other splits' shares")
+        self.training = SmearDataset(learn, priors, model, train.augment)
+        self.validation = SmearDataset(watch, priors, model, 0)
+        self.sampler = EpochSampler(balanced_weights(learn, train.balance), train.batch_size, train.seed)
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Load the training examples of the sampler's epoch."""
+        return self._loader(self.training, self.sampler)
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """Load every validation image once, unvaried."""
+        return self._loader(
+            self.validation, [Draw(index, None) for index in range(len(self.validation))][_rank() :: _world()]
+        )
+
+    def _loader(self, dataset: SmearDataset, draws: Iterable[Draw]) -> DataLoader[Item]:
+        workers = self.spec.workers
+        return DataLoader(
+            dataset,
+            self.spec.batch_size,
+            sampler=draws,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """Note how many batches of the running epoch are behind us."""
+        trainer = self.trainer
+        assert trainer is not None
+        return {"batches": trainer.fit_loop.epoch_loop.batch_progress.current.processed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on behind the batches that were done."""
+        self.sampler.resume_at(state_dict["batches"] % (len(self.sampler) // self.spec.batch_size))

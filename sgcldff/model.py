@@ -1,0 +1,176 @@
+"""A trained network with its spec: saved without pickle, loaded, and asked with NumPy arrays."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from sgcldff.errors import InputError, MissingInputError
+from sgcldff.images import Rgb
+from sgcldff.labels import LabelSpace
+from sgcldff.nets import build
+from sgcldff.specs import Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
+
+SPEC_FILE = "spec.json"
+WEIGHTS_FILE = "weights.safetensors"
+STRIDE = 32
+"""Networks take sides that are multiples of this many px."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Answers for a batch of B images of H x W px."""
+
+    segmentation: NDArray[np.float32]
+    """Probabilities of background, cytoplasm, nucleus; (B, 3, H, W), sums to 1 over axis 1."""
+    cell_type: NDArray[np.float32]
+    """Probabilities of the type of the cell at the centre; (B, C), sums to 1."""
+    evidence: NDArray[np.float32]
+    """Where the type was read from; (B, H, W) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready to answer; not to be trained further through this handle."""
+
+    spec: ModelSpec
+    net: nn.Module
+    device: torch.device
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of names and bytes of the weights, 16 hexadecimal digits."""
+        return weights_digest(self.net)
+
+    @torch.inference_mode()
+    def predict(self, rgb: Rgb, prior: NDArray[np.float32]) -> Output:
+        """Answer for a batch.
+
+        Parameters
+        ----------
+        rgb
+            uint8, (B, H, W, 3), at `spec.mpp` um/px; any H and W.
+        prior
+            float32, (B, P, H, W) in [0, 1].
+        """
+        height, width = rgb.shape[1:3]
+        image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2).to(self.device)
+        saliency = torch.from_numpy(np.ascontiguousarray(prior)).to(self.device)
+        answer = self.net(fill(image.float() / 255), fill(saliency))
+        evidence = interpolate(answer.evidence, scale_factor=4, mode="bilinear", align_corners=False)
+        return Output(
+            _crop(answer.segmentation.float().softmax(dim=1), height, width),
+            _numpy(answer.cell_type.float().softmax(dim=1)),
+            _crop(evidence, height, width)[:, 0],
+        )
+
+
+def fill(images: Tensor) -> Tensor:
+    """Enlarge (B, channels, H, W) to multiples of `STRIDE` px, equally on both sides, by repeating the border."""
+    margins = [side for length in (images.shape[3], images.shape[2]) for side in _margins(length)]
+    return pad(images, margins, mode="replicate") if any(margins) else images
+
+
+def _margins(length: int) -> tuple[int, int]:
+    missing = -length % STRIDE
+    return missing // 2, missing - missing // 2
+
+
+def _crop(filled: Tensor, height: int, width: int) -> NDArray[np.float32]:
+    (top, _), (left, _) = _margins(height), _margins(width)
+    return _numpy(filled[:, :, top : top + height, left : left + width])
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(tensor.float().cpu().numpy())
+
+
+def weights_digest(net: nn.Module) -> str:
+    """Hash names, dtypes and bytes of a network's state to 16 hexadecimal digits."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Give the named device; `auto` is the GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def save_model(folder: str | Path, spec: ModelSpec, net: nn.Module) -> Path:
+    """Write `spec.json` and `weights.safetensors` into a folder, which is made."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    save_file(state, place / WEIGHTS_FILE)
+    (place / SPEC_FILE).write_text(json.dumps(spec_to_dict(spec), indent=2))
+    return place
+
+
+def load_model(folder: str | Path, device: str = "auto") -> Model:
+    """Load what `save_model` wrote; no pickled code is run and no pretrained weights are fetched.
+
+    Raises
+    ------
+    MissingInputError
+        If a file is missing.
+    InputError
+        If the files are damaged or do not belong together.
+    """
+    place, where = Path(folder), pick_device(device)
+    for name in (SPEC_FILE, WEIGHTS_FILE):
+        if not (place / name).is_file():
+            raise MissingInputError(f"{place}: holds no {name}; name a folder that training or the registry wrote")
+    spec = read_spec(place / SPEC_FILE)
+    net = build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
+    try:
+        net.load_state_dict(load_file(place / WEIGHTS_FILE))
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(
+            f"{place / WEIGHTS_FILE}: does not fit {SPEC_FILE} ({error}); export the model again"
+        ) from error
+    return Model(spec, net.eval().to(where).to(memory_format=torch.channels_last), where)
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read a `spec.json`.
+
+    Raises
+    ------
+    InputError
+        If it is no spec that this version understands.
+    """
+    try:
+        return spec_from_dict(json.loads(path.read_text()))
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a model spec of this version ({error}); export the model again") from error
+
+
+def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
+    """Give a JSON-ready form of a model's spec."""
+    return asdict(spec) | {"labels": spec.labels.to_dict()}
+
+
+def spec_from_dict(data: dict[str, Any]) -> ModelSpec:
+    """Read what `spec_to_dict` gave."""
+    net = NetSpec(**dict(_enums(data["net"])))
+    prior = PriorSpec(**(data["prior"] | {"names": tuple(data["prior"]["names"])}))
+    return ModelSpec(**(data | {"net": net, "prior": prior, "labels": LabelSpace.from_dict(data["labels"])}))
+
+
+def _enums(net: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    kinds = {"pretrained": Pretrained, "mixing": Mixing}
+    return ((key, kinds[key](value) if key in kinds else value) for key, value in net.items())

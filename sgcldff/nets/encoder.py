@@ -1,0 +1,119 @@
+"""EfficientSwin: EfficientNet stages for local detail, Swin blocks for context, features at strides 2 to 32.
+
+After "EfficientSwin" as named by SG-CLDFF (arXiv 2510.17278), which leaves the split open. Here the convolutions reach
+down to stride 8 and Swin blocks (Liu et al., ICCV 2021) take over at strides 16 and 32, where attention is cheap.
+"""
+
+import logging
+from typing import Any
+
+import timm
+import torch
+from timm.models.swin_transformer import SwinTransformerStage
+from torch import Tensor, nn
+
+from sgcldff.errors import InputError
+from sgcldff.specs import Mixing, NetSpec, Pretrained
+
+logger = logging.getLogger(__name__)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+STRIDES = (2, 4, 8, 16, 32)
+SWIN_WIDTHS = {2: 24, 4: 48, 8: 96, 16: 160, 32: 256}
+WINDOW = 8
+"""Side of an attention window, in positions: at stride 16, two cells' width."""
+
+
+class Encoder(nn.Module):
+    """Image and prior to features at strides 2, 4, 8, 16 and 32.
+
+    Parameters
+    ----------
+    spec
+        `mixing` says where Swin blocks stand: strides 16 and 32 (hybrid), nowhere, or from stride 4 on.
+    prior_channels
+        Channels of the prior that are fed beside the image; 0 leaves the prior out.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: NetSpec, prior_channels: int) -> None:
+        super().__init__()
+        convolutions = {Mixing.HYBRID: 3, Mixing.CONVOLUTION: 5, Mixing.SWIN: 1}[spec.mixing]
+        self.convolutional = efficientnet(spec, convolutions)
+        widen(self.convolutional, prior_channels)
+        widths = list(self.convolutional.feature_info.channels())
+        self.swin = nn.ModuleList()
+        for stride in STRIDES[convolutions:]:
+            self.swin.append(swin_stage(widths[-1], SWIN_WIDTHS[stride]))
+            widths.append(SWIN_WIDTHS[stride])
+        self.widths = tuple(widths)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, prior: Tensor | None) -> list[Tensor]:
+        """Give five feature maps (B, width, H/stride, W/stride) of an image in [0, 1]."""
+        seen = (image - self.mean) / self.std
+        features = list(self.convolutional(seen if prior is None else torch.cat((seen, prior), dim=1)))
+        for stage in self.swin:
+            deeper = stage(features[-1].permute(0, 2, 3, 1))
+            features.append(deeper.permute(0, 3, 1, 2))
+        return features
+
+
+def efficientnet(spec: NetSpec, stages: int) -> Any:
+    """Create the first `stages` stages (strides 2, 4, ...) of a timm EfficientNet, pretrained if that can be had.
+
+    Raises
+    ------
+    InputError
+        If weights are required and cannot be had, or timm does not know the backbone.
+    """
+    if not timm.is_model(spec.backbone):
+        raise InputError(f"backbone {spec.backbone!r} is unknown to timm: name an EfficientNet such as efficientnet_b0")
+    if spec.pretrained is Pretrained.OFF:
+        return _features(spec.backbone, stages, pretrained=False)
+    try:
+        return _features(spec.backbone, stages, pretrained=True)
+    except (OSError, RuntimeError) as error:
+        if spec.pretrained is Pretrained.REQUIRED:
+            raise InputError(
+                f"ImageNet weights of {spec.backbone} cannot be had ({type(error).__name__}): "
+                "go online once, or set pretrained to auto or off"
+            ) from error
+        logger.warning("no ImageNet weights for %s (offline?): starting from random ones", spec.backbone)
+        return _features(spec.backbone, stages, pretrained=False)
+
+
+def _features(backbone: str, stages: int, *, pretrained: bool) -> Any:
+    return timm.create_model(backbone, pretrained=pretrained, features_only=True, out_indices=tuple(range(stages)))
+
+
+def widen(model: Any, channels: int) -> None:
+    """Let a model's first convolution take `channels` more inputs; what it computes is at first nearly as it was."""
+    if channels == 0:
+        return
+    stem = model.conv_stem
+    extra = torch.empty(stem.out_channels, channels, *stem.kernel_size).normal_(
+        std=0.1 * float(stem.weight.detach().std())
+    )
+    stem.weight = nn.Parameter(torch.cat((stem.weight.detach(), extra), dim=1))
+    stem.in_channels += channels
+
+
+def swin_stage(width: int, out_width: int) -> nn.Module:
+    """Halve the resolution and mix with two Swin blocks, the second with shifted windows; any input size."""
+    stage: nn.Module = SwinTransformerStage(
+        dim=width,
+        out_dim=out_width,
+        input_resolution=(2 * WINDOW, 2 * WINDOW),
+        depth=2,
+        num_heads=max(1, out_width // 32),
+        window_size=WINDOW,
+        always_partition=True,
+        dynamic_mask=True,
+        drop_path=0.05,
+    )
+    return stage

@@ -1,0 +1,69 @@
+"""What every network answers, and the registry of networks by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from sgcldff.errors import InputError
+from sgcldff.specs import ModelSpec
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Raw outputs of a network for a batch of B images of H x W px (multiples of 32), all float."""
+
+    segmentation: Tensor
+    """Logits of background, cytoplasm, nucleus; (B, 3, H, W)."""
+    cell_type: Tensor
+    """Logits of the type of the cell at the image's centre; (B, C)."""
+    evidence: Tensor
+    """Where the type was read from; (B, 1, H/4, W/4) in [0, 1]."""
+    embedding: Tensor
+    """What the type was told from; (B, D)."""
+
+
+class Network(Protocol):
+    """What the rest of the package asks of a network besides being a `torch.nn.Module`."""
+
+    @property
+    def embedding_width(self) -> int:
+        """D of `Prediction.embedding`."""
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        """Module whose output Grad-CAM looks at."""
+
+    def __call__(self, image: Tensor, prior: Tensor) -> Prediction:
+        """Map images (B, 3, H, W) and priors (B, P, H, W), float32 in [0, 1], to a `Prediction`."""
+
+
+Builder = Callable[[ModelSpec], nn.Module]
+REGISTRY: dict[str, Builder] = {}
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Make a builder known under `name`."""
+
+    def enter(builder: Builder) -> Builder:
+        REGISTRY[name] = builder
+        return builder
+
+    return enter
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """Build the network that `spec.net.name` names, with random or pretrained weights as `spec.net.pretrained` says.
+
+    The module's `forward(image, prior)` takes float32 (B, 3, H, W) and (B, P, H, W), both in [0, 1], H and W multiples
+    of 32, and returns a `Prediction`. It also is a `Network`.
+
+    Raises
+    ------
+    InputError
+        If no network has that name, or pretrained weights are required and cannot be had.
+    """
+    if spec.net.name not in REGISTRY:
+        raise InputError(f"network {spec.net.name!r} is unknown: name one of {', '.join(sorted(REGISTRY))}")
+    return REGISTRY[spec.net.name](spec)

@@ -1,0 +1,225 @@
+"""Training of any network on any mixture of data sets, resumable at every step."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    OnExceptionCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import SumMetric
+
+from sgcldff.data import BACKGROUND, NUCLEUS, UNKNOWN, Item, SmearDataModule
+from sgcldff.losses import SmearLoss, class_weights
+from sgcldff.model import save_model
+from sgcldff.nets import Prediction, build
+from sgcldff.nets.prediction import Network
+from sgcldff.records import Sample, Split
+from sgcldff.specs import ModelSpec, TrainSpec
+from sgcldff.store import PriorStore
+
+SCORE = "val/score"
+"""What checkpoints are chosen by: mean of cell IoU, nucleus IoU and accuracy on the validation split."""
+
+CHECKPOINT_STEPS = 100
+"""Steps between checkpoints to resume from."""
+
+
+class SmearModule(lightning.LightningModule):
+    """A network with its losses, validation counts and optimiser."""
+
+    def __init__(self, model: ModelSpec, train: TrainSpec, weights: Tensor) -> None:
+        super().__init__()
+        self.spec = train
+        self.net = build(model)
+        self.loss = SmearLoss(train.loss, weights, cast(Network, self.net).embedding_width)
+        self.counts = nn.ModuleDict({name: SumMetric() for name in COUNTS})
+
+    def on_train_batch_start(self, batch: Item, batch_idx: int) -> None:
+        """Tie dropout to the step, so that a resumed run draws what an undisturbed one would."""
+        torch.manual_seed(1_000_003 * self.spec.seed + self.global_step)
+
+    def training_step(self, batch: Item, batch_idx: int) -> Tensor:
+        """Give the loss of a batch and log its terms."""
+        terms = self.loss(self.net(batch.image, batch.prior), batch.prior, batch.target, batch.allowed)
+        parts = {f"train/{name}": getattr(terms, name).detach() for name in terms.__dataclass_fields__}
+        self.log_dict(parts, batch_size=len(batch.image))
+        self.log("train/loss", terms.total.detach(), prog_bar=True, batch_size=len(batch.image))
+        return cast(Tensor, terms.total)
+
+    def validation_step(self, batch: Item, batch_idx: int) -> None:
+        """Add a batch to the validation counts."""
+        for name, count in validation_counts(self.net(batch.image, batch.prior), batch).items():
+            cast(SumMetric, self.counts[name]).update(count)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log cell and nucleus IoU, accuracy, and their mean, as far as the split has targets for them."""
+        totals = {name: float(cast(SumMetric, count).compute()) for name, count in self.counts.items()}
+        for count in self.counts.values():
+            cast(SumMetric, count).reset()
+        scores = {f"val/{name}": totals[part] / totals[whole] for name, part, whole in RATIOS if totals[whole] > 0}
+        mean = sum(scores.values()) / max(1, len(scores))
+        self.log_dict(scores | {SCORE: mean}, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW without decay on vectors; the rate rises for a few steps and falls along a cosine."""
+        decayed = [p for p in self.parameters() if p.ndim > 1]
+        plain = [p for p in self.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        optimiser = AdamW(groups, lr=self.spec.learning_rate, weight_decay=self.spec.weight_decay)
+        schedule = LambdaLR(optimiser, Cosine(int(self.trainer.estimated_stepping_batches), self.spec.warmup))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+COUNTS = ("cell_both", "cell_any", "nucleus_both", "nucleus_any", "right", "typed")
+RATIOS = (
+    ("cell_iou", "cell_both", "cell_any"),
+    ("nucleus_iou", "nucleus_both", "nucleus_any"),
+    ("accuracy", "right", "typed"),
+)
+
+
+def validation_counts(prediction: Prediction, batch: Item) -> dict[str, Tensor]:
+    """Count pixels (intersection, union) and types (right, all) of a batch where the target is known."""
+    told = prediction.segmentation.argmax(dim=1)
+    known = batch.target != UNKNOWN
+    cell, nucleus = (told > 0) & known, (told == 2) & known
+    true_cell, true_nucleus = (batch.target & BACKGROUND) == 0, batch.target == NUCLEUS
+    typed = ~batch.allowed.all(dim=1)
+    best = prediction.cell_type.argmax(dim=1, keepdim=True)
+    right = batch.allowed.gather(1, best)[:, 0] & typed
+    pairs = ((cell, true_cell), (nucleus, true_nucleus))
+    pixels = [count for a, b in pairs for count in ((a & b).sum(), (a | b).sum())]
+    return dict(zip(COUNTS, (*pixels, right.sum(), typed.sum()), strict=True))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Factor of the learning rate at a step: a linear rise, then half a cosine down to 1 %."""
+
+    steps: int
+    warmup: float
+
+    def __call__(self, step: int) -> float:
+        """Give the factor, in (0, 1]."""
+        rise = max(1, round(self.warmup * self.steps))
+        if step < rise:
+            return (step + 1) / rise
+        done = min(1.0, (step - rise) / max(1, self.steps - rise))
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves behind."""
+
+    folder: Path
+    """Holds `spec.json` and `weights.safetensors` of the best epoch."""
+    score: float
+    """Best validation score, in [0, 1]; 0 without a validation split."""
+    epochs: int
+
+
+def train(
+    data: tuple[Sequence[Sample], PriorStore],
+    model: ModelSpec,
+    spec: TrainSpec,
+    folder: str | Path,
+    experiment: Logger | None = None,
+    accelerator: str = "auto",
+) -> Trained:
+    """Train a network, or go on with a run that was interrupted in `folder`.
+
+    Parameters
+    ----------
+    data
+        Samples with their splits, and the priors of all of them.
+    folder
+        Checkpoints are kept here; the model is written to `folder/model`.
+    experiment
+        Where curves are logged.
+    accelerator
+        Lightning's name of the device; several GPUs are used together.
+
+    Raises
+    ------
+    InputError
+        If no sample is in the training split or an image cannot be read.
+    """
+    place = Path(folder)
+    lightning.seed_everything(spec.seed, verbose=False)
+    samples, priors = data
+    labels = [sample.label for sample in samples if sample.split is Split.TRAIN]
+    module = SmearModule(model, spec, class_weights(labels, model.labels))
+    batches = SmearDataModule(samples, priors, model, spec)
+    best = ModelCheckpoint(place, "best", monitor=SCORE, mode="max", enable_version_counter=False)
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices="auto" if accelerator != "cpu" else 1,
+        precision=precision(spec.precision),
+        max_epochs=spec.epochs,
+        callbacks=[best, *callbacks(place, spec)],
+        logger=experiment or False,
+        default_root_dir=place,
+        gradient_clip_val=1.0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+        deterministic="warn",
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        trainer.fit(module, batches, ckpt_path=newest_checkpoint(place))
+    load_best(module, best)
+    exported = save_model(place / "model", model, module.net)
+    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch)
+
+
+def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
+    """Give what watches over a run: progress, checkpoints to resume from, averaging, early stop."""
+    last = ModelCheckpoint(
+        folder, "last", every_n_train_steps=CHECKPOINT_STEPS, save_top_k=1, enable_version_counter=False
+    )
+    chosen: list[Callback] = [last, OnExceptionCheckpoint(folder, "interrupted"), RichProgressBar()]
+    if spec.ema_decay:
+        chosen.append(EMAWeightAveraging(decay=spec.ema_decay))
+    if spec.patience:
+        chosen.append(EarlyStopping(SCORE, mode="max", patience=spec.patience))
+    return chosen
+
+
+def precision(name: str) -> Any:
+    """Resolve `auto`: bf16 where the GPU computes in it, 16-bit floats on older GPUs, 32-bit on the CPU."""
+    if name != "auto":
+        return name
+    if not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def newest_checkpoint(folder: Path) -> str | None:
+    """Find the checkpoint to resume from: of the last ones written, the newest."""
+    found = [path for name in ("last", "interrupted") if (path := folder / f"{name}.ckpt").is_file()]
+    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else None
+
+
+def load_best(module: SmearModule, best: ModelCheckpoint) -> None:
+    """Put the best epoch's weights into the module, if the run had a validation split."""
+    if best.best_model_path and best.best_model_score is not None:
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
