@@ -1,0 +1,225 @@
+"""Scores of outlines and types: counts per image first, pure reductions over weighted images after.
+
+Every reduction takes `weights` of shape (R, N): R weightings of the N images at once. A row of ones gives the score
+itself; rows that say how often a bootstrap drew each image give its spread. NaN means that a score is undefined (a
+class that is not there, say) and becomes None, never a number.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgcldff.specs import EvalSpec
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Reduction = Callable[[Floats], Floats]
+"""From weights (R, N) to scores (R, M)."""
+
+DEFINED = 0.9
+"""Share of resamples that must define a score for an interval; a class seen in one or two groups falls short."""
+CHUNK = 4_000_000
+"""Weights held at a time (32 MB)."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How an outline and the truth share pixels."""
+
+    intersection: int
+    """Pixels in both."""
+    union: int
+    """Pixels in either."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score with its bootstrap interval; without one (None) where groups are too few to tell."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        spread = "" if self.low is None or self.high is None else f" ({self.low:.3f}-{self.high:.3f})"
+        return f"{self.value:.3f}{spread}"
+
+
+def cell_overlap(labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> Overlap | None:
+    """Count the pixels that the found cell (cytoplasm and nucleus) shares with the true one.
+
+    Parameters
+    ----------
+    labels
+        uint8 (H, W): 0 background, 1 cytoplasm, 2 nucleus.
+    target
+        uint8 (H, W), bits of allowed classes: 1 background, 2 cytoplasm, 4 nucleus. Pixels that may be background as
+        well as cell are left out.
+
+    Returns
+    -------
+    Overlap or None
+        None where the truth cannot tell: it has unknown pixels and shows no cell (boxes without masks, say).
+    """
+    true = (target & 1 == 0) & (target != 0)
+    return _overlap(labels > 0, true, true | (target == 1))
+
+
+def nucleus_overlap(labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> Overlap | None:
+    """Count the pixels that the found nucleus shares with the true one.
+
+    As `cell_overlap`; pixels of a cell whose part is unknown are left out.
+    """
+    true = target == 4
+    return _overlap(labels == 2, true, true | ((target & 4 == 0) & (target != 0)))
+
+
+def _overlap(found: Bools, true: Bools, known: Bools) -> Overlap | None:
+    if not true.any() and not known.all():
+        return None
+    intersection, union = (found & true), (found | true) & known
+    return Overlap(int(intersection.sum()), int(union.sum()))
+
+
+def iou(intersection: Floats, union: Floats) -> Floats:
+    """Jaccard index; NaN where neither outline nor truth has a pixel."""
+    return _ratio(intersection, union)
+
+
+def dice(intersection: Floats, union: Floats) -> Floats:
+    """Dice's coefficient; NaN where neither outline nor truth has a pixel."""
+    return _ratio(2 * intersection, intersection + union)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
+
+
+def mean_of(values: Floats) -> Reduction:
+    """Average each column of `values` (N, M) over the images where it is defined (not NaN)."""
+    defined = np.isfinite(values)
+    filled = np.where(defined, values, 0)
+    return lambda weights: _ratio(weights @ filled, weights @ defined.astype(float))
+
+
+@dataclass(frozen=True)
+class Typing:
+    """True and told types of N images, as places in `labels`."""
+
+    labels: tuple[str, ...]
+    true: NDArray[np.int64]
+    """(N,)."""
+    told: NDArray[np.int64]
+    """(N,)."""
+    confidence: Floats
+    """Probability of the told type, (N,)."""
+
+
+def confusion(typing: Typing, weights: Floats) -> Floats:
+    """Count images by true type (rows) and told type (columns): (R, K, K)."""
+    size = len(typing.labels)
+    cells = np.eye(size * size)[typing.true * size + typing.told]
+    return np.asarray(weights @ cells).reshape(-1, size, size)
+
+
+def type_scores(typing: Typing) -> Reduction:
+    """Score types: accuracy, balanced accuracy, macro F1, then recall, precision and F1 of every label.
+
+    Balanced accuracy and macro F1 are means over the labels that are true of some image. Columns: (R, 3 + 3 K).
+    """
+
+    def reduce(weights: Floats) -> Floats:
+        counts = confusion(typing, weights)
+        hits, true, told = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
+        recall, precision = _ratio(hits, true), _ratio(hits, told)
+        f1 = np.where(true > 0, _ratio(2 * hits, true + told), np.nan)
+        accuracy = _ratio(hits.sum(axis=1), true.sum(axis=1))
+        return np.column_stack((accuracy, nanmean(recall), nanmean(f1), recall, precision, f1))
+
+    return reduce
+
+
+def nanmean(scores: Floats) -> Floats:
+    """Average (R, K) over the defined columns: (R,); NaN where none is defined."""
+    return _ratio(np.nansum(scores, axis=1), np.isfinite(scores).sum(axis=1).astype(float))
+
+
+def calibration_error(typing: Typing, bins: int) -> Reduction:
+    """Expected calibration error over `bins` equal bins of confidence (Naeini et al., AAAI 2015): (R, 1).
+
+    The bootstrap's spread lies above the score itself when images are few: noise alone widens the gaps.
+    """
+    place = np.ceil(typing.confidence * bins).astype(int).clip(1, bins) - 1
+    gap = (typing.true == typing.told) - typing.confidence
+    table = np.eye(bins)[place] * gap[:, None]
+    return lambda weights: _ratio(np.abs(weights @ table).sum(axis=1), weights.sum(axis=1))[:, None]
+
+
+def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:
+    """Chance that a positive image scores above a negative one, ties counting half: (R,)."""
+    order = np.argsort(scores, kind="stable")
+    ranked, drawn = scores[order], weights[:, order]
+    ties = np.flatnonzero(np.append(True, np.diff(ranked) != 0))
+    above = np.add.reduceat(drawn * positive[order], ties, axis=1)
+    below = np.add.reduceat(drawn * ~positive[order], ties, axis=1)
+    won = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1)
+    return _ratio(won, above.sum(axis=1) * below.sum(axis=1))
+
+
+def macro_auroc(scores: Floats, positive: Bools, negative: Bools) -> Reduction:
+    """Average one-versus-rest AUROC over the columns of `scores` (N, K): (R, 1).
+
+    Images that are neither positive nor negative for a label are left out of its AUROC.
+    """
+
+    def reduce(weights: Floats) -> Floats:
+        counted = positive | negative
+        columns = [auroc(scores[:, k], positive[:, k], weights * counted[:, k]) for k in range(scores.shape[1])]
+        return nanmean(np.column_stack(columns))[:, None] if columns else np.full((len(weights), 1), np.nan)
+
+    return reduce
+
+
+def bootstrap(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> Floats:
+    """Reduce `spec.resamples` draws of whole groups with replacement: (R, M).
+
+    Images of one patient or slide are alike, so groups are drawn, not images (Field and Welsh, JRSS B 2007). The draws
+    depend only on the groups and the seed: two models scored on the same images are scored on the same draws.
+    """
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    rng = np.random.default_rng(spec.seed)
+    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=spec.resamples)
+    step = max(1, CHUNK // len(member))
+    parts = [reduction(draws[at : at + step, member].astype(float)) for at in range(0, spec.resamples, step)]
+    return np.concatenate(parts)
+
+
+def intervals(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> tuple[Interval | None, ...]:
+    """Score with percentile intervals, one per column of the reduction; None where a score is undefined.
+
+    With a single group there is a value but no interval; so it is where fewer than `DEFINED` of the draws define it.
+    """
+    values = reduction(np.ones((1, len(groups))))[0]
+    if len(set(groups)) < 2:
+        return tuple(_interval(value, None, spec) for value in values)
+    draws = bootstrap(reduction, groups, spec)
+    return tuple(_interval(value, column, spec) for value, column in zip(values, draws.T, strict=True))
+
+
+def _interval(value: Any, draws: Floats | None, spec: EvalSpec) -> Interval | None:
+    if not np.isfinite(value):
+        return None
+    if draws is None or np.isfinite(draws).mean() < DEFINED:
+        return Interval(float(value))
+    low, high = quantiles(draws, spec)
+    return Interval(float(value), low, high)
+
+
+def quantiles(draws: Floats, spec: EvalSpec) -> tuple[float, float]:
+    """Give the ends of the central interval that holds `spec.confidence` of the defined draws."""
+    tail = (1 - spec.confidence) / 2
+    low, high = np.nanquantile(draws, (tail, 1 - tail))
+    return float(low), float(high)

@@ -1,0 +1,201 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from sgcldff.metrics import (
+    Interval,
+    Overlap,
+    Typing,
+    auroc,
+    bootstrap,
+    calibration_error,
+    cell_overlap,
+    confusion,
+    dice,
+    intervals,
+    iou,
+    macro_auroc,
+    mean_of,
+    nucleus_overlap,
+    type_scores,
+)
+from sgcldff.specs import EvalSpec
+
+BACKGROUND, CYTOPLASM, NUCLEUS, CELL, UNKNOWN = 1, 2, 4, 6, 7
+SPEC = EvalSpec(resamples=200)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def typing_of(seed: int, n: int = 60, k: int = 4) -> Typing:
+    rng = np.random.default_rng(seed)
+    true = np.append(np.arange(k), rng.integers(0, k, n - k))
+    told = np.where(rng.random(n) < 0.6, true, rng.integers(0, k, n))
+    return Typing(tuple("abcdefgh"[:k]), true, told, rng.uniform(1 / k, 1, n))
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_overlap_agrees_with_sklearn_where_all_is_known(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, (9, 11)).astype(np.uint8)
+    truth = rng.integers(0, 3, (9, 11))
+    target = (1 << truth).astype(np.uint8)
+    for count, found, true in (
+        (cell_overlap, labels > 0, truth > 0),
+        (nucleus_overlap, labels == 2, truth == 2),
+    ):
+        seen = count(labels, target)
+        assert seen is not None
+        assert iou(seen.intersection, seen.union) == pytest.approx(oracle.jaccard_score(true.ravel(), found.ravel()))
+        assert dice(seen.intersection, seen.union) == pytest.approx(oracle.f1_score(true.ravel(), found.ravel()))
+
+
+def test_pixels_of_unknown_part_count_for_the_cell_and_not_for_the_nucleus() -> None:
+    target = np.array([[BACKGROUND, CELL, CELL, NUCLEUS, UNKNOWN]], np.uint8)
+    labels = np.array([[1, 1, 2, 2, 2]], np.uint8)
+    assert cell_overlap(labels, target) == Overlap(3, 4)
+    assert nucleus_overlap(labels, target) == Overlap(1, 1)
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_what_stands_on_unknown_pixels_changes_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.choice(np.array([1, 2, 4, 7], np.uint8), (8, 8))
+    target[0, 0] = NUCLEUS
+    first = rng.integers(0, 3, (8, 8)).astype(np.uint8)
+    second = np.where(target == UNKNOWN, rng.integers(0, 3, (8, 8)), first).astype(np.uint8)
+    assert cell_overlap(first, target) == cell_overlap(second, target)
+    assert nucleus_overlap(first, target) == nucleus_overlap(second, target)
+
+
+def test_boxes_alone_do_not_assess_an_outline_but_an_empty_field_does() -> None:
+    labels = np.array([[0, 1, 2, 0]], np.uint8)
+    boxed = np.array([[BACKGROUND, UNKNOWN, UNKNOWN, BACKGROUND]], np.uint8)
+    assert cell_overlap(labels, boxed) is None
+    assert nucleus_overlap(labels, np.full((1, 4), CELL, np.uint8)) is None
+    assert cell_overlap(labels, np.full((1, 4), BACKGROUND, np.uint8)) == Overlap(0, 2)
+
+
+def test_nothing_found_where_nothing_is_has_no_iou() -> None:
+    assert np.isnan(iou(np.array(0.0), np.array(0.0)))
+    averages = mean_of(np.array([[0.5, np.nan], [np.nan, np.nan]]))(np.ones((1, 2)))
+    np.testing.assert_equal(averages, [[0.5, np.nan]])
+
+
+@given(seeds, st.integers(2, 6))
+@settings(max_examples=25, deadline=None)
+def test_type_scores_agree_with_sklearn(seed: int, k: int) -> None:
+    typing = typing_of(seed, k=k)
+    weights = np.random.default_rng(seed).integers(0, 4, len(typing.true))
+    weights[:k] = 1
+    rows = np.stack([np.ones_like(weights), weights]).astype(float)
+    scores = type_scores(typing)(rows)
+    for row, weight in zip(scores, rows, strict=True):
+        options = {"sample_weight": weight}
+        assert row[0] == pytest.approx(oracle.accuracy_score(typing.true, typing.told, **options))
+        assert row[1] == pytest.approx(oracle.balanced_accuracy_score(typing.true, typing.told, **options))
+        every = oracle.precision_recall_fscore_support(typing.true, typing.told, labels=range(k), **options)
+        assert row[2] == pytest.approx(every[2].mean())
+        np.testing.assert_allclose(row[3 : 3 + k], every[0 + 1])
+        told = np.bincount(typing.told, weight, k) > 0
+        np.testing.assert_allclose(row[3 + k : 3 + 2 * k][told], every[0][told])
+        np.testing.assert_allclose(row[3 + 2 * k :], every[2])
+    np.testing.assert_array_equal(
+        confusion(typing, rows)[1], oracle.confusion_matrix(typing.true, typing.told, sample_weight=weights)
+    )
+
+
+def test_a_label_that_is_only_told_lowers_recall_but_has_no_f1_of_its_own() -> None:
+    typing = Typing(("a", "b"), np.array([0, 0]), np.array([0, 1]), np.array([0.9, 0.9]))
+    accuracy, balanced, macro, *every = type_scores(typing)(np.ones((1, 2)))[0]
+    assert (accuracy, balanced) == (0.5, 0.5)
+    assert macro == pytest.approx(2 / 3)
+    assert np.isnan(every[1])
+    assert np.isnan(every[5])
+
+
+@given(seeds, st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_auroc_agrees_with_sklearn_with_weights_and_ties(seed: int, coarse: bool) -> None:
+    rng = np.random.default_rng(seed)
+    positive = np.append([True, False], rng.random(40) < 0.4)
+    scores = rng.random(42) + positive * 0.3
+    scores = np.round(scores, 1) if coarse else scores
+    weights = np.append([1, 1], rng.integers(0, 3, 40)).astype(float)
+    expected = oracle.roc_auc_score(positive, scores, sample_weight=weights)
+    assert auroc(scores, positive, weights[None])[0] == pytest.approx(expected)
+
+
+def test_auroc_leaves_out_what_is_neither_and_is_undefined_for_one_class() -> None:
+    scores = np.array([[0.9], [0.5], [0.1], [0.99]])
+    positive = np.array([[True], [False], [False], [False]])
+    negative = np.array([[False], [True], [True], [False]])
+    assert macro_auroc(scores, positive, negative)(np.ones((1, 4)))[0, 0] == 1
+    everything = np.ones_like(positive)
+    assert np.isnan(macro_auroc(scores, everything, ~everything)(np.ones((1, 4)))[0, 0])
+
+
+@given(seeds, st.integers(2, 20))
+@settings(max_examples=25, deadline=None)
+def test_calibration_error_agrees_with_torchmetrics(seed: int, bins: int) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(4), 80)
+    true = rng.integers(0, 4, 80)
+    typing = Typing(tuple("abcd"), true, probabilities.argmax(1), probabilities.max(1))
+    expected = multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(true), num_classes=4, n_bins=bins
+    )
+    assert calibration_error(typing, bins)(np.ones((1, 80)))[0, 0] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_mean_has_the_interval_that_theory_gives() -> None:
+    values = np.random.default_rng(0).normal(0.5, 0.1, (400, 1))
+    (interval,) = intervals(mean_of(values), [str(i) for i in range(400)], EvalSpec(resamples=4000))
+    assert interval is not None
+    half = 1.96 * values.std() / 20
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.002)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.002)
+
+
+def test_groups_are_drawn_whole() -> None:
+    values = np.repeat([0.0, 1.0], 50)[:, None]
+    groups = ["a"] * 50 + ["b"] * 50
+    draws = bootstrap(mean_of(values), groups, SPEC)
+    assert set(np.unique(draws)) == {0.0, 0.5, 1.0}
+    (wide,) = intervals(mean_of(values), groups, SPEC)
+    (narrow,) = intervals(mean_of(values), [str(i) for i in range(100)], SPEC)
+    assert wide is not None
+    assert narrow is not None
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)  # type: ignore[operator]
+
+
+def test_draws_depend_on_the_seed_only() -> None:
+    values = np.random.default_rng(1).random((20, 1))
+    groups = [str(i % 7) for i in range(20)]
+    np.testing.assert_array_equal(bootstrap(mean_of(values), groups, SPEC), bootstrap(mean_of(values), groups, SPEC))
+    other = EvalSpec(resamples=200, seed=1)
+    assert not np.array_equal(bootstrap(mean_of(values), groups, SPEC), bootstrap(mean_of(values), groups, other))
+
+
+def test_bootstrap_in_chunks_is_the_bootstrap_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(2).random((30, 2))
+    groups = [str(i % 9) for i in range(30)]
+    at_once = bootstrap(mean_of(values), groups, SPEC)
+    monkeypatch.setattr("sgcldff.metrics.CHUNK", 30 * 7)
+    np.testing.assert_allclose(bootstrap(mean_of(values), groups, SPEC), at_once)
+
+
+def test_too_few_groups_give_a_value_without_an_interval() -> None:
+    typing = Typing(("a", "b"), np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1]), np.full(4, 0.9))
+    assert intervals(type_scores(typing), ["g"] * 4, SPEC)[0] == Interval(0.75)
+    accuracy, _, _, recall_a, recall_b, *_ = intervals(type_scores(typing), list("wxyz"), SPEC)
+    assert accuracy is not None
+    assert accuracy.low is not None
+    assert recall_a is not None
+    assert recall_a.low is not None
+    assert recall_b == Interval(1.0)
