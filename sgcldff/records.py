@@ -7,6 +7,10 @@ from enum import StrEnum
 import pyarrow as pa
 
 
+UNIDENTIFIED = "unidentified"
+"""Label of a cell that was found but whose type was not told."""
+
+
 class Split(StrEnum):
     """Side of a split; `unassigned` before the split is drawn."""
 

@@ -1,0 +1,154 @@
+"""The differential: how many cells of each type were counted, and how far chance may have moved their shares."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scipy.stats import binomtest
+
+from sgcldff.errors import InputError, LabelError
+from sgcldff.records import UNIDENTIFIED, Lineage
+from sgcldff.specs import require
+
+FLAGS: Mapping[int, str] = {
+    100: "fewer than 100 cells counted: too few for a differential, count more fields or a second smear",
+    200: "fewer than 200 cells counted: intervals are wide, rare types may have been missed",
+    400: "fewer than 400 cells counted: below the number of a reference differential (CLSI H20)",
+}
+"""Number of cells -> what is said of a differential that counted fewer; only the first that applies is said."""
+
+MANY_UNIDENTIFIED = 0.1
+"""Share of unidentified cells above which a differential is flagged."""
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """One type's part of a differential."""
+
+    label: str
+    count: int
+    share: float
+    """Part of the counted cells, 0 to 1; 0 where none was counted."""
+    low: float
+    """Lower end of the exact interval of the share; 0 where no cell was counted."""
+    high: float
+    """Upper end; 1 where no cell was counted."""
+
+
+@dataclass(frozen=True)
+class Differential:
+    """Counts, shares and intervals of all types."""
+
+    shares: tuple[ClassShare, ...]
+    counted: int
+    """Cells with a type: what the shares are shares of."""
+    rejected: int
+    """Cells found but left unidentified; they enter no share."""
+    confidence: float
+    """Level of the intervals; each holds for its type alone."""
+    flags: tuple[str, ...]
+    """What a reader has to know before using the figures."""
+    version: int = 1
+
+    def __getitem__(self, label: str) -> ClassShare:
+        """Give one type's part.
+
+        Raises
+        ------
+        LabelError
+            If the differential has no such type.
+        """
+        for share in self.shares:
+            if share.label == label:
+                return share
+        raise LabelError(f"the differential has no type {label!r}; it has {', '.join(s.label for s in self.shares)}")
+
+    def to_dict(self) -> dict[str, object]:
+        """Give a JSON-ready form; `from_dict` reads it back."""
+        return asdict(self) | {"shares": [asdict(share) for share in self.shares], "flags": list(self.flags)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> "Differential":
+        """Read what `to_dict` wrote; keys that it did not write are passed over.
+
+        Raises
+        ------
+        InputError
+            If a key is missing or a value is of another kind.
+        """
+        try:
+            known: dict[str, object] = {name: data[name] for name in cls.__dataclass_fields__}
+            known["shares"] = tuple(ClassShare(**share) for share in data["shares"])  # type: ignore[attr-defined]
+            known["flags"] = tuple(data["flags"])  # type: ignore[arg-type]
+            return cls(**known)  # type: ignore[arg-type]
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"not a differential ({error}); its keys are {', '.join(cls.__dataclass_fields__)}"
+            ) from error
+
+
+def differential(labels: Iterable[str | None], classes: Iterable[str], confidence: float = 0.95) -> Differential:
+    """Count types and give each share's exact binomial interval (Clopper and Pearson, Biometrika 26, 1934).
+
+    Parameters
+    ----------
+    labels
+        One a cell found; None or "unidentified" for a cell whose type was not told.
+    classes
+        Types in the order in which they are reported, counted or not.
+
+    Raises
+    ------
+    LabelError
+        If a label is in no class.
+    InputError
+        If `confidence` is not between 0.5 and 1.
+    """
+    require(0.5 < confidence < 1, f"confidence is {confidence}: give more than 0.5, less than 1")
+    classes = tuple(classes)
+    counts = Counter(UNIDENTIFIED if label is None else label for label in labels)
+    if unknown := counts.keys() - {*classes, UNIDENTIFIED}:
+        raise LabelError(f"labels {', '.join(sorted(unknown))} are in no class; known are {', '.join(classes)}")
+    counted = sum(counts[label] for label in classes)
+    shares = tuple(_share(label, counts[label], counted, confidence) for label in classes)
+    rejected = counts[UNIDENTIFIED]
+    return Differential(shares, counted, rejected, confidence, _flags(counted, rejected))
+
+
+def _share(label: str, count: int, counted: int, confidence: float) -> ClassShare:
+    if counted == 0:
+        return ClassShare(label, 0, 0.0, 0.0, 1.0)
+    interval = binomtest(count, counted).proportion_ci(confidence, method="exact")
+    return ClassShare(label, count, count / counted, float(interval.low), float(interval.high))
+
+
+def _flags(counted: int, rejected: int) -> tuple[str, ...]:
+    few = [text for limit, text in sorted(FLAGS.items()) if counted < limit][:1]
+    share = rejected / max(counted + rejected, 1)
+    many = [f"{share:.0%} of the cells found were left unidentified: review them"] if share > MANY_UNIDENTIFIED else []
+    return (*few, *many)
+
+
+def write_differential(path: str | Path, found: Differential, slide_id: str, lineage: Lineage) -> Path:
+    """Write a slide's differential as JSON, with where it comes from; the file appears whole or not at all."""
+    path = Path(path)
+    content = {"slide_id": slide_id, **found.to_dict(), "lineage": asdict(lineage)}
+    draft = path.with_name(f".{path.name}.partial")
+    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return draft.replace(path)
+
+
+def read_differential(path: str | Path) -> Differential:
+    """Read what `write_differential` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is not JSON or not a differential.
+    """
+    try:
+        return Differential.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"{path}: {error}") from error
