@@ -15,6 +15,7 @@ from sgcldff.datasets import Rejected, Source
 from sgcldff.duplicates import Pairs, hash_bits, near_duplicates
 from sgcldff.errors import MissingInputError, StoreError
 from sgcldff.facts import Progress, facts_table, measure_all, read_facts
+from sgcldff.overlap import SIDE
 from sgcldff.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.screening import Aside, Row, Screened, aside, described, files_of, named_once, seen_once, valid
 from sgcldff.specs import IngestSpec, digest
@@ -138,8 +139,8 @@ def _entry(row: Row, sides: Sides) -> Entry:
 
 def _near(rows: Sequence[Row], spec: IngestSpec) -> Pairs:
     hashes = hash_bits([row.facts.phash for row in rows])
-    thumbnails = np.array([np.frombuffer(row.facts.thumbnail, np.uint8) for row in rows])
-    return near_duplicates(hashes, thumbnails, spec.hash_distance, spec.min_correlation)
+    thumbnails = np.frombuffer(b"".join(row.facts.thumbnail for row in rows), np.uint8)
+    return near_duplicates(hashes, thumbnails.reshape(-1, SIDE, SIDE), spec)
 
 
 def _incumbents(folder: Path) -> set[str]:
@@ -148,7 +149,9 @@ def _incumbents(folder: Path) -> set[str]:
 
 
 def _rule(spec: IngestSpec) -> bytes:
-    return digest([asdict(spec.split), spec.hash_distance, spec.min_correlation, spec.version]).encode()
+    return digest(
+        [asdict(spec.split), spec.hash_distance, spec.min_similarity, spec.min_correlation, spec.version]
+    ).encode()
 
 
 def _read_sides(path: Path, spec: IngestSpec) -> dict[str, Split]:

@@ -1,4 +1,4 @@
-"""Pairs of images that show nearly the same: perceptual hashes find them, thumbnails confirm them."""
+"""Pairs of images that show the same: hashes and fingerprints propose them, correlation of the overlap decides."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -6,7 +6,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from sgcldff.overlap import Details, alike, details, oriented, overlap_correlation
+from sgcldff.specs import IngestSpec
+
 HASH_BITS = 64
+BATCH = 64
 
 Pairs = NDArray[np.int64]
 """int64, shape (K, 2): indices i < j, each pair once, sorted."""
@@ -28,10 +32,11 @@ def close_pairs(hashes: NDArray[np.uint64], distance: int) -> Pairs:
     hashes
         uint64, shape (N,).
     """
-    found = [pairs[_differ(hashes, pairs) <= distance] for pairs in _candidates(hashes, distance + 1)]
-    if not found:
-        return np.empty((0, 2), np.int64)
-    return np.unique(np.concatenate(found), axis=0)
+    return _unique([pairs[_differ(hashes, pairs) <= distance] for pairs in _candidates(hashes, distance + 1)])
+
+
+def _unique(found: list[Pairs]) -> Pairs:
+    return np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
 
 
 def _differ(hashes: NDArray[np.uint64], pairs: Pairs) -> NDArray[np.uint8]:
@@ -55,22 +60,29 @@ def _same(keys: NDArray[np.uint64]) -> Iterator[Pairs]:
             yield np.column_stack([np.full_like(later, bucket[position]), later])
 
 
-def correlation(thumbnails: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.float64]:
-    """Correlate the thumbnails of each pair: float64, shape (K,), in [-1, 1].
+def near_duplicates(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], spec: IngestSpec) -> Pairs:
+    """Find the pairs that show the same place, shifted, mirrored, turned by right angles or lit differently.
 
     Parameters
     ----------
+    hashes
+        uint64, shape (N,).
     thumbnails
-        uint8, shape (N, pixels).
+        uint8, shape (N, 64, 64).
     """
-    centred = thumbnails - thumbnails.mean(axis=1, keepdims=True)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-    return np.asarray(np.einsum("kp,kp->k", unit[pairs[:, 0]], unit[pairs[:, 1]]))
+    images = details(thumbnails)
+    close = close_pairs(hashes, spec.hash_distance)
+    found = [close[_confirmed(images, close, 0, spec.min_correlation)]]
+    for pairs, orientation in alike(images, spec.min_similarity):
+        found += [
+            pairs[_confirmed(images, pairs, turn, spec.min_correlation)] for turn in (orientation, orientation + 2)
+        ]
+    return _unique(found)
 
 
-def near_duplicates(
-    hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], distance: int, min_correlation: float
-) -> Pairs:
-    """Find the pairs whose hashes are at most `distance` bits apart and whose thumbnails correlate enough."""
-    pairs = close_pairs(hashes, distance)
-    return pairs[correlation(thumbnails, pairs) >= min_correlation]
+def _confirmed(images: Details, pairs: Pairs, orientation: int, min_correlation: float) -> NDArray[np.bool_]:
+    scores = [
+        overlap_correlation(oriented(images[batch[:, 0]], orientation), images[batch[:, 1]])
+        for batch in np.split(pairs, range(BATCH, len(pairs), BATCH))
+    ]
+    return np.concatenate(scores) >= min_correlation

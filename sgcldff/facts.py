@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import imagehash
 import numpy as np
 import pyarrow as pa
@@ -17,8 +16,8 @@ from PIL import Image
 
 from sgcldff.errors import InputError
 from sgcldff.images import read_grey, read_rgb, sha256_of
+from sgcldff.overlap import thumbnail
 
-THUMBNAIL_PX = 32
 LAYOUT = b"facts/1"
 
 Progress = Callable[[int, int], None]
@@ -41,7 +40,7 @@ class Facts:
     phash: str = ""
     """64-bit perceptual hash, 16 hexadecimal digits; empty for masks."""
     thumbnail: bytes = b""
-    """Grey values of the image shrunk to 32x32 px; empty for masks."""
+    """Grey values of the image shrunk to 64x64 px; empty for masks."""
 
 
 @dataclass(frozen=True)
@@ -96,20 +95,16 @@ def measure(path: str, *, mask: bool) -> Facts:
         low=int(pixels.min()),
         high=int(pixels.max()),
     )
-    return facts if mask else Facts(**(asdict(facts) | {"phash": perceptual_hash(pixels), "thumbnail": thumb(pixels)}))
+    return (
+        facts
+        if mask
+        else Facts(**(asdict(facts) | {"phash": perceptual_hash(pixels), "thumbnail": thumbnail(pixels).tobytes()}))
+    )
 
 
 def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
     """Hash an image's coarse structure (64 low frequencies of its cosine transform) to 16 hexadecimal digits."""
     return str(imagehash.phash(Image.fromarray(rgb)))
-
-
-def thumb(rgb: NDArray[np.uint8]) -> bytes:
-    """Shrink an image to 32x32 grey pixels by area means."""
-    small = cv2.resize(
-        cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA
-    )
-    return np.asarray(small).tobytes()
 
 
 def measure_all(keys: Iterable[FileKey], known: Known, progress: Progress | None = None) -> dict[FileKey, Result]:

@@ -128,12 +128,12 @@ def _inside(box: tuple[int, int, int, int], sample: Sample) -> bool:
 
 def _mask_fault(row: Row) -> str:
     mask, code = row.mask, row.sample.mask_code
-    if mask is None or code is None:
+    if mask is None:
         return ""
     if (mask.height, mask.width) != (row.facts.height, row.facts.width):
         sizes = f"{mask.width}x{mask.height} px, its image {row.facts.width}x{row.facts.height} px"
         return f"mask {row.sample.mask} is {sizes}; crop or export them alike"
-    if 0 < mask.high < code.cytoplasm:
+    if code is not None and 0 < mask.high < code.cytoplasm:
         values = f"holds values up to {mask.high}, but cells begin at {code.cytoplasm}"
         return f"mask {row.sample.mask} {values}; give the values of cytoplasm and nucleus, or export it again"
     return ""

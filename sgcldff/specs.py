@@ -95,8 +95,10 @@ class IngestSpec:
     """Images with a shorter side are set aside."""
     hash_distance: int = 6
     """Perceptual hashes (64 bit) up to this many bits apart make two images candidates for near-duplicates."""
-    min_correlation: float = 0.97
-    """Candidates whose thumbnails correlate at least this much are near-duplicates."""
+    min_similarity: float = 0.28
+    """Fingerprints that do not change under shifts, with at least this cosine, make candidates too."""
+    min_correlation: float = 0.84
+    """Candidates whose overlapping parts correlate at least this much are near-duplicates."""
     version: int = 1
 
     def __post_init__(self) -> None:
