@@ -15,7 +15,7 @@ from sgcldff.synthetic.layout import Spot
 from sgcldff.synthetic.stain import SmearSpec, random_smear
 
 SMEARS = 16
-"""Smears, each with a stain of its own, over which a set is dealt."""
+"""Smears, each with a stain of its own, over which a set is dealt; 5 types and 16 smears meet in all pairs."""
 FIELD_PX = 320
 CROP_PX = (130, 160)
 
@@ -62,7 +62,7 @@ def write_dataset(
 def _rows(folder: Path, counts: tuple[int, int], seed: int, mpp: float) -> Iterator[Row]:
     smears = [random_smear(1000 * seed + number, mpp) for number in range(SMEARS)]
     for number in sorted(range(counts[0]), key=lambda number: number % SMEARS):
-        label = FIVE_TYPES[number // SMEARS % len(FIVE_TYPES)]
+        label = FIVE_TYPES[number % len(FIVE_TYPES)]
         field = _crop(smears[number % SMEARS], label, np.random.default_rng([seed, 5, number]))
         yield _saved(folder, field, (f"crop-{number:05d}", label, number % SMEARS), mpp)
     for number in sorted(range(counts[1]), key=lambda number: number % SMEARS):
