@@ -16,16 +16,6 @@ DEPTH = 4
 """Folders below the one given in which `detect` still looks."""
 
 
-def _registered() -> Mapping[str, Adapter]:
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    adapters = [module.ADAPTER for module in modules if hasattr(module, "ADAPTER")]
-    return {item.name: item for item in adapters}
-
-
-ADAPTERS: Mapping[str, Adapter] = _registered()
-"""All adapters by name: every module of this package that defines `ADAPTER`."""
-
-
 def adapter(name: str) -> Adapter:
     """Look an adapter up.
 
@@ -87,3 +77,13 @@ def _below(folder: Path, depth: int) -> Iterator[Source]:
         return
     for below in sorted(path for path in entries(folder) if path.is_dir() and not path.name.startswith(".")):
         yield from _below(below, depth - 1)
+
+
+def _registered() -> Mapping[str, Adapter]:
+    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    adapters = [module.ADAPTER for module in modules if hasattr(module, "ADAPTER")]
+    return {item.name: item for item in adapters}
+
+
+ADAPTERS: Mapping[str, Adapter] = _registered()
+"""All adapters by name: every module of this package that defines `ADAPTER`."""
