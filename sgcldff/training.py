@@ -1,6 +1,7 @@
 """Training of any network on any mixture of data sets, resumable at every step."""
 
 import math
+import signal
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ import torch
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
-    EMAWeightAveraging,
     ModelCheckpoint,
-    OnExceptionCheckpoint,
     RichProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -34,6 +35,9 @@ from sgcldff.store import PriorStore
 
 SCORE = "val/score"
 """What checkpoints are chosen by: mean of cell IoU, nucleus IoU and accuracy on the validation split."""
+
+LAST = "last"
+"""Name of the checkpoint to resume from."""
 
 CHECKPOINT_STEPS = 100
 """Steps between checkpoints to resume from."""
@@ -159,6 +163,8 @@ def train(
     ------
     InputError
         If no sample is in the training split or an image cannot be read.
+    SystemExit
+        With 143 after SIGTERM, once a checkpoint is written.
     """
     place = Path(folder)
     lightning.seed_everything(spec.seed, verbose=False)
@@ -166,6 +172,7 @@ def train(
     labels = [sample.label for sample in samples if sample.split is Split.TRAIN]
     module = SmearModule(model, spec, class_weights(labels, model.labels))
     batches = SmearDataModule(samples, priors, model, spec)
+    last = place / f"{LAST}.ckpt"
     best = ModelCheckpoint(place, "best", monitor=SCORE, mode="max", enable_version_counter=False)
     trainer = lightning.Trainer(
         accelerator=accelerator,
@@ -184,20 +191,50 @@ def train(
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        trainer.fit(module, batches, ckpt_path=newest_checkpoint(place))
+        resume = str(last) if last.is_file() else None
+        try:
+            trainer.fit(module, batches, ckpt_path=resume, weights_only=True)
+        except SIGTERMException as stop:
+            raise SystemExit(128 + signal.SIGTERM) from stop
     load_best(module, best)
     exported = save_model(place / "model", model, module.net)
     return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch)
 
 
+@dataclass(frozen=True)
+class MovingAverage:
+    """Exponential moving average of weights whose horizon grows with the run: early, bad weights are soon forgotten."""
+
+    decay: float
+
+    def __call__(self, average: Tensor, current: Tensor, updates: Tensor) -> Tensor:
+        """Give the new average after `updates` earlier ones."""
+        done = float(updates)
+        return average + (current - average) * (1 - min(self.decay, (1 + done) / (10 + done)))
+
+
+class KeepOnSigterm(Callback):
+    """Write a last checkpoint when the process is told to stop."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Save if the exception is Lightning's answer to SIGTERM, which it gives between two steps."""
+        if isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(self.path)
+
+
 def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
     """Give what watches over a run: progress, checkpoints to resume from, averaging, early stop."""
     last = ModelCheckpoint(
-        folder, "last", every_n_train_steps=CHECKPOINT_STEPS, save_top_k=1, enable_version_counter=False
+        folder, LAST, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=1, enable_version_counter=False
     )
-    chosen: list[Callback] = [last, OnExceptionCheckpoint(folder, "interrupted"), RichProgressBar()]
+    chosen: list[Callback] = [last, KeepOnSigterm(folder / f"{LAST}.ckpt"), RichProgressBar()]
     if spec.ema_decay:
-        chosen.append(EMAWeightAveraging(decay=spec.ema_decay))
+        chosen.append(WeightAveraging(use_buffers=True, avg_fn=MovingAverage(spec.ema_decay)))
     if spec.patience:
         chosen.append(EarlyStopping(SCORE, mode="max", patience=spec.patience))
     return chosen
@@ -210,12 +247,6 @@ def precision(name: str) -> Any:
     if not torch.cuda.is_available():
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-
-
-def newest_checkpoint(folder: Path) -> str | None:
-    """Find the checkpoint to resume from: of the last ones written, the newest."""
-    found = [path for name in ("last", "interrupted") if (path := folder / f"{name}.ckpt").is_file()]
-    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else None
 
 
 def load_best(module: SmearModule, best: ModelCheckpoint) -> None:

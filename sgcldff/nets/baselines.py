@@ -58,7 +58,7 @@ def _parts(spec: ModelSpec) -> dict[str, Any]:
 @register("unet")
 def unet(spec: ModelSpec) -> nn.Module:
     """Build a U-Net (Ronneberger et al. 2015) on a timm EfficientNet-B0."""
-    return Baseline(smp.Unet("timm-efficientnet-b0", **_parts(spec)))
+    return Baseline(smp.Unet("tu-efficientnet_b0", **_parts(spec)))
 
 
 @register("deeplabv3plus")

@@ -1,0 +1,148 @@
+"""Training examples: image, prior and target move together; draws are balanced, complete and repeatable."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sgcldff.data import Draw, EpochSampler, SmearDataModule, SmearDataset, aim, balanced_weights, read_scene, steady
+from sgcldff.errors import InputError
+from sgcldff.labels import WBC5
+from sgcldff.records import MaskCode, Sample, Split
+from sgcldff.specs import ModelSpec, TrainSpec
+
+
+def sample_of(tmp_path, grey, name="a", **known):
+    rgb = np.repeat(255 - grey[..., None], 3, axis=2).astype(np.uint8)
+    Image.fromarray(rgb).save(tmp_path / f"{name}.png")
+    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / f"{name}_mask.png")
+    given = {"mask": str(tmp_path / f"{name}_mask.png"), "mask_code": MaskCode(64, 200)} | known
+    return Sample(f"t/{name}", "t", name, str(tmp_path / f"{name}.png"), 0.2, "none", **given)
+
+
+def disc(side=120, centre=(60, 60), radius=30):
+    y, x = np.mgrid[:side, :side]
+    distance = np.hypot(y - centre[0], x - centre[1])
+    return np.select([distance < radius / 2, distance < radius], [255, 128], 0)
+
+
+def test_masks_become_bits_and_centres(tmp_path):
+    scene = read_scene(sample_of(tmp_path, disc(centre=(50, 70))), 0.2)
+    assert set(np.unique(scene.target)) == {1, 2, 4}
+    assert scene.centres == (pytest.approx((50, 70), abs=0.5),)
+    assert scene.label_is_first
+
+
+def test_a_mask_that_knows_no_nucleus_leaves_it_open(tmp_path):
+    scene = read_scene(sample_of(tmp_path, disc(), mask_code=MaskCode(1, None)), 0.2)
+    assert set(np.unique(scene.target)) == {1, 6}
+
+
+def test_boxes_tell_background_only_outside(tmp_path):
+    boxed = sample_of(tmp_path, disc(), mask=None, mask_code=None, boxes=((30, 20, 90, 100),))
+    scene = read_scene(boxed, 0.2)
+    assert (scene.target[20:100, 30:90] == 7).all()
+    assert (scene.target == 7).sum() == 80 * 60
+    assert scene.centres == ((60.0, 60.0),)
+
+
+def test_points_and_no_annotation_tell_nothing_of_pixels(tmp_path):
+    for boxes, centres in ((((40, 30, 40, 30),), ((30.0, 40.0),)), (None, ((59.5, 59.5),))):
+        scene = read_scene(sample_of(tmp_path, disc(), mask=None, mask_code=None, boxes=boxes), 0.2)
+        assert (scene.target == 7).all()
+        assert scene.centres == centres
+
+
+def test_a_label_is_not_taken_for_one_of_several_cells_in_a_field(tmp_path):
+    two = np.maximum(disc(200, (50, 50), 20), disc(200, (150, 150), 20))
+    boxes = ((30, 30, 70, 70), (130, 130, 170, 170))
+    assert not read_scene(sample_of(tmp_path, two, boxes=boxes), 0.2).label_is_first
+    off_centre = np.maximum(disc(200, (95, 105), 20), disc(200, (20, 20), 15))
+    crop = read_scene(sample_of(tmp_path, off_centre, "b"), 0.2)
+    assert crop.label_is_first
+    assert crop.centres[0] == pytest.approx((95, 105), abs=1)
+
+
+def test_scale_is_brought_to_the_models(tmp_path):
+    scene = read_scene(replace(sample_of(tmp_path, disc()), mpp=0.1), 0.2)
+    assert scene.rgb.shape == (60, 60, 3)
+    assert scene.target.shape == (60, 60)
+
+
+def test_mask_of_another_size_names_both(tmp_path):
+    bad = sample_of(tmp_path, disc())
+    Image.fromarray(np.zeros((50, 40), np.uint8)).save(bad.mask)
+    with pytest.raises(InputError, match=r"\(50, 40\).*\(120, 120\)"):
+        read_scene(bad, 0.2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_image_and_target_are_turned_alike(seed):
+    grey = disc(120, (70, 45), 25)
+    target = np.select([grey == 255, grey == 128], [4, 2], 1).astype(np.uint8)
+    rgb = np.repeat(np.select([target == 4, target == 2], [0, 120], 255)[..., None], 3, axis=2).astype(np.uint8)
+    from sgcldff.data import Scene
+
+    view = aim(Scene(rgb, target, ((70.0, 45.0),), label_is_first=True), True, 64, np.random.default_rng(seed))
+    seen, told = view.cut(rgb)[..., 0], view.cut_target(target)
+    known = told != 7
+    agree = (((seen < 60) == (told == 4)) & ((seen > 190) == (told == 1)))[known]
+    assert agree.mean() > 0.93
+
+
+def test_examples_are_repeatable_and_differ_between_epochs(smears):
+    catalog, priors = smears
+    data = SmearDataset(catalog.samples, priors, ModelSpec(labels=WBC5, crop_px=64), 1.0)
+    first, again, later = data[Draw(3, (0, 1, 3))], data[Draw(3, (0, 1, 3))], data[Draw(3, (0, 2, 3))]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first.image, later.image)
+    assert first.image.shape == (3, 64, 64)
+    assert first.image.min() >= 0
+    assert first.image.max() <= 1
+
+
+def test_unvaried_view_is_centred_on_the_cell(tmp_path):
+    scene = read_scene(sample_of(tmp_path, disc(centre=(40, 75))), 0.2)
+    told = steady(scene, 64).cut_target(scene.target)
+    ys, xs = np.nonzero(told == 4)
+    assert (ys.mean(), xs.mean()) == pytest.approx((31.5, 31.5), abs=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 99), st.integers(0, 5))
+def test_unbalanced_epochs_show_every_sample(n, batch, seed, epoch):
+    sampler = EpochSampler(np.full(n, 1 / n), batch, seed)
+    sampler.set_epoch(epoch)
+    draws = list(sampler)
+    assert len(draws) == len(sampler)
+    assert len(draws) % batch == 0
+    assert {draw.index for draw in draws} == set(range(n))
+    assert [draw.key for draw in draws] == [(seed, epoch, place) for place in range(len(draws))]
+
+
+def test_an_interrupted_epoch_goes_on_where_it_stopped():
+    sampler = EpochSampler(np.full(20, 1 / 20), 4, 0)
+    whole = list(sampler)
+    sampler.resume_at(2)
+    assert list(sampler) == whole[8:]
+    assert list(sampler) == whole
+
+
+def test_balance_evens_out_classes(tmp_path):
+    samples = [replace(sample_of(tmp_path, disc()), label=label) for label in ["neutrophil"] * 90 + ["basophil"] * 10]
+    drawn = EpochSampler(balanced_weights(samples, 1.0), 100, 0).indices()
+    counts = Counter(samples[index].label for index in drawn)
+    assert counts["basophil"] == pytest.approx(50, abs=1)
+
+
+def test_no_training_split_is_an_error(smears):
+    catalog, priors = smears
+    tests = [replace(sample, split=Split.TEST) for sample in catalog.samples]
+    with pytest.raises(InputError, match="training split"):
+        SmearDataModule(tests, priors, ModelSpec(), TrainSpec())

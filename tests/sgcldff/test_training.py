@@ -1,0 +1,102 @@
+"""Training learns, and a run that is stopped by SIGTERM or kill -9 ends exactly like an undisturbed one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sgcldff.errors import InputError
+from sgcldff.labels import WBC5
+from sgcldff.model import load_model
+from sgcldff.specs import LossSpec, ModelSpec, NetSpec, Pretrained, TrainSpec
+from sgcldff.training import Cosine, MovingAverage, train
+
+MODEL = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
+SPEC = TrainSpec(epochs=3, batch_size=4, seed=5)
+
+SCRIPT = """
+import sys
+from sgcldff.catalog import Catalog
+from sgcldff.store import PriorStore
+from sgcldff import training
+from tests_training import MODEL, SPEC
+training.CHECKPOINT_STEPS = 3
+training.train((Catalog.open(sys.argv[1]).samples, PriorStore.open(sys.argv[2])), MODEL, SPEC, sys.argv[3], None, "cpu")
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(smears, tmp_path_factory):
+    catalog, priors = smears
+    return train((catalog.samples, priors), MODEL, SPEC, tmp_path_factory.mktemp("whole"), None, "cpu")
+
+
+def start(smears, folder: Path):
+    catalog, priors = smears
+    (folder / "tests_training.py").write_text(Path(__file__).read_text().split("@pytest.fixture")[0])
+    (folder / "run.py").write_text(SCRIPT)
+    arguments = [str(catalog.folder), priors.ref.uri, str(folder / "run")]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    return subprocess.Popen(
+        [sys.executable, str(folder / "run.py"), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(path: Path, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_a_stopped_run_ends_like_an_undisturbed_one(smears, undisturbed, tmp_path, how):
+    process = start(smears, tmp_path)
+    wait_for(tmp_path / "run" / "last.ckpt", process)
+    process.send_signal(how)
+    process.wait(60)
+    assert process.returncode != 0
+    assert not (tmp_path / "run" / "model").exists()
+    second = start(smears, tmp_path)
+    _, errors = second.communicate(timeout=200)
+    assert second.returncode == 0, errors.decode()
+    assert load_model(tmp_path / "run" / "model", "cpu").digest == load_model(undisturbed.folder, "cpu").digest
+
+
+def test_training_learns_to_outline(smears, tmp_path):
+    catalog, priors = smears
+    spec = TrainSpec(epochs=12, batch_size=8, augment=0.3, loss=LossSpec())
+    trained = train((catalog.samples, priors), MODEL, spec, tmp_path, None, "cpu")
+    assert trained.score > 0.45
+
+
+def test_an_empty_training_split_is_told(smears, tmp_path):
+    _, priors = smears
+    with pytest.raises(InputError, match="training split"):
+        train(((), priors), MODEL, SPEC, tmp_path, None, "cpu")
+
+
+def test_learning_rate_rises_then_falls():
+    factor = Cosine(100, 0.1)
+    values = [factor(step) for step in range(100)]
+    assert values.index(max(values)) in (9, 10)
+    assert values[:9] == sorted(values[:9])
+    assert values[10:] == sorted(values[10:], reverse=True)
+    assert 0 < values[-1] < 0.05
+
+
+def test_moving_average_follows_early_and_smooths_late():
+    import torch
+
+    average = MovingAverage(0.99)
+    zero, one = torch.zeros(1), torch.ones(1)
+    assert average(zero, one, torch.tensor(1)).item() > 0.8
+    assert average(zero, one, torch.tensor(10_000)).item() == pytest.approx(0.01)
