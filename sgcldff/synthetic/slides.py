@@ -65,7 +65,7 @@ def write_slide(
         If the slide is smaller than a tile.
     """
     require(min(shape) >= TILE, f"{path}: a slide of {shape} px: give at least {TILE} px a side")
-    smear = _lay(replace(spec or SmearSpec(seed=seed), mpp=mpp), shape, cells, seed)
+    smear = _lay(replace(spec or SmearSpec(seed=seed, illumination=0.02), mpp=mpp), shape, cells, seed)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_pyramid(path, smear)

@@ -106,7 +106,7 @@ def palette(spec: SmearSpec) -> Palette:
     for name, density in DYES.items():
         shift = spec.hue * np.array(HUES[name]) + rng.normal(0, 0.06, 3)
         dyes[name] = (spec.strength * np.array(density) * np.exp(shift)).astype(np.float32)
-    tint = np.array([1.0, 0.99, 0.95]) + rng.normal(0, (0.015, 0.02, 0.04), 3)
+    tint = np.array([1.0, 0.985, 0.95]) + rng.normal(0, (0.015, 0.012, 0.04), 3)
     white = np.clip(rng.uniform(222, 248) * tint, 0, 253)
     return Palette(dyes, white.astype(np.float32))
 
