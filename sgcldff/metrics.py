@@ -128,7 +128,8 @@ def confusion(typing: Typing, weights: Floats) -> Floats:
 def type_scores(typing: Typing) -> Reduction:
     """Score types: accuracy, balanced accuracy, macro F1, then recall, precision and F1 of every label.
 
-    Balanced accuracy and macro F1 are means over the labels that are true of some image. Columns: (R, 3 + 3 K).
+    Balanced accuracy and macro F1 are means over the labels that are true of some image, and undefined where all images
+    have one label. Columns: (R, 3 + 3 K).
     """
 
     def reduce(weights: Floats) -> Floats:
@@ -137,7 +138,8 @@ def type_scores(typing: Typing) -> Reduction:
         recall, precision = _ratio(hits, true), _ratio(hits, told)
         f1 = np.where(true > 0, _ratio(2 * hits, true + told), np.nan)
         accuracy = _ratio(hits.sum(axis=1), true.sum(axis=1))
-        return np.column_stack((accuracy, nanmean(recall), nanmean(f1), recall, precision, f1))
+        several = np.where((true > 0).sum(axis=1) > 1, 1, np.nan)
+        return np.column_stack((accuracy, nanmean(recall) * several, nanmean(f1) * several, recall, precision, f1))
 
     return reduce
 

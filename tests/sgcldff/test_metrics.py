@@ -111,12 +111,21 @@ def test_type_scores_agree_with_sklearn(seed: int, k: int) -> None:
 
 
 def test_a_label_that_is_only_told_lowers_recall_but_has_no_f1_of_its_own() -> None:
-    typing = Typing(("a", "b"), np.array([0, 0]), np.array([0, 1]), np.array([0.9, 0.9]))
-    accuracy, balanced, macro, *every = type_scores(typing)(np.ones((1, 2)))[0]
-    assert (accuracy, balanced) == (0.5, 0.5)
-    assert macro == pytest.approx(2 / 3)
-    assert np.isnan(every[1])
-    assert np.isnan(every[5])
+    typing = Typing(("a", "b", "c"), np.array([0, 0, 1]), np.array([0, 2, 1]), np.full(3, 0.9))
+    accuracy, balanced, macro, *every = type_scores(typing)(np.ones((1, 3)))[0]
+    assert (accuracy, balanced) == (pytest.approx(2 / 3), 0.75)
+    assert macro == pytest.approx((2 / 3 + 1) / 2)
+    assert np.isnan(every[2])
+    assert np.isnan(every[8])
+
+
+def test_one_label_alone_has_accuracy_but_no_balanced_one() -> None:
+    typing = Typing(("a", "b"), np.array([0, 0]), np.array([0, 1]), np.full(2, 0.9))
+    accuracy, balanced, macro, *_ = intervals(type_scores(typing), ["x", "y"], SPEC)
+    assert accuracy is not None
+    assert accuracy.value == 0.5
+    assert balanced is None
+    assert macro is None
 
 
 @given(seeds, st.booleans())

@@ -1,0 +1,51 @@
+"""What travels with a registered model beside its weights: requirements, and tags that say what code it is."""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import sgcldff
+from sgcldff.scores import METRICS, EvalReport
+
+PACKAGE = Path(sgcldff.__file__).parent
+NEEDED = (
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "safetensors",
+    "scikit-image",
+    "scipy",
+    "segmentation-models-pytorch",
+    "timm",
+    "torch",
+    "torchvision",
+)
+"""Distributions that a model needs to answer."""
+CODE_TAG, CODE_DIGEST_TAG, TRUTH_TAG = "sgcldff.code", "sgcldff.code_digest", "sgcldff.test_images"
+SCORE_TAG = "sgcldff.score."
+
+
+def requirements() -> list[str]:
+    """Pin what a model needs at the versions in use, without local parts such as `+cpu`."""
+    return [f"{name}=={version(name).split('+')[0]}" for name in NEEDED]
+
+
+def code_tags() -> dict[str, str]:
+    """Say which code this is: its version, and a digest of its files, which tells an edited copy from a release."""
+    total = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        total.update(f"{path.relative_to(PACKAGE)}:".encode() + path.read_bytes())
+    return {CODE_TAG: sgcldff.__version__, CODE_DIGEST_TAG: total.hexdigest()[:16]}
+
+
+def pooled_scores(report: EvalReport | None) -> dict[str, float]:
+    """Give the pooled scores by name; empty without a report."""
+    found = {name: getattr(report.pooled, name) for name in METRICS} if report else {}
+    return {name: interval.value for name, interval in found.items() if interval is not None}
+
+
+def score_tags(report: EvalReport | None) -> dict[str, str]:
+    """Say in tags how good a model is, and on which images."""
+    tags = {SCORE_TAG + name: f"{value:.4f}" for name, value in pooled_scores(report).items()}
+    return tags | ({TRUTH_TAG: report.truth} if report else {})

@@ -1,0 +1,164 @@
+"""What a model said of every image of a data set, as a table: the ground on which scores and comparisons stand."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sgcldff.errors import InputError, MissingInputError
+from sgcldff.explain import Explanation
+from sgcldff.labels import LabelSpace
+from sgcldff.metrics import Floats, Overlap, cell_overlap, nucleus_overlap
+from sgcldff.specs import digest
+
+LAYOUT = "predictions/1"
+PROBABILITY = "probability_"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row an image, of `schema(classes)`, ordered by image id."""
+
+    classes: tuple[str, ...]
+    """Of the model, in the order of its outputs."""
+    model: str
+    """Digest of the model's weights."""
+    table: pa.Table
+
+    @cached_property
+    def truth(self) -> str:
+        """Digest of images, their groups and labels: two models are comparable where it is the same."""
+        return digest(self.table.select(["id", "source", "group", "sha256", "label"]).to_pydict())
+
+    @property
+    def groups(self) -> list[str]:
+        """Patient or slide of every row, told apart between data sets."""
+        return [f"{source}/{group}" for source, group in zip(self.column("source"), self.column("group"), strict=True)]
+
+    def column(self, name: str) -> list[str]:
+        """Give a column of text."""
+        return list(self.table.column(name).to_pylist())
+
+    def numbers(self, name: str) -> Floats:
+        """Give a numeric column as float64, NaN where it is null."""
+        return np.array([np.nan if value is None else value for value in self.table.column(name).to_pylist()], float)
+
+    @property
+    def probabilities(self) -> Floats:
+        """Probabilities of the model's classes, (N, C)."""
+        return np.column_stack([self.numbers(PROBABILITY + name) for name in self.classes])
+
+    def of(self, source: str) -> "Predictions":
+        """Keep the rows of one data set."""
+        rows = pa.array([name == source for name in self.column("source")], pa.bool_())
+        return Predictions(self.classes, self.model, self.table.filter(rows))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table as Parquet."""
+        pq.write_table(self.table, path)
+        return Path(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Predictions":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        MissingInputError
+            If there is no such file.
+        InputError
+            If it is no table of predictions of this version.
+        """
+        try:
+            table = pq.read_table(path)
+        except FileNotFoundError as error:
+            raise MissingInputError(f"{path}: no such file") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: not a Parquet table ({error}); evaluate the model again") from error
+        notes = table.schema.metadata or {}
+        if notes.get(b"sgcldff.layout") != LAYOUT.encode():
+            raise InputError(f"{path}: not a table of layout {LAYOUT}; evaluate the model again")
+        named = (name.removeprefix(PROBABILITY) for name in table.column_names if name.startswith(PROBABILITY))
+        return cls(tuple(named), notes[b"sgcldff.model"].decode(), table)
+
+
+def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
+    """Describe the table: identity, truth, answer, pixel counts (null where the truth cannot tell), explanation."""
+    text, count, number = pa.string(), pa.int64(), pa.float64()
+    columns = [
+        *((name, text) for name in ("id", "source", "group", "sha256", "label", "told")),
+        ("confidence", number),
+        ("found", pa.bool_()),
+        *((f"{part}_{kind}", count) for part in ("cell", "nucleus") for kind in ("intersection", "union")),
+        ("cam_on_cell", number),
+        ("saliency_consistency", number),
+        *((PROBABILITY + name, number) for name in classes),
+    ]
+    return pa.schema(columns, metadata={"sgcldff.layout": LAYOUT, "sgcldff.model": model})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The answers among which a type is told, for one data set.
+
+    Where a data set uses a coarse label ("non-blast") and none of the classes behind it, their probabilities are
+    added up; classes that it does not use stay as they are, so that telling one of them is an error.
+    """
+
+    names: tuple[str, ...]
+    members: NDArray[np.bool_]
+    """Classes that each answer stands for, (K, C)."""
+
+    @classmethod
+    def among(cls, labels: Iterable[str | None], space: LabelSpace) -> "Choice":
+        """Choose the answers for a data set with these labels."""
+        used = {label: space.allowed(label) for label in sorted({label for label in labels if label is not None})}
+        merged = [name for name in used if name in space.coarse and not _overlaps(name, used)]
+        behind = {member for name in merged for member in space.members(name)}
+        names = (*(name for name in space.classes if name not in behind), *merged)
+        return cls(names, np.stack([space.allowed(name) for name in names]))
+
+    def tell(self, probabilities: NDArray[np.floating], label: str | None, space: LabelSpace) -> tuple[str, float]:
+        """Give the most probable answer and its probability; an answer that the true label allows is that label."""
+        added = self.members @ np.asarray(probabilities, float)
+        best = int(added.argmax())
+        right = label is not None and bool((space.allowed(label) | ~self.members[best]).all())
+        return (label if right and label is not None else self.names[best]), float(min(added[best], 1.0))
+
+
+def _overlaps(name: str, used: Mapping[str, NDArray[np.bool_]]) -> bool:
+    return any(bool((used[name] & members).any()) for other, members in used.items() if other != name)
+
+
+def row(explanation: Explanation, sha256: str, choice: Choice, space: LabelSpace) -> dict[str, object]:
+    """Make a row of `schema` from what was read, so that the images need not be kept."""
+    reading = explanation.reading
+    sample, probabilities = reading.sample, reading.probabilities
+    told, confidence = choice.tell(probabilities, sample.label, space)
+    identity = {name: getattr(sample, name) for name in ("id", "source", "group", "label")} | {"sha256": sha256}
+    answer = {"told": told, "confidence": confidence, "found": reading.found}
+    cell = _counts("cell", cell_overlap(reading.labels, reading.scene.target))
+    nucleus = _counts("nucleus", nucleus_overlap(reading.labels, reading.scene.target))
+    looked = {"cam_on_cell": _null(explanation.on_cell), "saliency_consistency": _null(explanation.consistency)}
+    chances = {PROBABILITY + name: float(p) for name, p in zip(space.classes, probabilities, strict=True)}
+    return identity | answer | cell | nucleus | looked | chances
+
+
+def _counts(part: str, overlap: Overlap | None) -> dict[str, int | None]:
+    names = (f"{part}_intersection", f"{part}_union")
+    return dict(zip(names, (overlap.intersection, overlap.union) if overlap else (None, None), strict=True))
+
+
+def _null(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def tabulate(rows: Iterable[Mapping[str, object]], classes: tuple[str, ...], model: str) -> Predictions:
+    """Put rows in the order of their ids."""
+    ordered = sorted(rows, key=lambda entry: str(entry["id"]))
+    return Predictions(classes, model, pa.Table.from_pylist(ordered, schema(classes, model)))

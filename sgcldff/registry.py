@@ -1,0 +1,434 @@
+"""The model registry: runs, versions and aliases in MLflow. The only module that talks to MLflow.
+
+Promotion and rollback hold a lock, since MLflow has no compare-and-set for aliases. With a SQLite registry the lock
+lies beside the database, so that all processes that see this file take turns. With a server the lock is this user's on
+this machine; promotions from several machines are checked after the fact: the alias is read back, and one of two that
+collide is told that it lost.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory, mkdtemp
+from urllib.parse import unquote, urlsplit
+
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import numpy as np
+from lightning.pytorch.loggers import MLFlowLogger
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models.signature import ModelSignature
+from mlflow.pyfunc import save_model
+from mlflow.types import Schema, TensorSpec
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from sgcldff.addresses import Address
+from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
+from sgcldff.images import sha256_of
+from sgcldff.lock import locked
+from sgcldff.model import SPEC_FILE, WEIGHTS_FILE, load_model
+from sgcldff.packaging import PACKAGE, TRUTH_TAG, code_tags, pooled_scores, requirements, score_tags
+from sgcldff.records import ModelRef
+from sgcldff.scores import EvalReport
+from sgcldff.specs import digest
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+DEFAULT_NAME = "sgcldff"
+DIGEST_TAG, WEIGHTS_TAG = "sgcldff.digest", "sgcldff.weights_sha256"
+SETUP_LOCK, ALIAS_LOCK = "setup.lock", "aliases.lock"
+EVALUATION, ARTIFACTS = "evaluation", "artifacts"
+REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
+BATCH = 100
+"""Parameters or tags that MLflow takes in one request."""
+MISSING, EXISTS, INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version as the registry shows it."""
+
+    ref: ModelRef
+    aliases: tuple[str, ...]
+    created_ms: int
+    """Milliseconds since 1970 (UTC)."""
+    run_id: str
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """Models of one name, and the runs that made them.
+
+    Parameters
+    ----------
+    location
+        A folder (made if needed; holds a SQLite database and the artifacts), `sqlite:///` and a path, or the address
+        of an MLflow server.
+    name
+        Of the registered model and of the experiment.
+    """
+
+    def __init__(self, location: str | Path = "mlflow", name: str = DEFAULT_NAME) -> None:
+        self.name = name
+        self.address = Address.parse(location)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client; the first contact makes a SQLite database ready."""
+        with self._lock(SETUP_LOCK), self._answering():
+            client = MlflowClient(self.address.uri, self.address.uri)
+            client.search_experiments(max_results=1)
+        return client
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The experiment that holds the runs; made if needed."""
+        client = self.client
+        with self._lock(SETUP_LOCK), self._answering():
+            known = client.get_experiment_by_name(self.name)
+            return str(known.experiment_id if known else client.create_experiment(self.name, self.address.artifacts))
+
+    def start(self, run_name: str, tags: Mapping[str, str] | None = None) -> str:
+        """Begin a run and give its id."""
+        with self._answering():
+            run = self.client.create_run(self.experiment_id, run_name=run_name, tags=dict(tags or {}) | code_tags())
+        return str(run.info.run_id)
+
+    def log(self, run_id: str, params: Mapping[str, object], metrics: Mapping[str, float] | None = None) -> None:
+        """Add parameters and figures to a run."""
+        written = [Param(key, str(value)) for key, value in params.items()]
+        now = int(time.time() * 1000)
+        figures = [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()]
+        with self._answering():
+            for at in range(0, len(written), BATCH):
+                self.client.log_batch(run_id, params=written[at : at + BATCH])
+            self.client.log_batch(run_id, metrics=figures)
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a run."""
+        with self._answering():
+            self.client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def attach(self, run_id: str, path: str | Path, place: str | None = None) -> None:
+        """Add a file, or all files of a folder, to a run's artifacts, under `place`."""
+        with self._answering():
+            if Path(path).is_dir():
+                self.client.log_artifacts(run_id, str(path), place)
+            else:
+                self.client.log_artifact(run_id, str(path), place)
+
+    def finish(self, run_id: str, *, failed: bool = False) -> None:
+        """End a run."""
+        with self._answering():
+            self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def experiment_logger(self, run_id: str) -> MLFlowLogger:
+        """Give a Lightning logger that writes curves into a run."""
+        return MLFlowLogger(self.name, tracking_uri=self.address.uri, run_id=run_id, log_model=False)
+
+    def register(
+        self,
+        folder: str | Path,
+        report: EvalReport | None = None,
+        tags: Mapping[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> ModelRef:
+        """Make a trained model a new version with alias `challenger`.
+
+        Parameters
+        ----------
+        folder
+            Holds `spec.json` and `weights.safetensors`; they are loaded once to see that they fit.
+        report
+            Its scores become tags and metrics; report and predictions travel with the version.
+        tags
+            Further tags, such as the data snapshot's digest.
+        run_id
+            The run that made the model; a run is made where there is none.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no loadable model.
+        ServiceError
+            If MLflow does not answer.
+        """
+        model = load_model(folder, "cpu")
+        identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
+        run = run_id or self.start("register")
+        with TemporaryDirectory() as workspace:
+            package = _package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
+            if report is not None:
+                report.save(package / EVALUATION)
+            version = self._upload(package, run, identity | score_tags(report) | code_tags() | dict(tags or {}))
+        self.log(run, {}, pooled_scores(report))
+        if run_id is None:
+            self.finish(run)
+        return ModelRef(self.name, version, model.digest)
+
+    def _upload(self, package: Path, run_id: str, tags: dict[str, str]) -> str:
+        with self._answering():
+            logged = self.client.create_logged_model(self.experiment_id, self.name, run_id, tags)
+            self.client.log_model_artifacts(logged.model_id, str(package))
+            self.client.finalize_logged_model(logged.model_id, "READY")
+            self._ensure_name()
+            made = self.client.create_model_version(self.name, logged.artifact_location, run_id, tags)
+            self.client.set_registered_model_alias(self.name, CHALLENGER, str(made.version))
+        return str(made.version)
+
+    def _ensure_name(self) -> None:
+        try:
+            self.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != EXISTS:
+                raise
+
+    def versions(self) -> tuple[Version, ...]:
+        """List all versions, newest first."""
+        held: dict[str, list[str]] = {}
+        for alias, number in self.aliases().items():
+            held.setdefault(number, []).append(alias)
+        with self._answering():
+            found = self.client.search_model_versions(f"name='{self.name}'")
+        ordered = sorted(found, key=lambda version: int(version.version), reverse=True)
+        return tuple(_version(version, tuple(sorted(held.get(str(version.version), ())))) for version in ordered)
+
+    def aliases(self, name: str | None = None) -> dict[str, str]:
+        """Give the version that each alias names; empty where nothing is registered."""
+        with self._answering():
+            try:
+                held = self.client.get_registered_model(name or self.name).aliases
+            except MlflowException as error:
+                if error.error_code == MISSING:
+                    return {}
+                raise
+        return {alias: str(number) for alias, number in held.items()}
+
+    def resolve(self, reference: str | Path) -> tuple[ModelRef, Path]:
+        """Find a model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder.
+
+        Returns
+        -------
+        tuple
+            The version and a local folder with `spec.json` and `weights.safetensors`, for `load_model`.
+
+        Raises
+        ------
+        InputError
+            If there is no such model; the message lists what there is.
+        StoreError
+            If the weights are not those that were registered.
+        """
+        text = str(reference)
+        if not text.startswith("models:/"):
+            return _local(Path(text))
+        version = self._find(text)
+        if WEIGHTS_TAG not in version.tags:
+            raise InputError(f"{text}: not registered by sgcldff; name a version that `sgcldff train` registered")
+        folder = self._fetch(version, ARTIFACTS)
+        if sha256_of(folder / WEIGHTS_FILE) != version.tags[WEIGHTS_TAG]:
+            raise StoreError(
+                f"{folder / WEIGHTS_FILE}: not the weights registered as {text}; restore or register again"
+            )
+        return _ref(version), folder
+
+    def report(self, ref: ModelRef) -> EvalReport | None:
+        """Give the report with which a version was registered, predictions included; None if there was none."""
+        version = self._version(ref.name, ref.version)
+        return EvalReport.open(self._fetch(version, EVALUATION)) if TRUTH_TAG in version.tags else None
+
+    def promote(self, ref: ModelRef, expected: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Make a version champion, and the former champion `previous`; done twice it changes nothing more.
+
+        Parameters
+        ----------
+        expected
+            The aliases on which the decision was based; refused if the champion has changed since.
+
+        Returns
+        -------
+        dict
+            The aliases afterwards.
+
+        Raises
+        ------
+        PromotionRefusedError
+            If another promotion came first.
+        InputError
+            If there is no such version.
+        """
+        with self._lock(ALIAS_LOCK):
+            self._version(self.name, ref.version)
+            held = self.aliases()
+            if expected is not None and held.get(CHAMPION) != expected.get(CHAMPION):
+                raise PromotionRefusedError(_overtaken(ref, held.get(CHAMPION)))
+            if held.get(CHAMPION) == ref.version:
+                return held
+            return self._crown(ref, held.get(CHAMPION))
+
+    def _crown(self, ref: ModelRef, former: str | None) -> dict[str, str]:
+        """`previous` moves first: killed in between, the champion is the former one still."""
+        if former is not None:
+            self._point(PREVIOUS, former)
+        self._point(CHAMPION, ref.version)
+        after = self.aliases()
+        if after.get(CHAMPION) != ref.version:
+            raise PromotionRefusedError(_overtaken(ref, after.get(CHAMPION)))
+        return after
+
+    def rollback(self) -> ModelRef:
+        """Make the former champion champion again; `previous` is then gone.
+
+        Raises
+        ------
+        InputError
+            If there is no former champion.
+        """
+        with self._lock(ALIAS_LOCK):
+            held = self.aliases()
+            former = held.get(PREVIOUS)
+            if former is None or former == held.get(CHAMPION):
+                raise InputError(f"{self.name} at {self.address} has no former champion to put back: {_listed(held)}")
+            self._point(CHAMPION, former)
+            with self._answering():
+                self.client.delete_registered_model_alias(self.name, PREVIOUS)
+        return _ref(self._version(self.name, former))
+
+    def _point(self, alias: str, number: str) -> None:
+        with self._answering():
+            self.client.set_registered_model_alias(self.name, alias, number)
+
+    def _find(self, reference: str) -> ModelVersion:
+        match = REFERENCE.fullmatch(reference)
+        if match is None:
+            raise InputError(f"{reference!r} is no model: give models:/NAME@ALIAS, models:/NAME/VERSION or a folder")
+        name, alias, number = match["name"], match["alias"], match["number"]
+        if alias is None:
+            return self._version(name, number)
+        held = self.aliases(name)
+        if alias not in held:
+            raise InputError(f"{reference}: no such alias at {self.address}: {self._existing(name)}")
+        return self._version(name, held[alias])
+
+    def _version(self, name: str, number: str) -> ModelVersion:
+        with self._answering():
+            try:
+                return self.client.get_model_version(name, number)
+            except MlflowException as error:
+                if error.error_code != MISSING:
+                    raise
+        raise InputError(f"models:/{name}/{number}: no such version at {self.address}: {self._existing(name)}")
+
+    def _existing(self, name: str) -> str:
+        with self._answering():
+            models = sorted(model.name for model in self.client.search_registered_models())
+            if name not in models:
+                return f"registered models are {', '.join(models) or 'none yet'}; train or name one of these"
+            numbers = sorted(int(version.version) for version in self.client.search_model_versions(f"name='{name}'"))
+        return f"{_listed(self.aliases(name))}, versions {', '.join(map(str, numbers))}; name one of these"
+
+    def _fetch(self, version: ModelVersion, part: str) -> Path:
+        """Give a local folder with a part of a version: where it lies, or a copy kept for the next time."""
+        uri = f"{version.source.rstrip('/')}/{part}"
+        kept = self.address.folder / "models" / digest((uri, version.creation_timestamp))
+        if uri.startswith("file:"):
+            kept = Path(unquote(urlsplit(uri).path))
+        elif not kept.is_dir():
+            self._download(uri, kept)
+        if not kept.is_dir():
+            raise StoreError(
+                f"{kept}: the registry at {self.address} points here, but it is gone; restore or train again"
+            )
+        return kept
+
+    def _download(self, uri: str, kept: Path) -> None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        workspace = Path(mkdtemp(dir=kept.parent, suffix=".partial"))
+        try:
+            with self._answering():
+                got = Path(download_artifacts(uri, dst_path=str(workspace), tracking_uri=self.address.uri))
+            with locked(kept.parent / "downloads.lock"):
+                if not kept.is_dir():
+                    got.rename(kept)
+        finally:
+            rmtree(workspace, ignore_errors=True)
+
+    def _lock(self, name: str) -> AbstractContextManager[None]:
+        return locked(self.address.folder / name)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn what MLflow raises into errors that say what to do; what is missing or exists is for the caller."""
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code in (MISSING, EXISTS):
+                raise
+            text = str(error).replace(self.address.uri, str(self.address))
+            if error.error_code == INVALID:
+                raise InputError(f"MLflow at {self.address} refuses: {text}") from error
+            raise ServiceError(self._unanswered(text)) from None
+        except RequestException as error:
+            raise ServiceError(self._unanswered(type(error).__name__)) from None
+        except SQLAlchemyError as error:
+            raise ServiceError(self._unanswered(str(error).splitlines()[0])) from error
+
+    def _unanswered(self, why: str) -> str:
+        return f"MLflow at {self.address} does not answer ({why}): start it, or name another registry"
+
+
+def _package(folder: Path, place: Path, classes: int) -> Path:
+    """Write the MLflow model: code, spec and weights, loaded without pickle in a process with the locked packages."""
+    tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3), "tiles")
+    number = np.dtype(np.float32)
+    answers = [
+        TensorSpec(number, (-1, 3, -1, -1), "segmentation"),
+        TensorSpec(number, (-1, classes), "cell_type"),
+        TensorSpec(number, (-1, -1, -1), "saliency"),
+    ]
+    save_model(
+        path=str(place),
+        python_model=str(PACKAGE / "pyfunc_model.py"),
+        artifacts={"spec": str(folder / SPEC_FILE), "weights": str(folder / WEIGHTS_FILE)},
+        code_paths=[str(PACKAGE)],
+        signature=ModelSignature(Schema([tile]), Schema(answers)),
+        pip_requirements=requirements(),
+    )
+    return place
+
+
+def _version(version: ModelVersion, aliases: tuple[str, ...]) -> Version:
+    return Version(_ref(version), aliases, int(version.creation_timestamp), version.run_id or "", dict(version.tags))
+
+
+def _ref(version: ModelVersion) -> ModelRef:
+    return ModelRef(version.name, str(version.version), version.tags.get(DIGEST_TAG, ""))
+
+
+def _local(folder: Path) -> tuple[ModelRef, Path]:
+    if not folder.is_dir():
+        raise MissingInputError(f"{folder}: no such folder; give one, models:/NAME@ALIAS or models:/NAME/VERSION")
+    return ModelRef(folder.resolve().name, "folder", load_model(folder, "cpu").digest), folder
+
+
+def _listed(aliases: Mapping[str, str]) -> str:
+    return "aliases " + (", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "none")
+
+
+def _overtaken(ref: ModelRef, champion: str | None) -> str:
+    now = f"version {champion}" if champion else "nobody"
+    return f"version {ref.version} is not promoted: another promotion came first, champion is now {now}; compare again"
