@@ -66,6 +66,10 @@ class SmearSpec:
         require(0 <= self.red_coverage <= 1.5, f"SmearSpec.red_coverage is {self.red_coverage}: give 0 to 1.5")
         require(-1 <= self.hue <= 1, f"SmearSpec.hue is {self.hue}: give -1 to 1")
         require(0.3 <= self.strength <= 2, f"SmearSpec.strength is {self.strength}: give 0.3 to 2")
+        require(0 <= self.illumination <= 0.5, f"SmearSpec.illumination is {self.illumination}: give 0 to 0.5")
+        physical = min(self.blur_um, self.noise, self.wbc_per_mm2) >= 0
+        require(physical, "SmearSpec.blur_um, noise and wbc_per_mm2 must not be negative")
+        require(1 <= self.jpeg_quality <= 100, f"SmearSpec.jpeg_quality is {self.jpeg_quality}: give 1 to 100")
 
 
 def random_smear(seed: int, mpp: float = MODEL_MPP) -> SmearSpec:

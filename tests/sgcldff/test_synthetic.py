@@ -123,7 +123,14 @@ def test_stains_of_different_smears_differ_more_than_fields_of_one():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"mpp": 0}, "mpp is 0"), ({"shares": (1,)}, "five numbers"), ({"hue": 2}, "hue is 2")]
+    ("change", "message"),
+    [
+        ({"mpp": 0}, "mpp is 0"),
+        ({"shares": (1,)}, "five numbers"),
+        ({"hue": 2}, "hue is 2"),
+        ({"noise": -1}, "not be negative"),
+        ({"jpeg_quality": 0}, "jpeg_quality is 0"),
+    ],
 )
 def test_impossible_smears_are_refused(change, message):
     with pytest.raises(InputError, match=message):
