@@ -19,6 +19,8 @@ Floats = NDArray[np.float32]
 
 APART_UM = 18.0
 """Distance between the centres of white cells that lie apart."""
+DISTINCT = 100
+"""White cells of a type that a picture draws anew; so memory is bounded on large slides."""
 TOUCHING_SHARE = 0.04
 """Share of the white cells that are laid against another one."""
 
@@ -101,9 +103,19 @@ def is_free(spot: Spot, spots: Iterable[Spot], apart_px: float) -> bool:
 
 
 def draw_whites(spec: SmearSpec, spots: Iterable[Spot], rng: np.random.Generator) -> list[Placed]:
-    """Draw a white cell at every spot."""
+    """Lay a white cell at every spot: up to `DISTINCT` of a type are drawn, further ones are those again, turned."""
     colours = palette(spec)
-    return [centred(white_cell(spot.label, colours, spec.mpp, rng), spot.y, spot.x) for spot in spots]
+    drawn: dict[str, list[Stamp]] = {}
+    placed = []
+    for spot in spots:
+        known = drawn.setdefault(spot.label, [])
+        if len(known) < DISTINCT:
+            known.append(white_cell(spot.label, colours, spec.mpp, rng))
+            stamp = known[-1]
+        else:
+            stamp = turned(known[int(rng.integers(DISTINCT))], int(rng.integers(8)))
+        placed.append(centred(stamp, spot.y, spot.x))
+    return placed
 
 
 def surround(
