@@ -1,0 +1,35 @@
+# make install | demo | test | lint | lock
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint lock deploy
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: install
+	$(BIN)/sgcldff demo --out demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Needs uv; writes names, versions and hashes only.
+lock:
+	uv pip compile --universal --python-version 3.11.1 --generate-hashes --extra dev --no-annotate --no-header \
+		--no-emit-index-url --quiet pyproject.toml -o requirements.lock
+
+# Needs PREFECT_API_URL of a running server.
+deploy: install
+	$(BIN)/prefect --no-prompt work-pool create --type process --overwrite sgcldff
+	$(BIN)/prefect --no-prompt deploy --all

@@ -1,0 +1,270 @@
+"""The command line: the flows of this package, and a few look-ups."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.environment import configure
+from sgcldff.errors import SgcldffError
+
+app = typer.Typer(
+    help="Find, outline and type white blood cells in stained smears, and keep the model current.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+data_app = typer.Typer(help="Public data sets: which there are and how to get them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of catalog, models and runs.")
+]
+DataOption = Annotated[
+    list[Path],
+    typer.Option("--data", "-d", help="Folder (or CSV/Parquet table) of images; may be given several times."),
+]
+AdapterOption = Annotated[
+    str, typer.Option(help="How to read the data; `auto` finds known data sets. See `sgcldff data list`.")
+]
+MppOption = Annotated[float | None, typer.Option(min=0.02, max=8, help="um/px, where the files do not say.")]
+SettingsOption = Annotated[
+    Path | None, typer.Option("--settings", help="TOML file; `sgcldff settings` prints all keys with defaults.")
+]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of training.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the training.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+WORKSPACE = Path("sgcldff-workspace")
+
+
+def settings_from(path: Path | None, **train: Any) -> Any:
+    """Read settings, with options of the command line on top."""
+    from flows.settings import read_settings
+
+    return read_settings(path, {"train": train})
+
+
+def sources_from(folders: list[Path], adapter: str, mpp: float | None) -> list[Any]:
+    """Name the data sets that a command is about."""
+    from sgcldff.datasets import Source
+
+    return [Source(adapter, str(folder), mpp) for folder in folders]
+
+
+def where(title: str, **places: object) -> None:
+    """End a command with where its results are."""
+    out.print(f"[bold]{title}[/bold] " + "  ".join(f"{name}: {place}" for name, place in places.items()))
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets that can be read, with licence and where to get them."""
+    from sgcldff.datasets import ADAPTERS
+
+    table = Table("name", "what", "licence", "um/px", "how to get it")
+    for item in ADAPTERS.values():
+        table.add_row(item.name, item.title, item.licence, str(item.mpp or "--mpp"), f"{item.instructions} {item.url}")
+    out.print(table)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A name from `sgcldff data list`.")],
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder to unpack into.")] = Path("datasets"),
+    sha256: Annotated[str | None, typer.Option(help="Checksum that you trust, where none is known here.")] = None,
+) -> None:
+    """Download a data set whose licence allows it, check it and unpack it."""
+    from sgcldff.datasets.fetch import fetch
+
+    where("Fetched.", data=fetch(name, to, sha256=sha256))
+
+
+@app.command()
+def settings() -> None:
+    """Print all settings with their defaults as JSON, by stage."""
+    from dataclasses import asdict
+
+    from flows.settings import Settings
+
+    out.print_json(json.dumps(asdict(Settings())))
+
+
+@app.command()
+def prepare(
+    data: DataOption,
+    adapter: AdapterOption = "auto",
+    mpp: MppOption = None,
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+) -> None:
+    """Bring images into the catalog and compute their saliency priors; only what is new is touched."""
+    configure(workspace)
+    from flows.prepare import prepare as flow
+
+    done = flow(sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
+    where(f"{done.images} images, {done.set_aside} set aside.", catalog=done.catalog, priors=done.priors.uri)
+
+
+@app.command()
+def train(
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train on the catalog, evaluate on its test split and register the model as challenger."""
+    configure(workspace)
+    from flows.train import train as flow
+
+    chosen = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
+    done = flow(str(workspace), chosen, device)
+    where(f"Registered {done.model.name} version {done.model.version}.", report=f"{done.evaluation}/report.md")
+
+
+@app.command()
+def retrain(
+    data: DataOption,
+    adapter: AdapterOption = "auto",
+    mpp: MppOption = None,
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Run the chain: prepare, train, evaluate, register, and promote if the model earned it."""
+    configure(workspace)
+    from flows.retrain import retrain as flow
+
+    chosen = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
+    done = flow(sources_from(data, adapter, mpp), str(workspace), chosen, device)
+    where(f"Registered {done.model.name} version {done.model.version}.", report=f"{done.evaluation}/report.md")
+
+
+@app.command()
+def evaluate(
+    data: DataOption,
+    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")],
+    adapter: AdapterOption = "auto",
+    mpp: MppOption = None,
+    report: Annotated[Path | None, typer.Option("--json", help="Write the report here as JSON.")] = None,
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+) -> None:
+    """Score a model on data that it never saw; images that it was trained on are set aside."""
+    configure(workspace)
+    from flows.evaluate import evaluate as flow
+
+    folder = Path(flow(sources_from(data, adapter, mpp), model, str(workspace), settings_from(settings)))
+    out.print((folder / "report.md").read_text())
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text((folder / "report.json").read_text())
+    where("Evaluated.", report=report or folder / "report.json", pictures=folder / "examples.png")
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Option(help="The challenger.")] = "models:/sgcldff@challenger",
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+) -> None:
+    """Make the challenger champion if it is as good on the test split, or say why not."""
+    configure(workspace)
+    from flows.promote import promote as flow
+
+    champion = flow(str(workspace), model, settings_from(settings))
+    where(f"Champion is {champion.name} version {champion.version}.", workspace=workspace)
+
+
+@app.command()
+def rollback(workspace: WorkspaceOption = WORKSPACE) -> None:
+    """Make the former champion champion again."""
+    configure(workspace)
+    from flows.promote import rollback as flow
+
+    champion = flow(str(workspace))
+    where(f"Champion is {champion.name} version {champion.version} again.", workspace=workspace)
+
+
+@app.command()
+def infer(
+    slides: Annotated[list[Path], typer.Argument(help="Slides: files, or OME-Zarr folders.")],
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, one folder a slide.")],
+    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS or a folder.")] = "models:/sgcldff@champion",
+    mpp: MppOption = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Dask workers; 0 stays in this process.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+) -> None:
+    """Find, outline and type the cells of slides; one folder of results a slide."""
+    configure(workspace)
+    from flows.infer import Compute
+    from flows.infer import infer as flow
+
+    compute = Compute(cluster, workers)
+    results = flow(
+        [str(slide) for slide in slides], model, str(to), str(workspace), mpp, compute, settings_from(settings)
+    )
+    where(f"{len(results)} slides read.", reports=f"{to}/*/report.html")
+
+
+@app.command()
+def benchmark(
+    data: DataOption,
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for table.md, table.json and the runs.")],
+    budget: Annotated[int, typer.Option(min=1, help="Epochs for every model.")] = 10,
+    networks: Annotated[str, typer.Option(help="Networks and ablations, by commas.")] = "",
+    adapter: AdapterOption = "auto",
+    mpp: MppOption = None,
+    settings: SettingsOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train SG-CLDFF, baselines and ablations alike on the same splits and write one table."""
+    configure(to)
+    from flows.benchmark import benchmark as flow
+    from flows.benchmark import contenders
+
+    names = [name for name in networks.split(",") if name] or list(contenders())
+    flow(sources_from(data, adapter, mpp), str(to), names, settings_from(settings, epochs=budget), device)
+    where("Compared.", table=to / "table.md")
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")] = Path("demo"),
+    side: Annotated[int, typer.Option(min=2048, help="Side of the synthetic slide, px.")] = 8192,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 6,
+) -> None:
+    """Make smears and a slide with known truth, run the whole chain on them and compare."""
+    configure(to / "workspace")
+    from flows.demo import demo as flow
+    from flows.demo import summary
+
+    found = flow(str(to), side, epochs)
+    out.print(summary(found))
+    where("Demo done.", report=found.report, mlflow=found.mlflow, prefect=found.prefect)
+
+
+def main() -> None:
+    """Run the command line; known errors end in one line and their exit code."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    for chatty in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "distributed", "alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        app()
+    except SgcldffError as error:
+        err.print(f"[bold red]sgcldff:[/bold red] {error}", highlight=False)
+        sys.exit(error.exit_code)

@@ -1,0 +1,32 @@
+"""Images to catalog and priors."""
+
+from prefect import flow
+
+from flows.settings import Settings
+from sgcldff.datasets import Source, detect
+from tasks.preparing import Prepared, ingest_images, precompute_priors
+from tasks.workspace import Workspace
+
+
+@flow(name="prepare", flow_run_name="prepare")
+def prepare(sources: list[Source], workspace: str, settings: Settings | None = None) -> Prepared:
+    """Bring data sets into the catalog and compute the priors that are missing.
+
+    Parameters
+    ----------
+    sources
+        Data sets: adapter (see `sgcldff data list`), folder and, where the adapter cannot know it, mpp. An adapter
+        `auto` stands for all known data sets below the folder.
+    workspace
+        Folder of the laboratory's catalog, priors, models and runs.
+    settings
+        Settings by stage; defaults where left out.
+    """
+    chosen, place = settings or Settings(), Workspace(workspace)
+    catalog = ingest_images(resolve(sources), place, chosen.ingest)
+    return precompute_priors(catalog, place, chosen.prior)
+
+
+def resolve(sources: list[Source]) -> list[Source]:
+    """Put the data sets that lie below its folder in the place of each `auto` source."""
+    return [found for source in sources for found in (detect(source.folder) if source.adapter == "auto" else (source,))]

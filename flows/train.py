@@ -1,0 +1,40 @@
+"""Catalog to registered challenger."""
+
+from dataclasses import dataclass
+
+from prefect import flow
+
+from flows.settings import Settings
+from sgcldff.catalog import Catalog
+from sgcldff.records import ModelRef, Split
+from tasks.modelling import EvalJob, TrainJob, evaluate_model, register_model, train_model
+from tasks.preparing import Prepared, precompute_priors
+from tasks.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """A registered model with the folders of its training and its evaluation on the test split."""
+
+    model: ModelRef
+    training: str
+    evaluation: str
+
+
+@flow(name="train", flow_run_name="train")
+def train(workspace: str, settings: Settings | None = None, accelerator: str = "auto") -> Challenger:
+    """Train on the workspace's catalog, evaluate on its test split, register as challenger.
+
+    A run that was interrupted goes on at its last checkpoint; one that is finished is not repeated.
+
+    Parameters
+    ----------
+    accelerator
+        `auto`, `cpu` or `gpu`.
+    """
+    chosen, place = settings or Settings(), Workspace(workspace)
+    prepared: Prepared = precompute_priors(str(place.catalog), place, chosen.prior)
+    training = train_model(TrainJob(prepared, chosen.net, chosen.prior, chosen.train), place, accelerator)
+    samples = Catalog.open(prepared.catalog).select(Split.TEST)
+    evaluation = evaluate_model(EvalJob(f"{training}/model", samples, chosen.evaluate), place)
+    return Challenger(register_model(training, evaluation, place), training, evaluation)

@@ -1,0 +1,155 @@
+"""Tasks that train, evaluate, register and promote models."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
+
+from sgcldff.catalog import Catalog
+from sgcldff.evaluation import EvalReport, Predictions, Verdict, compare, evaluate, examples
+from sgcldff.explain import picture
+from sgcldff.labels import covering
+from sgcldff.model import load_model, spec_to_dict
+from sgcldff.records import ModelRef, Sample, Split
+from sgcldff.registry import Registry
+from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, PromotionSpec, TrainSpec, digest
+from sgcldff.store import PriorStore
+from sgcldff.training import train
+from tasks.policy import MODEL, STAGE
+from tasks.preparing import GALLERY, Prepared
+from tasks.progress import bar
+from tasks.workspace import Workspace, write_json
+
+TRAINED, TRAINED_ON = "trained.json", "trained_on.json"
+"""The first is written last into a training folder: such a run need not be repeated."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """All that decides what a training gives."""
+
+    prepared: Prepared
+    net: NetSpec
+    prior: PriorSpec
+    train: TrainSpec
+
+    def model(self) -> ModelSpec:
+        """Give the model's spec; its label space is the smallest that covers the catalog."""
+        labels = covering(sample.label for sample in Catalog.open(self.prepared.catalog).samples)
+        return ModelSpec(net=self.net, prior=self.prior, labels=labels, mpp=self.prior.mpp)
+
+    def key(self) -> str:
+        """Hash content, never paths: equal keys stand for equal models."""
+        return digest((self.prepared.digest, self.prepared.priors.digest, digest(self.model()), digest(self.train)))
+
+
+@task(name="train", tags=MODEL, **STAGE)
+def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto") -> str:
+    """Train, or go on where an interrupted run stopped, or find the finished run; returns its folder."""
+    folder = workspace.training(job.key())
+    if not (folder / TRAINED).is_file():
+        registry = Registry(workspace.tracking_uri)
+        run = tracked_run(registry, folder, job)
+        samples = Catalog.open(job.prepared.catalog).samples
+        data = (samples, PriorStore.open(job.prepared.priors))
+        trained = train(data, job.model(), job.train, folder, registry.experiment_logger(run), accelerator)
+        seen = sorted(sample.sha256 for sample in samples if sample.split is not Split.TEST)
+        write_json(trained.folder / TRAINED_ON, {"sha256": seen, "data": job.prepared.digest})
+        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs, "run": run})
+    return str(folder)
+
+
+def tracked_run(registry: Registry, folder: Path, job: TrainJob) -> str:
+    """Begin the MLflow run of a training, or find the one that an interrupted training began."""
+    record = folder / "run.json"
+    if not record.is_file():
+        run = registry.start(job.key(), {"data": job.prepared.digest})
+        registry.log(run, flat({"model": spec_to_dict(job.model()), "train": asdict(job.train)}))
+        registry.attach(run, Catalog.open(job.prepared.catalog).snapshot(), "data")
+        registry.attach(run, Path(job.prepared.priors.uri) / GALLERY, "priors")
+        write_json(record, {"run": run})
+    return str(json.loads(record.read_text())["run"])
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Name nested settings by their path: `train.loss.centre`."""
+    named: dict[str, object] = {}
+    for key, value in settings.items():
+        path = f"{prefix}{key}"
+        named |= flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return named
+
+
+@dataclass(frozen=True)
+class EvalJob:
+    """A model and the images on which it is scored."""
+
+    model: str
+    """Folder of the model."""
+    samples: tuple[Sample, ...]
+    spec: EvalSpec
+
+
+@task(name="evaluate", tags=MODEL, **STAGE)
+def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
+    """Score a model on images it never saw, or find the finished report; returns the folder of the report."""
+    model = load_model(job.model)
+    content = [(sample.id, sample.sha256, sample.label, sample.group) for sample in job.samples]
+    folder = workspace.evaluation(digest((model.digest, digest(job.spec), content)))
+    if not (folder / "report.json").is_file():
+        with bar("evaluate") as progress:
+            report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
+        folder.mkdir(parents=True, exist_ok=True)
+        assert report.predictions is not None
+        report.predictions.save(folder / "predictions.parquet")
+        (folder / "report.md").write_text(report.to_markdown())
+        picture(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
+        write_json(folder / "report.json", json.loads(report.to_json()))
+    create_markdown_artifact((folder / "report.md").read_text(), key="evaluation", description=f"Model {model.digest}")
+    create_image_artifact((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
+    return str(folder)
+
+
+def trained_on(model: Path) -> frozenset[str]:
+    """Read which images a model learned from; none is known for a model from elsewhere."""
+    record = model / TRAINED_ON
+    return frozenset(json.loads(record.read_text())["sha256"]) if record.is_file() else frozenset()
+
+
+def read_report(folder: str) -> EvalReport:
+    """Read the report that `evaluate_model` wrote."""
+    return EvalReport.from_json((Path(folder) / "report.json").read_text())
+
+
+@task(name="register", tags=MODEL, **STAGE)
+def register_model(training: str, evaluation: str, workspace: Workspace) -> ModelRef:
+    """Register a trained model, with its report, as challenger; one that is registered already is found again."""
+    folder = Path(training)
+    record = folder / "registered.json"
+    if not record.is_file():
+        run = json.loads((folder / TRAINED).read_text())["run"]
+        data = json.loads((folder / "model" / TRAINED_ON).read_text())["data"]
+        registry = Registry(workspace.tracking_uri)
+        registry.attach(run, Path(evaluation), "evaluation")
+        reference = registry.register(
+            folder / "model", read_report(evaluation), {"data": data, "training": folder.name}, run
+        )
+        registry.finish(run)
+        write_json(record, asdict(reference))
+    return ModelRef(**json.loads(record.read_text()))
+
+
+@task(name="decide", tags=MODEL, **STAGE)
+def decide(champion: str | None, challenger: str, spec: PromotionSpec) -> Verdict:
+    """Compare two evaluations of the same test split; without a champion the challenger wins."""
+    former = Predictions.open(Path(champion) / "predictions.parquet") if champion else None
+    verdict = compare(former, Predictions.open(Path(challenger) / "predictions.parquet"), spec)
+    outcome = "Promoted" if verdict.promote else "Refused"
+    lines = [f"# {outcome}", *(f"- {reason}" for reason in verdict.reasons), ""]
+    figures = [f"| {name} | {value:.4f} |" for name, value in verdict.figures.items()]
+    create_markdown_artifact("\n".join([*lines, "| figure | value |", "| --- | --- |", *figures]), key="verdict")
+    return verdict

@@ -1,0 +1,72 @@
+"""Tasks that bring images into the catalog and compute their priors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_image_artifact, create_table_artifact
+
+from sgcldff.catalog import Catalog, ingest
+from sgcldff.datasets import Source
+from sgcldff.errors import InputError
+from sgcldff.priors import gallery
+from sgcldff.priors.precompute import compute_priors
+from sgcldff.records import ArrayRef, samples_to_table
+from sgcldff.specs import IngestSpec, PriorSpec
+from sgcldff.store import PriorStore
+from tasks.policy import DATA, STAGE
+from tasks.progress import bar
+from tasks.workspace import Workspace
+
+GALLERY = "gallery.png"
+"""Picture of some images beside their priors, in the store's folder."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A catalog with the priors of its images."""
+
+    catalog: str
+    """Folder of the catalog."""
+    digest: str
+    """Digest of the catalog's content."""
+    images: int
+    set_aside: int
+    """Inputs that could not be used; the reasons are in `quarantine.parquet`."""
+    priors: ArrayRef
+
+
+@task(name="ingest", tags=DATA, **STAGE)
+def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestSpec) -> str:
+    """Bring data sets into the workspace's catalog; returns its folder."""
+    with bar("ingest") as progress:
+        catalog = ingest(sources, workspace.catalog, spec, progress)
+    if not catalog.samples:
+        raise InputError(f"{workspace.catalog}: no image could be used; see the reasons in quarantine.parquet there")
+    catalog.snapshot()
+    create_table_artifact(_counts(catalog), key="catalog", description=f"Catalog {catalog.digest}")
+    if catalog.quarantine.num_rows:
+        create_table_artifact(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Set aside")
+    return str(catalog.folder)
+
+
+def _counts(catalog: Catalog) -> list[dict[str, object]]:
+    frame = samples_to_table(catalog.samples).to_pandas()
+    counts = frame.fillna({"label": "-"}).groupby(["source", "label", "split"]).size().unstack(fill_value=0)
+    return list(counts.reset_index().to_dict(orient="records"))
+
+
+@task(name="priors", tags=DATA, **STAGE)
+def precompute_priors(catalog_folder: str, workspace: Workspace, spec: PriorSpec) -> Prepared:
+    """Compute the priors that are missing and picture some beside their images."""
+    catalog = Catalog.open(catalog_folder)
+    with bar("priors") as progress:
+        reference, failures = compute_priors(catalog.samples, workspace.priors, spec, progress=progress)
+    if failures:
+        named = "; ".join(f"{failure.image}: {failure.reason}" for failure in failures[:5])
+        raise InputError(f"{len(failures)} images of the catalog gave no prior ({named}); ingest them again")
+    picture = Path(reference.uri) / GALLERY
+    gallery.prior_gallery(catalog.samples, PriorStore.open(reference), picture)
+    create_image_artifact(picture.as_uri(), key="priors", description=f"Images beside their priors {spec.names}")
+    return Prepared(catalog_folder, catalog.digest, len(catalog.samples), catalog.quarantine.num_rows, reference)

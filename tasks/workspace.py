@@ -1,0 +1,49 @@
+"""Where a laboratory's runs keep their files."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folders below one root; nothing else is written outside of what a command names as its output."""
+
+    root: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", str(Path(self.root).expanduser().resolve()))
+
+    @property
+    def catalog(self) -> Path:
+        """Manifest, quarantine and snapshots."""
+        return Path(self.root) / "catalog"
+
+    @property
+    def priors(self) -> Path:
+        """Prior stores, one a prior spec."""
+        return Path(self.root) / "priors"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking store: `MLFLOW_TRACKING_URI`, or SQLite in the workspace."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root}/mlflow/mlflow.db"
+
+    def training(self, key: str) -> Path:
+        """Checkpoints and model of the run with that content key."""
+        return Path(self.root) / "training" / key
+
+    def evaluation(self, key: str) -> Path:
+        """Report and pictures of the evaluation with that content key."""
+        return Path(self.root) / "evaluations" / key
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=2))
+    partial.replace(path)
