@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgcldff.datasets import Rejected, Source
-from sgcldff.duplicates import Pairs, hash_bits, near_duplicates
+from sgcldff.duplicates import hash_bits, near_duplicates
 from sgcldff.errors import MissingInputError, StoreError
 from sgcldff.facts import Progress, facts_table, measure_all, read_facts
-from sgcldff.overlap import SIDE
+from sgcldff.overlap import SIDE, Pairs
 from sgcldff.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.screening import Aside, Row, Screened, aside, described, files_of, named_once, seen_once, valid
 from sgcldff.specs import IngestSpec, digest

@@ -6,14 +6,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.overlap import Details, alike, details, oriented, overlap_correlation
+from sgcldff.overlap import Details, Pairs, alike, details, displaced, oriented, overlap_correlation
 from sgcldff.specs import IngestSpec
 
 HASH_BITS = 64
 BATCH = 64
-
-Pairs = NDArray[np.int64]
-"""int64, shape (K, 2): indices i < j, each pair once, sorted."""
 
 
 def hash_bits(hashes: list[str]) -> NDArray[np.uint64]:
@@ -22,7 +19,7 @@ def hash_bits(hashes: list[str]) -> NDArray[np.uint64]:
 
 
 def close_pairs(hashes: NDArray[np.uint64], distance: int) -> Pairs:
-    """Find all pairs of hashes that differ in at most `distance` bits.
+    """Find all pairs of hashes that differ in at most `distance` bits: each once, sorted.
 
     Multi-index hashing (Norouzi, Punjani and Fleet 2012): two hashes that differ in at most d bits agree on at least
     one of d + 1 parts, so only hashes that share a part are compared. No pair is missed.
@@ -71,13 +68,11 @@ def near_duplicates(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], s
         uint8, shape (N, 64, 64).
     """
     images = details(thumbnails)
-    close = close_pairs(hashes, spec.hash_distance)
-    found = [close[_confirmed(images, close, 0, spec.min_correlation)]]
+    upright = _unique([close_pairs(hashes, spec.hash_distance), *displaced(images, spec.min_similarity)])
+    candidates = [(upright, 0)]
     for pairs, orientation in alike(images, spec.min_similarity):
-        found += [
-            pairs[_confirmed(images, pairs, turn, spec.min_correlation)] for turn in (orientation, orientation + 2)
-        ]
-    return _unique(found)
+        candidates += [(pairs, orientation), (pairs, orientation + 2)]
+    return _unique([pairs[_confirmed(images, pairs, turn, spec.min_correlation)] for pairs, turn in candidates])
 
 
 def _confirmed(images: Details, pairs: Pairs, orientation: int, min_correlation: float) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ All verdicts depend on the two images alone, so that further images never change
 """
 
 from collections.abc import Iterator
+from itertools import product
 
 import cv2
 import numpy as np
@@ -12,13 +13,18 @@ from scipy import fft
 
 SIDE = 64
 """Side of the thumbnails, px."""
-BLUR = 3.0
+BLUR = 2.0
 """Standard deviation (px) of the blur that is taken away, and with it stain and illumination."""
-BAND = (1.5, 24.5)
-"""Radial frequencies (cycles a thumbnail) that enter a fingerprint."""
+BAND = (0.024, 0.383)
+"""Radial frequencies (cycles a px) that enter a fingerprint."""
+WINDOW = 32
+"""Side (px) of the nine overlapping windows by which images that share only a part are compared."""
 MIN_OVERLAP = 0.25
 """Share of a thumbnail, and of its detail's energy, that has to be seen in both images."""
 BLOCK = 512
+
+Pairs = NDArray[np.int64]
+"""int64, shape (K, 2): indices i < j."""
 
 Details = NDArray[np.float32]
 """float32, shape (N, 64, 64): thumbnails without what is coarser than cells."""
@@ -44,24 +50,35 @@ def oriented(images: Details, orientation: int) -> Details:
 
 
 def fingerprints(images: Details) -> NDArray[np.float32]:
-    """Describe details in a way that does not change when the image is shifted: unit vectors, float32 (N, F).
+    """Describe details in a way that hardly changes when the image is shifted: unit vectors, float32 (N, F).
 
     Square roots of the amplitudes of the Fourier transform, less their mean on each ring of equal frequency. What all
     images of blobs share is on that mean; the rest tells one image from another.
+
+    Parameters
+    ----------
+    images
+        float32, shape (N, side, side).
     """
-    window = np.hanning(SIDE)[:, None] * np.hanning(SIDE)
+    side = images.shape[1]
+    window = np.hanning(side)[:, None] * np.hanning(side)
     centred = (images - images.mean(axis=(1, 2), keepdims=True)) * np.sqrt(window).astype(np.float32)
-    rows, columns = np.fft.fftfreq(SIDE, 1 / SIDE)[:, None], np.arange(SIDE // 2 + 1)
-    radius = np.hypot(rows, columns)
-    used = (radius >= BAND[0]) & (radius < BAND[1]) & ~((columns == 0) & (rows < 0))
+    used, rings = _rings(side)
     values = np.sqrt(np.abs(fft.rfft2(centred)[:, used]))
-    rings = radius[used].round().astype(int)
     for ring in np.unique(rings):
         values[:, rings == ring] -= values[:, rings == ring].mean(axis=1, keepdims=True)
     return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9), np.float32)
 
 
-def alike(images: Details, min_similarity: float) -> Iterator[tuple[NDArray[np.int64], int]]:
+def _rings(side: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Mark the frequencies that enter a fingerprint, bool (side, side // 2 + 1), and number the ring of each."""
+    rows, columns = np.fft.fftfreq(side, 1 / side)[:, None], np.arange(side // 2 + 1)
+    radius = np.hypot(rows, columns)
+    used = (radius >= BAND[0] * side) & (radius < BAND[1] * side) & ~((columns == 0) & (rows < 0))
+    return used, radius[used].round().astype(np.int64)
+
+
+def alike(images: Details, min_similarity: float) -> Iterator[tuple[Pairs, int]]:
     """Find the pairs whose fingerprints' cosine is at least `min_similarity`, in any orientation.
 
     Yields
@@ -72,10 +89,31 @@ def alike(images: Details, min_similarity: float) -> Iterator[tuple[NDArray[np.i
     known = fingerprints(images)
     for orientation in (0, 1, 4, 5):
         turned = known if orientation == 0 else fingerprints(oriented(images, orientation))
-        for start in range(0, len(images), BLOCK):
-            first, second = np.nonzero(turned[start : start + BLOCK] @ known[start:].T >= min_similarity)
-            later = second > first
-            yield np.column_stack([first[later], second[later]]) + start, orientation
+        yield from ((pairs, orientation) for pairs in _similar(turned, known, min_similarity))
+
+
+def displaced(images: Details, min_similarity: float) -> Iterator[Pairs]:
+    """Find the pairs, i < j, that are alike in windows which lie apart by the same displacement.
+
+    The mean cosine of w windows has to reach `min_similarity` * sqrt(9 / w), as its noise is larger with fewer of
+    them; two windows at least are compared.
+    """
+    starts = range(0, SIDE - WINDOW + 1, WINDOW // 2)
+    windows = {(y, x): fingerprints(images[:, y : y + WINDOW, x : x + WINDOW]) for y in starts for x in starts}
+    for step in product(range(WINDOW - SIDE, SIDE - WINDOW + 1, WINDOW // 2), repeat=2):
+        matched = [((y, x), (y + step[0], x + step[1])) for y, x in windows if (y + step[0], x + step[1]) in windows]
+        if step != (0, 0) and len(matched) >= 2:
+            first, second = (np.hstack([windows[pair[side]] for pair in matched]) for side in (0, 1))
+            least = min_similarity * np.sqrt(len(windows) / len(matched))
+            yield from _similar(first, second, least * len(matched))
+
+
+def _similar(first: NDArray[np.float32], second: NDArray[np.float32], least: float) -> Iterator[Pairs]:
+    """Find i < j for which the product of row i of `first` and row j of `second` is at least `least`."""
+    for start in range(0, len(first), BLOCK):
+        rows, columns = np.nonzero(first[start : start + BLOCK] @ second[start:].T >= least)
+        later = columns > rows
+        yield np.column_stack([rows[later], columns[later]]) + start
 
 
 def overlap_correlation(first: Details, second: Details) -> NDArray[np.float32]:
@@ -98,8 +136,8 @@ def overlap_correlation(first: Details, second: Details) -> NDArray[np.float32]:
 
 def _correlate(first: Details, second: Details) -> Details:
     shape = (2 * SIDE, 2 * SIDE)
-    product = fft.rfft2(first, s=shape) * np.conj(fft.rfft2(second, s=shape))
-    return np.asarray(fft.irfft2(product, s=shape), np.float32)
+    spectrum = fft.rfft2(first, s=shape) * np.conj(fft.rfft2(second, s=shape))
+    return np.asarray(fft.irfft2(spectrum, s=shape), np.float32)
 
 
 def _rich(energy: NDArray[np.floating], images: Details) -> NDArray[np.bool_]:

@@ -97,7 +97,7 @@ class IngestSpec:
     """Perceptual hashes (64 bit) up to this many bits apart make two images candidates for near-duplicates."""
     min_similarity: float = 0.28
     """Fingerprints that do not change under shifts, with at least this cosine, make candidates too."""
-    min_correlation: float = 0.84
+    min_correlation: float = 0.74
     """Candidates whose overlapping parts correlate at least this much are near-duplicates."""
     version: int = 1
 
