@@ -3,13 +3,16 @@
 The only module that imports `dask` or `distributed`.
 """
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
+import cv2
 from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed.comm.addressing import get_address_host_port
 
 from sgcldff.errors import InputError, ServiceError
 
@@ -42,7 +45,7 @@ def connect(address: str | None = None, workers: int | None = None, threads_per_
     ServiceError
         If the scheduler does not answer within 10 s.
     InputError
-        If `workers` or `threads_per_worker` is below 1.
+        If `address` is malformed, or `workers` or `threads_per_worker` is below 1.
     """
     if address is not None:
         with _remote(address) as client:
@@ -59,13 +62,28 @@ def connect(address: str | None = None, workers: int | None = None, threads_per_
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_plugin(_SingleThreadedOpenCV())
         yield client
+
+
+class _SingleThreadedOpenCV(WorkerPlugin):
+    """Keeps OpenCV from starting as many threads as there are cores in every worker process."""
+
+    name = "single-threaded-opencv"
+
+    def setup(self, worker: Any) -> None:
+        cv2.setNumThreads(1)
 
 
 def _remote(address: str) -> Client:
     try:
+        host, port = get_address_host_port(address, strict=True)
+    except ValueError as error:
+        raise InputError(f"{address!r} is no scheduler's address ({error}): write it as tcp://host:8786") from error
+    try:
+        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
         return Client(address, timeout=CONNECT_TIMEOUT_S)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ServiceError(
             f"Dask scheduler {address} did not answer within {CONNECT_TIMEOUT_S:.0f} s ({error}): start it with "
             "`dask scheduler`, correct the address, or leave it out for a cluster on this machine"
@@ -87,6 +105,13 @@ def map_bounded(
     tuple
         An item with its result, or with the exception that it ended in, in the order in which they finish. A task
         whose worker dies is run again, and ends in `TaskLostError` when it has taken several workers down.
+
+    Raises
+    ------
+    ServiceError
+        If the scheduler goes away.
+    InputError
+        If `in_flight` is below 1.
     """
     if in_flight < 1:
         raise InputError(f"in_flight is {in_flight}: give at least 1")
@@ -109,14 +134,15 @@ def map_bounded(
             submit(1)
             yield item, outcome
     finally:
-        client.cancel(list(running))
+        if client.status == "running":
+            client.cancel(list(running))
 
 
 def _outcome(future: Future) -> Any:
     if future.status == "finished":
         return future.result()
     if future.status != "error":
-        return ServiceError("the Dask scheduler is gone or dropped this task: start it again and repeat the command")
+        raise ServiceError("the Dask scheduler is gone or dropped a task: start it again and repeat the command")
     exception = future.exception()
     if isinstance(exception, KilledWorker):
         return TaskLostError(f"{exception}; give workers more memory or fewer threads")

@@ -197,7 +197,20 @@ class PriorStore:
         return type(self)(self.path, self.spec, merged)
 
 
-def write_shard(path: Path, shard: Shard, priors: Mapping[str, NDArray[np.float32]]) -> tuple[Entry, ...]:
+def quantise(priors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Bring priors in [0, 1] to the stored grey levels 0 to 255; they come back within 1/510.
+
+    Raises
+    ------
+    InputError
+        If a value is not in [0, 1].
+    """
+    if not (priors.min() >= 0 and priors.max() <= 1):
+        raise InputError(f"a prior has values from {priors.min()} to {priors.max()}, not in [0, 1]: correct it")
+    return np.rint(priors * SCALE).astype(np.uint8)
+
+
+def write_shard(path: Path, shard: Shard, priors: Mapping[str, NDArray[np.uint8]]) -> tuple[Entry, ...]:
     """Write a whole shard and give the entries to commit; rows of images without priors stay empty.
 
     Parameters
@@ -205,31 +218,38 @@ def write_shard(path: Path, shard: Shard, priors: Mapping[str, NDArray[np.float3
     path
         Folder of the store (`PriorStore.path`).
     priors
-        sha256 -> float32 (P, H, W) in [0, 1].
+        sha256 -> what `quantise` gave, uint8 (P, H, W).
 
     Raises
     ------
     StoreError
-        If the bucket is missing or damaged.
+        If the bucket is missing or damaged, or the shard is not one that the store reserved.
     """
     try:
         array = zarr.open_array(_bucket_path(path, shard.bucket) / VARIABLE, mode="r+", config=EVERY_CHUNK)
         length, block_shape = _shard_length(array), array.shape[1:]
     except DAMAGE as error:
         raise _damaged(path, f"bucket {shard.bucket} ({error})") from error
+    end = shard.first + length
+    if shard.first % length or len(shard.keys) > length or end > array.shape[0]:
+        raise StoreError(
+            f"{path}: rows {shard.first} to {end} of {shard.bucket} are no reserved shard; reserve it first"
+        )
     block = np.zeros((length, *block_shape), np.uint8)
     entries = tuple(_fill(block, shard, offset, priors) for offset, key in enumerate(shard.keys) if key in priors)
-    array[shard.first : shard.first + length] = block
+    array[shard.first : end] = block
     return entries
 
 
-def _fill(block: NDArray[np.uint8], shard: Shard, offset: int, priors: Mapping[str, NDArray[np.float32]]) -> Entry:
+def _fill(block: NDArray[np.uint8], shard: Shard, offset: int, priors: Mapping[str, NDArray[np.uint8]]) -> Entry:
     """Put one image's priors into its row of a shard's block."""
     key = shard.keys[offset]
-    values = np.rint(priors[key] * SCALE).astype(np.uint8)
-    _, height, width = values.shape
-    block[offset, :, :height, :width] = values
-    return Entry(key, shard.bucket, shard.first + offset, height, width, _checksum(values))
+    count, height, width = priors[key].shape
+    room = block[offset, :, :height, :width]
+    if room.shape != priors[key].shape:
+        raise StoreError(f"priors {count}x{height}x{width} of image {key} do not fit bucket {shard.bucket}")
+    room[...] = priors[key]
+    return Entry(key, shard.bucket, shard.first + offset, height, width, _checksum(priors[key]))
 
 
 def _checksum(values: NDArray[np.uint8]) -> int:

@@ -16,7 +16,7 @@ from sgcldff.priors.registry import Saliency, register
 WORKING_CELL_PX = 32.0
 PASSES = 2
 """Rounds of four sweeps (down, right, up, left)."""
-HALF_SATURATION = 40.0
+HALF_SATURATION = 100.0
 """Barrier plus colour distance, in CIELAB, at which the prior is 0.5."""
 
 
@@ -27,7 +27,7 @@ class MinimumBarrier:
 
     The paper's raster scan is replaced by sweeps along one axis at a time, in which whole rows or columns advance
     together; its centre bias is left out, since cells may lie anywhere. Distances are brought to [0, 1) by
-    d / (d + 40).
+    d / (d + 100).
     """
 
     cell_px: float
@@ -55,29 +55,35 @@ def minimum_barrier(channels: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     state = np.stack([channels, channels, np.zeros_like(channels)])
     state[2, :, 1:-1, 1:-1] = np.inf
-    for _ in range(PASSES):
-        for axis in (2, 3):
-            lines = np.moveaxis(state, axis, 0), np.moveaxis(channels, axis - 1, 0)
-            _sweep(*lines, range(1, lines[1].shape[0]), -1)
-            _sweep(*lines, range(lines[1].shape[0] - 2, -1, -1), 1)
+    for turn in range(2 * PASSES):
+        axis = 1 + turn % 2
+        values = np.ascontiguousarray(np.moveaxis(channels, axis, 0))
+        lines = np.ascontiguousarray(np.moveaxis(state, axis + 1, 0))
+        _sweep(lines, values)
+        _sweep(lines[::-1], values[::-1])
+        state = np.moveaxis(lines, 0, axis + 1)
     return np.asarray(state[2])
 
 
-def _sweep(state: NDArray[np.float32], values: NDArray[np.float32], order: range, behind: int) -> None:
-    """Carry paths from line to line: `state` (L, 3, C, N) holds highest, lowest and barrier, `values` is (L, C, N)."""
-    for line in order:
-        highest = np.maximum(state[line + behind, 0], values[line])
-        lowest = np.minimum(state[line + behind, 1], values[line])
-        barrier = highest - lowest
-        better = barrier < state[line, 2]
-        for quantity, candidate in enumerate((highest, lowest, barrier)):
-            np.copyto(state[line, quantity], candidate, where=better)
+def _sweep(lines: NDArray[np.float32], values: NDArray[np.float32]) -> None:
+    """Carry paths from line to line: `lines` (L, 3, C, N) is highest, lowest and barrier; `values` is (L, C, N)."""
+    reached = np.empty_like(lines[0])
+    highest, lowest, barrier = reached
+    for before, line, value in zip(lines, lines[1:], values[1:], strict=False):
+        np.maximum(before[0], value, out=highest)
+        np.minimum(before[1], value, out=lowest)
+        np.subtract(highest, lowest, out=barrier)
+        np.copyto(line, reached, where=barrier < line[2])
 
 
 def border_contrast(colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give each pixel's least Mahalanobis distance to the colours of the four borders, in CIELAB units, (H, W)."""
+    """Add each pixel's Mahalanobis distances to the colours of the three borders least unlike it, (H, W).
+
+    The fourth border is left out, since a cell may lie on it. Distances are scaled to CIELAB units.
+    """
     width = max(1, round(0.1 * min(colours.shape[:2])))
-    return np.asarray(np.min([_distance(colours, strip) for strip in _strips(colours, width)], axis=0), np.float32)
+    distances = np.stack([_distance(colours, strip) for strip in _strips(colours, width)])
+    return np.asarray(distances.sum(axis=0) - distances.max(axis=0), np.float32)
 
 
 def _strips(colours: NDArray[np.float32], width: int) -> Iterator[NDArray[np.float32]]:

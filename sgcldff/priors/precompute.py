@@ -14,7 +14,7 @@ from sgcldff.images import read_rgb, rescale, scaled_shape, sha256_of
 from sgcldff.priors.stack import PriorStack, build
 from sgcldff.records import ArrayRef, Sample
 from sgcldff.specs import PriorSpec
-from sgcldff.store import Entry, PriorStore, Shard, write_shard
+from sgcldff.store import Entry, PriorStore, Shard, quantise, write_shard
 
 IN_FLIGHT_PER_THREAD = 2
 COMMIT_SHARE = 0.1
@@ -131,17 +131,17 @@ def _results(tasks: Sequence[ShardTask], client: Client | None) -> Iterator[Shar
 def compute_shard(task: ShardTask) -> ShardResult:
     """Compute the priors of a shard's images and write them; images that cannot be used are set aside."""
     stack = build(task.spec)
-    priors: dict[str, NDArray[np.float32]] = {}
+    priors: dict[str, NDArray[np.uint8]] = {}
     failures = []
     for sample in task.samples:
         try:
             priors[sample.sha256] = _priors(stack, sample, task.spec)
         except InputError as error:
             failures.append(_failure(sample, str(error)))
-    return ShardResult(write_shard(task.path, task.shard, priors), tuple(failures))
+    return ShardResult(write_shard(task.path, task.shard, priors) if priors else (), tuple(failures))
 
 
-def _priors(stack: PriorStack, sample: Sample, spec: PriorSpec) -> NDArray[np.float32]:
+def _priors(stack: PriorStack, sample: Sample, spec: PriorSpec) -> NDArray[np.uint8]:
     rgb = read_rgb(sample.image)
     if sha256_of(sample.image) != sample.sha256:
         raise InputError(f"{sample.image}: changed since it was ingested; ingest it again")
@@ -149,7 +149,7 @@ def _priors(stack: PriorStack, sample: Sample, spec: PriorSpec) -> NDArray[np.fl
         raise InputError(
             f"{sample.image}: is {rgb.shape[0]}x{rgb.shape[1]} px, the manifest says {sample.height}x{sample.width}"
         )
-    return stack(rescale(rgb, sample.mpp, spec.mpp))
+    return quantise(stack(rescale(rgb, sample.mpp, spec.mpp)))
 
 
 class _Committer:

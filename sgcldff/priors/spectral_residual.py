@@ -11,9 +11,9 @@ from sgcldff.images import Rgb
 from sgcldff.priors.decimation import decimation_factor, through_decimation
 from sgcldff.priors.registry import Saliency, register
 
-WORKING_CELL_PX = 12.0
+WORKING_CELL_PX = 20.0
 """The paper looks at scenes 64 px wide; so small, whole cells stand out and not only their rims."""
-SMOOTHING = 0.2
+SMOOTHING = 0.25
 """Standard deviation of the final Gaussian in widths of a cell."""
 NOISE = 1.0
 """Grey values; amplitudes below those of such white noise carry no structure."""

@@ -27,7 +27,8 @@ class PriorStack:
             If `rgb` is no uint8 image of three channels with at least one pixel.
         """
         _require_rgb(rgb)
-        return np.stack([prior(rgb) for prior in self.priors])
+        maps = [prior(rgb) for prior in self.priors]
+        return maps[0][None] if len(maps) == 1 else np.stack(maps)
 
     def fit(self, overview: Rgb) -> Self:
         """Freeze the statistics of a slide's overview, uint8 (h, w, 3), so that all of its shards are treated alike.
