@@ -61,8 +61,8 @@ def evaluate(
     for start in range(0, len(samples), CHUNK):
         scenes, unread = _scenes(samples[start : start + CHUNK], model.spec.mpp, trained_on)
         aside += unread
-        for explanation, sha256 in _explained(model, scenes):
-            rows.append(row(explanation, sha256, choices[explanation.reading.sample.source], space))
+        for explanation, hashes in _explained(model, scenes):
+            rows.append(row(explanation, hashes, choices[explanation.reading.sample.source], space))
         if progress is not None:
             progress(min(start + CHUNK, len(samples)), len(samples))
     if not rows:
@@ -114,7 +114,8 @@ def _first(aside: Sequence[SetAside]) -> str:
     return f" (first reason, {aside[0].id}: {aside[0].reason})" if aside else ""
 
 
-Hashed = tuple[Sample, Scene, str]
+Hashed = tuple[Sample, Scene, tuple[str, str]]
+"""With the sha256 of image and mask."""
 
 
 def _scenes(samples: Sequence[Sample], mpp: float, trained_on: frozenset[str]) -> tuple[list[Hashed], list[SetAside]]:
@@ -132,12 +133,13 @@ def _scene(sample: Sample, mpp: float, trained_on: frozenset[str]) -> Hashed:
     sha256 = sample.sha256 or sha256_of(sample.image)
     if sha256 in trained_on:
         raise InputError(f"{sample.image}: the model was trained on this image; evaluate on images it never saw")
-    return sample, scene, sha256
+    mask = sample.mask_sha256 or (sha256_of(sample.mask) if sample.mask else "")
+    return sample, scene, (sha256, mask)
 
 
-def _explained(model: Model, scenes: Sequence[Hashed]) -> Iterator[tuple[Explanation, str]]:
+def _explained(model: Model, scenes: Sequence[Hashed]) -> Iterator[tuple[Explanation, tuple[str, str]]]:
     readings = read(model, [(sample, scene) for sample, scene, _ in scenes])
-    return zip(explain(model, readings), (sha256 for _, _, sha256 in scenes), strict=True)
+    return zip(explain(model, readings), (hashes for _, _, hashes in scenes), strict=True)
 
 
 def examples(model: Model, samples: Sequence[Sample], count: int = 12) -> tuple[Explanation, ...]:

@@ -17,6 +17,8 @@ from sgcldff.metrics import Floats, Overlap, cell_overlap, nucleus_overlap
 from sgcldff.specs import digest
 
 LAYOUT = "predictions/1"
+TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
+"""Columns that say what was scored against what."""
 PROBABILITY = "probability_"
 
 
@@ -32,8 +34,8 @@ class Predictions:
 
     @cached_property
     def truth(self) -> str:
-        """Digest of images, their groups and labels: two models are comparable where it is the same."""
-        return digest(self.table.select(["id", "source", "group", "sha256", "label"]).to_pydict())
+        """Digest of images, masks, groups and labels: two models are comparable where it is the same."""
+        return digest(self.table.select(list(TRUTH)).to_pydict())
 
     @property
     def groups(self) -> list[str]:
@@ -91,7 +93,7 @@ def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
     """Describe the table: identity, truth, answer, pixel counts (null where the truth cannot tell), explanation."""
     text, count, number = pa.string(), pa.int64(), pa.float64()
     columns = [
-        *((name, text) for name in ("id", "source", "group", "sha256", "label", "told")),
+        *((name, text) for name in (*TRUTH, "told")),
         ("confidence", number),
         ("found", pa.bool_()),
         *((f"{part}_{kind}", count) for part in ("cell", "nucleus") for kind in ("intersection", "union")),
@@ -135,12 +137,13 @@ def _overlaps(name: str, used: Mapping[str, NDArray[np.bool_]]) -> bool:
     return any(bool((used[name] & members).any()) for other, members in used.items() if other != name)
 
 
-def row(explanation: Explanation, sha256: str, choice: Choice, space: LabelSpace) -> dict[str, object]:
-    """Make a row of `schema` from what was read, so that the images need not be kept."""
+def row(explanation: Explanation, hashes: tuple[str, str], choice: Choice, space: LabelSpace) -> dict[str, object]:
+    """Make a row of `schema` from what was read and the hashes of image and mask, so that no image need be kept."""
     reading = explanation.reading
     sample, probabilities = reading.sample, reading.probabilities
     told, confidence = choice.tell(probabilities, sample.label, space)
-    identity = {name: getattr(sample, name) for name in ("id", "source", "group", "label")} | {"sha256": sha256}
+    identity = {name: getattr(sample, name) for name in ("id", "source", "group", "label")}
+    identity |= dict(zip(("sha256", "mask_sha256"), hashes, strict=True))
     answer = {"told": told, "confidence": confidence, "found": reading.found}
     cell = _counts("cell", cell_overlap(reading.labels, reading.scene.target))
     nucleus = _counts("nucleus", nucleus_overlap(reading.labels, reading.scene.target))
