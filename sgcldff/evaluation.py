@@ -11,9 +11,20 @@ from sgcldff.errors import InputError, LabelError
 from sgcldff.explain import Explanation, explain
 from sgcldff.images import sha256_of
 from sgcldff.labels import LabelSpace
-from sgcldff.metrics import Floats, bootstrap, iou, mean_of, nanmean, quantiles, type_scores
+from sgcldff.metrics import (
+    Floats,
+    Overlap,
+    bootstrap,
+    cell_overlap,
+    iou,
+    mean_of,
+    nanmean,
+    nucleus_overlap,
+    quantiles,
+    type_scores,
+)
 from sgcldff.model import Model
-from sgcldff.predictions import Choice, Predictions, row, tabulate
+from sgcldff.predictions import PROBABILITY, Choice, Predictions, tabulate
 from sgcldff.reading import read
 from sgcldff.records import Sample
 from sgcldff.scores import EvalReport, SetAside, score, typing_of
@@ -62,7 +73,7 @@ def evaluate(
         scenes, unread = _scenes(samples[start : start + CHUNK], model.spec.mpp, trained_on)
         aside += unread
         for explanation, hashes in _explained(model, scenes):
-            rows.append(row(explanation, hashes, choices[explanation.reading.sample.source], space))
+            rows.append(_row(explanation, hashes, choices[explanation.reading.sample.source], space))
         if progress is not None:
             progress(min(start + CHUNK, len(samples)), len(samples))
     if not rows:
@@ -140,6 +151,30 @@ def _scene(sample: Sample, mpp: float, trained_on: frozenset[str]) -> Hashed:
 def _explained(model: Model, scenes: Sequence[Hashed]) -> Iterator[tuple[Explanation, tuple[str, str]]]:
     readings = read(model, [(sample, scene) for sample, scene, _ in scenes])
     return zip(explain(model, readings), (hashes for _, _, hashes in scenes), strict=True)
+
+
+def _row(explanation: Explanation, hashes: tuple[str, str], choice: Choice, space: LabelSpace) -> dict[str, object]:
+    """Make a row of `schema` from what was read and the hashes of image and mask, so that no image need be kept."""
+    reading = explanation.reading
+    sample, probabilities = reading.sample, reading.probabilities
+    told, confidence = choice.tell(probabilities, sample.label, space)
+    identity = {name: getattr(sample, name) for name in ("id", "source", "group", "label")}
+    identity |= dict(zip(("sha256", "mask_sha256"), hashes, strict=True))
+    answer = {"told": told, "confidence": confidence, "found": reading.found}
+    cell = _counts("cell", cell_overlap(reading.labels, reading.scene.target))
+    nucleus = _counts("nucleus", nucleus_overlap(reading.labels, reading.scene.target))
+    looked = {"cam_on_cell": _null(explanation.on_cell), "saliency_consistency": _null(explanation.consistency)}
+    chances = {PROBABILITY + name: float(p) for name, p in zip(space.classes, probabilities, strict=True)}
+    return identity | answer | cell | nucleus | looked | chances
+
+
+def _counts(part: str, overlap: Overlap | None) -> dict[str, int | None]:
+    names = (f"{part}_intersection", f"{part}_union")
+    return dict(zip(names, (overlap.intersection, overlap.union) if overlap else (None, None), strict=True))
+
+
+def _null(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def examples(model: Model, samples: Sequence[Sample], count: int = 12) -> tuple[Explanation, ...]:

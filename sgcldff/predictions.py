@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sgcldff.errors import InputError, MissingInputError
-from sgcldff.explain import Explanation
 from sgcldff.labels import LabelSpace
-from sgcldff.metrics import Floats, Overlap, cell_overlap, nucleus_overlap
+from sgcldff.metrics import Floats
 from sgcldff.specs import digest
 
 LAYOUT = "predictions/1"
@@ -135,30 +134,6 @@ class Choice:
 
 def _overlaps(name: str, used: Mapping[str, NDArray[np.bool_]]) -> bool:
     return any(bool((used[name] & members).any()) for other, members in used.items() if other != name)
-
-
-def row(explanation: Explanation, hashes: tuple[str, str], choice: Choice, space: LabelSpace) -> dict[str, object]:
-    """Make a row of `schema` from what was read and the hashes of image and mask, so that no image need be kept."""
-    reading = explanation.reading
-    sample, probabilities = reading.sample, reading.probabilities
-    told, confidence = choice.tell(probabilities, sample.label, space)
-    identity = {name: getattr(sample, name) for name in ("id", "source", "group", "label")}
-    identity |= dict(zip(("sha256", "mask_sha256"), hashes, strict=True))
-    answer = {"told": told, "confidence": confidence, "found": reading.found}
-    cell = _counts("cell", cell_overlap(reading.labels, reading.scene.target))
-    nucleus = _counts("nucleus", nucleus_overlap(reading.labels, reading.scene.target))
-    looked = {"cam_on_cell": _null(explanation.on_cell), "saliency_consistency": _null(explanation.consistency)}
-    chances = {PROBABILITY + name: float(p) for name, p in zip(space.classes, probabilities, strict=True)}
-    return identity | answer | cell | nucleus | looked | chances
-
-
-def _counts(part: str, overlap: Overlap | None) -> dict[str, int | None]:
-    names = (f"{part}_intersection", f"{part}_union")
-    return dict(zip(names, (overlap.intersection, overlap.union) if overlap else (None, None), strict=True))
-
-
-def _null(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def tabulate(rows: Iterable[Mapping[str, object]], classes: tuple[str, ...], model: str) -> Predictions:

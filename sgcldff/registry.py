@@ -9,6 +9,7 @@ collide is told that it lost.
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -25,7 +27,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import numpy as np
-from lightning.pytorch.loggers import MLFlowLogger
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunTag
@@ -46,6 +47,9 @@ from sgcldff.packaging import PACKAGE, TRUTH_TAG, code_tags, pooled_scores, requ
 from sgcldff.records import ModelRef
 from sgcldff.scores import EvalReport
 from sgcldff.specs import digest
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DEFAULT_NAME = "sgcldff"
@@ -136,8 +140,10 @@ class Registry:
         with self._answering():
             self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
-    def experiment_logger(self, run_id: str) -> MLFlowLogger:
+    def experiment_logger(self, run_id: str) -> "Logger":
         """Give a Lightning logger that writes curves into a run."""
+        from lightning.pytorch.loggers import MLFlowLogger  # takes seconds, which only training needs to spend
+
         return MLFlowLogger(self.name, tracking_uri=self.address.uri, run_id=run_id, log_model=False)
 
     def register(
@@ -186,7 +192,9 @@ class Registry:
             self.client.log_model_artifacts(logged.model_id, str(package))
             self.client.finalize_logged_model(logged.model_id, "READY")
             self._ensure_name()
-            made = self.client.create_model_version(self.name, logged.artifact_location, run_id, tags)
+            made = self.client.create_model_version(
+                self.name, logged.artifact_location, run_id, tags, model_id=logged.model_id
+            )
             self.client.set_registered_model_alias(self.name, CHALLENGER, str(made.version))
         return str(made.version)
 
@@ -393,21 +401,23 @@ class Registry:
 
 def _package(folder: Path, place: Path, classes: int) -> Path:
     """Write the MLflow model: code, spec and weights, loaded without pickle in a process with the locked packages."""
-    tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3), "tiles")
+    tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
     number = np.dtype(np.float32)
     answers = [
         TensorSpec(number, (-1, 3, -1, -1), "segmentation"),
         TensorSpec(number, (-1, classes), "cell_type"),
         TensorSpec(number, (-1, -1, -1), "saliency"),
     ]
-    save_model(
-        path=str(place),
-        python_model=str(PACKAGE / "pyfunc_model.py"),
-        artifacts={"spec": str(folder / SPEC_FILE), "weights": str(folder / WEIGHTS_FILE)},
-        code_paths=[str(PACKAGE)],
-        signature=ModelSignature(Schema([tile]), Schema(answers)),
-        pip_requirements=requirements(),
-    )
+    with warnings.catch_warnings():  # MLflow asks for type hints and examples in place of the signature given
+        warnings.simplefilter("ignore", UserWarning)
+        save_model(
+            path=str(place),
+            python_model=str(PACKAGE / "pyfunc_model.py"),
+            artifacts={"spec": str(folder / SPEC_FILE), "weights": str(folder / WEIGHTS_FILE)},
+            code_paths=[str(PACKAGE)],
+            signature=ModelSignature(Schema([tile]), Schema(answers)),
+            pip_requirements=requirements(),
+        )
     return place
 
 
