@@ -1,0 +1,97 @@
+"""Holds the arrows of the architecture: flows -> tasks -> sgcldff, and no way back."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("flows", "tasks", "sgcldff", "infra", "tests", "benchmarks")
+ALLOWED = {"sgcldff": {"sgcldff"}, "tasks": {"tasks", "sgcldff"}, "flows": {"flows", "tasks", "sgcldff"}}
+"""Rooms of this repository that a room may import."""
+AT_HOME = {
+    "prefect": ("flows/", "tasks/"),
+    "mlflow": ("sgcldff/registry.py", "sgcldff/packaging.py", "sgcldff/pyfunc_model.py"),
+    "dask": ("sgcldff/cluster.py",),
+    "distributed": ("sgcldff/cluster.py",),
+}
+"""Where a library that could spread is at home."""
+
+
+def modules(room: str) -> dict[str, Path]:
+    """Name the modules of a room."""
+    paths = sorted((ROOT / room).rglob("*.py"))
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+PYTHON = {name: path for room in ALLOWED for name, path in modules(room).items()}
+
+
+def names(node: ast.AST) -> Iterator[str]:
+    """Yield what an import statement may import: modules, and names that may be modules."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported(path: Path) -> set[str]:
+    """Give all that a file imports, inside functions too."""
+    return {name for node in ast.walk(ast.parse(path.read_text())) for name in names(node)}
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """Give what a file imports while it is itself imported."""
+    return {name for node in ast.parse(path.read_text()).body for name in names(node)}
+
+
+def test_the_rooms_are_found():
+    assert {"sgcldff.registry", "tasks.policy", "flows.cli", "sgcldff.priors"} <= set(PYTHON)
+
+
+@pytest.mark.parametrize("module", PYTHON)
+def test_imports_go_one_way(module):
+    room = module.partition(".")[0]
+    reached = {name.partition(".")[0] for name in imported(PYTHON[module])} & set(ROOMS)
+    assert reached <= ALLOWED[room], f"{module} imports {sorted(reached - ALLOWED[room])}"
+
+
+@pytest.mark.parametrize("library", AT_HOME)
+def test_libraries_stay_at_home(library):
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in PYTHON.values()
+        if library in {name.partition(".")[0] for name in imported(path)}
+    }
+    strangers = {user for user in users if not user.startswith(AT_HOME[library])}
+    assert not strangers, f"{library} is imported by {sorted(strangers)}"
+
+
+def test_libraries_are_used():
+    everything = {name.partition(".")[0] for path in PYTHON.values() for name in imported(path)}
+    assert {"prefect", "mlflow", "distributed"} <= everything, "an import is not seen: the tests above look at nothing"
+
+
+def test_no_relative_imports():
+    relative = [
+        module
+        for module, path in PYTHON.items()
+        if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(ast.parse(path.read_text())))
+    ]
+    assert not relative
+
+
+def module_of(name: str) -> str | None:
+    """Find the module that holds a dotted name."""
+    return name if name in PYTHON else next((known for known in (name.rpartition(".")[0],) if known in PYTHON), None)
+
+
+def test_imports_make_no_circle():
+    graph = {
+        module: {found for name in imported_at_once(path) if (found := module_of(name)) not in (None, module)}
+        for module, path in PYTHON.items()
+    }
+    assert sum(map(len, graph.values())) > len(graph), "hardly any arrow was found: the test looks at nothing"
+    TopologicalSorter(graph).prepare()
