@@ -33,7 +33,7 @@ from sgcldff.specs import EvalSpec, PromotionSpec
 Progress = Callable[[int, int], None]
 """Called with images done and images to do."""
 
-CHUNK = 32
+CHUNK = 16
 """Images held in memory at a time."""
 ROUNDING = 1e-9
 

@@ -44,7 +44,7 @@ class Interval:
     high: float | None = None
 
     def __str__(self) -> str:
-        spread = "" if self.low is None or self.high is None else f" ({self.low:.3f}-{self.high:.3f})"
+        spread = "" if self.low is None or self.high is None else f" ({self.low:.3f} to {self.high:.3f})"
         return f"{self.value:.3f}{spread}"
 
 

@@ -7,7 +7,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
-BATCH_PX = 1_048_576
+BATCH_PX = 262_144
 """Pixels that go through the network at once."""
 
 

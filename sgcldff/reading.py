@@ -16,8 +16,8 @@ from sgcldff.model import Model, Output
 from sgcldff.priors import build
 from sgcldff.records import Sample
 
-BATCH_PX = 1_048_576
-"""Pixels that go through the network at once (64 crops of 128 px)."""
+BATCH_PX = 262_144
+"""Pixels that go through the network at once (16 crops of 128 px)."""
 NEARLY_LARGEST = 0.8
 """Cells of at least this share of the largest one's area count as equally large."""
 NUCLEUS = 2

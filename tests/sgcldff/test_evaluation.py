@@ -1,5 +1,6 @@
 """Evaluation on painted cells: a net that knows the paint answers exactly, so every expected score is known."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from sklearn import metrics as oracle
 from torch import Tensor, nn
 
+from sgcldff.datasets import detect
 from sgcldff.errors import InputError, LabelError, MissingInputError
 from sgcldff.evaluation import EvalReport, Predictions, Verdict, compare, evaluate, examples
 from sgcldff.labels import BLAST, BLAST_OR_NOT, FIVE_TYPES, NON_BLAST, WBC5, WBC6, LabelSpace
@@ -354,7 +356,7 @@ def test_files_that_are_no_reports_are_refused(tmp_path: Path) -> None:
 
 def test_the_markdown_names_every_class_and_survives_odd_names(report: EvalReport) -> None:
     text = replace(report, set_aside=(SetAside("a|b<script>", "two\nlines"),)).to_markdown()
-    assert all(name in text for name in (*FIVE_TYPES, *METRICS.values(), "1.000 (1.000-1.000)"))
+    assert all(name in text for name in (*FIVE_TYPES, *METRICS.values(), "1.000 (1.000 to 1.000)"))
     assert "a\\|b&lt;script> | two lines |" in text
     tables = [line for line in text.splitlines() if line.startswith("| a")]
     assert len(tables) == 2  # accuracy and what was set aside
@@ -473,3 +475,18 @@ def test_a_model_that_misses_a_type_is_refused_end_to_end(painted: tuple[Sample,
     refused = compare(report.predictions, blind, RULES)
     assert not refused.promote
     assert any("recall of monocyte falls from 1.000 to 0.000" in reason for reason in refused.reasons)
+
+
+@pytest.mark.real
+def test_real_smears_are_read_and_scored_as_far_as_their_truth_goes() -> None:
+    root = Path(os.environ.get("SGCLDFF_DATA", "../shared/datasets"))
+    if not root.is_dir():
+        pytest.skip(f"{root}: no real smears")
+    found = [[item for item in source.scan() if isinstance(item, Sample)] for source in detect(root)]
+    samples = [sample for part in found for sample in part[:: max(1, len(part) // 4)][:4]]
+    report = evaluate(model_of(WBC6), samples, QUICK)
+    assert report.set_aside == ()
+    assert report.pooled.images == len(samples)
+    for part in report.sources:
+        assert (part.cell_iou is None) == (part.outlined == 0)
+        assert part.outlined in (0, part.images)

@@ -217,47 +217,50 @@ def test_a_promotion_that_died_halfway_is_finished_by_the_next(registry: Registr
     assert registry.promote(two) == {"challenger": "1", "champion": "2", "previous": "1"}
 
 
-PROMOTER = """
-import sys, time
+RIVALS = """
+import multiprocessing, sys
 from sgcldff.errors import PromotionRefusedError
 from sgcldff.records import ModelRef
 from sgcldff.registry import Registry
-registry = Registry(sys.argv[1])
-seen = registry.aliases()
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    registry.promote(ModelRef("sgcldff", sys.argv[2], ""), seen)
-    print("won", flush=True)
-except PromotionRefusedError as error:
-    print("lost", error, flush=True)
+
+def promote(folder, number, barrier, ends):
+    registry = Registry(folder)
+    seen = registry.aliases()
+    barrier.wait(60)
+    try:
+        registry.promote(ModelRef("sgcldff", number, ""), seen)
+        ends.put((number, "won"))
+    except PromotionRefusedError as error:
+        ends.put((number, "lost: " + str(error)))
+
+context = multiprocessing.get_context("fork")
+barrier, ends = context.Barrier(2), context.Queue()
+rivals = [context.Process(target=promote, args=(sys.argv[1], number, barrier, ends)) for number in "23"]
+for rival in rivals:
+    rival.start()
+for _ in rivals:
+    print(*ends.get(timeout=60))
+for rival in rivals:
+    rival.join()
 """
 
 
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(registry: Registry, trained: Path) -> None:
     one, *_ = versions_of(registry, trained, 3)
     registry.promote(one)
-    rivals = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROMOTER, str(registry.address.folder), number],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        for number in ("2", "3")
-    ]
-    for rival in rivals:
-        assert rival.stdout is not None
-        assert rival.stdout.readline() == "ready\n"
-    for rival in rivals:
-        assert rival.stdin is not None
-        rival.stdin.write("go\n")
-        rival.stdin.flush()
-    ends = [rival.communicate(timeout=60)[0].split()[0] for rival in rivals]
-    assert sorted(ends) == ["lost", "won"]
-    winner = ("2", "3")[ends.index("won")]
+    run = subprocess.run(
+        [sys.executable, "-c", RIVALS, str(registry.address.folder)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    ends = dict(line.split(" ", 1) for line in run.stdout.splitlines())
+    (winner,) = [number for number, end in ends.items() if end == "won"]
+    (loser,) = {"2", "3"} - {winner}
+    assert f"champion is now version {winner}" in ends[loser]
     assert registry.aliases() == {"challenger": "1", "champion": winner, "previous": "1"}
 
 
