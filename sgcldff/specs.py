@@ -238,8 +238,6 @@ class InferSpec:
     """Margin read around a tile's core and thrown away; a multiple of 32."""
     shard_px: int = 2048
     """Side of the square of tiles that one task reads and writes; a multiple of `tile_px`."""
-    cell_halo_px: int = 160
-    """Margin read around a shard's labels when cells are cut out: twice the width of the largest cell."""
     batch_size: int = 8
     min_cell_um2: float = 25.0
     """Smaller objects are not counted as cells."""
