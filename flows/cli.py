@@ -1,17 +1,17 @@
 """The command line: the flows of this package, and a few look-ups."""
 
 import json
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from flows.environment import configure
+from flows.environment import configure, quieten
 from sgcldff.errors import SgcldffError
 
 app = typer.Typer(
@@ -64,14 +64,28 @@ def where(title: str, **places: object) -> None:
     out.print(f"[bold]{title}[/bold] " + "  ".join(f"{name}: {place}" for name, place in places.items()))
 
 
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what the libraries log, and tracebacks.")
+    ] = False,
+) -> None:
+    """Find, outline and type white blood cells in stained smears, and keep the model current."""
+    if not verbose:
+        quieten()
+
+
 @data_app.command("list")
 def data_list() -> None:
     """List the data sets that can be read, with licence and where to get them."""
     from sgcldff.datasets import ADAPTERS
 
-    table = Table("name", "what", "licence", "um/px", "how to get it")
+    table = Table("name", "what it is, and how to get it", "um/px", show_lines=True)
     for item in ADAPTERS.values():
-        table.add_row(item.name, item.title, item.licence, str(item.mpp or "--mpp"), f"{item.instructions} {item.url}")
+        known = (f"[bold]{item.title}[/bold]", f"licence: {item.licence}", item.instructions, item.url)
+        table.add_row(
+            item.name, Text.from_markup("\n".join(filter(None, known)), overflow="fold"), str(item.mpp or "give --mpp")
+        )
     out.print(table)
 
 
@@ -211,8 +225,8 @@ def infer(
 ) -> None:
     """Find, outline and type the cells of slides; one folder of results a slide."""
     configure(workspace)
-    from flows.infer import Compute
     from flows.infer import infer as flow
+    from tasks.slides import Compute
 
     compute = Compute(cluster, workers)
     results = flow(
@@ -260,11 +274,8 @@ def demo(
 
 def main() -> None:
     """Run the command line; known errors end in one line and their exit code."""
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    for chatty in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "distributed", "alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         app()
     except SgcldffError as error:
-        err.print(f"[bold red]sgcldff:[/bold red] {error}", highlight=False)
+        err.print(f"[bold red]sgcldff:[/bold red] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)

@@ -1,25 +1,66 @@
-"""Environment of embedded runs: a Prefect home of our own, no telemetry, servers on loopback.
+"""Environment of embedded runs: a Prefect home of our own, no telemetry, servers on loopback, a quiet terminal.
 
 Whatever is set outside wins: `PREFECT_API_URL` makes runs report to a real Prefect server, `MLFLOW_TRACKING_URI` makes
 them log to a real MLflow server.
 """
 
 import os
+import warnings
 from pathlib import Path
+
+import httpx
+
+from sgcldff.addresses import shown
+from sgcldff.errors import ServiceError
+
+ALWAYS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+QUIET = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+"""Tracebacks of failed runs stay in Prefect's records; the terminal shows the one line that the command ends with."""
 
 
 def configure(workspace: Path) -> None:
-    """Set the defaults; call it before Prefect or MLflow is imported."""
+    """Set the defaults; call it before Prefect or MLflow is imported.
+
+    Raises
+    ------
+    ServiceError
+        If `PREFECT_API_URL` names a server that does not answer.
+    """
     home = workspace.expanduser().resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
-    defaults = {
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    }
-    for name, value in defaults.items():
+    set_defaults({"PREFECT_HOME": str(home), **ALWAYS})
+    if server := os.environ.get("PREFECT_API_URL"):
+        require_answer(server)
+
+
+def require_answer(server: str) -> None:
+    """Raise `ServiceError` unless a Prefect server answers at this address."""
+    try:
+        httpx.get(f"{server.rstrip('/')}/health", timeout=10)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServiceError(
+            f"Prefect at {shown(server)} does not answer ({error}): start it, correct PREFECT_API_URL, or unset it to "
+            "run without a server"
+        ) from error
+
+
+def quieten() -> None:
+    """Keep the libraries' logs and warnings off the terminal; call it before they are imported."""
+    set_defaults(QUIET)
+    warnings.simplefilter("ignore")
+
+
+def set_defaults(values: dict[str, str]) -> None:
+    """Set environment variables that are not set."""
+    for name, value in values.items():
         os.environ.setdefault(name, value)
