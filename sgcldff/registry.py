@@ -176,16 +176,26 @@ class Registry:
         """
         model = load_model(folder, "cpu")
         identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
-        run = run_id or self.start("register")
-        with TemporaryDirectory() as workspace:
+        with TemporaryDirectory() as workspace, self._run(run_id) as run:
             package = _package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
                 report.save(package / EVALUATION)
             version = self._upload(package, run, identity | score_tags(report) | code_tags() | dict(tags or {}))
-        self.log(run, {}, pooled_scores(report))
-        if run_id is None:
-            self.finish(run)
+            self.log(run, {}, pooled_scores(report))
         return ModelRef(self.name, version, model.digest)
+
+    @contextmanager
+    def _run(self, run_id: str | None) -> Iterator[str]:
+        """Give the run named, or a new one that ends with the block."""
+        if run_id is not None:
+            yield run_id
+            return
+        made, failed = self.start("register"), True
+        try:
+            yield made
+            failed = False
+        finally:
+            self.finish(made, failed=failed)
 
     def _upload(self, package: Path, run_id: str, tags: dict[str, str]) -> str:
         with self._answering():

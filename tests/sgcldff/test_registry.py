@@ -297,6 +297,20 @@ def test_what_does_not_load_is_not_registered(registry: Registry, trained: Path,
     assert registry.versions() == ()
 
 
+def test_a_registration_that_fails_leaves_a_failed_run_and_no_version(
+    registry: Registry, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MlflowException("disk full")
+
+    monkeypatch.setattr(registry.client, "log_model_artifacts", refuse)
+    with pytest.raises(ServiceError, match="disk full"):
+        registry.register(trained)
+    assert registry.versions() == ()
+    (run,) = registry.client.search_runs([registry.experiment_id])
+    assert run.info.status == "FAILED"
+
+
 def test_weights_that_changed_on_disk_are_noticed(registry: Registry, trained: Path) -> None:
     ref = registry.register(trained)
     _, folder = registry.resolve("models:/sgcldff/1")
