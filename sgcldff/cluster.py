@@ -6,13 +6,23 @@ The only module that imports `dask` or `distributed`.
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
 import cv2
-from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
-from distributed.comm.addressing import get_address_host_port
+from distributed import (
+    CancelledError,
+    Client,
+    Future,
+    KilledWorker,
+    LocalCluster,
+    WorkerPlugin,
+    as_completed,
+    get_worker,
+    wait,
+)
+from distributed.comm import get_address_host_port
 
 from sgcldff.errors import InputError, ServiceError
 
@@ -77,17 +87,23 @@ class _SingleThreadedOpenCV(WorkerPlugin):
 
 def _remote(address: str) -> Client:
     try:
-        host, port = get_address_host_port(address, strict=True)
+        _greet(address)
+        return Client(address, timeout=CONNECT_TIMEOUT_S)
     except ValueError as error:
         raise InputError(f"{address!r} is no scheduler's address ({error}): write it as tcp://host:8786") from error
-    try:
-        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
-        return Client(address, timeout=CONNECT_TIMEOUT_S)
     except OSError as error:
         raise ServiceError(
             f"Dask scheduler {address} did not answer within {CONNECT_TIMEOUT_S:.0f} s ({error}): start it with "
             "`dask scheduler`, correct the address, or leave it out for a cluster on this machine"
         ) from error
+
+
+def _greet(address: str) -> None:
+    """See that a scheduler speaks first, within a bound: `Client` waits for ever for a server that says nothing."""
+    host, port = get_address_host_port(address, strict=True)
+    with socket.create_connection((host, port), CONNECT_TIMEOUT_S) as connection:
+        if address.startswith("tcp://") and not connection.recv(1):
+            raise ConnectionError("the server closed the connection")
 
 
 def threads(client: Client) -> int:
@@ -139,6 +155,9 @@ def map_bounded(
 
 
 def _outcome(future: Future) -> Any:
+    while future.status in ("pending", "lost"):  # its worker died after it had finished: it is computed again
+        with suppress(CancelledError):
+            wait(future)
     if future.status == "finished":
         return future.result()
     if future.status != "error":
