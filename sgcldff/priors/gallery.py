@@ -1,28 +1,51 @@
-"""A picture of images beside their priors."""
+"""A picture of images beside their priors, for a run's artifacts."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sgcldff.images import read_rgb
+from sgcldff.errors import InputError
+from sgcldff.images import read_rgb, rescale
 from sgcldff.records import Sample
 from sgcldff.store import PriorStore
 
-ROWS = 12
+CELL_INCHES = 2.2
+DPI = 110
 
 
 def prior_gallery(samples: Sequence[Sample], store: PriorStore, path: str | Path) -> Path:
-    """Draw up to 12 images, evenly spread over `samples`, each beside its priors, and write a PNG."""
-    chosen = [samples[place] for place in np.linspace(0, len(samples) - 1, min(ROWS, len(samples))).astype(int)]
-    names = store.spec.names
-    figure = Figure(figsize=(1.8 * (1 + len(names)), 1.8 * len(chosen)), layout="constrained")
-    for row, sample in zip(figure.subplots(len(chosen), 1 + len(names), squeeze=False), chosen, strict=True):
-        pictures = [read_rgb(sample.image), *store.read(sample.sha256)]
-        for axes, picture, title in zip(row, pictures, (sample.id, *names), strict=True):
-            axes.imshow(picture, cmap="gray", vmin=0, vmax=None if picture.ndim == 3 else 1)
-            axes.set_title(title, fontsize=7)
-            axes.axis("off")
-    figure.savefig(path, dpi=100)
-    return Path(path)
+    """Draw one row a sample, its image first and then each of its priors (black 0, white 1), and give the PNG's path.
+
+    Raises
+    ------
+    InputError
+        If `samples` is empty, an image cannot be read, or its priors were not computed.
+    StoreError
+        If the store is damaged.
+    """
+    if not samples:
+        raise InputError("a gallery of no samples: name at least one")
+    columns = 1 + len(store.spec.names)
+    figure = Figure(figsize=(columns * CELL_INCHES, len(samples) * CELL_INCHES), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(samples), columns, squeeze=False)
+    for row, sample in zip(grid, samples, strict=True):
+        _draw_row(row, sample, store)
+    for axes, name in zip(grid[0], ("image", *store.spec.names), strict=True):
+        axes.set_title(name, fontsize=8)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=DPI)
+    return target
+
+
+def _draw_row(row: Sequence[Axes], sample: Sample, store: PriorStore) -> None:
+    row[0].imshow(rescale(read_rgb(sample.image), sample.mpp, store.spec.mpp))
+    for axes, saliency in zip(row[1:], store.read(sample.sha256), strict=True):
+        axes.imshow(saliency, cmap="gray", vmin=0, vmax=1)
+    for axes in row:
+        axes.set(xticks=[], yticks=[])
+    row[0].set_ylabel(sample.id, fontsize=6)
