@@ -61,7 +61,8 @@ def sources_from(folders: list[Path], adapter: str, mpp: float | None) -> list[A
 
 def where(title: str, **places: object) -> None:
     """End a command with where its results are."""
-    out.print(f"[bold]{title}[/bold] " + "  ".join(f"{name}: {place}" for name, place in places.items()))
+    named = "  ".join(f"{name}: {place}" for name, place in places.items())
+    out.print(f"[bold]{escape(title)}[/bold] {escape(named)}", highlight=False)
 
 
 @app.callback()
@@ -163,7 +164,8 @@ def retrain(
 
     chosen = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
     done = flow(sources_from(data, adapter, mpp), str(workspace), chosen, device)
-    where(f"Registered {done.model.name} version {done.model.version}.", report=f"{done.evaluation}/report.md")
+    model, report = done.challenger.model, f"{done.challenger.evaluation}/report.md"
+    where(done.refused or f"{model.name} version {model.version} is champion.", report=report)
 
 
 @app.command()

@@ -4,8 +4,8 @@ Whatever is set outside wins: `PREFECT_API_URL` makes runs report to a real Pref
 them log to a real MLflow server.
 """
 
+import logging
 import os
-import warnings
 from pathlib import Path
 
 import httpx
@@ -26,6 +26,7 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
 """Tracebacks of failed runs stay in Prefect's records; the terminal shows the one line that the command ends with."""
+CHATTY = ("py.warnings", "alembic", "distributed", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
 
 
 def configure(workspace: Path) -> None:
@@ -57,7 +58,9 @@ def require_answer(server: str) -> None:
 def quieten() -> None:
     """Keep the libraries' logs and warnings off the terminal; call it before they are imported."""
     set_defaults(QUIET)
-    warnings.simplefilter("ignore")
+    logging.captureWarnings(True)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def set_defaults(values: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from prefect import flow
 from flows.settings import Settings
 from sgcldff.catalog import Catalog
 from sgcldff.records import ModelRef, Split
+from sgcldff.registry import Registry
 from tasks.modelling import EvalJob, TrainJob, evaluate_model, register_model, train_model
 from tasks.preparing import Prepared, precompute_priors
 from tasks.workspace import Workspace
@@ -33,8 +34,15 @@ def train(workspace: str, settings: Settings | None = None, accelerator: str = "
         `auto`, `cpu` or `gpu`.
     """
     chosen, place = settings or Settings(), Workspace(workspace)
+    require_registry(place)
     prepared: Prepared = precompute_priors(str(place.catalog), place, chosen.prior)
-    training = train_model(TrainJob(prepared, chosen.net, chosen.prior, chosen.train), place, accelerator)
+    job = TrainJob(prepared, chosen.net, chosen.prior, chosen.train)
+    training = train_model(job, place, accelerator)
     samples = Catalog.open(prepared.catalog).select(Split.TEST)
     evaluation = evaluate_model(EvalJob(f"{training}/model", samples, chosen.evaluate), place)
-    return Challenger(register_model(training, evaluation, place), training, evaluation)
+    return Challenger(register_model(job, training, evaluation, place), training, evaluation)
+
+
+def require_registry(place: Workspace) -> None:
+    """Raise `ServiceError` where MLflow does not answer: now, not after hours of training."""
+    Registry(place.tracking_uri).aliases()

@@ -59,13 +59,18 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto") 
         trained = train(data, job.model(), job.train, folder, registry.experiment_logger(run), accelerator)
         seen = sorted(sample.sha256 for sample in samples if sample.split is not Split.TEST)
         write_json(trained.folder / TRAINED_ON, {"sha256": seen, "data": job.prepared.digest})
-        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs, "run": run})
+        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs})
     return str(folder)
+
+
+def record_of(folder: Path, what: str, registry: Registry) -> Path:
+    """Give the file that remembers what a registry knows of a training; another registry knows nothing of it."""
+    return folder / f"{what}-{digest((registry.address.uri,))}.json"
 
 
 def tracked_run(registry: Registry, folder: Path, job: TrainJob) -> str:
     """Begin the MLflow run of a training, or find the one that an interrupted training began."""
-    record = folder / "run.json"
+    record = record_of(folder, "run", registry)
     if not record.is_file():
         run = registry.start(job.key(), {"data": job.prepared.digest})
         registry.log(run, flat({"model": spec_to_dict(job.model()), "train": asdict(job.train)}))
@@ -126,18 +131,15 @@ def read_report(folder: str) -> EvalReport:
 
 
 @task(name="register", tags=MODEL, **STAGE)
-def register_model(training: str, evaluation: str, workspace: Workspace) -> ModelRef:
+def register_model(job: TrainJob, training: str, evaluation: str, workspace: Workspace) -> ModelRef:
     """Register a trained model, with its report, as challenger; one that is registered already is found again."""
-    folder = Path(training)
-    record = folder / "registered.json"
+    folder, registry = Path(training), Registry(workspace.tracking_uri)
+    record = record_of(folder, "registered", registry)
     if not record.is_file():
-        run = json.loads((folder / TRAINED).read_text())["run"]
-        data = json.loads((folder / "model" / TRAINED_ON).read_text())["data"]
-        registry = Registry(workspace.tracking_uri)
+        run = tracked_run(registry, folder, job)
         registry.attach(run, Path(evaluation), "evaluation")
-        reference = registry.register(
-            folder / "model", read_report(evaluation), {"data": data, "training": folder.name}, run
-        )
+        tags = {"data": job.prepared.digest, "training": folder.name}
+        reference = registry.register(folder / "model", read_report(evaluation), tags, run)
         registry.finish(run)
         write_json(record, asdict(reference))
     return ModelRef(**json.loads(record.read_text()))

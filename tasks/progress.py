@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error while the block runs; call the value with (done, total)."""
+    """Show a bar on standard error while the block runs; call the value with (done, total). Nothing done, no bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as shown:
-        line = shown.add_task(title, total=None)
-        yield lambda done, total: shown.update(line, completed=done, total=total)
+        line = shown.add_task(title, total=None, visible=False)
+        yield lambda done, total: shown.update(line, completed=done, total=total, visible=True)
