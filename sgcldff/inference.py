@@ -5,7 +5,6 @@ with a margin, and typed; a cell belongs to the shard that its centre lies in, s
 depends only on the plan: doing it again gives the same bytes, and what is committed is never done again.
 """
 
-import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +31,6 @@ from sgcldff.records import UNIDENTIFIED, Lineage, ModelRef, SlideRef
 from sgcldff.slides import ScaledSlide, SlideSource, reopen
 from sgcldff.specs import InferSpec, ModelSpec, digest
 
-logger = logging.getLogger(__name__)
-
 SURVEY_PX = 2048
 """Side of the sample of the slide from which the priors take their statistics."""
 
@@ -44,10 +41,11 @@ PART_SCHEMA = pa.schema(
         ("nucleus_area_um2", pa.float64()),
         ("at_edge", pa.bool_()),
         ("outline", pa.list_(pa.float64())),
+        ("nuclei", pa.list_(pa.list_(pa.float64()))),
         ("probabilities", pa.list_(pa.float32())),
     ]
 )
-"""Cells of one shard: places in px of level 0, the outline as x, y, x, y, ..."""
+"""Cells of one shard: places in px of level 0, outlines as x, y, x, y, ..."""
 
 
 class Step(StrEnum):
@@ -71,10 +69,17 @@ class Plan:
     """Results of the slide."""
 
     @property
-    def key(self) -> str:
-        """Digest of slide, model, settings and code: shards of another key are not used."""
-        parts = (self.slide.sha256, self.slide.mpp, self.reference.digest, digest(self.spec), sgcldff.__version__)
-        return digest(parts)
+    def segment_key(self) -> str:
+        """Digest of all that the labels depend on: slide, model, tiles and code; not, say, the smallest cell's area."""
+        spec = self.spec
+        tiles = (spec.tile_px, spec.halo_px, spec.shard_px, spec.version)
+        model = (self.reference.digest, digest(self.model))
+        return digest((self.slide.sha256, self.slide.mpp, *model, *tiles, sgcldff.__version__))
+
+    @property
+    def type_key(self) -> str:
+        """Digest of what the cells depend on besides the labels; the least confidence is applied when they are read."""
+        return digest((self.segment_key, self.spec.min_cell_um2))
 
     @property
     def lineage(self) -> Lineage:
@@ -98,12 +103,13 @@ class Plan:
     @property
     def shards(self) -> Path:
         """What is committed of each shard."""
-        return Path(self.folder) / "shards" / self.key
+        return Path(self.folder) / "shards" / self.segment_key
 
     def committed(self, step: Step, index: int) -> Path:
         """The file that exists once a shard has passed a step: a marker, or the shard's cells."""
-        suffix = "done" if step is Step.SEGMENT else "parquet"
-        return self.shards / f"{step}-{index:06d}.{suffix}"
+        if step is Step.SEGMENT:
+            return self.shards / f"segment-{index:06d}.done"
+        return self.shards / self.type_key / f"type-{index:06d}.parquet"
 
     def missing(self, step: Step) -> list["ShardTask"]:
         """List the shards that have not passed a step."""
@@ -135,16 +141,28 @@ Progress = Callable[[int, int], None]
 
 
 def plan_slide(slide: SlideSource, model: Model, reference: ModelRef, spec: InferSpec, folder: str | Path) -> Plan:
-    """Look at a slide as a whole and plan its inference; results of another plan in `folder` are cleared away."""
+    """Look at a slide as a whole and plan its inference.
+
+    Shards in `folder` that this plan can use are kept, those of another slide, model or tiling are cleared away, and so
+    is what a killed run left half written.
+    """
     survey = ScaledSlide(slide, model.spec.mpp).survey(SURVEY_PX)
     priors = build(model.spec.prior).fit(survey)
     plan = Plan(slide.ref, model.spec, reference, spec, priors, str(folder))
-    if not plan.shards.exists():
-        shutil.rmtree(plan.labels, ignore_errors=True)
-        shutil.rmtree(plan.shards.parent, ignore_errors=True)
-        plan.shards.mkdir(parents=True)
+    clear(plan)
     create_labels(plan.labels, plan.grid.shape, spec.tile_px, spec.shard_px)
     return plan
+
+
+def clear(plan: Plan) -> None:
+    """Remove what is not of this plan, and files that were never finished."""
+    if not (plan.shards.exists() and plan.labels.exists()):
+        shutil.rmtree(plan.shards.parent, ignore_errors=True)
+        shutil.rmtree(plan.labels, ignore_errors=True)
+        plan.shards.mkdir(parents=True)
+    for place in (plan.shards, plan.labels):
+        for unfinished in place.rglob("*.partial*"):
+            unfinished.unlink()
 
 
 def run_plan(plan: Plan, run: Runner, progress: Progress | None = None) -> None:
@@ -235,15 +253,20 @@ def own_cells(plan: Plan, shard: Box) -> tuple[Cell, ...]:
     """Find the cells whose centres lie in a shard, from the labels of the shard and all that matters around it."""
     box = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
     labels = np.asarray(label_array(plan)[box.slices])
-    found = find_cells(labels, plan.model.mpp, plan.spec.min_cell_um2)
-    placed = (cell.shifted(box.y0, box.x0) for cell in found)
-    return tuple(cell for cell in placed if shard.contains(*cell.centroid))
+    found = find_cells(labels, plan.model.mpp, plan.spec.min_cell_um2, core=shard.within(box))
+    return tuple(cell.shifted(box.y0, box.x0) for cell in found)
 
 
 def cell_types(plan: Plan, slide: ScaledSlide, cells: Sequence[Cell], model: Model) -> NDArray[np.float32]:
-    """Tell the probabilities of the types, (N, C), from crops that are centred on the cells."""
-    crops = np.stack([slide.read_mirrored(crop_box(cell, plan.model.crop_px)) for cell in cells])
-    return model.predict(crops, np.stack([plan.priors(crop) for crop in crops])).cell_type
+    """Tell the probabilities of the types, (N, C), from crops that are centred on the cells.
+
+    The priors see a margin around a crop, as they saw the surroundings of the crops that the model was trained on.
+    """
+    margin, side = plan.spec.halo_px, plan.model.crop_px
+    seen = np.stack([slide.read_mirrored(crop_box(cell, side).grow(margin)) for cell in cells])
+    inner = Box(0, 0, side, side).shift(margin, margin).slices
+    priors = np.stack([plan.priors(rgb)[:, *inner] for rgb in seen])
+    return model.predict(seen[:, *inner], priors).cell_type
 
 
 def crop_box(cell: Cell, side: int) -> Box:
@@ -265,6 +288,7 @@ def part_row(plan: Plan, cell: Cell, probabilities: NDArray[np.float32]) -> dict
         "nucleus_area_um2": cell.nucleus_px * area,
         "at_edge": box.y0 == 0 or box.x0 == 0 or box.y1 == height or box.x1 == width,
         "outline": (cell.outline * factor).ravel(),
+        "nuclei": [(part * factor).ravel() for part in cell.nuclei],
         "probabilities": probabilities,
     }
 
@@ -294,4 +318,5 @@ def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
         probabilities=probabilities,
         abstained=abstained,
         at_edge=row["at_edge"],
+        nuclei=tuple(np.array(part).reshape(-1, 2) for part in row["nuclei"]),
     )

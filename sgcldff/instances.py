@@ -71,6 +71,8 @@ ONE_PIECE = 0.95
 """Share of a cell's labelled pixels that must hang together for its closed gaps to be left out."""
 SIMPLIFY_PX = 0.35
 """Largest distance by which an outline may leave the pixels' border."""
+SPECK_PX = 4
+"""Smaller parts of a nucleus are counted but not outlined."""
 DEPTH_UNIT = 16
 """Depths are compared in 1/16 px."""
 
@@ -87,12 +89,15 @@ class Cell:
     nucleus_px: int
     outline: NDArray[np.float64]
     """(N, 2) of (x, y): a closed ring (first point repeated), a valid polygon, px."""
+    nuclei: tuple[NDArray[np.float64], ...]
+    """Outlines of the parts of the nucleus, as `outline`; holes in them are not drawn."""
 
     def shifted(self, dy: int, dx: int) -> "Cell":
         """Move the cell by whole pixels."""
         centroid = (self.centroid[0] + dy, self.centroid[1] + dx)
-        outline = self.outline + np.array([dx, dy], np.float64)
-        return replace(self, centroid=centroid, box=self.box.shift(dy, dx), outline=outline)
+        way = np.array([dx, dy], np.float64)
+        nuclei = tuple(part + way for part in self.nuclei)
+        return replace(self, centroid=centroid, box=self.box.shift(dy, dx), outline=self.outline + way, nuclei=nuclei)
 
 
 @dataclass(frozen=True)
@@ -324,11 +329,13 @@ def _cell(mask: Mask, nucleus: Mask) -> Cell:
     y, x = np.nonzero(mask)
     centroid = (float(y.mean()) + 0.5, float(x.mean()) + 0.5)
     box = Box(0, 0, mask.shape[0], mask.shape[1])
-    return Cell(centroid, box, len(y), int((mask & nucleus).sum()), _outline(mask))
+    nuclei = tuple(ring for ring in _rings(mask & nucleus) if Polygon(ring).area >= SPECK_PX)
+    return Cell(centroid, box, len(y), int((mask & nucleus).sum()), _rings(mask)[0], nuclei)
 
 
-def _outline(mask: Mask) -> NDArray[np.float64]:
-    """Follow the border of the largest part (marching squares), and leave out points that a straight line replaces."""
-    rings = find_contours(np.pad(mask, 1).astype(np.uint8), 0.5, fully_connected="high")
-    largest = max((Polygon(ring[:, ::-1] - 0.5) for ring in rings), key=lambda polygon: polygon.area)
-    return np.asarray(largest.simplify(SIMPLIFY_PX).exterior.coords)
+def _rings(mask: Mask) -> list[NDArray[np.float64]]:
+    """Follow the outer borders of a mask's parts, largest first, and leave out points that a line replaces."""
+    borders = find_contours(np.pad(mask, 1).astype(np.uint8), 0.5, fully_connected="high")
+    parts = sorted((Polygon(border[:, ::-1] - 0.5) for border in borders), key=lambda part: -part.area)
+    outer = [part for part in parts if part.exterior.is_ccw == parts[0].exterior.is_ccw]
+    return [np.asarray(part.simplify(SIMPLIFY_PX).exterior.coords) for part in outer]

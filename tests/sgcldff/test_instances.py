@@ -196,6 +196,20 @@ def test_shifting_moves_every_part_of_a_cell():
     there = cell.shifted(7, 0)
     assert (moved.box, moved.centroid) == (there.box, pytest.approx(there.centroid))
     assert np.array_equal(moved.outline, there.outline)
+    assert np.array_equal(moved.nuclei[0], there.nuclei[0])
+
+
+def test_the_parts_of_a_nucleus_are_outlined():
+    labels = blank()
+    disc(labels, 30, 30, 6.5, 1)
+    for y in (27, 33):
+        disc(labels, y, 30, 2, 2)
+    disc(labels, 33, 30, 0.6, 1)  # a hole in the lower lobe
+    (cell,) = find_cells(labels, MPP)
+    areas = sorted(Polygon(part).area for part in cell.nuclei)
+    upper = (labels[: 30 * 5] == 2).sum()
+    assert areas == pytest.approx([upper, upper], rel=0.05)
+    assert all(Polygon(part).is_valid and Polygon(part).within(Polygon(cell.outline)) for part in cell.nuclei)
 
 
 def crowded(seed, count, side_px=900):
