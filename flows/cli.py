@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.environment import configure, quieten
-from sgcldff.errors import SgcldffError
+from sgcldff.errors import IncompleteBatchError, SgcldffError
 
 app = typer.Typer(
     help="Find, outline and type white blood cells in stained smears, and keep the model current.",
@@ -123,9 +123,13 @@ def prepare(
     """Bring images into the catalog and compute their saliency priors; only what is new is touched."""
     configure(workspace)
     from flows.prepare import prepare as flow
+    from sgcldff.catalog import Catalog
+    from tasks.preparing import reasons
 
     done = flow(sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
-    where(f"{done.images} images, {done.set_aside} set aside.", catalog=done.catalog, priors=done.priors.uri)
+    where(f"{done.images} images.", catalog=done.catalog, priors=done.priors.uri)
+    if done.set_aside:
+        raise IncompleteBatchError(f"{done.set_aside} inputs were set aside: {reasons(Catalog.open(done.catalog))}")
 
 
 @app.command()
@@ -164,8 +168,7 @@ def retrain(
 
     chosen = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
     done = flow(sources_from(data, adapter, mpp), str(workspace), chosen, device)
-    model, report = done.challenger.model, f"{done.challenger.evaluation}/report.md"
-    where(done.refused or f"{model.name} version {model.version} is champion.", report=report)
+    where(done.outcome, report=f"{done.challenger.evaluation}/report.md")
 
 
 @app.command()

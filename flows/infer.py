@@ -30,14 +30,14 @@ def infer(
     The model's version is fixed when the batch begins. A slide that cannot be read is set aside and the others go on;
     a slide that was interrupted goes on at its last shard.
 
-    Parameters
-    ----------
-    model
-        `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
-    out
-        Folder for the results, one folder a slide.
-    mpp
-        um/px of the slides that do not say.
+    Args:
+        slides: Files, or OME-Zarr folders.
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
+        out: Folder for the results, one folder a slide.
+        workspace: Folder of the registry.
+        mpp: um/px of the slides that do not say.
+        compute: Dask scheduler, or worker processes on this machine.
+        settings: Settings by stage; defaults where left out.
 
     Raises
     ------

@@ -12,15 +12,11 @@ from tasks.workspace import Workspace
 def prepare(sources: list[Source], workspace: str, settings: Settings | None = None) -> Prepared:
     """Bring data sets into the catalog and compute the priors that are missing.
 
-    Parameters
-    ----------
-    sources
-        Data sets: adapter (see `sgcldff data list`), folder and, where the adapter cannot know it, mpp. An adapter
-        `auto` stands for all known data sets below the folder.
-    workspace
-        Folder of the laboratory's catalog, priors, models and runs.
-    settings
-        Settings by stage; defaults where left out.
+    Args:
+        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder, and um/px where the adapter
+            cannot know it.
+        workspace: Folder of the catalog, priors, models and runs.
+        settings: Settings by stage; defaults where left out.
     """
     chosen, place = settings or Settings(), Workspace(workspace)
     catalog = ingest_images(resolve(sources), place, chosen.ingest)

@@ -15,6 +15,11 @@ from tasks.workspace import Workspace
 def promote(workspace: str, model: str = "models:/sgcldff@challenger", settings: Settings | None = None) -> ModelRef:
     """Compare a challenger with the champion on the catalog's test split and move the alias, or refuse.
 
+    Args:
+        workspace: Folder of the catalog, priors, models and runs.
+        model: The challenger: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        settings: Settings by stage; defaults where left out.
+
     Raises
     ------
     PromotionRefusedError
@@ -23,7 +28,8 @@ def promote(workspace: str, model: str = "models:/sgcldff@challenger", settings:
     chosen, place = settings or Settings(), Workspace(workspace)
     registry = Registry(place.tracking_uri)
     challenger, challenger_folder = registry.resolve(model)
-    held = registry.aliases().get(CHAMPION)
+    seen = registry.aliases()
+    held = seen.get(CHAMPION)
     if held == challenger.version:
         return challenger
     samples = Catalog.open(place.catalog).select(Split.TEST)
@@ -37,11 +43,15 @@ def promote(workspace: str, model: str = "models:/sgcldff@challenger", settings:
     verdict = decide(former, score(str(challenger_folder)), chosen.promote)
     if not verdict.promote:
         raise PromotionRefusedError(f"{model} stays challenger: {'; '.join(verdict.reasons)}")
-    registry.promote(challenger)
+    registry.promote(challenger, seen)
     return challenger
 
 
 @flow(name="rollback", flow_run_name="rollback")
 def rollback(workspace: str) -> ModelRef:
-    """Make the former champion champion again."""
+    """Make the former champion champion again.
+
+    Args:
+        workspace: Folder of the registry.
+    """
     return Registry(Workspace(workspace).tracking_uri).rollback()

@@ -28,10 +28,10 @@ def train(workspace: str, settings: Settings | None = None, accelerator: str = "
 
     A run that was interrupted goes on at its last checkpoint; one that is finished is not repeated.
 
-    Parameters
-    ----------
-    accelerator
-        `auto`, `cpu` or `gpu`.
+    Args:
+        workspace: Folder of the catalog, priors, models and runs.
+        settings: Settings by stage; defaults where left out.
+        accelerator: `auto`, `cpu` or `gpu`.
     """
     chosen, place = settings or Settings(), Workspace(workspace)
     require_registry(place)

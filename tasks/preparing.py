@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
-from sgcldff.catalog import Catalog, ingest
+from sgcldff.catalog import QUARANTINE, Catalog, ingest
 from sgcldff.datasets import Source
 from sgcldff.errors import InputError
 from sgcldff.priors import gallery
@@ -43,12 +43,21 @@ def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestS
     with bar("ingest") as progress:
         catalog = ingest(sources, workspace.catalog, spec, progress)
     if not catalog.samples:
-        raise InputError(f"{workspace.catalog}: no image could be used; see the reasons in quarantine.parquet there")
+        raise InputError(f"no image could be used: {reasons(catalog)}")
     catalog.snapshot()
     create_table_artifact(_counts(catalog), key="catalog", description=f"Catalog {catalog.digest}")
     if catalog.quarantine.num_rows:
         create_table_artifact(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Set aside")
     return str(catalog.folder)
+
+
+def reasons(catalog: Catalog, shown: int = 3) -> str:
+    """Name the first inputs that were set aside, why, and where all of them are listed."""
+    rows = catalog.quarantine.slice(0, shown).to_pylist()
+    named = [row["reason"] if row["image"] in row["reason"] else f"{row['image']}: {row['reason']}" for row in rows]
+    more = catalog.quarantine.num_rows - len(rows)
+    rest = [f"and {more} more"] if more > 0 else []
+    return f"{'; '.join([*named, *rest])} (all in {catalog.folder / QUARANTINE})"
 
 
 def _counts(catalog: Catalog) -> list[dict[str, object]]:
