@@ -20,7 +20,7 @@ from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, PromotionSpec
 from sgcldff.store import PriorStore
 from sgcldff.training import train
 from tasks.policy import MODEL, STAGE
-from tasks.preparing import GALLERY, Prepared
+from tasks.preparing import Prepared
 from tasks.progress import bar
 from tasks.workspace import Workspace, write_json
 
@@ -75,7 +75,7 @@ def tracked_run(registry: Registry, folder: Path, job: TrainJob) -> str:
         run = registry.start(job.key(), {"data": job.prepared.digest})
         registry.log(run, flat({"model": spec_to_dict(job.model()), "train": asdict(job.train)}))
         registry.attach(run, Catalog.open(job.prepared.catalog).snapshot(), "data")
-        registry.attach(run, Path(job.prepared.priors.uri) / GALLERY, "priors")
+        registry.attach(run, job.prepared.picture, "priors")
         write_json(record, {"run": run})
     return str(json.loads(record.read_text())["run"])
 

@@ -19,9 +19,6 @@ from tasks.policy import DATA, STAGE
 from tasks.progress import bar
 from tasks.workspace import Workspace
 
-GALLERY = "gallery.png"
-"""Picture of some images beside their priors, in the store's folder."""
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -35,6 +32,11 @@ class Prepared:
     set_aside: int
     """Inputs that could not be used; the reasons are in `quarantine.parquet`."""
     priors: ArrayRef
+
+    @property
+    def picture(self) -> Path:
+        """Some images beside their priors, in the store's folder."""
+        return Path(self.priors.uri) / f"gallery-{self.priors.digest}.png"
 
 
 @task(name="ingest", tags=DATA, **STAGE)
@@ -75,7 +77,10 @@ def precompute_priors(catalog_folder: str, workspace: Workspace, spec: PriorSpec
     if failures:
         named = "; ".join(f"{failure.image}: {failure.reason}" for failure in failures[:5])
         raise InputError(f"{len(failures)} images of the catalog gave no prior ({named}); ingest them again")
-    picture = Path(reference.uri) / GALLERY
-    gallery.prior_gallery(catalog.samples, PriorStore.open(reference), picture)
-    create_image_artifact(picture.as_uri(), key="priors", description=f"Images beside their priors {spec.names}")
-    return Prepared(catalog_folder, catalog.digest, len(catalog.samples), catalog.quarantine.num_rows, reference)
+    prepared = Prepared(catalog_folder, catalog.digest, len(catalog.samples), catalog.quarantine.num_rows, reference)
+    if not prepared.picture.is_file():
+        gallery.prior_gallery(catalog.samples, PriorStore.open(reference), prepared.picture)
+    create_image_artifact(
+        prepared.picture.as_uri(), key="priors", description=f"Images beside their priors {spec.names}"
+    )
+    return prepared

@@ -1,0 +1,74 @@
+"""One Prefect server, one set of made-up smears and one trained workspace for all tests of flows."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.retrain import Retrained, retrain
+from flows.settings import Settings, read_settings
+from sgcldff.datasets import Source
+from sgcldff.synthetic import write_dataset
+from sgcldff.synthetic.slides import SlideTruth, write_slide
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Start a Prefect server for the session."""
+    with prefect_test_harness(server_startup_timeout=60):
+        yield
+
+
+@pytest.fixture(scope="session")
+def smears(tmp_path_factory) -> Path:
+    """Make 40 crops and 6 fields."""
+    return write_dataset(tmp_path_factory.mktemp("data") / "smears", 40, 6, seed=1)
+
+
+@pytest.fixture(scope="session")
+def slide(tmp_path_factory) -> SlideTruth:
+    """Make a small slide."""
+    return write_slide(tmp_path_factory.mktemp("slides") / "small.tiff", (1500, 1500), cells=8, seed=4)
+
+
+def quick(seed: int = 0, margin: float = 0.9) -> Settings:
+    """Give settings for one epoch; a margin of 0.9 lets every challenger pass, one of -0.9 none."""
+    return read_settings(
+        None,
+        {
+            "net": {"pretrained": "off"},
+            "train": {"epochs": 1, "batch_size": 8, "seed": seed},
+            "evaluate": {"resamples": 100},
+            "promote": {"margin": margin, "class_margin": 1.0, "evaluation": {"resamples": 100}},
+        },
+    )
+
+
+class Lab(NamedTuple):
+    """A workspace with its first champion."""
+
+    workspace: str
+    sources: list[Source]
+    settings: Settings
+    first: Retrained
+
+
+@pytest.fixture(scope="session")
+def lab(server, smears, tmp_path_factory) -> Lab:
+    """Retrain once in an empty workspace."""
+    workspace, sources = str(tmp_path_factory.mktemp("lab") / "workspace"), [Source("auto", str(smears))]
+    return Lab(workspace, sources, quick(), retrain(sources, workspace, quick(), "cpu"))
+
+
+class Contest(NamedTuple):
+    """A workspace with a champion and a refused challenger."""
+
+    lab: Lab
+    second: Retrained
+
+
+@pytest.fixture(scope="session")
+def contest(lab) -> Contest:
+    """Retrain with another seed and a margin that nothing can pass."""
+    return Contest(lab, retrain(lab.sources, lab.workspace, quick(seed=1, margin=-0.9), "cpu"))
