@@ -57,6 +57,8 @@ DEFAULT_NAME = "sgcldff"
 DIGEST_TAG, WEIGHTS_TAG = "sgcldff.digest", "sgcldff.weights_sha256"
 SETUP_LOCK, ALIAS_LOCK = "setup.lock", "aliases.lock"
 EVALUATION, ARTIFACTS = "evaluation", "artifacts"
+TRAINED_ON = "trained_on.json"
+"""Beside a model, where it is known: the digests of the images that it learned from. It travels with the version."""
 REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
 BATCH = 100
 """Parameters or tags that MLflow takes in one request."""
@@ -414,6 +416,7 @@ def _package(folder: Path, place: Path, classes: int) -> Path:
     """Write the MLflow model: code, spec and weights, loaded without pickle in a process with the locked packages."""
     tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
     number = np.dtype(np.float32)
+    files = {"spec": SPEC_FILE, "weights": WEIGHTS_FILE, "trained_on": TRAINED_ON}
     answers = [
         TensorSpec(number, (-1, 3, -1, -1), "segmentation"),
         TensorSpec(number, (-1, classes), "cell_type"),
@@ -424,7 +427,7 @@ def _package(folder: Path, place: Path, classes: int) -> Path:
         save_model(
             path=str(place),
             python_model=str(PACKAGE / "pyfunc_model.py"),
-            artifacts={"spec": str(folder / SPEC_FILE), "weights": str(folder / WEIGHTS_FILE)},
+            artifacts={name: str(folder / file) for name, file in files.items() if (folder / file).is_file()},
             code_paths=[str(PACKAGE)],
             signature=ModelSignature(Schema([tile]), Schema(answers)),
             pip_requirements=requirements(),

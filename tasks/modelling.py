@@ -15,7 +15,7 @@ from sgcldff.explain import picture
 from sgcldff.labels import covering
 from sgcldff.model import load_model, spec_to_dict
 from sgcldff.records import ModelRef, Sample, Split
-from sgcldff.registry import Registry
+from sgcldff.registry import TRAINED_ON, Registry
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, PromotionSpec, TrainSpec, digest
 from sgcldff.store import PriorStore
 from sgcldff.training import train
@@ -24,8 +24,8 @@ from tasks.preparing import Prepared
 from tasks.progress import bar
 from tasks.workspace import Workspace, write_json
 
-TRAINED, TRAINED_ON = "trained.json", "trained_on.json"
-"""The first is written last into a training folder: such a run need not be repeated."""
+TRAINED = "trained.json"
+"""Written last into a training folder: such a run need not be repeated."""
 
 
 @dataclass(frozen=True)

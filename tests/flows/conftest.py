@@ -1,5 +1,6 @@
 """One Prefect server, one set of made-up smears and one trained workspace for all tests of flows."""
 
+import socket
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ def slide(tmp_path_factory) -> SlideTruth:
     return write_slide(tmp_path_factory.mktemp("slides") / "small.tiff", (1500, 1500), cells=8, seed=4)
 
 
-def quick(seed: int = 0, margin: float = 0.9) -> Settings:
+def quick_settings(seed: int = 0, margin: float = 0.9) -> Settings:
     """Give settings for one epoch; a margin of 0.9 lets every challenger pass, one of -0.9 none."""
     return read_settings(
         None,
@@ -45,6 +46,20 @@ def quick(seed: int = 0, margin: float = 0.9) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def quick():
+    """Give the function that makes settings for quick runs."""
+    return quick_settings
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Find a port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Lab(NamedTuple):
     """A workspace with its first champion."""
 
@@ -55,7 +70,7 @@ class Lab(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def lab(server, smears, tmp_path_factory) -> Lab:
+def lab(server, smears, quick, tmp_path_factory) -> Lab:
     """Retrain once in an empty workspace."""
     workspace, sources = str(tmp_path_factory.mktemp("lab") / "workspace"), [Source("auto", str(smears))]
     return Lab(workspace, sources, quick(), retrain(sources, workspace, quick(), "cpu"))
@@ -69,6 +84,6 @@ class Contest(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def contest(lab) -> Contest:
+def contest(lab, quick) -> Contest:
     """Retrain with another seed and a margin that nothing can pass."""
     return Contest(lab, retrain(lab.sources, lab.workspace, quick(seed=1, margin=-0.9), "cpu"))

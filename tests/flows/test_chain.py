@@ -1,0 +1,134 @@
+"""Retrain, promote, refuse, roll back, evaluate: with real training, MLflow and Prefect on a tiny scale."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.evaluate import evaluate
+from flows.promote import promote, rollback
+from flows.retrain import retrain
+from flows.train import train
+from sgcldff.catalog import Catalog
+from sgcldff.datasets import Source
+from sgcldff.errors import InputError, LabelError, MissingInputError, PromotionRefusedError, ServiceError
+from sgcldff.labels import WBC5
+from sgcldff.model import load_model
+from sgcldff.records import Split
+from sgcldff.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from sgcldff.synthetic import write_dataset
+from tasks.modelling import read_report
+from tasks.workspace import Workspace
+
+
+def registry_of(lab) -> Registry:
+    """Open the registry of a workspace."""
+    return Registry(Workspace(lab.workspace).tracking_uri)
+
+
+def times(folder: str) -> dict[str, int]:
+    """Note when each file below a folder was written."""
+    return {str(path): path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_the_first_model_becomes_champion(lab):
+    ref, held = lab.first.challenger.model, registry_of(lab).aliases()
+    assert held[CHAMPION] == ref.version == "1"
+    assert lab.first.outcome == "models:/sgcldff/1 is champion."
+    resolved, folder = registry_of(lab).resolve("models:/sgcldff@champion")
+    model = load_model(folder, "cpu")
+    assert resolved == ref
+    assert model.digest == ref.digest
+    assert model.spec.labels == WBC5
+
+
+def test_the_registered_version_tells_where_it_comes_from(lab):
+    (version,) = [found for found in registry_of(lab).versions() if found.ref == lab.first.challenger.model]
+    catalog = Catalog.open(Workspace(lab.workspace).catalog)
+    run = registry_of(lab).client.get_run(version.run_id)
+    assert version.tags["data"] == catalog.digest
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.epochs"] == "1"
+    assert run.data.params["model.net.pretrained"] == "off"
+    assert {"val/score", "val/cell_iou", "macro_f1"} <= set(run.data.metrics)
+    artifacts = {item.path for item in registry_of(lab).client.list_artifacts(version.run_id)}
+    assert {"data", "priors", "evaluation"} <= artifacts
+
+
+def test_the_evaluation_is_of_the_test_split(lab):
+    report = read_report(lab.first.challenger.evaluation)
+    samples = Catalog.open(Workspace(lab.workspace).catalog).select(Split.TEST)
+    assert report.pooled.images == len(samples) > 0
+    assert (Path(lab.first.challenger.evaluation) / "report.md").read_text().startswith("#")
+
+
+def test_the_same_content_is_not_trained_again(lab):
+    before = times(lab.first.challenger.training)
+    again = retrain(lab.sources, lab.workspace, lab.settings, "cpu")
+    assert again.challenger == lab.first.challenger
+    assert times(lab.first.challenger.training) == before
+
+
+def test_another_seed_gives_a_challenger_and_a_verdict(contest):
+    held = registry_of(contest.lab).aliases()
+    assert contest.second.challenger.training != contest.lab.first.challenger.training
+    assert (held[CHAMPION], held[CHALLENGER]) == ("1", "2")
+    assert contest.second.outcome.startswith("models:/sgcldff/2 stays challenger: ")
+
+
+def test_a_refused_promotion_moves_no_alias(contest, quick):
+    before = registry_of(contest.lab).aliases()
+    with pytest.raises(PromotionRefusedError, match=r"models:/sgcldff@challenger stays challenger: .*score"):
+        promote(contest.lab.workspace, settings=quick(margin=-0.9))
+    assert registry_of(contest.lab).aliases() == before
+
+
+def test_promotion_and_the_way_back(contest, quick):
+    lab, registry = contest.lab, registry_of(contest.lab)
+    assert promote(lab.workspace, settings=quick()).version == "2"
+    assert (registry.aliases()[CHAMPION], registry.aliases()[PREVIOUS]) == ("2", "1")
+    assert promote(lab.workspace, settings=quick()).version == "2", "a champion stays champion"
+    assert rollback(lab.workspace).version == "1"
+    assert registry.aliases()[CHAMPION] == "1"
+    with pytest.raises(InputError, match="no former champion"):
+        rollback(lab.workspace)
+
+
+def test_evaluate_scores_a_registered_model_on_data_it_never_saw(lab, tmp_path):
+    before = Catalog.open(Workspace(lab.workspace).catalog).digest
+    unseen = [Source("auto", str(write_dataset(tmp_path / "unseen", 10, 2, seed=77)))]
+    folder = evaluate(unseen, "models:/sgcldff@champion", lab.workspace, lab.settings)
+    assert read_report(folder).pooled.images == 12
+    assert times(folder)
+    written = times(folder)
+    assert evaluate(unseen, "models:/sgcldff@champion", lab.workspace, lab.settings) == folder
+    assert times(folder) == written, "a finished report is found again"
+    assert Catalog.open(Workspace(lab.workspace).catalog).digest == before, "the workspace's catalog stays as it is"
+
+
+def test_images_that_the_model_learned_from_are_not_scored(lab):
+    report = read_report(evaluate(lab.sources, "models:/sgcldff@champion", lab.workspace, lab.settings))
+    assert report.pooled.images == len(Catalog.open(Workspace(lab.workspace).catalog).select(Split.TEST))
+
+
+def test_labels_that_the_model_does_not_know_are_named(lab, tmp_path):
+    data = write_dataset(tmp_path / "blasts", 4, 0, seed=5)
+    table = data / "manifest.csv"
+    head, *rows = table.read_text().splitlines()
+    column = head.split(",").index("label")
+    cells = [row.split(",") for row in rows]
+    blasts = [",".join([*row[:column], "blast", *row[column + 1 :]]) for row in cells]
+    table.write_text("\n".join([head, *blasts]))
+    with pytest.raises(LabelError, match="blast"):
+        evaluate([Source("auto", str(data))], "models:/sgcldff@champion", lab.workspace, lab.settings)
+
+
+def test_training_needs_a_catalog(server, tmp_path):
+    with pytest.raises(MissingInputError, match="catalog"):
+        train(str(tmp_path / "ws"))
+
+
+def test_a_registry_that_is_down_is_told_before_any_work(server, smears, tmp_path, monkeypatch, free_port):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port}")
+    with pytest.raises(ServiceError, match="does not answer"):
+        retrain([Source("auto", str(smears))], str(tmp_path / "ws"))
+    assert not (tmp_path / "ws" / "catalog").exists()
