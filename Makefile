@@ -32,4 +32,4 @@ lock:
 # Needs PREFECT_API_URL of a running server.
 deploy: install
 	$(BIN)/prefect --no-prompt work-pool create --type process --overwrite sgcldff
-	$(BIN)/prefect --no-prompt deploy --all
+	env -u SGCLDFF_ROOT $(BIN)/prefect --no-prompt deploy --all

@@ -127,8 +127,8 @@ def test_training_needs_a_catalog(server, tmp_path):
         train(str(tmp_path / "ws"))
 
 
-def test_a_registry_that_is_down_is_told_before_any_work(server, smears, tmp_path, monkeypatch, free_port):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port}")
+def test_a_registry_that_is_down_is_told_before_any_work(server, smears, tmp_path, monkeypatch, unused_port):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{unused_port()}")
     with pytest.raises(ServiceError, match="does not answer"):
         retrain([Source("auto", str(smears))], str(tmp_path / "ws"))
     assert not (tmp_path / "ws" / "catalog").exists()
