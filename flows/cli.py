@@ -265,7 +265,7 @@ def benchmark(
 def demo(
     to: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")] = Path("demo"),
     side: Annotated[int, typer.Option(min=2048, help="Side of the synthetic slide, px.")] = 8192,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 5,
 ) -> None:
     """Make smears and a slide with known truth, run the whole chain on them and compare."""
     configure(to / "workspace")

@@ -239,7 +239,7 @@ class InferSpec:
     shard_px: int = 2048
     """Side of the square of tiles that one task reads and writes; a multiple of `tile_px`."""
     batch_size: int = 8
-    min_cell_um2: float = 25.0
+    min_cell_um2: float = 20.0
     """Smaller objects are not counted as cells."""
     min_confidence: float = 0.0
     """Cells below this probability are `unidentified`."""

@@ -20,6 +20,10 @@ from tasks.progress import bar
 from tasks.workspace import Workspace
 
 
+PICTURED = 12
+"""Images, at the most, that the picture of the priors shows."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A catalog with the priors of its images."""
@@ -79,7 +83,8 @@ def precompute_priors(catalog_folder: str, workspace: Workspace, spec: PriorSpec
         raise InputError(f"{len(failures)} images of the catalog gave no prior ({named}); ingest them again")
     prepared = Prepared(catalog_folder, catalog.digest, len(catalog.samples), catalog.quarantine.num_rows, reference)
     if not prepared.picture.is_file():
-        gallery.prior_gallery(catalog.samples, PriorStore.open(reference), prepared.picture)
+        shown = catalog.samples[:: -(-len(catalog.samples) // PICTURED)]
+        gallery.prior_gallery(shown, PriorStore.open(reference), prepared.picture)
     create_image_artifact(
         prepared.picture.as_uri(), key="priors", description=f"Images beside their priors {spec.names}"
     )

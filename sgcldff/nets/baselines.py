@@ -3,7 +3,7 @@
 The baselines see no prior. Their type is read from the encoder's deepest features by the library's own head.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
@@ -24,6 +24,7 @@ class Baseline(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.deepest = nn.Identity()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -34,8 +35,8 @@ class Baseline(nn.Module):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The decoder, whose features the segmentation is read from."""
-        return cast(nn.Module, self.model.decoder)
+        """The encoder's deepest features, which the type is told from."""
+        return self.deepest
 
     def forward(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) in [0, 1] to a `Prediction`; its evidence is the predicted share of cell."""
@@ -43,8 +44,9 @@ class Baseline(nn.Module):
         segmentation = self.model.segmentation_head(self.model.decoder(features))
         cell = 1 - segmentation.softmax(dim=1)[:, :1]
         evidence = interpolate(cell, scale_factor=0.25, mode="area")
-        embedding = features[-1].mean(dim=(2, 3))
-        return Prediction(segmentation, self.model.classification_head(features[-1]), evidence, embedding)
+        deepest = self.deepest(features[-1])
+        embedding = deepest.mean(dim=(2, 3))
+        return Prediction(segmentation, self.model.classification_head(deepest), evidence, embedding)
 
 
 def _parts(spec: ModelSpec) -> dict[str, Any]:
