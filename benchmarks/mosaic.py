@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import tifffile
 
 from sgcldff.catalog import Catalog
+from sgcldff.evaluation.matching import match_cells
 from sgcldff.images import read_rgb
-from sgcldff.matching import match_cells
 from sgcldff.records import Sample
 from sgcldff.specs import CELL_UM
 

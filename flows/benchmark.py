@@ -12,9 +12,9 @@ from flows.settings import Settings
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
 from sgcldff.errors import InputError
+from sgcldff.evaluation.scores import Scores
 from sgcldff.model import load_model
 from sgcldff.records import Split
-from sgcldff.scores import Scores
 from sgcldff.specs import Mixing, Pretrained
 from tasks.modelling import EvalJob, TrainJob, evaluate_model, read_report, train_model
 from tasks.workspace import Workspace, write_json

@@ -14,8 +14,8 @@ from flows.settings import Settings, read_settings
 from sgcldff.datasets import Source
 from sgcldff.differential import Differential, differential, read_differential
 from sgcldff.errors import SgcldffError
+from sgcldff.evaluation.matching import Matching, match_cells
 from sgcldff.labels import FIVE_TYPES
-from sgcldff.matching import Matching, match_cells
 from sgcldff.specs import CELL_UM
 from sgcldff.synthetic import write_dataset, write_slide
 from tasks.policy import STAGE

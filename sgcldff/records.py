@@ -6,7 +6,6 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-
 UNIDENTIFIED = "unidentified"
 """Label of a cell that was found but whose type was not told."""
 

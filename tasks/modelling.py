@@ -11,7 +11,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from sgcldff.catalog import Catalog
 from sgcldff.evaluation import EvalReport, Predictions, Verdict, compare, evaluate, examples
-from sgcldff.explain import picture
+from sgcldff.evaluation.explain import picture
 from sgcldff.labels import covering
 from sgcldff.model import load_model, spec_to_dict
 from sgcldff.records import ModelRef, Sample, Split

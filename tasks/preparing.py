@@ -19,7 +19,6 @@ from tasks.policy import DATA, STAGE
 from tasks.progress import bar
 from tasks.workspace import Workspace
 
-
 PICTURED = 12
 """Images, at the most, that the picture of the priors shows."""
 

@@ -13,7 +13,7 @@ ALLOWED = {"sgcldff": {"sgcldff"}, "tasks": {"tasks", "sgcldff"}, "flows": {"flo
 """Rooms of this repository that a room may import."""
 AT_HOME = {
     "prefect": ("flows/", "tasks/"),
-    "mlflow": ("sgcldff/registry.py", "sgcldff/packaging.py", "sgcldff/pyfunc_model.py"),
+    "mlflow": ("sgcldff/registry/",),
     "dask": ("sgcldff/cluster.py",),
     "distributed": ("sgcldff/cluster.py",),
 }

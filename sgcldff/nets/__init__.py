@@ -3,7 +3,12 @@
 A network is added in one file of this package: subclass nothing, decorate a builder with `register("name")`.
 """
 
-from sgcldff.nets import baselines, sgcldff
-from sgcldff.nets.prediction import Prediction, build, register
+import importlib
+import pkgutil
 
-__all__ = ["Prediction", "baselines", "build", "register", "sgcldff"]
+from sgcldff.nets.prediction import REGISTRY, Prediction, build, register
+
+__all__ = ["REGISTRY", "Prediction", "build", "register"]
+
+for _found in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_found.name}")

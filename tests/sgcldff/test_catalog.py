@@ -68,7 +68,7 @@ def lab(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """Names of the files that are decoded."""
-    import sgcldff.facts as facts
+    import sgcldff.catalog.facts as facts
 
     names = []
     for function in ("read_rgb", "read_grey"):

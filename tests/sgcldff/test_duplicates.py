@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from sgcldff.duplicates import close_pairs, hash_bits, near_duplicates
-from sgcldff.facts import perceptual_hash
-from sgcldff.overlap import alike, details, fingerprints, oriented, overlap_correlation, thumbnail
+from sgcldff.catalog.duplicates import close_pairs, hash_bits, near_duplicates
+from sgcldff.catalog.facts import perceptual_hash
+from sgcldff.catalog.overlap import alike, details, fingerprints, oriented, overlap_correlation, thumbnail
 from sgcldff.specs import IngestSpec
 
 SPEC = IngestSpec()
@@ -115,7 +115,7 @@ def test_orientations_are_the_eight_of_the_square(orientation):
 
 
 def test_pairs_come_ordered_whatever_the_block(monkeypatch):
-    monkeypatch.setattr("sgcldff.overlap.BLOCK", 3)
+    monkeypatch.setattr("sgcldff.catalog.overlap.BLOCK", 3)
     images = details(np.array([thumbnail(field(seed % 5)) for seed in range(10)]))
     pairs = {tuple(pair) for block, turn in alike(images, 0.9) for pair in block.tolist() if turn == 0}
     assert pairs == {(i, i + 5) for i in range(5)}

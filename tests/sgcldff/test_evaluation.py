@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from sgcldff.datasets import detect
 from sgcldff.errors import InputError, LabelError, MissingInputError
 from sgcldff.evaluation import EvalReport, Predictions, Verdict, compare, evaluate, examples
+from sgcldff.evaluation.metrics import Interval
+from sgcldff.evaluation.predictions import Choice, schema
+from sgcldff.evaluation.reading import window
+from sgcldff.evaluation.scores import METRICS, SetAside, score
 from sgcldff.labels import BLAST, BLAST_OR_NOT, FIVE_TYPES, NON_BLAST, WBC5, WBC6, LabelSpace
-from sgcldff.metrics import Interval
 from sgcldff.model import Model
 from sgcldff.nets.prediction import Prediction
-from sgcldff.predictions import Choice, schema
-from sgcldff.reading import window
 from sgcldff.records import MaskCode, Sample
-from sgcldff.scores import METRICS, SetAside, score
 from sgcldff.specs import EvalSpec, ModelSpec, PriorSpec, PromotionSpec
 
 PAPER, PLASMA = (240, 235, 220), (190, 190, 225)

@@ -10,12 +10,12 @@ from scipy.stats import pearsonr
 from torch import Tensor, nn
 
 from sgcldff.data import Scene
-from sgcldff.explain import Explanation, cell_of, consistency, energy_share, explain, grad_cam, picture
+from sgcldff.evaluation.explain import Explanation, cell_of, consistency, energy_share, explain, grad_cam, picture
+from sgcldff.evaluation.reading import Crop, Reading
 from sgcldff.labels import WBC5
 from sgcldff.model import Model
 from sgcldff.nets import build
 from sgcldff.nets.prediction import Prediction
-from sgcldff.reading import Crop, Reading
 from sgcldff.records import Sample
 from sgcldff.specs import ModelSpec, NetSpec, Pretrained
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from sgcldff.metrics import (
+from sgcldff.evaluation.metrics import (
     Interval,
     Overlap,
     Typing,
@@ -195,7 +195,7 @@ def test_bootstrap_in_chunks_is_the_bootstrap_at_once(monkeypatch: pytest.Monkey
     values = np.random.default_rng(2).random((30, 2))
     groups = [str(i % 9) for i in range(30)]
     at_once = bootstrap(mean_of(values), groups, SPEC)
-    monkeypatch.setattr("sgcldff.metrics.CHUNK", 30 * 7)
+    monkeypatch.setattr("sgcldff.evaluation.metrics.CHUNK", 30 * 7)
     np.testing.assert_allclose(bootstrap(mean_of(values), groups, SPEC), at_once)
 
 

@@ -17,18 +17,18 @@ import torch
 from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 
-from sgcldff.addresses import Address, shown
 from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
+from sgcldff.evaluation.metrics import Interval
+from sgcldff.evaluation.predictions import Predictions, schema
+from sgcldff.evaluation.scores import EvalReport, Scores
 from sgcldff.labels import WBC5
-from sgcldff.lock import locked
-from sgcldff.metrics import Interval
 from sgcldff.model import WEIGHTS_FILE, load_model, save_model
 from sgcldff.nets import build
-from sgcldff.predictions import Predictions, schema
 from sgcldff.priors import build as build_priors
 from sgcldff.records import ModelRef
 from sgcldff.registry import Registry
-from sgcldff.scores import EvalReport, Scores
+from sgcldff.registry.addresses import Address, shown
+from sgcldff.registry.lock import locked
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, Pretrained
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))

@@ -3,9 +3,9 @@ from collections import Counter, defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgcldff.catalog.splits import Entry, deal, link
 from sgcldff.records import Split
 from sgcldff.specs import SplitSpec
-from sgcldff.splits import Entry, deal, link
 
 STRATA = [("a", "x"), ("a", "y"), ("b", "x")]
 

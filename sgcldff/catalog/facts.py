@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from sgcldff.catalog.overlap import thumbnail
 from sgcldff.errors import InputError
 from sgcldff.images import read_grey, read_rgb, sha256_of
-from sgcldff.overlap import thumbnail
 
 LAYOUT = b"facts/1"
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sgcldff.errors import InputError, MissingInputError
+from sgcldff.evaluation.metrics import Floats
 from sgcldff.labels import LabelSpace
-from sgcldff.metrics import Floats
 from sgcldff.specs import digest
 
 LAYOUT = "predictions/1"

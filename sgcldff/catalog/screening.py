@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from sgcldff.catalog.facts import Facts, FileKey, Result, file_key
 from sgcldff.errors import InputError
-from sgcldff.facts import Facts, FileKey, Result, file_key
 from sgcldff.labels import PRESETS
 from sgcldff.records import Sample
 from sgcldff.specs import IngestSpec

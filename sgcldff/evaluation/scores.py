@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgcldff.errors import InputError, MissingInputError
-from sgcldff.labels import LabelSpace
-from sgcldff.metrics import (
+from sgcldff.evaluation.metrics import (
     Bools,
     Floats,
     Interval,
@@ -24,7 +23,8 @@ from sgcldff.metrics import (
     mean_of,
     type_scores,
 )
-from sgcldff.predictions import Predictions
+from sgcldff.evaluation.predictions import Predictions
+from sgcldff.labels import LabelSpace
 from sgcldff.specs import EvalSpec
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.overlap import Details, Pairs, alike, details, displaced, oriented, overlap_correlation
+from sgcldff.catalog.overlap import Details, Pairs, alike, details, displaced, oriented, overlap_correlation
 from sgcldff.specs import IngestSpec
 
 HASH_BITS = 64

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sgcldff.evaluation.reading import Crop, Reading
 from sgcldff.images import Rgb
 from sgcldff.model import Model
-from sgcldff.reading import Crop, Reading
 
 COLUMNS = ("image", "prior", "evidence", "Grad-CAM", "outline")
 INCH = 1.9

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sgcldff.catalog.duplicates import hash_bits, near_duplicates
+from sgcldff.catalog.facts import Progress, facts_table, measure_all, read_facts
+from sgcldff.catalog.overlap import SIDE, Pairs
+from sgcldff.catalog.screening import Aside, Row, Screened, aside, described, files_of, named_once, seen_once, valid
+from sgcldff.catalog.splits import Entry, deal, link
 from sgcldff.datasets import Rejected, Source
-from sgcldff.duplicates import hash_bits, near_duplicates
 from sgcldff.errors import MissingInputError, StoreError
-from sgcldff.facts import Progress, facts_table, measure_all, read_facts
-from sgcldff.overlap import SIDE, Pairs
 from sgcldff.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
-from sgcldff.screening import Aside, Row, Screened, aside, described, files_of, named_once, seen_once, valid
 from sgcldff.specs import IngestSpec, digest
-from sgcldff.splits import Entry, deal, link
 
 MANIFEST, QUARANTINE, FACTS, SIDES = "manifest.parquet", "quarantine.parquet", "facts.parquet", "splits.parquet"
 SIDES_SCHEMA = pa.schema([("pixels", pa.string()), ("split", pa.string())])

@@ -39,14 +39,14 @@ from mlflow.types import Schema, TensorSpec
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from sgcldff.addresses import Address
 from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
+from sgcldff.evaluation.scores import EvalReport
 from sgcldff.images import sha256_of
-from sgcldff.lock import locked
 from sgcldff.model import SPEC_FILE, WEIGHTS_FILE, load_model
-from sgcldff.packaging import PACKAGE, TRUTH_TAG, code_tags, pooled_scores, requirements, score_tags
 from sgcldff.records import ModelRef
-from sgcldff.scores import EvalReport
+from sgcldff.registry.addresses import Address
+from sgcldff.registry.lock import locked
+from sgcldff.registry.packaging import PACKAGE, TRUTH_TAG, code_tags, pooled_scores, requirements, score_tags
 from sgcldff.specs import digest
 
 if TYPE_CHECKING:
@@ -426,7 +426,7 @@ def _package(folder: Path, place: Path, classes: int) -> Path:
         warnings.simplefilter("ignore", UserWarning)
         save_model(
             path=str(place),
-            python_model=str(PACKAGE / "pyfunc_model.py"),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={name: str(folder / file) for name, file in files.items() if (folder / file).is_file()},
             code_paths=[str(PACKAGE)],
             signature=ModelSignature(Schema([tile]), Schema(answers)),

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import sgcldff
-from sgcldff.scores import METRICS, EvalReport
+from sgcldff.evaluation.scores import METRICS, EvalReport
 
 PACKAGE = Path(sgcldff.__file__).parent
 NEEDED = (

@@ -1,0 +1,51 @@
+"""The model as MLflow runs it: this file travels with the weights and is run where the model is loaded."""
+
+from typing import Any
+
+import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from numpy.typing import NDArray
+
+BATCH_PX = 262_144
+"""Pixels that go through the network at once."""
+
+
+class SmearModel(PythonModel):
+    """RGB tiles in; segmentation, type probabilities and saliency out."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load spec and weights; no pickled code is run."""
+        from pathlib import Path
+
+        from sgcldff.model import load_model
+        from sgcldff.priors import build
+
+        self.model = load_model(Path(context.artifacts["weights"]).parent)
+        self.priors = build(self.model.spec.prior)
+
+    def predict(  # type: ignore[no-untyped-def]  # MLflow would take a hint on `model_input` for another schema
+        self, context: PythonModelContext, model_input, params: Any = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Answer for tiles, uint8 (B, H, W, 3) RGB at the model's um/px.
+
+        Returns
+        -------
+        dict
+            `segmentation` float32 (B, 3, H, W), probabilities of background, cytoplasm, nucleus; `cell_type` float32
+            (B, C), probabilities of the type of the cell at the tile's centre; `saliency` float32 (B, H, W) in [0, 1],
+            where the type was read from.
+        """
+        tiles = np.ascontiguousarray(model_input, np.uint8)
+        if not len(tiles):
+            raise ValueError("no tiles were given: pass at least one, uint8 (B, H, W, 3)")
+        step = max(1, BATCH_PX // max(1, tiles.shape[1] * tiles.shape[2]))
+        answers = [self._answer(tiles[at : at + step]) for at in range(0, len(tiles), step)]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _answer(self, tiles: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        output = self.model.predict(tiles, np.stack([self.priors(tile) for tile in tiles]))
+        return {"segmentation": output.segmentation, "cell_type": output.cell_type, "saliency": output.evidence}
+
+
+set_model(SmearModel())
