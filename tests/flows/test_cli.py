@@ -1,0 +1,292 @@
+"""What a person sees: exit codes, and one clear line for each kind of bad input."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import tifffile
+
+from flows.cli import main
+from sgcldff.catalog import Catalog
+from sgcldff.images import read_rgb
+from sgcldff.synthetic import write_dataset
+
+QUICK = "[net]\npretrained = 'off'\n[train]\nepochs = 1\nbatch_size = 8\n[evaluate]\nresamples = 100\n"
+
+
+class Ran(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line that tells what went wrong."""
+        assert "Traceback" not in self.out + self.err
+        (line,) = [line for line in self.err.splitlines() if line.startswith("sgcldff: ")]
+        return line
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Give the function that runs the command line in this process."""
+    before = dict(os.environ)
+
+    def ran(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["sgcldff", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Ran(ended.value.code or 0, printed.out, printed.err)
+
+    yield ran
+    logging.captureWarnings(False)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def settings(tmp_path) -> Path:
+    """Write settings for quick runs."""
+    path = tmp_path / "quick.toml"
+    path.write_text(QUICK)
+    return path
+
+
+def spoiled(folder: Path) -> Path:
+    """Make 8 crops: one truncated, one of an unknown type, one with the mask of another, one of which is missing."""
+    data = write_dataset(folder, 8, 1, seed=6)
+    first = data / "images" / "crop-00000.png"
+    first.write_bytes(first.read_bytes()[:500])
+    masks = sorted((data / "masks").iterdir())
+    field = next(path for path in masks if "field" in path.name)
+    next(path for path in masks if "00001" in path.name).write_bytes(field.read_bytes())
+    (data / "images" / "crop-00002.png").unlink()
+    table = data / "manifest.csv"
+    head, *rows = table.read_text().splitlines()
+    label = head.split(",").index("label")
+    cells = [row.split(",") for row in rows]
+    cells[3][label] = "martian"
+    table.write_text("\n".join([head, *(",".join(row) for row in cells)]))
+    return data
+
+
+def test_bad_images_are_set_aside_and_the_rest_goes_on(server, run, tmp_path):
+    data = spoiled(tmp_path / "data")
+    ran = run("prepare", "-d", data, "-w", tmp_path / "ws")
+    assert ran.code == 3
+    assert "4 inputs were set aside" in ran.line
+    assert "5 images." in ran.out
+    aside = {
+        Path(row["image"]).stem: row["reason"]
+        for row in Catalog.open(tmp_path / "ws" / "catalog").quarantine.to_pylist()
+    }
+    assert "not a readable image" in aside["crop-00000"]
+    assert "crop or export them alike" in aside["crop-00001"]
+    assert "no such file" in aside["crop-00002"]
+    assert "'martian' is in no class" in aside["crop-00003"]
+
+
+def test_a_truncated_jpeg_alone_is_no_data_set(server, run, tmp_path):
+    from PIL import Image
+
+    data = write_dataset(tmp_path / "data", 1, 0)
+    image = tmp_path / "neutrophil" / "a.jpg"
+    image.parent.mkdir()
+    Image.fromarray(read_rgb(data / "images" / "crop-00000.png")).save(image)
+    image.write_bytes(image.read_bytes()[:-400])
+    ran = run("prepare", "-d", tmp_path, "--adapter", "folder", "--mpp", "0.2", "-w", tmp_path / "ws")
+    assert ran.code == 2
+    assert "a.jpg" in ran.line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "is empty"),
+        (("--adapter", "folder", "--mpp", "0.2"), "expected folders"),
+        (("--adapter", "table"), "expected manifest.csv"),
+        (("--adapter", "nonsense"), "adapter 'nonsense' is unknown"),
+    ],
+)
+def test_an_empty_folder_says_what_is_missing(server, run, tmp_path, arguments, told):
+    (tmp_path / "data").mkdir()
+    ran = run("prepare", "-d", tmp_path / "data", "-w", tmp_path / "ws", *arguments)
+    assert ran.code == 2
+    assert told in ran.line
+
+
+def test_a_folder_that_is_not_there(server, run, tmp_path):
+    ran = run("prepare", "-d", tmp_path / "nowhere", "-w", tmp_path / "ws")
+    assert ran.code == 2
+    assert "nowhere: no such folder" in ran.line
+
+
+def test_a_table_without_its_columns(server, run, tmp_path):
+    (tmp_path / "manifest.csv").write_text("picture,label\na.png,neutrophil\n")
+    ran = run("prepare", "-d", tmp_path, "-w", tmp_path / "ws")
+    assert ran.code == 2
+    assert "manifest.csv" in ran.line
+    assert "image" in ran.line
+
+
+def test_a_folder_of_unknown_scale_asks_for_mpp(server, run, tmp_path):
+    data = write_dataset(tmp_path / "data", 2, 0)
+    (tmp_path / "set" / "neutrophil").mkdir(parents=True)
+    (data / "images" / "crop-00000.png").rename(tmp_path / "set" / "neutrophil" / "a.png")
+    ran = run("prepare", "-d", tmp_path / "set", "--adapter", "folder", "-w", tmp_path / "ws")
+    assert ran.code == 2
+    assert "give mpp" in ran.line
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[train]\nepoch = 3\n", "unknown train.epoch"),
+        ("[train]\nepochs = 0\n", "TrainSpec.epochs is 0"),
+        ("[train]\nepochs = 'many'\n", "train.epochs"),
+        ("epochs 3", "not TOML"),
+        (None, "no such settings file"),
+    ],
+)
+def test_settings_that_are_not_understood(run, tmp_path, content, told):
+    path = tmp_path / "settings.toml"
+    if content is not None:
+        path.write_text(content)
+    ran = run("prepare", "-d", tmp_path, "-w", tmp_path / "ws", "--settings", path)
+    assert ran.code == 2
+    assert told in ran.line
+    assert "settings.toml" in ran.line
+
+
+def test_a_command_that_is_misspelled_ends_like_bad_input(run):
+    assert run("prepair").code == 2
+
+
+def test_an_alias_that_is_not_there_lists_those_that_are(lab, slide, run, tmp_path):
+    ran = run("infer", slide.slide, "-o", tmp_path, "-w", lab.workspace, "--model", "models:/sgcldff@best")
+    assert ran.code == 2
+    assert "no such alias" in ran.line
+    assert "champion" in ran.line
+
+
+def test_a_model_that_is_no_model(lab, slide, run, tmp_path):
+    ran = run("infer", slide.slide, "-o", tmp_path / "out", "-w", lab.workspace, "--model", tmp_path / "nothing")
+    assert ran.code == 2
+    assert "nothing" in ran.line
+
+
+def test_labels_of_another_label_space(lab, run, settings, tmp_path):
+    (tmp_path / "set" / "blast").mkdir(parents=True)
+    data = write_dataset(tmp_path / "data", 3, 0, seed=12)
+    for image in (data / "images").iterdir():
+        image.rename(tmp_path / "set" / "blast" / image.name)
+    given = ("--adapter", "folder", "--mpp", "0.2", "-w", lab.workspace, "--settings", settings)
+    ran = run("evaluate", "-d", tmp_path / "set", "--model", "models:/sgcldff@champion", *given)
+    assert ran.code == 2
+    assert "blast" in ran.line
+
+
+def test_a_slide_without_a_scale_asks_for_it(lab, run, tmp_path, slide):
+    bare = tmp_path / "bare.tiff"
+    tifffile.imwrite(bare, tifffile.imread(slide.slide)[:600, :600], photometric="rgb", tile=(256, 256))
+    given = ("-o", tmp_path / "out", "-w", lab.workspace, "--workers", "0")
+    ran = run("infer", bare, *given)
+    assert ran.code == 2
+    assert "bare.tiff" in ran.line
+    assert "--mpp" in ran.line
+    assert run("infer", bare, *given, "--mpp", "0.1").code == 0
+
+
+def test_a_slide_that_cannot_be_opened_does_not_stop_the_batch(lab, slide, run, tmp_path):
+    bad = tmp_path / "bad.svs"
+    bad.write_bytes(b"II*\0 no slide")
+    ran = run("infer", bad, slide.slide, "-o", tmp_path / "out", "-w", lab.workspace, "--workers", "0")
+    assert ran.code == 3
+    assert "1 of 2 slides were set aside" in ran.line
+    assert (tmp_path / "out" / "small" / "report.html").is_file()
+
+
+def test_evaluate_writes_its_report_where_it_is_told(lab, run, settings, tmp_path):
+    data, report = write_dataset(tmp_path / "data", 6, 1, seed=21), tmp_path / "reports" / "unseen.json"
+    model = ("--model", "models:/sgcldff@champion", "--json", report)
+    ran = run("evaluate", "-d", data, *model, "-w", lab.workspace, "--settings", settings)
+    assert ran.code == 0
+    assert json.loads(report.read_text())["model"] == lab.first.challenger.model.digest
+    assert str(report) in ran.out.splitlines()[-1]
+
+
+def test_a_refusal_has_its_own_exit_code(contest, run, tmp_path):
+    strict = tmp_path / "strict.toml"
+    strict.write_text(QUICK + "[promote]\nmargin = -0.9\n")
+    ran = run("promote", "-w", contest.lab.workspace, "--settings", strict)
+    assert ran.code == 6
+    assert "stays challenger" in ran.line
+
+
+def test_a_prefect_server_that_is_down(run, tmp_path, monkeypatch, unused_port):
+    monkeypatch.setenv("PREFECT_API_URL", f"http://user:secret@127.0.0.1:{unused_port()}/api")
+    ran = run("rollback", "-w", tmp_path)
+    assert ran.code == 5
+    assert "unset it to run without a server" in ran.line
+    assert "secret" not in ran.err
+
+
+def test_help_names_every_command(run):
+    shown = run("--help").out
+    commands = [
+        "data",
+        "prepare",
+        "train",
+        "evaluate",
+        "promote",
+        "rollback",
+        "infer",
+        "retrain",
+        "benchmark",
+        "demo",
+        "settings",
+    ]
+    assert all(f" {command} " in shown for command in commands)
+
+
+def test_data_list_names_every_adapter_with_licence_and_address(run):
+    from sgcldff.datasets import ADAPTERS
+
+    shown = " ".join(run("data", "list").out.split())
+    for adapter in ADAPTERS.values():
+        assert adapter.name in shown
+        assert adapter.url in shown
+
+
+def test_settings_are_printed_as_they_are_read(run, tmp_path):
+    from flows.settings import Settings, merge
+
+    printed = json.loads(run("settings").out)
+    assert printed["train"]["epochs"] == Settings().train.epochs
+    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer"}
+    assert merge(printed, {}) == printed
+
+
+def in_terminal(*arguments: object, **environment: str) -> Ran:
+    """Run the installed command in a process of its own."""
+    command = [Path(sys.executable).with_name("sgcldff"), *map(str, arguments)]
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
+    done = subprocess.run(command, env=outer | environment, capture_output=True, text=True, timeout=240)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(unused_port, tmp_path):
+    server = f"http://127.0.0.1:{unused_port()}"
+    ran = in_terminal("rollback", "-w", tmp_path, MLFLOW_TRACKING_URI=server)
+    assert ran.code == 5
+    assert ran.line.startswith(f"sgcldff: MLflow at {server} does not answer")
+    assert ran.err.splitlines() == [ran.line]
+    assert ran.out == ""

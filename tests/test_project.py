@@ -1,0 +1,207 @@
+"""What the project says of itself is true: lock file, README, CONTRIBUTING, deployments."""
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from packaging.requirements import Requirement
+from typer.main import get_command
+
+ROOT = Path(__file__).parent.parent
+README, CONTRIBUTING = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+
+
+def commands() -> set[str]:
+    """Name the commands of the command line, those of groups with their group."""
+    from flows.cli import app
+
+    found = get_command(app).commands
+    below = {f"{name} {inner}" for name, group in found.items() for inner in getattr(group, "commands", {})}
+    return set(found) | below
+
+
+def code_blocks(path: Path, info: str) -> list[str]:
+    """Give the fenced blocks of a document that are marked with `info`."""
+    return re.findall(rf"^```{info}\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_lock_file_holds_names_versions_markers_and_hashes_only():
+    lines = (ROOT / "requirements.lock").read_text().replace("\\\n", " ").splitlines()
+    pins = [line.split("--hash=") for line in lines if line.strip()]
+    assert len(pins) > 100
+    for name, *hashes in pins:
+        pinned = Requirement(name)
+        assert len(pinned.specifier) == 1, name
+        assert str(pinned.specifier).startswith("=="), name
+        assert pinned.url is None
+        assert hashes, f"{name} has no hash"
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", item.strip()) for item in hashes)
+
+
+def test_the_lock_file_fits_the_ranges_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "requirements.lock").read_text()
+    pinned: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE):
+        pinned.setdefault(name.lower().replace("_", "-"), set()).add(version)
+    for wanted in map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["dev"]]):
+        versions = pinned.get(wanted.name.lower().replace("_", "-"), set())
+        assert versions, f"{wanted.name} is not locked"
+        assert all(wanted.specifier.contains(version) for version in versions), f"{wanted}: {versions}"
+
+
+def test_the_readme_names_the_test_command_and_every_command():
+    text = README.read_text()
+    assert re.search(r"^\$ make test$", text, re.MULTILINE)
+    named = set(
+        re.findall(r"sgcldff (data [a-z]+|[a-z]+)\b", "\n".join(re.findall(r"`[^`\n]+`|^\$ .*$", text, re.MULTILINE)))
+    )
+    assert named <= commands() | {"COMMAND"}, named - commands()
+    assert commands() - {"data"} <= named, f"the README says nothing of {commands() - named}"
+
+
+def test_options_that_the_readme_shows_exist():
+    from flows.cli import app
+
+    options = {"--help", "--verbose", "--backend-store-uri"}
+    pending = [get_command(app)]
+    while pending:
+        command = pending.pop()
+        pending += getattr(command, "commands", {}).values()
+        options |= {option for parameter in command.params for option in parameter.opts}
+    shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README.read_text()))
+    assert len(shown) > 8
+    assert shown <= options, shown - options
+
+
+def test_the_readme_lists_every_exit_code():
+    from sgcldff import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SgcldffError)]
+    listed = {int(code) for code in re.findall(r"^\| (\d) \|", README.read_text(), re.MULTILINE)}
+    assert listed == {0} | {kind.exit_code for kind in kinds}
+
+
+def test_the_readme_lists_every_data_set_with_its_scale():
+    from sgcldff.datasets import ADAPTERS
+
+    rows = re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \| [^|]+ \|$", README.read_text(), re.MULTILINE)
+    assert dict(rows) == {item.name: str(item.mpp) if item.mpp else "`--mpp`" for item in ADAPTERS.values()}
+
+
+def test_the_readmes_settings_are_understood(tmp_path):
+    from flows.settings import Settings, read_settings
+
+    (block,) = code_blocks(README, "toml")
+    path = tmp_path / "lab.toml"
+    path.write_text(block)
+    assert read_settings(path) != Settings()
+
+
+def test_links_between_documents_lead_somewhere():
+    for document in (README, CONTRIBUTING, ROOT / "CHANGELOG.md", ROOT / "infra" / "README.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Give the function that runs an example of CONTRIBUTING.md as a module, and forget it afterwards."""
+    from sgcldff import nets, priors
+
+    kept = [(registry, dict(registry)) for registry in (nets.REGISTRY, priors.REGISTRY)]
+
+    def run(info: str) -> types.ModuleType:
+        (block,) = code_blocks(CONTRIBUTING, f"python {info}")
+        made = types.ModuleType("example")
+        monkeypatch.setitem(sys.modules, "example", made)
+        exec(compile(block, f"CONTRIBUTING.md ({info})", "exec"), made.__dict__)
+        return made
+
+    yield run
+    for registry, before in kept:
+        registry.clear()
+        registry.update(before)
+
+
+def test_the_example_of_a_data_set_is_read(module, tmp_path):
+    adapter = module("data set").ADAPTER
+    for name in ("example-lab.txt", "NEUT_7_1.png", "mono_7_2.png", "odd.png"):
+        (tmp_path / name).touch()
+    assert adapter.recognises(tmp_path)
+    mono, neutrophil, odd = sorted(adapter.scan(tmp_path), key=lambda item: getattr(item, "label", "z"))
+    assert (mono.label, neutrophil.label) == ("monocyte", "neutrophil")
+    assert mono.group == neutrophil.group
+    assert "TYPE_PATIENT_NUMBER" in odd.reason
+
+
+def test_the_example_of_a_prior_is_built_by_its_name(module):
+    from sgcldff.priors import build
+    from sgcldff.specs import PriorSpec
+
+    module("prior")
+    image = np.full((40, 50, 3), 230, np.uint8)
+    image[10:20, 10:20] = (90, 40, 130)
+    (prior,) = build(PriorSpec(names=("darkness",)))(image)
+    assert prior.dtype == np.float32
+    assert prior[15, 15] > 0.8 > 0.2 > prior[30, 40]
+
+
+def test_the_example_of_a_network_keeps_the_contract(module):
+    from sgcldff.nets import build
+    from sgcldff.specs import ModelSpec, NetSpec
+
+    module("network")
+    spec = ModelSpec(net=NetSpec(name="tiny"))
+    answer = build(spec)(torch.rand(2, 3, 64, 96), torch.rand(2, 1, 64, 96))
+    assert answer.segmentation.shape == (2, 3, 64, 96)
+    assert answer.cell_type.shape == (2, 5)
+    assert answer.evidence.shape == (2, 1, 16, 24)
+    assert answer.embedding.shape == (2, build(spec).embedding_width)
+    answer.segmentation.sum().backward()
+
+
+def test_deployments_name_flows_and_parameters_that_exist():
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert len({item["name"] for item in deployments}) == len(deployments)
+    for item in deployments:
+        path, name = item["entrypoint"].split(":")
+        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+        assert set(item["parameters"]) <= set(flow.parameters.properties), item["name"]
+        assert item["work_pool"]["name"] == "sgcldff"
+
+
+def test_nothing_names_the_machine_it_was_written_on():
+    suspects = [ROOT / "prefect.yaml", ROOT / "Makefile", *ROOT.glob("*.md"), *(ROOT / "infra").rglob("*.*")]
+    for path in suspects:
+        assert not re.search(r"/work/|/tmp/|/root/|pypi\.org/simple", path.read_text()), path
+
+
+def test_batch_scripts_are_shell(tmp_path):
+    scripts = sorted((ROOT / "infra").rglob("*.sbatch"))
+    assert scripts
+    for script in scripts:
+        subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_the_slurm_script_reads_the_slide_of_its_task(tmp_path):
+    """Stand in for Slurm and for sgcldff: the third task reads the third slide."""
+    slides, fake = tmp_path / "slides.txt", tmp_path / "sgcldff"
+    slides.write_text("a.svs\nb.svs\nwith space.svs\n")
+    fake.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    fake.chmod(0o755)
+    script = [ROOT / "infra" / "slurm" / "infer.sbatch", slides, "out"]
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "4"}
+    done = subprocess.run(["bash", *script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "infer|with space.svs|--out|out|--workers|4|"
+    beyond = subprocess.run(["bash", *script], env=env | {"SLURM_ARRAY_TASK_ID": "9"}, capture_output=True, text=True)
+    assert beyond.returncode == 2
+    assert "no line 9" in beyond.stderr
