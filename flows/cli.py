@@ -231,7 +231,7 @@ def infer(
     """Find, outline and type the cells of slides; one folder of results a slide."""
     configure(workspace)
     from flows.infer import infer as flow
-    from tasks.slides import Compute
+    from tasks.compute import Compute
 
     compute = Compute(cluster, workers)
     results = flow(

@@ -11,7 +11,8 @@ from flows.settings import Settings
 from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.registry import Registry
 from sgcldff.slides.opening import slide_id
-from tasks.slides import Compute, SlideJob, read_slide, scheduler
+from tasks.compute import Compute, address_of, processes
+from tasks.slides import SlideJob, read_slide
 from tasks.workspace import Workspace
 
 
@@ -50,8 +51,8 @@ def infer(
     require_distinct(slides)
     reference, folder = Registry(Workspace(workspace).tracking_uri).resolve(model)
     jobs = [SlideJob(slide, mpp, str(folder), reference, out, chosen.infer) for slide in slides]
-    with scheduler(where) as address:
-        states = [read_slide(job, address, return_state=True) for job in jobs]
+    with processes(where) as client:
+        states = [read_slide(job, address_of(client), return_state=True) for job in jobs]
     outcomes = [state.result(raise_on_failure=False) for state in states]
     failed = {slide: told for slide, told in zip(slides, outcomes, strict=True) if isinstance(told, BaseException)}
     if failed:

@@ -15,9 +15,13 @@ from sgcldff.priors.precompute import compute_priors
 from sgcldff.records import ArrayRef, samples_to_table
 from sgcldff.specs import IngestSpec, PriorSpec
 from sgcldff.store import PriorStore
+from tasks.compute import Compute, processes
 from tasks.policy import DATA, STAGE
 from tasks.progress import bar
 from tasks.workspace import Workspace
+
+MANY = 2000
+"""Images without priors from which on a local Dask cluster is started."""
 
 PICTURED = 12
 """Images, at the most, that the picture of the priors shows."""
@@ -72,11 +76,19 @@ def _counts(catalog: Catalog) -> list[dict[str, object]]:
 
 
 @task(name="priors", tags=DATA, **STAGE)
-def precompute_priors(catalog_folder: str, workspace: Workspace, spec: PriorSpec) -> Prepared:
-    """Compute the priors that are missing and picture some beside their images."""
+def precompute_priors(
+    catalog_folder: str, workspace: Workspace, spec: PriorSpec, compute: Compute | None = None
+) -> Prepared:
+    """Compute the priors that are missing and picture some beside their images.
+
+    Many images are spread over Dask; for few, starting processes would take longer than the work.
+    """
     catalog = Catalog.open(catalog_folder)
-    with bar("priors") as progress:
-        reference, failures = compute_priors(catalog.samples, workspace.priors, spec, progress=progress)
+    store = PriorStore.create_or_open(workspace.priors, spec)
+    few = len(store.missing(sample.sha256 for sample in catalog.samples)) < MANY
+    where = compute or (Compute(workers=0) if few else Compute())
+    with processes(where) as client, bar("priors") as progress:
+        reference, failures = compute_priors(catalog.samples, workspace.priors, spec, client, progress)
     if failures:
         named = "; ".join(f"{failure.image}: {failure.reason}" for failure in failures[:5])
         raise InputError(f"{len(failures)} images of the catalog gave no prior ({named}); ingest them again")

@@ -27,26 +27,6 @@ OVERVIEW_PX = 2048
 
 
 @dataclass(frozen=True)
-class Compute:
-    """Where shards are computed."""
-
-    cluster: str | None = None
-    """Address of a running Dask scheduler; None starts a cluster on this machine."""
-    workers: int | None = None
-    """Processes of the local cluster, by default one a core; 0 computes in the flow's own process."""
-
-
-@contextmanager
-def scheduler(compute: Compute) -> Iterator[str | None]:
-    """Give the address of the scheduler that a batch uses, a local one for as long as the block runs; None for none."""
-    if compute.workers == 0 and compute.cluster is None:
-        yield None
-        return
-    with connect(compute.cluster, compute.workers) as client:
-        yield str(client.scheduler_info()["address"])
-
-
-@dataclass(frozen=True)
 class SlideJob:
     """A slide to read, with what decides the result."""
 

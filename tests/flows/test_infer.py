@@ -8,7 +8,7 @@ import pytest
 
 from flows.infer import infer
 from sgcldff.errors import IncompleteBatchError, InputError, SlideError
-from tasks.slides import Compute
+from tasks.compute import Compute
 
 HERE = Compute(workers=0)
 CHAMPION = "models:/sgcldff@champion"
