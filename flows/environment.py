@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
+from sgcldff.addresses import shown
 from sgcldff.errors import ServiceError
-from sgcldff.registry.addresses import shown
 
 ALWAYS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -39,12 +39,12 @@ from mlflow.types import Schema, TensorSpec
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from sgcldff.addresses import Address
 from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
 from sgcldff.evaluation.scores import EvalReport
 from sgcldff.images import sha256_of
 from sgcldff.model import SPEC_FILE, WEIGHTS_FILE, load_model
 from sgcldff.records import ModelRef
-from sgcldff.registry.addresses import Address
 from sgcldff.registry.lock import locked
 from sgcldff.registry.packaging import PACKAGE, TRUTH_TAG, code_tags, pooled_scores, requirements, score_tags
 from sgcldff.specs import digest

@@ -17,6 +17,7 @@ import torch
 from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 
+from sgcldff.addresses import Address, shown
 from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
 from sgcldff.evaluation.metrics import Interval
 from sgcldff.evaluation.predictions import Predictions, schema
@@ -27,7 +28,6 @@ from sgcldff.nets import build
 from sgcldff.priors import build as build_priors
 from sgcldff.records import ModelRef
 from sgcldff.registry import Registry
-from sgcldff.registry.addresses import Address, shown
 from sgcldff.registry.lock import locked
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, Pretrained
 
