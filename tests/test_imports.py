@@ -1,6 +1,8 @@
 """Holds the arrows of the architecture: flows -> tasks -> sgcldff, and no way back."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -95,3 +97,10 @@ def test_imports_make_no_circle():
     }
     assert sum(map(len, graph.values())) > len(graph), "hardly any arrow was found: the test looks at nothing"
     TopologicalSorter(graph).prepare()
+
+
+def test_the_command_line_starts_without_what_it_may_not_need():
+    heavy = ("mlflow", "torch", "prefect", "distributed", "lightning")
+    script = f"import sys, flows.cli; print([name for name in {heavy} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
