@@ -75,7 +75,8 @@ def score(out: Path) -> None:
     true = pq.read_table(out / "truth.parquet").to_pandas()
     mpp = (told["x_um"] / told["x"]).median()
     found = match_cells(told[["x_um", "y_um"]].to_numpy(), true[["x", "y"]].to_numpy() * mpp, CELL_UM / 2)
-    pairs = [(true["label"][known], told["label"][cell]) for cell, known in found.pairs if true["label"][known]]
+    known = true["label"].notna()
+    pairs = [(true["label"][a], told["label"][b]) for b, a in found.pairs if known[a]]
     right = sum(a == b for a, b in pairs)
     print(f"{found.true} WBCs: {len(found.pairs)} found, {found.missed} missed, {found.invented} invented")
     print(f"recall {found.recall:.3f}, precision {found.precision:.3f}, type right {right} of {len(pairs)}")
