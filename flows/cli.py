@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.environment import configure, quieten
+from flows.interruption import Interruption
 from sgcldff.errors import IncompleteBatchError, SgcldffError
 
 app = typer.Typer(
@@ -129,7 +130,7 @@ def prepare(
     done = flow(sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
     where(f"{done.images} images.", catalog=done.catalog, priors=done.priors.uri)
     if done.set_aside:
-        raise IncompleteBatchError(f"{done.set_aside} inputs were set aside: {reasons(Catalog.open(done.catalog))}")
+        raise IncompleteBatchError(f"{done.set_aside} of the inputs set aside: {reasons(Catalog.open(done.catalog))}")
 
 
 @app.command()
@@ -278,9 +279,15 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; known errors end in one line and their exit code."""
+    """Run the command line; known errors, and Ctrl-C, end in one line and their exit code."""
+    interruption = Interruption(err)
+    interruption.watch()
     try:
         app()
     except SgcldffError as error:
         err.print(f"[bold red]sgcldff:[/bold red] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
+    except BaseException:
+        if interruption.came:
+            interruption.end()
+        raise

@@ -23,6 +23,7 @@ ALWAYS = {
 }
 QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
 """Tracebacks of failed runs stay in Prefect's records; the terminal shows the one line that the command ends with."""
@@ -59,6 +60,7 @@ def quieten() -> None:
     """Keep the libraries' logs and warnings off the terminal; call it before they are imported."""
     set_defaults(QUIET)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +39,7 @@ class Ran(NamedTuple):
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Give the function that runs the command line in this process."""
-    before = dict(os.environ)
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
 
     def ran(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["sgcldff", *map(str, arguments)])
@@ -48,6 +50,8 @@ def run(monkeypatch, capsys):
 
     yield ran
     logging.captureWarnings(False)
+    logging.raiseExceptions = True
+    signal.signal(signal.SIGINT, handler)
     os.environ.clear()
     os.environ.update(before)
 
@@ -82,7 +86,7 @@ def test_bad_images_are_set_aside_and_the_rest_goes_on(server, run, tmp_path):
     data = spoiled(tmp_path / "data")
     ran = run("prepare", "-d", data, "-w", tmp_path / "ws")
     assert ran.code == 3
-    assert "4 inputs were set aside" in ran.line
+    assert "4 of the inputs set aside" in ran.line
     assert "5 images." in ran.out
     aside = {
         Path(row["image"]).stem: row["reason"]
@@ -275,18 +279,53 @@ def test_settings_are_printed_as_they_are_read(run, tmp_path):
     assert merge(printed, {}) == printed
 
 
-def in_terminal(*arguments: object, **environment: str) -> Ran:
-    """Run the installed command in a process of its own."""
-    command = [Path(sys.executable).with_name("sgcldff"), *map(str, arguments)]
-    outer = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
-    done = subprocess.run(command, env=outer | environment, capture_output=True, text=True, timeout=240)
-    return Ran(done.returncode, done.stdout, done.stderr)
+COMMAND = Path(sys.executable).with_name("sgcldff")
+
+
+def outside(**environment: str) -> dict[str, str]:
+    """Give the environment of a terminal that knows nothing of these tests."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))
+    } | environment
 
 
 def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(unused_port, tmp_path):
     server = f"http://127.0.0.1:{unused_port()}"
-    ran = in_terminal("rollback", "-w", tmp_path, MLFLOW_TRACKING_URI=server)
+    command = [COMMAND, "rollback", "-w", tmp_path]
+    done = subprocess.run(command, env=outside(MLFLOW_TRACKING_URI=server), capture_output=True, text=True, timeout=240)
+    ran = Ran(done.returncode, done.stdout, done.stderr)
     assert ran.code == 5
     assert ran.line.startswith(f"sgcldff: MLflow at {server} does not answer")
     assert ran.err.splitlines() == [ran.line]
     assert ran.out == ""
+
+
+def test_ctrl_c_ends_in_one_line_and_leaves_nothing_running(smears, settings, tmp_path):
+    """Ctrl-C reaches all processes of a terminal's job, Prefect's temporary server too."""
+    settings.write_text(QUICK.replace("epochs = 1", "epochs = 500"))
+    command = [COMMAND, "retrain", "-d", smears, "-w", tmp_path / "ws", "--settings", settings, "--device", "cpu"]
+    running = subprocess.Popen(
+        command, env=outside(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for _ in range(1200):
+        if list((tmp_path / "ws" / "training").glob("*/*.ckpt")) or running.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)
+    ran = Ran(0, *running.communicate(timeout=120))
+    assert running.returncode == 130
+    assert ran.line == "sgcldff: stopped; the same command goes on after what was finished"
+    for _ in range(200):
+        if not alive(running.pid):
+            break
+        time.sleep(0.1)
+    assert not alive(running.pid)
+
+
+def alive(group: int) -> bool:
+    """Tell whether a process group has members."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
