@@ -402,7 +402,8 @@ class Registry:
             text = str(error).replace(self.address.uri, str(self.address))
             if error.error_code == INVALID:
                 raise InputError(f"MLflow at {self.address} refuses: {text}") from error
-            raise ServiceError(self._unanswered(text)) from None
+            refusal = re.search(r"\[Errno -?[0-9]+\] [^\"')]+", text)
+            raise ServiceError(self._unanswered(refusal[0] if refusal else text)) from None
         except RequestException as error:
             raise ServiceError(self._unanswered(type(error).__name__)) from None
         except SQLAlchemyError as error:
