@@ -147,7 +147,10 @@ class Registry:
         """Give a Lightning logger that writes curves into a run."""
         from lightning.pytorch.loggers import MLFlowLogger  # takes seconds, which only training needs to spend
 
-        return MLFlowLogger(self.name, tracking_uri=self.address.uri, run_id=run_id, log_model=False)
+        logger = MLFlowLogger(self.name, tracking_uri=self.address.uri, run_id=run_id, log_model=False)
+        with self._answering(), unchanged("MLFLOW_TRACKING_URI"):
+            assert logger.experiment is not None
+        return logger
 
     def register(
         self,
@@ -411,6 +414,18 @@ class Registry:
 
     def _unanswered(self, why: str) -> str:
         return f"MLflow at {self.address} does not answer ({why}): start it, or name another registry"
+
+
+@contextmanager
+def unchanged(variable: str) -> Iterator[None]:
+    """Undo what a block does to an environment variable: a logger would leave its own server to the whole process."""
+    given = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        os.environ.pop(variable, None)
+        if given is not None:
+            os.environ[variable] = given
 
 
 def _package(folder: Path, place: Path, classes: int) -> Path:

@@ -119,6 +119,6 @@ def test_a_worker_runs_a_deployment(deployed, environment, tmp_path):
             given = ["--param", f"sources={sources}", "--param", f"workspace={workspace}"]
             prefect(environment, "deployment", "run", "prepare/prepare", *given, "--watch")
         finally:
-            worker.terminate()
-            worker.wait(60)
+            worker.kill()
+            worker.wait()
     assert len(Catalog.open(workspace / "catalog").samples) == 6

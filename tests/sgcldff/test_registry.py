@@ -332,13 +332,17 @@ def test_a_version_that_others_registered_is_refused(registry: Registry) -> None
         registry.resolve("models:/sgcldff/1")
 
 
-def test_a_run_keeps_parameters_figures_and_files(registry: Registry, tmp_path: Path) -> None:
+def test_a_run_keeps_parameters_figures_and_files(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "note.txt").write_text("hello")
     run = registry.start("train", {"snapshot": "abc"})
     registry.log(run, {f"p{i}": i for i in range(150)}, {"loss": 0.5})
     registry.tag(run, {"stage": "done"})
     registry.attach(run, tmp_path / "note.txt", "notes")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     curve = registry.experiment_logger(run)
+    assert "MLFLOW_TRACKING_URI" not in os.environ
     curve.log_metrics({"val": 0.25}, step=3)
     curve.finalize("success")
     registry.finish(run)

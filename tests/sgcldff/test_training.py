@@ -29,15 +29,9 @@ training.train((Catalog.open(sys.argv[1]).samples, PriorStore.open(sys.argv[2]))
 """
 
 
-@pytest.fixture(scope="module")
-def undisturbed(smears, tmp_path_factory):
-    catalog, priors = smears
-    return train((catalog.samples, priors), MODEL, SPEC, tmp_path_factory.mktemp("whole"), None, "cpu")
-
-
 def start(smears, folder: Path):
     catalog, priors = smears
-    (folder / "tests_training.py").write_text(Path(__file__).read_text().split("@pytest.fixture")[0])
+    (folder / "tests_training.py").write_text(Path(__file__).read_text().split("SCRIPT = ")[0])
     (folder / "run.py").write_text(SCRIPT)
     arguments = [str(catalog.folder), priors.ref.uri, str(folder / "run")]
     environment = os.environ | {"PYTHONPATH": str(folder)}
@@ -57,6 +51,16 @@ def wait_for(path: Path, process, seconds=120):
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(smears, tmp_path_factory):
+    """Digest of a run of the same script that nothing stops."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = start(smears, folder)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors.decode()
+    return load_model(folder / "run" / "model", "cpu").digest
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
 def test_a_stopped_run_ends_like_an_undisturbed_one(smears, undisturbed, tmp_path, how):
     process = start(smears, tmp_path)
@@ -68,7 +72,7 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(smears, undisturbed, tmp_pat
     second = start(smears, tmp_path)
     _, errors = second.communicate(timeout=200)
     assert second.returncode == 0, errors.decode()
-    assert load_model(tmp_path / "run" / "model", "cpu").digest == load_model(undisturbed.folder, "cpu").digest
+    assert load_model(tmp_path / "run" / "model", "cpu").digest == undisturbed
 
 
 def test_training_learns_to_outline(smears, tmp_path):
