@@ -43,6 +43,10 @@ CHECKPOINT_STEPS = 100
 """Steps between checkpoints to resume from."""
 
 
+LOG_STEPS = 10
+"""Steps between logged losses, if an epoch has as many."""
+
+
 class SmearModule(lightning.LightningModule):
     """A network with its losses, validation counts and optimiser."""
 
@@ -185,7 +189,7 @@ def train(
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        log_every_n_steps=10,
+        log_every_n_steps=min(LOG_STEPS, len(batches.sampler) // spec.batch_size),
         enable_model_summary=False,
         deterministic="warn",
     )
