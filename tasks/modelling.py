@@ -103,7 +103,7 @@ class EvalJob:
 def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     """Score a model on images it never saw, or find the finished report; returns the folder of the report."""
     model = load_model(job.model)
-    content = [(sample.id, sample.sha256, sample.label, sample.group) for sample in job.samples]
+    content = sorted(digest(asdict(sample) | {"image": "", "mask": sample.mask_sha256}) for sample in job.samples)
     folder = workspace.evaluation(digest((model.digest, digest(job.spec), content)))
     if not (folder / "report.json").is_file():
         with bar("evaluate") as progress:

@@ -1,7 +1,7 @@
 """ALL-IDB1: whole fields up to 2592x1944 px, with the centres of the lymphoblasts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sgcldff.datasets.all_idb2 import label_of
@@ -39,16 +39,7 @@ class AllIdb1(Adapter):
         label = label_of(image)
         if label is None:
             raise InputError(f"name {image.name!r} tells no class: expected ImNNN_0 or ImNNN_1; rename it")
-        return Sample(
-            id=f"{self.name}/{image.stem}",
-            source=self.name,
-            group=f"{self.name}/{image.stem}",
-            image=str(image),
-            mpp=self.scale(),
-            licence=self.licence,
-            label=label,
-            boxes=_points(centres) if label == BLAST else None,
-        )
+        return replace(self.sample(image, label), boxes=_points(centres) if label == BLAST else None)
 
 
 def _points(path: Path) -> Points | None:

@@ -39,20 +39,7 @@ class AllIdb2(Adapter):
                     str(image), f"name {image.name!r} tells no class: expected ImNNN_0 or ImNNN_1; rename it"
                 )
             else:
-                yield self._sample(image, label, masks.get(image.stem.lower()))
-
-    def _sample(self, image: Path, label: str, mask: Path | None) -> Sample:
-        return Sample(
-            id=f"{self.name}/{image.stem}",
-            source=self.name,
-            group=f"{self.name}/{image.stem}",
-            image=str(image),
-            mpp=self.scale(),
-            licence=self.licence,
-            label=label,
-            mask=str(mask) if mask else None,
-            mask_code=self.mask_code if mask else None,
-        )
+                yield self.sample(image, label, masks.get(image.stem.lower()))
 
 
 ADAPTER = AllIdb2(

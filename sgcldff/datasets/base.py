@@ -78,6 +78,21 @@ class Adapter(ABC):
             )
         return self.mpp
 
+    def sample(self, image: Path, label: str | None, mask: Path | None = None, name: str = "") -> Sample:
+        """Describe an image that is a group of its own; `name` tells it apart where its stem alone does not."""
+        identity = f"{self.name}/{name or image.stem}"
+        return Sample(
+            id=identity,
+            source=self.name,
+            group=identity,
+            image=str(image),
+            mpp=self.scale(),
+            licence=self.licence,
+            label=label,
+            mask=str(mask) if mask else None,
+            mask_code=self.mask_code if mask else None,
+        )
+
     def not_found(self, folder: Path, expected: str) -> InputError:
         """Make the error of a folder that lacks what the layout needs."""
         if not folder.is_dir():

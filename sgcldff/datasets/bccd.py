@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sgcldff.datasets.base import Adapter, Download, Rejected, child, images_in
@@ -40,19 +40,8 @@ class Bccd(Adapter):
 
     def _sample(self, image: Path, boxes: Boxes | None, types: Mapping[int, str], masks: Mapping[str, Path]) -> Sample:
         number = image.stem.rpartition("_")[2]
-        mask = masks.get(number)
-        return Sample(
-            id=f"{self.name}/{image.stem}",
-            source=self.name,
-            group=f"{self.name}/{image.stem}",
-            image=str(image),
-            mpp=self.scale(),
-            licence=self.licence,
-            label=types.get(int(number)) if number.isdigit() else None,
-            mask=str(mask) if mask else None,
-            mask_code=self.mask_code if mask else None,
-            boxes=boxes,
-        )
+        label = types.get(int(number)) if number.isdigit() else None
+        return replace(self.sample(image, label, masks.get(number)), boxes=boxes)
 
 
 def _fields(folder: Path) -> Path:

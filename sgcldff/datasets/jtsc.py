@@ -38,25 +38,12 @@ class Zheng(Adapter):
                 reason = f"class {number!r} is not known: {self.title} has 1 to {len(TYPES)}; correct the table"
                 yield Rejected(str(image), reason)
             else:
-                yield self._sample(image, TYPES.get(number), masks.get(image.stem))
+                yield self.sample(image, TYPES.get(number), masks.get(image.stem))
 
     def _types(self, folder: Path) -> Mapping[str, str]:
         table = child(folder, f"Class Labels of {self.part}.csv")
         rows = read_rows(table, ("image id", "class label")) if table.is_file() else ()
         return {row["image id"].lstrip("0"): row["class label"] for row in rows}
-
-    def _sample(self, image: Path, label: str | None, mask: Path | None) -> Sample:
-        return Sample(
-            id=f"{self.name}/{image.stem}",
-            source=self.name,
-            group=f"{self.name}/{image.stem}",
-            image=str(image),
-            mpp=self.scale(),
-            licence=self.licence,
-            label=label,
-            mask=str(mask) if mask else None,
-            mask_code=self.mask_code if mask else None,
-        )
 
 
 ADAPTER = Zheng(

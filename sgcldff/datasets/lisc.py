@@ -33,18 +33,8 @@ class Lisc(Adapter):
 
     def _sample(self, image: Path, mask: Path | None) -> Sample:
         kind = canonical(image.parent.name)
-        name = f"{self.name}/{image.parent.name.lower()}/{image.stem}"
-        return Sample(
-            id=name,
-            source=self.name,
-            group=name,
-            image=str(image),
-            mpp=self.scale(),
-            licence=self.licence,
-            label=kind if kind in FIVE_TYPES else None,
-            mask=str(mask) if mask else None,
-            mask_code=self.mask_code if mask else None,
-        )
+        label = kind if kind in FIVE_TYPES else None
+        return self.sample(image, label, mask, name=f"{image.parent.name.lower()}/{image.stem}")
 
 
 def _masks(folder: Path, kind: str) -> dict[str, Path]:
