@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sgcldff.data import EpochSampler
 from sgcldff.errors import InputError
 from sgcldff.labels import WBC5
 from sgcldff.model import load_model
@@ -80,6 +82,21 @@ def test_training_learns_to_outline(smears, tmp_path):
     spec = TrainSpec(epochs=12, batch_size=8, augment=0.3, loss=LossSpec())
     trained = train((catalog.samples, priors), MODEL, spec, tmp_path, None, "cpu")
     assert trained.score > 0.45
+
+
+def test_every_epoch_draws_anew(smears, tmp_path, monkeypatch):
+    catalog, priors = smears
+    drawn = {}
+    indices = EpochSampler.indices
+
+    def recorded(sampler):
+        drawn[sampler.epoch] = indices(sampler).tolist()
+        return indices(sampler)
+
+    monkeypatch.setattr(EpochSampler, "indices", recorded)
+    train((catalog.samples, priors), MODEL, replace(SPEC, epochs=2), tmp_path, None, "cpu")
+    assert sorted(drawn) == [0, 1]
+    assert drawn[0] != drawn[1]
 
 
 def test_an_empty_training_split_is_told(smears, tmp_path):
