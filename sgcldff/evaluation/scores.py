@@ -46,6 +46,10 @@ METRICS: Mapping[str, str] = {
 """Fields of `Scores` that are intervals, with the names that readers see."""
 
 
+LISTED = 20
+"""Images set aside that the readable report names."""
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """How well one label is told."""
@@ -287,7 +291,9 @@ def _sections(report: EvalReport) -> Iterable[str]:
         yield _class_section(part)
     if report.set_aside:
         yield f"## Set aside: {len(report.set_aside)}"
-        yield _table(["image", "reason"], [[item.id, item.reason] for item in report.set_aside])
+        yield _table(["image", "reason"], [[item.id, item.reason] for item in report.set_aside[:LISTED]])
+        if len(report.set_aside) > LISTED:
+            yield f"and {len(report.set_aside) - LISTED} more, which the JSON report lists."
 
 
 def _score_rows(columns: list[Scores]) -> list[list[str]]:
