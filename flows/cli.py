@@ -287,7 +287,6 @@ def main() -> None:
     except SgcldffError as error:
         err.print(f"[bold red]sgcldff:[/bold red] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
-    except BaseException:
+    finally:
         if interruption.came:
             interruption.end()
-        raise

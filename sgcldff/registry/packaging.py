@@ -1,11 +1,18 @@
-"""What travels with a registered model beside its weights: requirements, and tags that say what code it is."""
+"""What travels with a registered model: the MLflow package, its requirements, and tags that say what code it is."""
 
 import hashlib
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+from mlflow.models.signature import ModelSignature
+from mlflow.pyfunc import save_model
+from mlflow.types import Schema, TensorSpec
+
 import sgcldff
 from sgcldff.evaluation.scores import METRICS, EvalReport
+from sgcldff.model import SPEC_FILE, WEIGHTS_FILE
 
 PACKAGE = Path(sgcldff.__file__).parent
 NEEDED = (
@@ -24,6 +31,8 @@ NEEDED = (
 """Distributions that a model needs to answer."""
 CODE_TAG, CODE_DIGEST_TAG, TRUTH_TAG = "sgcldff.code", "sgcldff.code_digest", "sgcldff.test_images"
 SCORE_TAG = "sgcldff.score."
+TRAINED_ON = "trained_on.json"
+"""Beside a model, where it is known: the digests of the images that it learned from. It travels with the version."""
 
 
 def requirements() -> list[str]:
@@ -49,3 +58,26 @@ def score_tags(report: EvalReport | None) -> dict[str, str]:
     """Say in tags how good a model is, and on which images."""
     tags = {SCORE_TAG + name: f"{value:.4f}" for name, value in pooled_scores(report).items()}
     return tags | ({TRUTH_TAG: report.truth} if report else {})
+
+
+def write_package(folder: Path, place: Path, classes: int) -> Path:
+    """Write the MLflow model: code, spec and weights, loaded without pickle in a process with the locked packages."""
+    tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
+    number = np.dtype(np.float32)
+    files = {"spec": SPEC_FILE, "weights": WEIGHTS_FILE, "trained_on": TRAINED_ON}
+    answers = [
+        TensorSpec(number, (-1, 3, -1, -1), "segmentation"),
+        TensorSpec(number, (-1, classes), "cell_type"),
+        TensorSpec(number, (-1, -1, -1), "saliency"),
+    ]
+    with warnings.catch_warnings():  # MLflow asks for type hints and examples in place of the signature given
+        warnings.simplefilter("ignore", UserWarning)
+        save_model(
+            path=str(place),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={name: str(folder / file) for name, file in files.items() if (folder / file).is_file()},
+            code_paths=[str(PACKAGE)],
+            signature=ModelSignature(Schema([tile]), Schema(answers)),
+            pip_requirements=requirements(),
+        )
+    return place

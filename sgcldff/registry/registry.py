@@ -1,4 +1,4 @@
-"""The model registry: runs, versions and aliases in MLflow. The only module that talks to MLflow.
+"""Runs, versions and aliases of models.
 
 Promotion and rollback hold a lock, since MLflow has no compare-and-set for aliases. With a SQLite registry the lock
 lies beside the database, so that all processes that see this file take turns. With a server the lock is this user's on
@@ -9,7 +9,6 @@ collide is told that it lost.
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,22 +19,11 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models.signature import ModelSignature
-from mlflow.pyfunc import save_model
-from mlflow.types import Schema, TensorSpec
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,10 +31,10 @@ from sgcldff.addresses import Address
 from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
 from sgcldff.evaluation.scores import EvalReport
 from sgcldff.images import sha256_of
-from sgcldff.model import SPEC_FILE, WEIGHTS_FILE, load_model
+from sgcldff.model import WEIGHTS_FILE, load_model
 from sgcldff.records import ModelRef
 from sgcldff.registry.lock import locked
-from sgcldff.registry.packaging import PACKAGE, TRUTH_TAG, code_tags, pooled_scores, requirements, score_tags
+from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.specs import digest
 
 if TYPE_CHECKING:
@@ -57,8 +45,6 @@ DEFAULT_NAME = "sgcldff"
 DIGEST_TAG, WEIGHTS_TAG = "sgcldff.digest", "sgcldff.weights_sha256"
 SETUP_LOCK, ALIAS_LOCK = "setup.lock", "aliases.lock"
 EVALUATION, ARTIFACTS = "evaluation", "artifacts"
-TRAINED_ON = "trained_on.json"
-"""Beside a model, where it is known: the digests of the images that it learned from. It travels with the version."""
 REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
 BATCH = 100
 """Parameters or tags that MLflow takes in one request."""
@@ -182,7 +168,7 @@ class Registry:
         model = load_model(folder, "cpu")
         identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
         with TemporaryDirectory() as workspace, self._run(run_id) as run:
-            package = _package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
+            package = write_package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
                 report.save(package / EVALUATION)
             version = self._upload(package, run, identity | score_tags(report) | code_tags() | dict(tags or {}))
@@ -426,29 +412,6 @@ def unchanged(variable: str) -> Iterator[None]:
         os.environ.pop(variable, None)
         if given is not None:
             os.environ[variable] = given
-
-
-def _package(folder: Path, place: Path, classes: int) -> Path:
-    """Write the MLflow model: code, spec and weights, loaded without pickle in a process with the locked packages."""
-    tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
-    number = np.dtype(np.float32)
-    files = {"spec": SPEC_FILE, "weights": WEIGHTS_FILE, "trained_on": TRAINED_ON}
-    answers = [
-        TensorSpec(number, (-1, 3, -1, -1), "segmentation"),
-        TensorSpec(number, (-1, classes), "cell_type"),
-        TensorSpec(number, (-1, -1, -1), "saliency"),
-    ]
-    with warnings.catch_warnings():  # MLflow asks for type hints and examples in place of the signature given
-        warnings.simplefilter("ignore", UserWarning)
-        save_model(
-            path=str(place),
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={name: str(folder / file) for name, file in files.items() if (folder / file).is_file()},
-            code_paths=[str(PACKAGE)],
-            signature=ModelSignature(Schema([tile]), Schema(answers)),
-            pip_requirements=requirements(),
-        )
-    return place
 
 
 def _version(version: ModelVersion, aliases: tuple[str, ...]) -> Version:
