@@ -63,11 +63,11 @@ def read_scene(sample: Sample, mpp: float) -> Scene:
     shape = (native.shape[0], native.shape[1])
     if sample.mask is None:
         target = _box_target(sample, shape, mpp)
-        centres = _box_centres(sample, mpp) if sample.boxes is not None else (_middle(rgb),)
+        centres = _box_centres(sample, mpp) if sample.boxes is not None else (middle(rgb),)
     else:
         target = rescale(read_target(sample, shape), sample.mpp, mpp, labels=True)
         centres = _mask_centres(target)
-    ordered = tuple(sorted(centres, key=lambda centre: math.dist(centre, _middle(rgb))))
+    ordered = tuple(sorted(centres, key=lambda centre: math.dist(centre, middle(rgb))))
     return Scene(rgb, target, ordered, len(ordered) == 1 or sample.boxes is None)
 
 
@@ -117,8 +117,9 @@ def _box_centres(sample: Sample, mpp: float) -> tuple[tuple[float, float], ...]:
     return tuple(((y0 + y1) * half, (x0 + x1) * half) for x0, y0, x1, y1 in sample.boxes or ())
 
 
-def _middle(rgb: Rgb) -> tuple[float, float]:
-    return (rgb.shape[0] - 1) / 2, (rgb.shape[1] - 1) / 2
+def middle(image: NDArray[np.uint8]) -> tuple[float, float]:
+    """Give an image's centre (y, x)."""
+    return (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class View:
 
 def steady(scene: Scene, side: int) -> View:
     """Look straight at the first cell, or at the middle where there is none."""
-    centre = scene.centres[0] if scene.centres else _middle(scene.rgb)
+    centre = scene.centres[0] if scene.centres else middle(scene.rgb)
     return View(_matrix(centre, side, np.eye(2)), side, bool(scene.centres) and scene.label_is_first)
 
 

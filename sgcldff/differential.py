@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
+from sgcldff.drafts import draft
 from sgcldff.errors import InputError, LabelError
 from sgcldff.records import UNIDENTIFIED, Lineage
 from sgcldff.specs import require
@@ -135,9 +136,9 @@ def write_differential(path: str | Path, found: Differential, slide_id: str, lin
     """Write a slide's differential as JSON, with where it comes from; the file appears whole or not at all."""
     path = Path(path)
     content = {"slide_id": slide_id, **found.to_dict(), "lineage": asdict(lineage)}
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return draft.replace(path)
+    with draft(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
 
 
 def read_differential(path: str | Path) -> Differential:

@@ -21,11 +21,11 @@ import zarr
 from numpy.typing import NDArray
 
 import sgcldff
+from sgcldff.drafts import draft
 from sgcldff.grid import Box, TileGrid
 from sgcldff.instances import REACH_UM, Cell, find_cells
 from sgcldff.model import Model
 from sgcldff.outputs import CellRow, create_labels
-from sgcldff.outputs.drafts import draft
 from sgcldff.priors import PriorStack, build
 from sgcldff.records import UNIDENTIFIED, Lineage, ModelRef, SlideRef
 from sgcldff.slides import ScaledSlide, SlideSource, reopen

@@ -11,11 +11,11 @@ import jinja2
 import numpy as np
 
 from sgcldff.differential import ClassShare, Differential
+from sgcldff.drafts import draft
 from sgcldff.grid import Box
 from sgcldff.images import Rgb
 from sgcldff.outputs.cells import CellRow
 from sgcldff.outputs.colours import hex_of
-from sgcldff.outputs.drafts import draft
 from sgcldff.records import UNIDENTIFIED, Lineage, SlideRef
 from sgcldff.slides.scaled import ScaledSlide
 

@@ -8,7 +8,7 @@ from math import dist
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.data import Scene, View
+from sgcldff.data import Scene, View, middle
 from sgcldff.errors import InputError
 from sgcldff.images import Rgb
 from sgcldff.instances import find_cells
@@ -121,11 +121,6 @@ def _crop(view: View, scene: Scene, prior: NDArray[np.float32], labels: NDArray[
     inside = np.where(found > NUCLEUS, 0, found).astype(np.uint8)
     cut_prior = np.stack([view.cut(channel) for channel in prior])
     return Crop(view.cut(scene.rgb), cut_prior, inside, view.cut_target(scene.target))
-
-
-def middle(image: NDArray[np.uint8]) -> tuple[float, float]:
-    """Give an image's centre (y, x)."""
-    return (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
 
 
 def window(centre: tuple[float, float], side: int) -> View:

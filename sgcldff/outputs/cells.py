@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from sgcldff.outputs.drafts import draft
+from sgcldff.drafts import draft
 from sgcldff.records import Lineage, cell_schema
 from sgcldff.specs import require
 

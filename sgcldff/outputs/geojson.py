@@ -7,9 +7,9 @@ from pathlib import Path
 
 import shapely
 
+from sgcldff.drafts import draft
 from sgcldff.outputs.cells import CellRow, cell_polygon, valid_polygon
 from sgcldff.outputs.colours import colour_of
-from sgcldff.outputs.drafts import draft
 
 NAMESPACE = uuid.UUID("6e1c2f5a-3b0d-5a8e-9d55-6a2f0d4c7b11")
 """QuPath wants a UUID an object; these are drawn from slide and cell, so that the same cell keeps its own."""
