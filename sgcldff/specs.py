@@ -228,22 +228,80 @@ class PromotionSpec:
     version: int = 1
 
 
+class Engine(StrEnum):
+    """What runs a network."""
+
+    AUTO = "auto"
+    """The fastest that this machine has."""
+    TORCH = "torch"
+    OPENVINO = "openvino"
+    """OpenVINO on the CPU."""
+
+
+class Precision(StrEnum):
+    """Numbers that a network computes with."""
+
+    AUTO = "auto"
+    """bf16 where the processor computes with it in hardware, otherwise fp32."""
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True)
+class GateSpec:
+    """Which places of a slide are read at full resolution: those where the prior, seen from afar, is high."""
+
+    enabled: bool = True
+    """Off: everything is read."""
+    threshold: float = 0.15
+    """Score, 0 to 1, at or above which a place is read."""
+    recall: float = 0.995
+    """Share of the white cells that the threshold was chosen to keep."""
+    kept: int = 0
+    """White cells of the calibration data that it kept, ..."""
+    calibrated_on: int = 0
+    """... of this many."""
+    mpp: float = 0.8
+    """um/px at which the slide is looked at; brought to the nearest whole multiple of the model's."""
+    margin_um: float = 5.0
+    """Room that is read around a place."""
+    tile_px: int = 128
+    """Side of the cores of the tiles that are laid over such places, px at the model's mpp; a multiple of 32."""
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(0 <= self.threshold <= 1, f"GateSpec.threshold is {self.threshold}: give 0 to 1")
+        require(0.5 < self.recall <= 1, f"GateSpec.recall is {self.recall}: give more than 0.5, at most 1")
+        require(self.margin_um >= 0, f"GateSpec.margin_um is {self.margin_um}: give at least 0 um")
+        require(self.mpp > 0, f"GateSpec.mpp is {self.mpp}: give a positive number of um/px")
+        require(
+            self.tile_px >= 32 and self.tile_px % 32 == 0,
+            f"GateSpec.tile_px is {self.tile_px}: give a multiple of 32 px",
+        )
+
+
 @dataclass(frozen=True)
 class InferSpec:
     """How a slide is read; pixel lengths are at the model's mpp."""
 
+    gate: GateSpec = field(default_factory=GateSpec)
+    usable_only: bool = True
+    """Count cells only where the smear can be read: neither too thick nor too thin nor out of focus."""
     tile_px: int = 256
-    """Side of the core that a tile contributes; a multiple of 32."""
+    """Side of the core that a tile contributes where everything is read; a multiple of 32."""
     halo_px: int = 32
     """Margin read around a tile's core and thrown away; a multiple of 32."""
-    shard_px: int = 2048
-    """Side of the square of tiles that one task reads and writes; a multiple of `tile_px`."""
+    shard_px: int = 8192
+    """Largest side of the square of tiles that one task reads and writes; a multiple of `tile_px`."""
     batch_size: int = 8
+    engine: Engine = Engine.AUTO
+    precision: Precision = Precision.AUTO
     min_cell_um2: float = 20.0
     """Smaller objects are not counted as cells."""
     min_confidence: float = 0.0
     """Cells below this probability are `unidentified`."""
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         aligned = self.tile_px % 32 == 0 and self.halo_px % 32 == 0
