@@ -1,0 +1,30 @@
+"""Trained networks made fast for reading slides: one protocol, and engines that answer alike.
+
+`sgcldff.model.Model` stays the reference that evaluation asks; a runtime leaves out what a slide does not need.
+"""
+
+from pathlib import Path
+
+from sgcldff.model import load_model
+from sgcldff.runtimes.machine import resolve
+from sgcldff.runtimes.runtime import Labels, Runtime
+from sgcldff.runtimes.torch_runtime import TorchRuntime
+from sgcldff.specs import Engine, Precision
+
+__all__ = ["Labels", "Runtime", "load_runtime", "resolve"]
+
+
+def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> Runtime:
+    """Load what `save_model` wrote, to be run on this machine.
+
+    A runtime stays in the process and the thread that loaded it; every worker loads its own.
+
+    Raises
+    ------
+    MissingInputError
+        If a file is missing.
+    InputError
+        If the files are damaged, or the machine lacks what is asked for.
+    """
+    _, numbers = resolve(engine, precision)
+    return TorchRuntime(load_model(folder), numbers)

@@ -1,0 +1,46 @@
+"""What the reading of slides asks of a network, however it is run."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgcldff.images import Rgb
+from sgcldff.specs import Engine, ModelSpec, Precision
+
+Labels = NDArray[np.uint8]
+"""0 background, 1 cytoplasm, 2 nucleus."""
+
+
+class Runtime(Protocol):
+    """A trained network that answers for batches of B images of H x W px."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the network was trained to see and to tell."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the weights, that of `Model.digest`."""
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network; never `AUTO`."""
+
+    @property
+    def precision(self) -> Precision:
+        """Numbers that it computes with; never `AUTO`."""
+
+    def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
+        """Give the likeliest label of every pixel, uint8 (B, H, W).
+
+        Parameters
+        ----------
+        rgb
+            uint8, (B, H, W, 3), at `spec.mpp` um/px; any H and W.
+        prior
+            float32, (B, P, H, W) in [0, 1].
+        """
+
+    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the probabilities of the type of the cell at the centre, float32 (B, C), of images as in `segment`."""
