@@ -64,11 +64,16 @@ class Ramf:
         return replace(self, statistics=fit_statistics(overview))
 
     def _working_saliency(self, rgb: Rgb) -> Saliency:
-        response = matched_filter(rgb, self.statistics or fit_statistics(rgb))
-        squared = np.square(np.maximum(response, 0, out=response), out=response)
-        core = np.divide(squared, squared + np.float32(HALF_SATURATION), out=squared)
+        core = stain_core(rgb, self.statistics or fit_statistics(rgb))
         smooth = cv2.GaussianBlur(core, (0, 0), 0.2 * self.cell_px / self.factor)
         return np.asarray(cv2.addWeighted(core, 0.5, smooth, 0.5, 0), np.float32)
+
+
+def stain_core(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
+    """Bring the filter's response to [0, 1), pixel by pixel: float32 (H, W), before any smoothing."""
+    response = matched_filter(rgb, statistics)
+    squared = np.square(np.maximum(response, 0, out=response), out=response)
+    return np.divide(squared, squared + np.float32(HALF_SATURATION), out=squared)
 
 
 def matched_filter(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
@@ -76,7 +81,7 @@ def matched_filter(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
 
     Its positive part marks the nucleus (after Otsu's threshold, IoU .85 to .91).
     """
-    weighted = (_density_table(statistics.white) - statistics.mean) * statistics.weights
+    weighted = (density_table(statistics.white) - statistics.mean) * statistics.weights
     channels = cv2.LUT(rgb, weighted.astype(np.float32)[:, None, :])
     return np.asarray(cv2.transform(channels, np.ones((1, 3), np.float32)), np.float32)
 
@@ -86,12 +91,12 @@ def fit_statistics(rgb: Rgb) -> RamfStatistics:
     pixels = rgb.reshape(-1, 3)
     pixels = pixels[:: -(-len(pixels) // MAX_FITTED_PX)]
     white = np.percentile(pixels, WHITE_PERCENTILE, axis=0)
-    density = np.take_along_axis(_density_table(white), pixels, axis=0)
+    density = np.take_along_axis(density_table(white), pixels, axis=0)
     mean, covariance = _background(density)
     return RamfStatistics(_triple(white), _triple(mean), _triple(_filter_weights(covariance)))
 
 
-def _density_table(white: NDArray[np.float64] | tuple[float, float, float]) -> NDArray[np.float64]:
+def density_table(white: NDArray[np.float64] | tuple[float, float, float]) -> NDArray[np.float64]:
     """Give the optical density of grey values 0 to 255 in three channels, shape (256, 3)."""
     return np.asarray(np.log(np.asarray(white) + 1) - np.log1p(np.arange(256.0))[:, None])
 

@@ -1,0 +1,91 @@
+"""Which places of a slide hold a nucleus, judged at low power.
+
+Statistics are taken once from a survey of the slide. After that every answer depends on pixels within `Gate.reach_px`
+alone and is computed in whole numbers or value by value, so that shards of any size agree to the last bit.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sgcldff.gate.areas import AreaReference, block_px, classify, fit_reference
+from sgcldff.images import Rgb
+from sgcldff.priors.ramf import RamfStatistics, fit_statistics, stain_core
+from sgcldff.specs import CELL_UM, GateSpec
+
+SIGMA_UM = 0.15 * CELL_UM
+"""Standard deviation of the Gaussian over the stain: it spans a nucleus' lobe, platelets and rims are narrower."""
+REACH_SIGMAS = 3.0
+"""Where the Gaussian is cut off."""
+FULL = np.float32(65535)
+"""The score 1 in whole numbers."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate fitted to one slide; small, and the same for all of its shards."""
+
+    spec: GateSpec
+    mpp: float
+    """um/px of the images that it is given."""
+    stain: RamfStatistics
+    smear: AreaReference
+
+    @classmethod
+    def fit(cls, spec: GateSpec, survey: Rgb, mpp: float) -> Self:
+        """Take the statistics of a slide from `survey`, uint8 (H, W, 3), a sample of it at `mpp` um/px.
+
+        A sample that is nearly all white cell spoils them: they assume that at most a quarter of the pixels is.
+        """
+        stain = fit_statistics(survey)
+        return cls(spec, mpp, stain, fit_reference(survey, stain.white))
+
+    @property
+    def reach_px(self) -> int:
+        """What a pixel of `places` depends on lies at most this far from it along either axis, px."""
+        return self._radius_px + self.margin_px
+
+    @property
+    def margin_px(self) -> int:
+        """Room around a place, px."""
+        return math.ceil(self.spec.margin_um / self.mpp)
+
+    def scores(self, rgb: Rgb) -> NDArray[np.float32]:
+        """Score every pixel of a uint8 image (H, W, 3): float32 (H, W) in [0, 1], high in a nucleus.
+
+        The stain's matched filter, brought to [0, 1) and smoothed over the width of a nucleus' lobe.
+        """
+        stain = np.rint(stain_core(rgb, self.stain) * FULL).astype(np.uint16)
+        side = 2 * self._radius_px + 1
+        smooth = cv2.GaussianBlur(stain, (side, side), SIGMA_UM / self.mpp)  # fixed point: exact wherever it is cut
+        return np.asarray(smooth * (1 / FULL), np.float32)
+
+    def places(self, rgb: Rgb) -> NDArray[np.bool_]:
+        """Tell which pixels must be read: bool (H, W), all within a square margin of a score at the threshold."""
+        return self.reached(self.scores(rgb)) >= self.spec.threshold
+
+    def reached(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the highest score within the margin of every pixel, (H, W)."""
+        side = 2 * self.margin_px + 1
+        return np.asarray(cv2.dilate(scores, np.ones((side, side), np.uint8)), np.float32)
+
+    def areas(self, rgb: Rgb) -> NDArray[np.uint8]:
+        """Tell what can be read where: codes of `Area`, uint8 (rows, columns), one a block of `block_px`.
+
+        The lattice starts at the corner of `rgb`; the last row and column may be parts of blocks. A block's class
+        depends on its own pixels alone.
+        """
+        return classify(rgb, self.mpp, self.smear)
+
+    @property
+    def block_px(self) -> int:
+        """Side of the blocks of `areas`, px; `BLOCK_UM` as nearly as whole pixels allow."""
+        return block_px(self.mpp)
+
+    @property
+    def _radius_px(self) -> int:
+        return math.ceil(REACH_SIGMAS * SIGMA_UM / self.mpp)
