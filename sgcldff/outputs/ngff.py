@@ -24,6 +24,8 @@ NAME = "segmentation"
 """Name of the label image."""
 SMALLEST_PX = 512
 """Levels are added until the longer side is at most this."""
+BLOCK_PX = 1024
+"""Side of the blocks in which labels are halved; beside one, a whole shard of the coarser level is held."""
 
 CLASSES: Mapping[int, tuple[str, tuple[int, int, int, int]]] = {
     0: ("background", (0, 0, 0, 0)),
@@ -70,7 +72,8 @@ def _new_array(place: Path, shape: tuple[int, ...], chunk_px: int, shard_px: int
 def write_labels_ngff(root: str | Path, mpp: float, overview: Rgb, overview_mpp: float) -> Path:
     """Finish what `create_labels` began: coarser levels, the overview above them, and all metadata.
 
-    Reads and writes a shard at a time. It may be run again: the same labels give the same files.
+    Holds one shard at a time, whatever the slide's size; shards that were never written cost next to nothing and stay
+    unwritten. It may be run again: the same labels give the same files.
 
     Parameters
     ----------
@@ -104,28 +107,51 @@ def _coarser_levels(folder: Path) -> int:
     while max((finer := zarr.open_array(folder / str(level), mode="r")).shape) > SMALLEST_PX:
         level += 1
         half = (-(-finer.shape[0] // 2), -(-finer.shape[1] // 2))
-        shards = finer.shards or finer.chunks
-        coarser = _new_array(folder / str(level), half, finer.chunks[0], shards[0])
-        for box in _blocks((half[0], half[1]), shards[0]):
-            coarser[box.slices] = majority(
-                np.asarray(finer[2 * box.y0 : 2 * box.y1, 2 * box.x0 : 2 * box.x1], np.uint8)
-            )
+        side = (finer.shards or finer.chunks)[0]
+        coarser = _new_array(folder / str(level), half, finer.chunks[0], side)
+        for shard in _blocks(Box.of(half), side):
+            if any(place.exists() for place in _shard_files(folder / str(level - 1), shard, side)):
+                coarser[shard.slices] = _halved(finer, shard)
     return level + 1
 
 
-def _blocks(shape: tuple[int, int], side: int) -> Iterator[Box]:
-    for y0 in range(0, shape[0], side):
-        for x0 in range(0, shape[1], side):
-            yield Box(y0, x0, y0 + side, x0 + side).clip(shape)
+def _shard_files(array: Path, coarser: Box, side: int) -> Iterator[Path]:
+    """Name the files of the four shards of a level that make up one of the next."""
+    row, column = (2 * start // side for start in (coarser.y0, coarser.x0))
+    return (array / "c" / str(y) / str(x) for y in (row, row + 1) for x in (column, column + 1))
+
+
+def _halved(finer: zarr.Array[Any], coarser: Box) -> NDArray[np.uint8]:
+    """Compute a box of the next level block by block."""
+    labels = np.zeros(coarser.shape, np.uint8)
+    for box in _blocks(coarser, BLOCK_PX):
+        seen = np.asarray(finer[2 * box.y0 : 2 * box.y1, 2 * box.x0 : 2 * box.x1], np.uint8)
+        if seen.any():
+            labels[box.within(coarser).slices] = majority(seen)
+    return labels
+
+
+def _blocks(area: Box, side: int) -> Iterator[Box]:
+    """Cut a box into squares; the last ones are smaller where it ends."""
+    for y0 in range(area.y0, area.y1, side):
+        for x0 in range(area.x0, area.x1, side):
+            yield Box(y0, x0, min(y0 + side, area.y1), min(x0 + side, area.x1))
 
 
 def majority(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Halve a label image, shape (H, W) to (ceil(H / 2), ceil(W / 2)): most frequent of four, the highest of equals."""
     even = _evened(labels)
-    four = np.sort([even[::2, ::2], even[::2, 1::2], even[1::2, ::2], even[1::2, 1::2]], axis=0)
-    middle, high = four[1] == four[2], four[2] == four[3]
-    low = (four[0] == four[1]) & ~high
-    return np.asarray(np.where(middle, four[1], np.where(low, four[0], four[3])), np.uint8)
+    least, low, high, most = _sorted_four(even[::2, ::2], even[::2, 1::2], even[1::2, ::2], even[1::2, 1::2])
+    lower = (least == low) & (high != most)
+    return np.where(low == high, low, np.where(lower, low, most))
+
+
+def _sorted_four(*four: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """Sort four images at every pixel, by a network of comparisons."""
+    a, b, c, d = four
+    a, b, c, d = np.minimum(a, b), np.maximum(a, b), np.minimum(c, d), np.maximum(c, d)
+    a, b, c, d = np.minimum(a, c), np.minimum(b, d), np.maximum(a, c), np.maximum(b, d)
+    return a, np.minimum(b, c), np.maximum(b, c), d
 
 
 def _evened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
