@@ -22,6 +22,11 @@ FLAGS: Mapping[int, str] = {
 
 MANY_UNIDENTIFIED = 0.1
 """Share of unidentified cells above which a differential is flagged."""
+MANY_EXCLUDED = 0.5
+"""Share of cells outside the usable area, of all that were found, above which a differential is flagged."""
+
+VERSION = 2
+"""Of the layout; version 1 had no `excluded`."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,14 @@ class Differential:
     counted: int
     """Cells with a type: what the shares are shares of."""
     rejected: int
-    """Cells found but left unidentified; they enter no share."""
+    """Cells found in the usable area but left unidentified; they enter no share."""
     confidence: float
     """Level of the intervals; each holds for its type alone."""
     flags: tuple[str, ...]
     """What a reader has to know before using the figures."""
-    version: int = 1
+    excluded: int = 0
+    """Cells found outside the smear's usable area; they enter no share."""
+    version: int = VERSION
 
     def __getitem__(self, label: str) -> ClassShare:
         """Give one type's part.
@@ -72,14 +79,17 @@ class Differential:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> "Differential":
-        """Read what `to_dict` wrote; keys that it did not write are passed over.
+        """Read what `to_dict` wrote, version 1 too; keys that it did not write are passed over.
 
         Raises
         ------
         InputError
-            If a key is missing or a value is of another kind.
+            If a key is missing, a value is of another kind, or the version is one that is not known yet.
         """
         try:
+            version = int(data["version"])  # type: ignore[call-overload]
+            require(version <= VERSION, f"version is {version}, known are up to {VERSION}: update the software")
+            data = {"excluded": 0, **data, "version": VERSION}
             known: dict[str, object] = {name: data[name] for name in cls.__dataclass_fields__}
             known["shares"] = tuple(ClassShare(**share) for share in data["shares"])  # type: ignore[attr-defined]
             known["flags"] = tuple(data["flags"])  # type: ignore[arg-type]
@@ -90,15 +100,19 @@ class Differential:
             ) from error
 
 
-def differential(labels: Iterable[str | None], classes: Iterable[str], confidence: float = 0.95) -> Differential:
+def differential(
+    labels: Iterable[str | None], classes: Iterable[str], confidence: float = 0.95, excluded: int = 0
+) -> Differential:
     """Count types and give each share's exact binomial interval (Clopper and Pearson, Biometrika 26, 1934).
 
     Parameters
     ----------
     labels
-        One a cell found; None or "unidentified" for a cell whose type was not told.
+        One a cell of the usable area; None or "unidentified" for a cell whose type was not told.
     classes
         Types in the order in which they are reported, counted or not.
+    excluded
+        Cells found outside the usable area.
 
     Raises
     ------
@@ -107,15 +121,28 @@ def differential(labels: Iterable[str | None], classes: Iterable[str], confidenc
     InputError
         If `confidence` is not between 0.5 and 1.
     """
+    counts = Counter(UNIDENTIFIED if label is None else label for label in labels)
+    return from_counts(counts, classes, confidence, excluded)
+
+
+def from_counts(
+    counts: Mapping[str, int], classes: Iterable[str], confidence: float = 0.95, excluded: int = 0
+) -> Differential:
+    """Make a differential of cells that were counted already, by type or "unidentified"; otherwise `differential`.
+
+    Raises
+    ------
+    LabelError, InputError
+        As `differential`.
+    """
     require(0.5 < confidence < 1, f"confidence is {confidence}: give more than 0.5, less than 1")
     classes = tuple(classes)
-    counts = Counter(UNIDENTIFIED if label is None else label for label in labels)
     if unknown := counts.keys() - {*classes, UNIDENTIFIED}:
         raise LabelError(f"labels {', '.join(sorted(unknown))} are in no class; known are {', '.join(classes)}")
-    counted = sum(counts[label] for label in classes)
-    shares = tuple(_share(label, counts[label], counted, confidence) for label in classes)
-    rejected = counts[UNIDENTIFIED]
-    return Differential(shares, counted, rejected, confidence, _flags(counted, rejected))
+    counted = sum(counts.get(label, 0) for label in classes)
+    shares = tuple(_share(label, counts.get(label, 0), counted, confidence) for label in classes)
+    rejected = counts.get(UNIDENTIFIED, 0)
+    return Differential(shares, counted, rejected, confidence, _flags(counted, rejected, excluded), excluded)
 
 
 def _share(label: str, count: int, counted: int, confidence: float) -> ClassShare:
@@ -125,11 +152,13 @@ def _share(label: str, count: int, counted: int, confidence: float) -> ClassShar
     return ClassShare(label, count, count / counted, float(interval.low), float(interval.high))
 
 
-def _flags(counted: int, rejected: int) -> tuple[str, ...]:
+def _flags(counted: int, rejected: int, excluded: int) -> tuple[str, ...]:
+    usable = counted + rejected
     few = [text for limit, text in sorted(FLAGS.items()) if counted < limit][:1]
-    share = rejected / max(counted + rejected, 1)
+    share, outside = rejected / max(usable, 1), excluded / max(usable + excluded, 1)
     many = [f"{share:.0%} of the cells found were left unidentified: review them"] if share > MANY_UNIDENTIFIED else []
-    return (*few, *many)
+    beyond = [f"{outside:.0%} of the cells found lie outside the usable area and were not counted: look at the smear"]
+    return (*few, *many, *(beyond if outside > MANY_EXCLUDED else []))
 
 
 def write_differential(path: str | Path, found: Differential, slide_id: str, lineage: Lineage) -> Path:

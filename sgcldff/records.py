@@ -164,7 +164,12 @@ class Lineage:
 
 
 def cell_schema(classes: Iterable[str]) -> pa.Schema:
-    """Describe the table of cells: one row a cell, positions in px of level 0 (x right, y down) and in um."""
+    """Describe the table of cells: one row a cell, positions in px of level 0 (x right, y down) and in um.
+
+    `area` is the part of the smear in which the cell's centre lies ("monolayer", say; empty where it was not told), and
+    `counted` whether it is usable, so that the cell enters the differential. `outline` and `nucleus` are WKB; `nucleus`
+    is missing where it was not kept.
+    """
     text, number, flag = pa.string(), pa.float64(), pa.bool_()
     places = [(name, number) for name in ("x", "y", "x0", "y0", "x1", "y1", "x_um", "y_um")]
     measures = [(name, number) for name in ("area_um2", "nucleus_area_um2", "nucleus_cytoplasm_ratio")]
@@ -182,6 +187,9 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
         *types,
         ("abstained", flag),
         ("at_edge", flag),
+        ("area", text),
+        ("counted", flag),
         ("outline", pa.binary()),
+        ("nucleus", pa.binary()),
     ]
-    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/1"})
+    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/2"})

@@ -1,15 +1,18 @@
 """One slide's report: a single HTML file that needs no network, no script and no other file."""
 
 import base64
+import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 import cv2
 import jinja2
 import numpy as np
 
+from sgcldff.comparison import Agreement
 from sgcldff.differential import ClassShare, Differential
 from sgcldff.drafts import draft
 from sgcldff.grid import Box
@@ -24,6 +27,10 @@ CROP_UM = 26.0
 """Side of a gallery picture."""
 CROPS = 18
 """Gallery pictures a type."""
+DRAWN = 5000
+"""Cells a type that are held: all are counted, these are ringed, and pictures are chosen from these."""
+OUTSIDE = "outside the usable area"
+"""Stands in place of the type over cells that are not counted."""
 RING_UM = 10.0
 """Radius of the rings that mark cells in the overview, at least `RING_PX`."""
 RING_PX = 5.0
@@ -61,22 +68,78 @@ class Group:
     count: int
     rings: str
     """SVG path around every cell, px of the overview."""
+    drawn: int
+    """Cells that are ringed."""
     pictures: tuple[Picture, ...]
     """Surest first; evenly spread from the surest to the least sure where not all are shown."""
 
 
+@dataclass(frozen=True, order=True)
+class Mark:
+    """What is held of a cell."""
+
+    cell_id: str
+    confidence: float
+    centroid: tuple[float, float]
+    """(y, x), px of level 0."""
+    caption: str
+
+
+@dataclass
+class Sample:
+    """An even sample of the cells that pass by: those whose names have the lowest digests, in whatever order they come.
+
+    Every cell has the same chance, and the same cells give the same sample (bottom-k sampling, Cohen and Kaplan 2007).
+    """
+
+    count: int = 0
+    """Cells that passed by."""
+    held: list[tuple[int, Mark]] = field(default_factory=list)
+    """At most `DRAWN`; a heap with the highest digest, negated, on top."""
+
+    def add(self, cell: CellRow) -> None:
+        """Let a cell pass by."""
+        self.count += 1
+        rank = -int.from_bytes(blake2b(cell.cell_id.encode(), digest_size=8).digest())
+        if len(self.held) < DRAWN:
+            heapq.heappush(self.held, (rank, _mark(cell)))
+        elif rank > self.held[0][0]:
+            heapq.heapreplace(self.held, (rank, _mark(cell)))
+
+    def surest_first(self) -> list[Mark]:
+        """Give the cells held in the order of the gallery."""
+        return sorted((mark for _, mark in self.held), key=lambda mark: (-mark.confidence, mark.cell_id))
+
+
+def _mark(cell: CellRow) -> Mark:
+    y, x = cell.centroid
+    place = f"cell {cell.cell_id}, x {x:.0f}, y {y:.0f} px, {cell.area_um2:.0f} µm²"
+    edge = ", cut by the slide's border" if cell.at_edge else ""
+    outside = "" if cell.counted else f", {cell.label}" + (f", {cell.area}" if cell.area else "")
+    return Mark(cell.cell_id, cell.confidence, cell.centroid, place + edge + outside)
+
+
 def write_report(
-    folder: str | Path, slide: ScaledSlide, cells: Iterable[CellRow], found: Differential, lineage: Lineage
+    folder: str | Path,
+    slide: ScaledSlide,
+    cells: Iterable[CellRow],
+    found: Differential,
+    lineage: Lineage,
+    agreements: Sequence[Agreement] = (),
 ) -> Path:
     """Write `report.html`: differential, overview with cells marked, gallery by type, slide and lineage.
 
-    Names that come from files are escaped; the page may load nothing and run nothing. The same input gives the same
-    bytes.
+    Names that come from files are escaped; the page may load nothing and run nothing. The same cells, in any order,
+    give the same bytes. Cells pass by once, and memory does not grow with their number.
 
     Parameters
     ----------
     slide
         The slide at the scale in which cells are shown.
+    cells
+        All that were found, those outside the usable area too.
+    agreements
+        The comparison with a manual count, where there is one.
 
     Returns
     -------
@@ -85,7 +148,7 @@ def write_report(
     """
     path = Path(folder) / "report.html"
     overview, overview_mpp = slide.overview(OVERVIEW_PX)
-    page = _template().render(
+    page = template("report.html").render(
         slide=slide.source.ref,
         found=found,
         confidence=f"{found.confidence:.0%}",
@@ -93,6 +156,7 @@ def write_report(
         groups=_groups(cells, [share.label for share in found.shares], slide, overview_mpp),
         overview={"uri": data_uri(overview), "width": overview.shape[1], "height": overview.shape[0]},
         ring_width=max(2.0, RING_PX / 2),
+        agreements=agreements,
         facts=_facts(slide.source.ref, lineage),
         crop_um=CROP_UM,
     )
@@ -101,7 +165,8 @@ def write_report(
     return path
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Load a page's template; what is filled in is escaped, and what is missing is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -109,7 +174,8 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
+    environment.filters["percent"] = percent
+    return environment.get_template(name)
 
 
 def data_uri(rgb: Rgb) -> str:
@@ -123,31 +189,33 @@ def _line(share: ClassShare) -> Line:
         share.label,
         hex_of(share.label),
         share.count,
-        _percent(share.share),
-        f"{_percent(share.low)} – {_percent(share.high)}",
+        percent(share.share),
+        f"{percent(share.low)} – {percent(share.high)}",
         (100 * share.share, 100 * share.low, 100 * share.high),
     )
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Write a share, 0 to 1, for readers."""
     return f"{100 * share:.1f} %"
 
 
 def _groups(cells: Iterable[CellRow], classes: Sequence[str], slide: ScaledSlide, overview_mpp: float) -> list[Group]:
     """Gather cells by type, in the order of the differential; types without cells are left out."""
-    by_type: Mapping[str, list[CellRow]] = defaultdict(list)
+    samples: dict[str, Sample] = defaultdict(Sample)
     for cell in cells:
-        by_type[cell.label].append(cell)
-    present = [label for label in (*classes, UNIDENTIFIED) if label in by_type]
-    return [_group(label, by_type[label], slide, overview_mpp) for label in present]
+        samples[cell.label if cell.counted else OUTSIDE].add(cell)
+    present = [label for label in (*classes, UNIDENTIFIED, OUTSIDE) if label in samples]
+    return [_group(label, samples[label], slide, overview_mpp) for label in present]
 
 
-def _group(label: str, cells: list[CellRow], slide: ScaledSlide, overview_mpp: float) -> Group:
-    ordered = sorted(cells, key=lambda cell: (-cell.confidence, cell.cell_id))
+def _group(label: str, sample: Sample, slide: ScaledSlide, overview_mpp: float) -> Group:
+    ordered = sample.surest_first()
     shown = np.unique(np.linspace(0, len(ordered) - 1, min(CROPS, len(ordered))).round().astype(int))
     scale, radius = slide.source.ref.mpp / overview_mpp, max(RING_PX, RING_UM / overview_mpp)
-    rings = "".join(_ring(cell.centroid[0] * scale, cell.centroid[1] * scale, radius) for cell in ordered)
-    return Group(label, hex_of(label), len(cells), rings, tuple(_picture(ordered[at], slide) for at in shown))
+    rings = "".join(_ring(mark.centroid[0] * scale, mark.centroid[1] * scale, radius) for mark in ordered)
+    pictures = tuple(_picture(ordered[at], slide) for at in shown)
+    return Group(label, hex_of(label), sample.count, rings, len(ordered), pictures)
 
 
 def _ring(y: float, x: float, radius: float) -> str:
@@ -155,12 +223,11 @@ def _ring(y: float, x: float, radius: float) -> str:
     return f"M{x - radius:.1f} {y:.1f}{turn} {2 * radius:.1f} 0{turn} {-2 * radius:.1f} 0"
 
 
-def _picture(cell: CellRow, slide: ScaledSlide) -> Picture:
+def _picture(mark: Mark, slide: ScaledSlide) -> Picture:
     side = round(CROP_UM / slide.mpp)
-    y, x = (round(place / slide.factor - side / 2) for place in cell.centroid)
-    place = f"cell {cell.cell_id}, x {cell.centroid[1]:.0f}, y {cell.centroid[0]:.0f} px, {cell.area_um2:.0f} µm²"
-    edge = ", cut by the slide's border" if cell.at_edge else ""
-    return Picture(data_uri(slide.read(Box(y, x, y + side, x + side))), f"{cell.confidence:.0%}", place + edge)
+    y, x = (round(place / slide.factor - side / 2) for place in mark.centroid)
+    uri = data_uri(slide.read(Box(y, x, y + side, x + side)))
+    return Picture(uri, f"{mark.confidence:.0%}", mark.caption)
 
 
 def _facts(ref: SlideRef, lineage: Lineage) -> list[tuple[str, str]]:

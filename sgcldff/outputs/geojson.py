@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import shapely
+from shapely.geometry import mapping
 
 from sgcldff.drafts import draft
-from sgcldff.outputs.cells import CellRow, cell_polygon, valid_polygon
+from sgcldff.outputs.cells import CellRow, cell_shapes
 from sgcldff.outputs.colours import colour_of
 
 NAMESPACE = uuid.UUID("6e1c2f5a-3b0d-5a8e-9d55-6a2f0d4c7b11")
@@ -26,14 +27,13 @@ def write_geojson(path: str | Path, cells: Iterable[CellRow], classes: Iterable[
         file.write('{"type": "FeatureCollection", "features": [')
         for number, cell in enumerate(cells):
             file.write(",\n" if number else "\n")
-            json.dump(_feature(cell, classes), file, ensure_ascii=False, allow_nan=False)
+            file.write(json.dumps(_feature(cell, classes), ensure_ascii=False, allow_nan=False))
         file.write("\n]}\n")
     return path
 
 
 def _feature(cell: CellRow, classes: tuple[str, ...]) -> Mapping[str, object]:
-    outline = cell_polygon(cell)
-    nucleus = _nucleus(cell, outline)
+    outline, nucleus = cell_shapes(cell)
     feature = {
         "type": "Feature",
         "id": str(uuid.uuid5(NAMESPACE, f"{cell.slide_id}/{cell.cell_id}")),
@@ -44,23 +44,22 @@ def _feature(cell: CellRow, classes: tuple[str, ...]) -> Mapping[str, object]:
             "classification": {"name": cell.label, "color": list(colour_of(cell.label))},
             "isLocked": False,
             "measurements": _measurements(cell, classes),
+            "metadata": _metadata(cell),
         },
     }
     return feature if nucleus is None else feature | {"nucleusGeometry": _geometry(nucleus)}
 
 
-def _nucleus(cell: CellRow, outline: shapely.Polygon) -> shapely.Geometry | None:
-    """Join the nucleus's parts inside the cell; None where nothing is left."""
-    parts = [part for border in cell.nuclei if (part := valid_polygon(border)) is not None]
-    joined = shapely.intersection(shapely.union_all(parts), outline)
-    areal = [part for part in shapely.get_parts(joined) if part.geom_type == "Polygon" and part.area > 0]
-    return shapely.union_all(areal) if areal else None
-
-
 def _geometry(shape: shapely.Geometry) -> Mapping[str, object]:
-    rounded = shapely.set_precision(shape, 0.01)
-    kept = rounded if rounded.geom_type == shape.geom_type and not rounded.is_empty else shape
-    return dict(json.loads(shapely.to_geojson(kept)))
+    """Round to 0.01 px, unless that makes the shape cross itself."""
+    rounded = shapely.transform(shape, lambda places: places.round(2))
+    return dict(mapping(rounded if rounded.is_valid else shape))
+
+
+def _metadata(cell: CellRow) -> Mapping[str, str]:
+    """Say in which part of the smear the cell lies, and where that keeps it out of the differential."""
+    area = {"Area of the smear": cell.area} if cell.area else {}
+    return area if cell.counted else {**area, "Counted": "no"}
 
 
 def _measurements(cell: CellRow, classes: tuple[str, ...]) -> Mapping[str, float]:

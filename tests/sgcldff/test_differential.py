@@ -1,12 +1,13 @@
 import json
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from sgcldff.differential import Differential, differential, read_differential, write_differential
+from sgcldff.differential import Differential, differential, from_counts, read_differential, write_differential
 from sgcldff.errors import InputError, LabelError
 from sgcldff.labels import FIVE_TYPES
 from sgcldff.records import UNIDENTIFIED, Lineage
@@ -20,6 +21,7 @@ def labels_of(counts, rejected=0):
     return named + [UNIDENTIFIED] * rejected
 
 
+@settings(deadline=None)
 @given(counts_of_types, st.sampled_from([0.9, 0.95, 0.99]))
 def test_intervals_are_the_quantiles_of_beta_distributions(counts, confidence):
     total = sum(counts)
@@ -31,7 +33,7 @@ def test_intervals_are_the_quantiles_of_beta_distributions(counts, confidence):
         assert share.low <= share.share <= share.high
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 50), st.floats(0.01, 0.99))
 def test_intervals_hold_the_truth_as_often_as_they_promise(total, truth):
     covered = 0.0
@@ -41,6 +43,7 @@ def test_intervals_hold_the_truth_as_often_as_they_promise(total, truth):
     assert covered >= 0.95 - 1e-9
 
 
+@settings(deadline=None)
 @given(counts_of_types, st.integers(0, 50), st.randoms(use_true_random=False))
 def test_order_does_not_matter_and_nothing_is_lost(counts, rejected, random):
     labels = labels_of(counts, rejected)
@@ -53,10 +56,33 @@ def test_order_does_not_matter_and_nothing_is_lost(counts, rejected, random):
         assert math.fsum(share.share for share in found.shares) == pytest.approx(1)
 
 
-@given(counts_of_types, st.integers(0, 50))
-def test_json_gives_the_same_differential_back(counts, rejected):
-    found = differential(labels_of(counts, rejected), FIVE_TYPES)
+@settings(deadline=None)
+@given(counts_of_types, st.integers(0, 50), st.integers(0, 900))
+def test_json_gives_the_same_differential_back(counts, rejected, excluded):
+    found = differential(labels_of(counts, rejected), FIVE_TYPES, excluded=excluded)
     assert Differential.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_counts_give_the_same_differential_as_labels():
+    labels = labels_of([50, 3, 0, 30, 6], 4)
+    assert from_counts(Counter(labels), FIVE_TYPES, excluded=7) == differential(labels, FIVE_TYPES, excluded=7)
+
+
+def test_files_of_the_first_version_are_still_read():
+    former = differential(labels_of([50, 3, 0, 30, 6], 4), FIVE_TYPES)
+    content = former.to_dict() | {"version": 1}
+    del content["excluded"]
+    assert Differential.from_dict(content) == former
+    with pytest.raises(InputError, match="version is 3, known are up to 2: update"):
+        Differential.from_dict(content | {"version": 3})
+
+
+def test_cells_outside_the_usable_area_are_told_but_enter_no_share():
+    labels = labels_of([300, 3, 1, 90, 6])
+    inside, both = differential(labels, FIVE_TYPES), differential(labels, FIVE_TYPES, excluded=401)
+    assert (both.excluded, both.counted, both.shares) == (401, 400, inside.shares)
+    assert inside.flags == differential(labels, FIVE_TYPES, excluded=400).flags == ()
+    assert both.flags == ("50% of the cells found lie outside the usable area and were not counted: look at the smear",)
 
 
 def test_none_stands_for_unidentified():

@@ -1,5 +1,6 @@
 import json
-import tracemalloc
+import subprocess
+import sys
 import uuid
 
 import numpy as np
@@ -116,15 +117,65 @@ def test_a_failed_write_leaves_the_former_file(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["cells.parquet"]
 
 
-@pytest.mark.parametrize("count", [4096, 9000])
-def test_memory_does_not_grow_with_the_number_of_cells(tmp_path, count):
-    small = ring(0, 0, 30, 5)
-    tracemalloc.start()
-    write_cells(tmp_path / "c.parquet", (cell(n, outline=small) for n in range(count)), FIVE_TYPES, 0.1, LINEAGE)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert pq.read_metadata(tmp_path / "c.parquet").num_rows == count
-    assert peak < 40e6
+def test_the_table_says_where_a_cell_lies_whether_it_counts_and_where_its_nucleus_is(tmp_path):
+    lobes = (ring(30, 50, 8), ring(50, 70, 8))
+    rows = [cell(0, area="monolayer", nuclei=lobes), cell(1, area="thick", counted=False), cell(2)]
+    path = write_cells(tmp_path / "cells.parquet", rows, FIVE_TYPES, 0.1, LINEAGE)
+    table = pd.read_parquet(path)
+    assert table.area.tolist() == ["monolayer", "thick", ""]
+    assert table.counted.tolist() == [True, False, True]
+    assert pq.read_schema(path).metadata[b"sgcldff.layout"] == b"cells/2"
+    nucleus = shapely.from_wkb(table.nucleus[0])
+    assert nucleus.is_valid
+    assert nucleus.equals(shapely.union_all([shapely.Polygon(lobe) for lobe in lobes]))
+    assert table.nucleus[1:].isna().all()
+    described = json.loads(pq.read_metadata(path).metadata[b"geo"])["columns"]["nucleus"]
+    assert described["geometry_types"] == ["MultiPolygon"]
+    assert described["bbox"] == pytest.approx(list(nucleus.bounds))
+
+
+WRITERS = """
+import resource, sys
+import numpy as np
+from sgcldff.grid import Box
+from sgcldff.differential import from_counts
+from sgcldff.outputs import CellRow, write_cells, write_geojson
+from sgcldff.records import Lineage, SlideRef
+from sgcldff.report import write_report
+from sgcldff.slides import ScaledSlide
+
+class White:
+    ref = SlideRef("slide", "slide.svs", "ab", 0.1, (40000, 40000), 2)
+    downsamples, shapes = (1.0, 64.0), ((40000, 40000), (625, 625))
+    def read(self, box, level):
+        return np.full((*box.clip(self.shapes[level]).shape, 3), 255, np.uint8)
+
+def cells(count):
+    turn = np.linspace(0, 2 * np.pi, 9)[:-1]
+    shape, chances = np.stack([np.cos(turn), np.sin(turn)], axis=1), np.full(2, 0.5)
+    for number in range(count):
+        y, x = 40 + 80 * (number // 450), 40 + 80 * (number % 450)
+        box, outline = (y - 30, x - 30, y + 30, x + 30), 30 * shape + (x, y)
+        yield CellRow(f"c{number}", "slide", (y, x), box, outline, 28, 12, "ab"[number % 2], 0.5, chances, area="thick")
+
+lineage = Lineage("ab", "m", "1", "cd", "ef", "1")
+for count in (12_000, 60_000):
+    folder, found = f"{sys.argv[1]}/{count}", from_counts({"a": count // 2, "b": count // 2}, "ab")
+    write_cells(f"{folder}/cells.parquet", cells(count), "ab", 0.1, lineage)
+    write_geojson(f"{folder}/cells.geojson", cells(count), "ab")
+    write_report(folder, ScaledSlide(White(), 0.2), cells(count), found, lineage)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+"""Writes all of a slide's outputs with five times the cells and prints the process's peak memory, MiB, after each."""
+
+
+def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
+    command = [sys.executable, "-c", WRITERS, str(tmp_path)]
+    few, many = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert many - few < 30
+    assert pq.read_metadata(tmp_path / "60000" / "cells.parquet").num_rows == 60_000
+    assert sum(1 for line in (tmp_path / "60000" / "cells.geojson").open() if '"Feature"' in line) == 60_000
+    assert "25,000 are not shown" in (tmp_path / "60000" / "report.html").read_text()
 
 
 def features(path):
@@ -152,6 +203,13 @@ def test_a_nucleus_in_lobes_stays_within_its_cell(tmp_path):
     assert nucleus.is_valid
     assert nucleus.area == pytest.approx(2 * shapely.Polygon(lobes[0]).area, rel=0.5)
     assert nucleus.difference(shapely.geometry.shape(found["geometry"]).buffer(0.05)).is_empty
+
+
+def test_geojson_tells_the_area_and_cells_that_do_not_count(tmp_path):
+    rows = [cell(0), cell(1, area="monolayer"), cell(2, area="thick", counted=False)]
+    found = features(write_geojson(tmp_path / "cells.geojson", rows, FIVE_TYPES))
+    told = [one["properties"]["metadata"] for one in found]
+    assert told == [{}, {"Area of the smear": "monolayer"}, {"Area of the smear": "thick", "Counted": "no"}]
 
 
 def test_the_same_cell_keeps_its_id_and_others_do_not_share_it(tmp_path):
@@ -236,3 +294,45 @@ def test_labels_of_another_slide_are_not_written_over(tmp_path):
     assert create_labels(tmp_path / "slide.zarr", (300, 400), 128, 512)[0, 0] == 2
     with pytest.raises(InputError, match=r"\(300, 400\), not \(300, 500\)"):
         create_labels(tmp_path / "slide.zarr", (300, 500), 128, 512)
+
+
+GIANT = """
+import resource, sys
+import numpy as np
+from sgcldff.outputs import create_labels, write_labels_ngff
+
+labels = create_labels(sys.argv[1], (65536, 65536), 256, 8192)
+block = np.zeros((8192, 8192), np.uint8)
+block[4000:4100, 300:400] = 2
+for y, x in ((0, 0), (3, 5), (7, 7)):
+    labels[8192 * y : 8192 * (y + 1), 8192 * x : 8192 * (x + 1)] = block
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+write_labels_ngff(sys.argv[1], 0.2, np.zeros((512, 512, 3), np.uint8), 25.6)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+"""Makes the pyramid of 64k x 64k labels with three cells and prints by how many MiB the peak memory rose."""
+
+
+def test_a_pyramid_of_64k_labels_needs_little_memory_and_leaves_empty_shards_unwritten(tmp_path):
+    root = tmp_path / "slide.zarr"
+    command = [sys.executable, "-c", GIANT, str(root)]
+    rise = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert rise < 150
+    levels = root / "labels" / "segmentation"
+    written = [sum(path.is_file() for path in (levels / str(level) / "c").rglob("*")) for level in range(8)]
+    assert written == [3, 3, 3, 1, 1, 1, 1, 1]
+    coarse = zarr.open_array(levels / "3", mode="r")
+    assert coarse.shape == (8192, 8192)
+    assert (coarse[3 * 1024 + 500 : 3 * 1024 + 512, 5 * 1024 + 38 : 5 * 1024 + 50] == 2).all()
+    assert np.count_nonzero(coarse) == pytest.approx(3 * 100 * 100 / 64, rel=0.1)
+
+
+@pytest.mark.parametrize(("chunk", "shard"), [(64, 64), (64, 192), (128, 512)])
+def test_pyramids_do_not_depend_on_how_labels_are_stored(tmp_path, chunk, shard):
+    labels = np.zeros((1100, 1501), np.uint8)
+    labels[5:400, 30:300], labels[1090:, 1400:], labels[700:720, 190:195] = 1, 2, 2
+    create_labels(tmp_path / "slide.zarr", labels.shape, chunk, shard)[:] = labels
+    root = write_labels_ngff(tmp_path / "slide.zarr", 0.2, np.zeros((110, 150, 3), np.uint8), 2.0)
+    for level in range(3):
+        np.testing.assert_array_equal(zarr.open_array(root / "labels" / "segmentation" / str(level))[:], labels)
+        labels = majority(labels)

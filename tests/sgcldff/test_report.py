@@ -1,17 +1,19 @@
 import base64
+import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
 
+from sgcldff.comparison import compare
 from sgcldff.differential import differential
 from sgcldff.labels import FIVE_TYPES
 from sgcldff.outputs import CellRow
 from sgcldff.records import UNIDENTIFIED, Lineage, SlideRef
-from sgcldff.report import CROPS, write_report
+from sgcldff.report import CROPS, DRAWN, OUTSIDE, write_report
 from sgcldff.slides.scaled import ScaledSlide
 
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
@@ -84,10 +86,10 @@ def cells(labels):
         yield CellRow(f"c{number:04d}", "smear", (y, x), box, np.zeros((0, 2)), 140, 60, label, confidence, chances)
 
 
-def report(folder, labels, name="smear 7", lineage=LINEAGE):
-    rows = list(cells(labels))
-    found = differential([row.label for row in rows], FIVE_TYPES)
-    text = write_report(folder, slide(name), rows, found, lineage).read_text(encoding="utf-8")
+def report(folder, labels, name="smear 7", lineage=LINEAGE, manual=None):
+    found = differential(labels, FIVE_TYPES)
+    agreements = () if manual is None else compare(found, manual)
+    text = write_report(folder, slide(name), cells(labels), found, lineage, agreements).read_text(encoding="utf-8")
     return text, Page(text)
 
 
@@ -172,3 +174,46 @@ def test_a_slide_without_cells_has_a_report_that_says_so(tmp_path):
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     assert report(tmp_path / "a", LABELS)[0] == report(tmp_path / "b", LABELS)[0]
     assert [entry.name for entry in (tmp_path / "a").iterdir()] == ["report.html"]
+
+
+def test_cells_outside_the_usable_area_are_shown_apart(tmp_path):
+    rows = [replace(row, area="thick", counted=False) if n < 4 else row for n, row in enumerate(cells(LABELS))]
+    found = differential([row.label for row in rows if row.counted], FIVE_TYPES, excluded=4)
+    text = write_report(tmp_path, slide(), rows, found, LINEAGE).read_text(encoding="utf-8")
+    words = " ".join(Page(text).text)
+    assert "93 white blood cells found, 86 typed, 3 left unidentified, 4 outside the usable area" in words
+    paths = re.findall(r'<path d="(M[^"]*)" stroke="#fff"', text)
+    assert [path.count("M") for path in paths] == [56, 25, 5, 3, 4]
+    assert text.count("µm², neutrophil, thick") == 2 * 4
+    assert OUTSIDE in words
+
+
+def test_of_very_many_cells_some_are_ringed_and_it_is_said_how_many_are_not(tmp_path):
+    labels = ["neutrophil"] * (DRAWN + 1234) + ["monocyte"] * 2
+    text, page = report(tmp_path / "a", labels)
+    paths = re.findall(r'<path d="(M[^"]*)" stroke="#fff"', text)
+    assert [path.count("M") for path in paths] == [DRAWN, 2]
+    assert "neutrophil: 5,000 cells, drawn by lot, are ringed; 1,234 are not shown." in " ".join(page.text)
+    assert [picture.strip("%") for picture in page.captions][:1] == ["99"]
+    left = sum(float(x) < 250 for x in re.findall(r"M(-?[\d.]+) ", paths[0]))
+    assert left / DRAWN == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_order_of_the_cells_does_not_matter(tmp_path):
+    rows = list(cells(["neutrophil"] * (DRAWN + 100)))
+    found = differential([row.label for row in rows], FIVE_TYPES)
+    one = write_report(tmp_path / "a", slide(), rows, found, LINEAGE).read_bytes()
+    random.Random(1).shuffle(rows)
+    assert write_report(tmp_path / "b", slide(), iter(rows), found, LINEAGE).read_bytes() == one
+
+
+def test_a_manual_count_stands_beside_the_differential(tmp_path):
+    manual = {"neutrophil": 60, "lymphocyte": 30, "monocyte": 0, "eosinophil": 10}
+    text, _ = report(tmp_path, LABELS, manual=manual)
+    rows = dict(re.findall(r'<th scope="row">(\w+)</th>(.*?)</tr>', text.split('id="manual"')[1], re.DOTALL))
+    assert ">60<" in rows["neutrophil"]
+    assert ">60.0 %<" in rows["neutrophil"]
+    assert "49.7 % – 69.7 %" in rows["neutrophil"]
+    assert "<td>agrees</td>" in rows["neutrophil"]
+    assert "<td>differs</td>" in rows["eosinophil"]
+    assert "manual" not in report(tmp_path, LABELS)[1].ids
