@@ -130,9 +130,9 @@ def find_cells(
         where the slide ends, they are the very cells that the whole slide would give.
     """
     wanted = core or Box.of((labels.shape[0], labels.shape[1]))
-    ids = _label(labels, mpp, wanted)
     sizes = (min_area_um2 / mpp**2, MIN_NUCLEUS_UM2 / mpp**2)
-    kept = (cell for cell in _cells(labels, ids) if cell.area_px >= sizes[0] and cell.nucleus_px >= sizes[1])
+    found = (cell for box, crowd in _crowds(labels, mpp) if box.intersects(wanted) for cell in _cells(box, crowd, mpp))
+    kept = (cell for cell in found if cell.area_px >= sizes[0] and cell.nucleus_px >= sizes[1])
     inside = (cell for cell in kept if wanted.contains(*cell.centroid))
     return tuple(sorted(inside, key=lambda cell: (cell.box, cell.centroid)))
 
@@ -151,15 +151,9 @@ def label_cells(labels: NDArray[np.uint8], mpp: float) -> Ids:
     -------
     int32, (H, W): 0 background, 1 ... n objects.
     """
-    return _label(labels, mpp, Box.of((labels.shape[0], labels.shape[1])))
-
-
-def _label(labels: NDArray[np.uint8], mpp: float, wanted: Box) -> Ids:
     ids = np.zeros(labels.shape, np.int32)
     count = 0
     for box, crowd in _crowds(labels, mpp):
-        if not box.intersects(wanted):
-            continue
         part = _label_crowd(crowd, mpp)
         ids[box.slices] += np.where(part > 0, part + count, 0)
         count += int(part.max())
@@ -318,11 +312,12 @@ def _tight(whole: Mask, labelled: Mask) -> Mask:
     return np.asarray(ndimage.binary_fill_holes(parts == 1 + int(sizes.argmax())))
 
 
-def _cells(labels: NDArray[np.uint8], ids: Ids) -> Iterator[Cell]:
+def _cells(place: Box, crowd: NDArray[np.uint8], mpp: float) -> Iterator[Cell]:
+    ids = _label_crowd(crowd, mpp)
     for index, window in enumerate(ndimage.find_objects(ids), start=1):
         if window is not None:
-            corner = (window[0].start, window[1].start)
-            yield _cell(ids[window] == index, labels[window] == NUCLEUS).shifted(*corner)
+            corner = (place.y0 + window[0].start, place.x0 + window[1].start)
+            yield _cell(ids[window] == index, crowd[window] == NUCLEUS).shifted(*corner)
 
 
 def _cell(mask: Mask, nucleus: Mask) -> Cell:

@@ -263,7 +263,7 @@ class GateSpec:
     calibrated_on: int = 0
     """... of this many."""
     mpp: float = 0.8
-    """um/px at which the slide is looked at; brought to the nearest whole multiple of the model's."""
+    """um/px at which the slide is looked at; brought to the model's, doubled as often as comes nearest."""
     margin_um: float = 5.0
     """Room that is read around a place."""
     tile_px: int = 128

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -17,18 +18,29 @@ from hypothesis import strategies as st
 
 from sgcldff.errors import SlideError
 from sgcldff.grid import Box
-from sgcldff.inference import Step, label_array, plan_slide, read_cells, run_plan, serially
+from sgcldff.inference import (
+    ShardTask,
+    Step,
+    Tally,
+    committed,
+    label_array,
+    plan_slide,
+    read_cells,
+    run_plan,
+    run_sample,
+    serially,
+)
 from sgcldff.instances import find_cells
-from sgcldff.model import Output
 from sgcldff.records import UNIDENTIFIED, ModelRef
-from sgcldff.slides import open_slide
-from sgcldff.specs import InferSpec, ModelSpec
+from sgcldff.slides import ScaledSlide, open_slide
+from sgcldff.specs import GateSpec, InferSpec, ModelSpec
 
 PAPER, RED, CYTOPLASM = (236, 230, 232), (222, 176, 178), (176, 186, 226)
 NUCLEI = ((96, 64, 150), (96, 64, 190))
 """Colours of the nuclei of two types, the first and the second of the model's classes."""
 MPP = 0.2
-SPEC = InferSpec(tile_px=64, halo_px=32, shard_px=128, batch_size=3)
+EVERYTHING = GateSpec(enabled=False)
+SPEC = InferSpec(gate=EVERYTHING, tile_px=64, halo_px=32, shard_px=128, batch_size=3)
 
 
 def classify(rgb):
@@ -43,15 +55,19 @@ class ColourModel:
 
     digest: str = "colours"
     spec: ModelSpec = field(default_factory=lambda: ModelSpec(crop_px=96))
-    shapes: list = field(default_factory=list)
+    tiles: int = 0
+    crops: int = 0
 
-    def predict(self, rgb, prior):
+    def segment(self, rgb, prior):
         assert prior.shape == (len(rgb), 1, *rgb.shape[1:3])
         assert prior.dtype == np.float32
-        self.shapes.append(rgb.shape)
-        segmentation = np.moveaxis(np.eye(3, dtype=np.float32)[classify(rgb)], -1, 1)
-        types = np.stack([self.types(image) for image in rgb])
-        return Output(segmentation, types, prior[:, 0])
+        self.tiles += len(rgb)
+        return classify(rgb)
+
+    def classify(self, rgb, prior):
+        assert prior.shape == (len(rgb), 1, 96, 96)
+        self.crops += len(rgb)
+        return np.stack([self.types(image) for image in rgb])
 
     def types(self, image):
         side = image.shape[0]
@@ -61,14 +77,6 @@ class ColourModel:
         told = np.full(len(self.spec.labels.classes), 0.05, np.float32)
         told[int(second)] = 0.8
         return told
-
-    @property
-    def tiles(self):
-        return sum(shape[0] for shape in self.shapes if shape[1] != self.spec.crop_px)
-
-    @property
-    def crops(self):
-        return sum(shape[0] for shape in self.shapes if shape[1] == self.spec.crop_px)
 
 
 def paint(shape, centres, factor=1, seed=0):
@@ -109,7 +117,7 @@ REFERENCE = ModelRef("stub", "7", "colours")
 
 def inferred(slide, folder, spec=SPEC, model=None):
     model = model or ColourModel()
-    plan = plan_slide(slide, model, replace(REFERENCE, digest=model.digest), spec, folder)
+    plan = plan_slide(slide, model.spec, replace(REFERENCE, digest=model.digest), spec, folder)
     run_plan(plan, serially(model))
     return plan
 
@@ -155,6 +163,79 @@ def test_each_cell_of_a_random_slide_counts_once(tmp_path_factory, seed, count, 
     image = paint(shape, rng.uniform(0, 1, (count, 2)) * shape, seed=seed)
     spec = replace(SPEC, shard_px=int(rng.choice([64, 128, 192])), halo_px=halo)
     assert facts(read_cells(inferred(open_slide(saved(folder, image)), folder / "out", spec))) == of_whole(image)
+
+
+GATED = replace(SPEC, gate=GateSpec(margin_um=3.0, tile_px=64), usable_only=False)
+
+
+def gated(image, plan):
+    """Cells of the whole image, of which only what the gate lets through is segmented: the oracle."""
+    seen = image
+    if (step := round(plan.gate.mpp / MPP)) > 1:
+        height, width = (-(-side // step) * step for side in image.shape[:2])
+        seen = ScaledSlide(open_slide(plan.slide.uri), plan.gate.mpp).read_mirrored(
+            Box(0, 0, height // step, width // step)
+        )
+    places = plan.gate.places(seen).repeat(step, axis=0).repeat(step, axis=1)[: image.shape[0], : image.shape[1]]
+    cells = find_cells(classify(image) * places, MPP)
+    return sorted(
+        (*(round(at, 6) for at in cell.centroid), cell.area_px, np.round(cell.outline, 6).tobytes()) for cell in cells
+    )
+
+
+@pytest.mark.parametrize(("tile", "shard"), [(32, 64), (64, 128), (96, 192), (256, 1024)])
+def test_behind_the_gate_each_cell_counts_once_whatever_the_tiles(slide, tmp_path, tile, shard):
+    model = ColourModel()
+    spec = replace(GATED, gate=replace(GATED.gate, tile_px=tile), shard_px=shard)
+    plan = inferred(slide, tmp_path, spec, model)
+    expected = gated(slide.read(Box.of(SHAPE), 0), plan)
+    assert len(expected) > 18
+    assert facts(read_cells(plan)) == expected
+
+
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 12), tile=st.sampled_from([32, 64, 128]))
+def test_behind_the_gate_each_cell_of_a_random_slide_counts_once(tmp_path_factory, seed, count, tile):
+    folder = tmp_path_factory.mktemp("gated")
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(side) for side in rng.integers(150, 700, 2))
+    image = paint(shape, rng.uniform(0, 1, (count, 2)) * shape, seed=seed)
+    spec = replace(GATED, gate=replace(GATED.gate, tile_px=tile), shard_px=int(rng.choice([64, 128, 192, 704])))
+    plan = inferred(open_slide(saved(folder, image)), folder / "out", spec)
+    assert facts(read_cells(plan)) == gated(image, plan)
+
+
+def test_the_gate_reads_little_where_there_is_little(tmp_path):
+    image = paint((2048, 2048), [(300, 300), (1024, 1400)])
+    model, everything = ColourModel(), ColourModel()
+    plan = inferred(
+        open_slide(saved(tmp_path, image)), tmp_path / "gated", replace(InferSpec(), usable_only=False), model
+    )
+    all_of_it = inferred(open_slide(saved(tmp_path, image)), tmp_path / "all", InferSpec(gate=EVERYTHING), everything)
+    assert facts(read_cells(plan)) == facts(read_cells(all_of_it)) != []
+    assert model.tiles <= 4
+    assert committed(plan).skipped == (2048 // 128) ** 2 - model.tiles
+    assert (committed(all_of_it).tiles, committed(all_of_it).skipped) == (everything.tiles, 0)
+
+
+def test_a_sample_has_the_cells_of_its_shards(slide, tmp_path):
+    """Random shards give what the whole slide gives there, and the same plan draws the same shards."""
+    plan = inferred(slide, tmp_path / "all")
+    cells = {cell.cell_id: facts([cell]) for cell in read_cells(plan)}
+    looks = []
+
+    def enough(found):
+        looks.append({cell.cell_id: facts([cell]) for cell in found})
+        return len(looks) == 2
+
+    sampled = plan_slide(slide, ColourModel().spec, REFERENCE, SPEC, tmp_path / "sampled")
+    assert run_sample(sampled, serially(ColourModel()), enough) == 16
+    assert len(sampled.grid) == 16
+    first, both = looks
+    assert 0 < len(first) < len(both)
+    assert both == cells
+    again = plan_slide(slide, ColourModel().spec, REFERENCE, SPEC, tmp_path / "again")
+    assert run_sample(again, serially(ColourModel()), lambda found: {c.cell_id for c in found} == set(first)) == 8
 
 
 def test_cells_lie_where_they_were_painted_at_level_0(tmp_path):
@@ -208,7 +289,7 @@ def test_less_confidence_than_asked_for_is_no_type_and_costs_no_work(slide, tmp_
     cells = list(read_cells(plan))
     assert {cell.label for cell in cells} == {UNIDENTIFIED}
     assert all(cell.abstained and cell.confidence == pytest.approx(0.8) for cell in cells)
-    assert again.shapes == []
+    assert (again.tiles, again.crops) == (0, 0)
 
 
 def test_only_what_a_change_touches_is_computed_again(slide, tmp_path):
@@ -222,7 +303,7 @@ def test_only_what_a_change_touches_is_computed_again(slide, tmp_path):
     inferred(slide, tmp_path, SPEC, other)
     assert (other.tiles, other.crops) == (first.tiles, first.crops)
     scaled = ColourModel("other weights")
-    plan = plan_slide(open_slide(slide.ref.uri, mpp=0.25), scaled, REFERENCE, SPEC, tmp_path)
+    plan = plan_slide(open_slide(slide.ref.uri, mpp=0.25), scaled.spec, REFERENCE, SPEC, tmp_path)
     assert plan.missing(Step.SEGMENT)
 
 
@@ -238,44 +319,47 @@ def test_labels_that_were_removed_are_made_again(slide, tmp_path):
 def test_order_and_repetition_change_no_byte(slide, tmp_path):
     model = ColourModel()
     inferred(slide, tmp_path / "a", SPEC, model)
-    plan = plan_slide(slide, model, REFERENCE, SPEC, tmp_path / "b")
+    plan = plan_slide(slide, model.spec, REFERENCE, SPEC, tmp_path / "b")
 
     def shuffled(tasks):
         for task in [*reversed(tasks), *tasks[:3]]:
-            pickle.loads(pickle.dumps(task))(model)
-            yield task, None
+            yield task, pickle.loads(pickle.dumps(task))(model)
 
     run_plan(plan, shuffled)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
 def test_tasks_are_small_on_their_way(slide, tmp_path):
-    plan = plan_slide(slide, ColourModel(), REFERENCE, SPEC, tmp_path)
-    assert max(len(pickle.dumps(task)) for task in plan.missing(Step.SEGMENT)) < 3000
+    plan = plan_slide(slide, ColourModel().spec, REFERENCE, SPEC, tmp_path)
+    assert len(pickle.dumps(ShardTask(plan, Step.SEGMENT, 15))) < 3000
 
 
 def test_progress_counts_every_shard_of_both_passes(slide, tmp_path):
     seen = []
-    plan = plan_slide(slide, ColourModel(), REFERENCE, SPEC, tmp_path)
-    run_plan(plan, serially(ColourModel()), lambda done, total: seen.append((done, total)))
-    assert seen == [(at + 1, 2 * 16) for at in range(2 * 16)]
+    plan = plan_slide(slide, ColourModel().spec, REFERENCE, SPEC, tmp_path)
+    run_plan(plan, serially(ColourModel()), seen.append)
+    total = sum(seen, Tally())
+    assert [tally.passes for tally in seen] == [1] * 2 * len(plan.grid)
+    assert total.tiles == 8 * 7
+    assert total.cells == Counter(cell.label for cell in read_cells(plan))
+    assert set(total.seconds) == {"gate", "read", "prior", "model", "stitch", "write", "cells"}
+    assert replace(committed(plan), seconds={}) == replace(total, seconds={})
 
 
 def test_a_damaged_shard_does_not_stop_the_others(slide, tmp_path):
     model, bad = ColourModel(), 5
-    plan = plan_slide(slide, model, REFERENCE, SPEC, tmp_path)
+    plan = plan_slide(slide, model.spec, REFERENCE, SPEC, tmp_path)
 
     def run(tasks):
         for task in tasks:
             if task.index == bad:
                 yield task, SlideError("tile is damaged")
             else:
-                task(model)
-                yield task, None
+                yield task, task(model)
 
     with pytest.raises(SlideError, match="damaged"):
         run_plan(plan, run)
-    assert [task.index for task in plan.missing(Step.SEGMENT)] == [bad]
+    assert plan.missing(Step.SEGMENT) == [bad]
     assert len(plan.missing(Step.TYPE)) == len(plan.grid)
 
 
@@ -295,9 +379,9 @@ def test_crops_at_the_border_are_mirrored_as_in_training(tmp_path):
     image, seen = paint((200, 200), [(10, 100)]), []
 
     class Watching(ColourModel):
-        def predict(self, rgb, prior):
-            seen.extend(rgb if rgb.shape[1] == self.spec.crop_px else [])
-            return super().predict(rgb, prior)
+        def classify(self, rgb, prior):
+            seen.extend(rgb)
+            return super().classify(rgb, prior)
 
     (cell,) = read_cells(inferred(open_slide(saved(tmp_path, image)), tmp_path / "out", model=Watching()))
     y0, x0 = (round(at + 96 - 48) for at in cell.centroid)
@@ -310,7 +394,7 @@ def started(slide_path, out):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def committed(folder):
+def committed_below(folder):
     return {path.stem for path in (folder / "shards").rglob("*") if path.is_file() and ".partial" not in path.name}
 
 
@@ -330,11 +414,11 @@ def test_kill_9_loses_no_committed_shard_and_changes_no_byte(tmp_path):
     path, out = saved(tmp_path, paint(SHAPE, CENTRES)), tmp_path / "killed"
     total = 2 * len(inferred(open_slide(path), tmp_path / "undisturbed").grid)
     first = killed_after(5, path, out)
-    after_first = committed(out)
+    after_first = committed_below(out)
     assert first <= after_first
     assert 5 <= len(after_first) < total / 2
     second = killed_after(total // 2 + 4 - len(after_first), path, out)
-    after_second = committed(out)
+    after_second = committed_below(out)
     assert second.isdisjoint(after_first)
     assert total / 2 < len(after_second) < total
     last = started(path, out)
@@ -348,7 +432,7 @@ def test_kill_9_loses_no_committed_shard_and_changes_no_byte(tmp_path):
 def test_what_a_killed_run_left_half_written_is_removed(slide, tmp_path):
     plan = inferred(slide, tmp_path)
     before = tree(tmp_path)
-    (plan.shards / ".segment-000001.done.partial").write_bytes(b"")
+    (plan.shards / ".segment-000001.json.partial").write_bytes(b"")
     (plan.labels / "labels" / "segmentation" / "0" / "c" / "0" / "1.1234.partial").write_bytes(b"torn")
     inferred(slide, tmp_path)
     assert tree(tmp_path) == before
@@ -357,14 +441,14 @@ def test_what_a_killed_run_left_half_written_is_removed(slide, tmp_path):
 def main(slide_path, out):
     """Infer a slide and tell of every shard when it is committed."""
     model = ColourModel()
-    plan = plan_slide(open_slide(slide_path), model, REFERENCE, SPEC, out)
+    plan = plan_slide(open_slide(slide_path), model.spec, REFERENCE, SPEC, out)
 
     def told(tasks):
         for task in tasks:
-            task(model)
+            done = task(model)
             sys.stdout.write(plan.committed(task.step, task.index).stem + "\n")
             sys.stdout.flush()
-            yield task, None
+            yield task, done
 
     run_plan(plan, told)
 

@@ -1,0 +1,42 @@
+"""Work that is done while its results are awaited."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+DEPTH = 2
+"""Items that lie ready: one that is taken next, and one more for when making one takes longer than usual."""
+
+
+def ahead(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
+    """Draw items in a thread, up to `depth` before they are asked for; an error comes in its item's place."""
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        waiting = deque(thread.submit(_next, items) for _ in range(depth))
+        while drawn := waiting.popleft().result():
+            waiting.append(thread.submit(_next, items))
+            yield drawn[0]
+
+
+def _next(items: Iterator[Item]) -> tuple[Item] | None:
+    return next(((item,) for item in items), None)
+
+
+class Stopwatch:
+    """Sums the time of stages, s; every stage is timed in one thread only."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time that a block takes to a stage."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - began
