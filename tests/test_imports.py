@@ -16,8 +16,8 @@ ALLOWED = {"sgcldff": {"sgcldff"}, "tasks": {"tasks", "sgcldff"}, "flows": {"flo
 AT_HOME = {
     "prefect": ("flows/", "tasks/"),
     "mlflow": ("sgcldff/registry/",),
-    "dask": ("sgcldff/cluster.py",),
-    "distributed": ("sgcldff/cluster.py",),
+    "dask": ("sgcldff/cluster/",),
+    "distributed": ("sgcldff/cluster/",),
 }
 """Where a library that could spread is at home."""
 
