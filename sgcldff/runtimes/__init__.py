@@ -26,5 +26,9 @@ def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Pr
     InputError
         If the files are damaged, or the machine lacks what is asked for.
     """
-    _, numbers = resolve(engine, precision)
-    return TorchRuntime(load_model(folder), numbers)
+    chosen, numbers = resolve(engine, precision)
+    if chosen is Engine.TORCH:
+        return TorchRuntime(load_model(folder), numbers)
+    from sgcldff.runtimes.openvino_runtime import OpenVinoRuntime
+
+    return OpenVinoRuntime(load_model(folder, "cpu"), numbers)

@@ -1,0 +1,151 @@
+"""A network run by OpenVINO on the processor.
+
+The network is traced for a size of image when that size is first seen, which takes a second or two, and compiled for a
+fixed number of images. Fixed shapes are faster than open ones, and small chunks stay in the processor's caches. Each
+thread works on chunks of its own, so neither the number of threads nor the rest of a batch changes a result.
+"""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sgcldff.errors import InputError
+from sgcldff.images import Rgb
+from sgcldff.model import Model
+from sgcldff.runtimes.heads import Classify, Segment, cropped, filled
+from sgcldff.runtimes.runtime import Labels
+from sgcldff.specs import Engine, ModelSpec, Precision
+
+HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
+"""OpenVINO's names of precisions."""
+CHUNKS = (4, 2, 1)
+"""Images that may be run at a time."""
+CHUNK_PX = 150_000
+"""Pixels up to which more of them are faster, as measured with images of 128, 192 and 320 px."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A question, compiled for chunks of one shape."""
+
+    requests: Any
+    """`openvino.AsyncInferQueue`, one request a thread."""
+    chunk: int
+    """Images that are run at a time."""
+
+    def __call__(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[Any]:
+        """Answer for images of the shape that it was compiled for, any number of them."""
+        answers: dict[int, NDArray[Any]] = {}
+        self.requests.set_callback(lambda request, place: answers.__setitem__(place, _answer(request)))
+        for place, inputs in self._chunks(rgb, prior):
+            self.requests.start_async(inputs, place, share_inputs=True)
+        self.requests.wait_all()
+        return np.concatenate([answers[place] for place in sorted(answers)])[: len(rgb)]
+
+    def _chunks(self, rgb: Rgb, prior: NDArray[np.float32]) -> Iterator[tuple[int, list[NDArray[Any]]]]:
+        for start in range(0, len(rgb), self.chunk):
+            yield start, [self._whole(array[start : start + self.chunk]) for array in (rgb, prior)]
+
+    def _whole(self, images: NDArray[Any]) -> NDArray[Any]:
+        missing = self.chunk - len(images)
+        return np.concatenate((images, images[-1:].repeat(missing, axis=0))) if missing else images
+
+
+def _answer(request: Any) -> NDArray[Any]:
+    return np.array(request.get_output_tensor(0).data)
+
+
+@dataclass(frozen=True)
+class OpenVinoRuntime:
+    """A graph a question and size of image; what a question does not need is not part of its graph."""
+
+    model: Model
+    precision: Precision
+    engine: Engine = Engine.OPENVINO
+    _compiled: dict[tuple[type[nn.Module], int, int], Compiled] = field(default_factory=dict, repr=False)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the network was trained to see and to tell."""
+        return self.model.spec
+
+    @property
+    def digest(self) -> str:
+        """Digest of the weights."""
+        return self.model.digest
+
+    def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
+        """Give labels; see `Runtime`."""
+        return cropped(self._ask(Segment, *filled(rgb, prior)), *rgb.shape[1:3])
+
+    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give probabilities of the type; see `Runtime`."""
+        return self._ask(Classify, *filled(rgb, prior))
+
+    def _ask(self, question: type[nn.Module], rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[Any]:
+        key = (question, *rgb.shape[1:3])
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(*key)
+        return self._compiled[key](rgb, prior)
+
+    def _compile(self, question: type[nn.Module], height: int, width: int) -> Compiled:
+        chunk = next((count for count in CHUNKS if count * height * width <= CHUNK_PX), min(CHUNKS))
+        threads = torch.get_num_threads()
+        graph = self._trace(question(self.model.net), (chunk, height, width))
+        settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = self._core.compile_model(graph, "CPU", settings)
+        return Compiled(self._openvino.AsyncInferQueue(compiled, threads), chunk)
+
+    def _trace(self, question: nn.Module, shape: tuple[int, int, int]) -> Any:
+        """Turn a module into a graph of OpenVINO for images of one shape (B, H, W)."""
+        chunk, height, width = shape
+        rgb = torch.zeros((*shape, 3), dtype=torch.uint8)
+        prior = torch.zeros(chunk, len(self.spec.prior.names), height, width)
+        try:
+            graph = self._openvino.convert_model(_traced(question, rgb, prior), example_input=(rgb, prior))
+        except (RuntimeError, self._openvino.frontend.OpConversionFailure) as error:
+            raise InputError(
+                f"network {self.spec.net.name!r} cannot be run by OpenVINO ({error}): give the engine torch"
+            ) from error
+        graph.reshape({0: list(rgb.shape), 1: list(prior.shape)})
+        return graph
+
+    @cached_property
+    def _openvino(self) -> Any:
+        return import_openvino()
+
+    @cached_property
+    def _core(self) -> Any:
+        return self._openvino.Core()
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO without its reports of use, which it else sends over the network without asking."""
+    sys.modules["openvino_telemetry"] = cast(ModuleType, None)
+    return importlib.import_module("openvino")
+
+
+def _traced(question: nn.Module, rgb: Tensor, prior: Tensor) -> Any:
+    def ask(rgb: Tensor, prior: Tensor) -> Tensor:
+        answer: Tensor = question(rgb, prior)
+        return answer
+
+    question.eval().requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(ask, (rgb, prior), check_trace=False)
