@@ -1,0 +1,131 @@
+"""One reading of a slide by sgcldff, in a process of its own, for the tables of this folder.
+
+    python benchmarks/slides/ours.py MODEL SLIDE OUT [--engine torch] [--precision fp32] [--gate] [--workers 2]
+
+Prints one line of JSON: seconds, tiles, skipped, threads, stages (s, summed over workers). The time runs from opening
+the slide to the committed labels; starting Python and Dask workers, loading the model and three batches to warm up lie
+before it. With `--cells` it runs on to the committed cells, which the others do not give. With `--traced FOLDER` the
+network is `network.pt` of traced.py: what the other contenders run. `--workers 0` (default) reads in this process.
+"""
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sgcldff.cluster import LocalSpec, connect, load_once, loaded, map_bounded
+from sgcldff.images import Rgb
+from sgcldff.inference import Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
+from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.records import ModelRef
+from sgcldff.runtimes import Runtime, load_runtime, resolve
+from sgcldff.slides import open_slide
+from sgcldff.specs import Engine, GateSpec, InferSpec, ModelSpec, Precision
+
+READ_PX = 320
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The exported network as a runtime; it segments only."""
+
+    spec: ModelSpec
+    module: torch.jit.ScriptModule
+    digest: str = "traced"
+    engine: Engine = Engine.TORCH
+    precision: Precision = Precision.FP32
+
+    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise NotImplementedError("the exported file tells no types: leave out --cells")
+
+    @torch.inference_mode()
+    def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.uint8]:
+        told: torch.Tensor = self.module(torch.from_numpy(rgb), torch.from_numpy(prior))
+        return told.argmax(dim=-1).to(torch.uint8).numpy()
+
+
+def load(model: Path, traced: Path | None, engine: Engine, precision: Precision) -> Runtime:
+    if traced is not None:
+        runtime: Runtime = Traced(read_spec(model / SPEC_FILE), torch.jit.load(traced / "network.pt"))
+    else:
+        runtime = load_runtime(model, engine, precision)
+    batch = InferSpec().batch_size
+    for _ in range(3):
+        runtime.segment(
+            np.zeros((batch, READ_PX, READ_PX, 3), np.uint8), np.zeros((batch, 1, READ_PX, READ_PX), np.float32)
+        )
+    return runtime
+
+
+def on_worker(task: ShardTask) -> Tally:
+    return task(loaded("model"))
+
+
+def ready(_: int) -> None:
+    loaded("model")
+    time.sleep(1)
+
+
+@contextmanager
+def runner(workers: int, loader: functools.partial[Runtime]) -> Iterator[Runner]:
+    """Give what runs tasks, its model loaded."""
+    if workers == 0:
+        yield serially(loader())
+        return
+    with connect(LocalSpec(workers)) as client:
+        load_once(client, "model", loader)
+        for _ in map_bounded(client, ready, range(4 * workers), workers):
+            pass
+
+        def run(tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Tally | BaseException]]:
+            return map_bounded(client, on_worker, tasks, 2 * workers)
+
+        yield run
+
+
+def read(slide: Path, model: Path, spec: InferSpec, folder: Path, run: Runner, cells: bool) -> tuple[Tally, float]:
+    start = time.perf_counter()
+    seen = read_spec(model / SPEC_FILE)
+    plan = plan_slide(open_slide(slide), seen, ModelRef("benchmark", "0", "0"), spec, folder)
+    total = Tally()
+    for step in (Step.SEGMENT, Step.TYPE)[: 2 if cells else 1]:
+        for _, outcome in run([ShardTask(plan, step, index) for index in plan.missing(step)]):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            total += outcome
+    seconds = time.perf_counter() - start
+    np.save(folder / "labels.npy", np.asarray(label_array(plan)[:]))
+    return total, seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("model", "slide", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--engine", type=Engine, default=Engine.TORCH)
+    parser.add_argument("--precision", type=Precision, default=Precision.FP32)
+    parser.add_argument("--traced", type=Path)
+    parser.add_argument("--gate", action="store_true")
+    parser.add_argument("--cells", action="store_true")
+    parser.add_argument("--workers", type=int, default=0)
+    args = parser.parse_args()
+    engine, precision = resolve(args.engine, args.precision)
+    spec = InferSpec(engine=engine, precision=precision)
+    spec = spec if args.gate else replace(spec, gate=GateSpec(enabled=False))
+    loader = functools.partial(load, args.model, args.traced, engine, precision)
+    with runner(args.workers, loader) as run:
+        total, seconds = read(args.slide, args.model, spec, args.out, run, args.cells)
+    told = {"seconds": seconds, "tiles": total.tiles, "skipped": total.skipped, "stages": total.seconds}
+    print(json.dumps(told | {"threads": torch.get_num_threads()}))
+
+
+if __name__ == "__main__":
+    main()
