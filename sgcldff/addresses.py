@@ -1,14 +1,19 @@
-"""Where a registry is: a folder with a SQLite database, or an MLflow server."""
+"""Where things are: a registry (a folder with a database, or an MLflow server), a slide behind a URL, the caches."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from sgcldff.errors import InputError
 from sgcldff.specs import digest
 
 DATABASE = "mlflow.db"
+PARTS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]+)://(?:[^/]*@)?(?P<place>[^?#]*)(?P<query>.*)", re.DOTALL)
+"""A URL; what stands before an @ is user and password."""
+HERE = ("file", "local")
+"""Protocols that mean this machine's own files."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,7 @@ class Address:
         """
         text = str(location)
         if text.startswith(("http://", "https://")):
-            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            return cls(text.rstrip("/"), home / "sgcldff" / digest((text.rstrip("/"),)))
+            return cls(text.rstrip("/"), user_cache() / digest((text.rstrip("/"),)))
         scheme, _, rest = text.rpartition("://")
         if scheme not in ("", "sqlite"):
             raise InputError(f"{shown(text)}: give a folder, sqlite:///PATH or the http(s) address of an MLflow server")
@@ -48,7 +52,32 @@ class Address:
         return shown(self.uri)
 
 
+def user_cache() -> Path:
+    """Give this user's folder for what can be fetched or computed again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgcldff"
+
+
 def shown(uri: str) -> str:
-    """Give a URI without user and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+    """Give a URI without user, password and signature, as it may stand in messages, logs and reports.
+
+    A query is left out where it assigns values (`?X-Amz-Signature=...`); a path of this machine is given as it is.
+    """
+    parts = PARTS.fullmatch(uri)
+    if parts is None or parts["scheme"] == "sqlite":
+        return uri
+    query = "" if "=" in parts["query"] else parts["query"]
+    return f"{parts['scheme']}://{parts['place']}{query}"
+
+
+def is_remote(place: str) -> bool:
+    """Tell a URL of a store from a path of this machine (`file://` is one, too)."""
+    parts = PARTS.fullmatch(place)
+    return parts is not None and parts["scheme"].lower() not in HERE
+
+
+def local_path(place: str) -> Path:
+    """Read a path, or a `file://` address of this machine, with or without %-escapes."""
+    scheme, _, rest = place.rpartition("://")
+    if scheme.lower() not in HERE:
+        return Path(place)
+    return Path(rest) if Path(rest).exists() else Path(unquote(rest))

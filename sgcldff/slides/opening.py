@@ -1,28 +1,29 @@
 """Choosing a reader by what a file holds, and naming what was opened."""
 
-import hashlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from sgcldff.addresses import is_remote, local_path, shown
 from sgcldff.errors import MissingInputError, SlideError
 from sgcldff.grid import Box, Shape
-from sgcldff.images import Rgb, sha256_of
+from sgcldff.images import Rgb
 from sgcldff.records import SlideRef
+from sgcldff.slides.content import content_sha256, is_zarr, slide_id
 from sgcldff.slides.ngff import NgffPixels
 from sgcldff.slides.plain import PlainPixels
+from sgcldff.slides.remote import LocalCopy, local_copy, slide_file
 from sgcldff.slides.source import Pixels, downsample, white
 from sgcldff.slides.tiff import TiffPixels, is_tiff, require_whole
 from sgcldff.slides.vendor import VendorPixels, is_vendor
 from sgcldff.specs import require
 
-ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
-
 
 class OpenedSlide:
     """A `SlideSource` over any file format."""
 
-    def __init__(self, ref: SlideRef, pixels: Pixels) -> None:
+    def __init__(self, ref: SlideRef, pixels: Pixels, copy: LocalCopy) -> None:
         self._ref = ref
         self._pixels = pixels
+        self._copy = copy
         self._downsamples = tuple(downsample(ref.shape, shape) for shape in pixels.shapes)
 
     @property
@@ -57,22 +58,25 @@ class OpenedSlide:
         return image
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, and of its copy if it came from a store."""
         self._pixels.close()
+        self._copy.close()
 
     def __reduce__(self) -> tuple[object, ...]:
         return reopen, (self._ref,)
 
 
-def open_slide(path: str | Path, mpp: float | None = None) -> OpenedSlide:
+def open_slide(path: str | Path, mpp: float | None = None, name: str | None = None) -> OpenedSlide:
     """Open a slide and hash its content.
 
     Parameters
     ----------
     path
-        A file, or an OME-Zarr folder.
+        A file, an OME-Zarr folder, or the URL of one in a store, of which this machine then makes a copy.
     mpp
         um/px of level 0; overrides the metadata.
+    name
+        Id of the slide; by default its file's name without extension.
 
     Raises
     ------
@@ -80,53 +84,49 @@ def open_slide(path: str | Path, mpp: float | None = None) -> OpenedSlide:
         If there is nothing at `path`.
     SlideError
         If no reader opens it, it is truncated, or neither `mpp` nor the metadata give its scale.
+    ServiceError
+        If the store does not answer.
     """
-    place = Path(path)
-    require(mpp is None or mpp > 0, f"{place}: mpp is {mpp}; give a positive number of um/px")
-    pixels = _reader(place)
+    uri = str(path) if is_remote(str(path)) else str(local_path(str(path)))
+    require(mpp is None or mpp > 0, f"{shown(uri)}: mpp is {mpp}; give a positive number of um/px")
+    copy = local_copy(uri)
+    pixels = _pixels(copy, uri)
     scale = mpp or pixels.mpp
     if scale is None:
         pixels.close()
-        raise SlideError(f"{place}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, say)")
-    ref = SlideRef(slide_id(place), str(place), content_sha256(place), scale, pixels.shapes[0], len(pixels.shapes))
-    return OpenedSlide(ref, pixels)
+        raise SlideError(
+            f"{shown(uri)}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, say)"
+        )
+    sha256 = copy.sha256 or content_sha256(copy.path)
+    named = name or slide_id(PurePosixPath(slide_file(uri)))
+    return OpenedSlide(SlideRef(named, uri, sha256, scale, pixels.shapes[0], len(pixels.shapes)), pixels, copy)
 
 
 def reopen(ref: SlideRef) -> OpenedSlide:
-    """Open a slide that is already known, without hashing it again.
+    """Open a slide that is already known, without hashing it again; one in a store may be copied for that.
 
     Raises
     ------
     SlideError
         If it is not the slide that `ref` describes any more.
     """
-    pixels = _reader(Path(ref.uri))
+    copy = local_copy(ref.uri)
+    pixels = _pixels(copy, ref.uri)
     if (pixels.shapes[0], len(pixels.shapes)) != (ref.shape, ref.levels):
-        raise SlideError(f"{ref.uri}: changed while it was read: now {pixels.shapes[0]} px, was {ref.shape}; run again")
-    return OpenedSlide(ref, pixels)
+        raise SlideError(
+            f"{shown(ref.uri)}: changed while it was read: now {pixels.shapes[0]} px, was {ref.shape}; run again"
+        )
+    if copy.sha256 not in (None, ref.sha256):
+        raise SlideError(f"{shown(ref.uri)}: changed while it was read: its content is another; run again")
+    return OpenedSlide(ref, pixels, copy)
 
 
-def slide_id(path: Path) -> str:
-    """Name a slide by its file, without extension ("a.b.ome.tif" -> "a.b")."""
-    return path.stem.removesuffix(".ome")
-
-
-def content_sha256(path: Path) -> str:
-    """Hash a slide's content; for a folder (OME-Zarr, or the one beside a .mrxs file) its files in sorted order."""
-    if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
-        return _joined([path, *_files(path.with_suffix(""))], path.parent)
-    return _joined(_files(path), path) if path.is_dir() else sha256_of(path)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
-def _joined(files: list[Path], root: Path) -> str:
-    total = hashlib.sha256()
-    for file in files:
-        total.update(f"{file.relative_to(root).as_posix()}\0{sha256_of(file)}\n".encode())
-    return total.hexdigest()
+def _pixels(copy: LocalCopy, uri: str) -> Pixels:
+    """Choose a reader; what is wrong with a copy is told of the slide that was named."""
+    try:
+        return _reader(copy.path)
+    except SlideError as error:
+        raise SlideError(str(error).replace(str(copy.path), shown(uri))) from error.__cause__
 
 
 def _reader(path: Path) -> Pixels:
@@ -144,6 +144,6 @@ def _reader(path: Path) -> Pixels:
 
 
 def _folder(path: Path) -> Pixels:
-    if not any((path / name).is_file() for name in ZARR_FILES):
+    if not is_zarr([file.name for file in path.iterdir()]):
         raise SlideError(f"{path}: is a folder without Zarr metadata; name a slide file or an OME-Zarr folder")
     return NgffPixels(path)

@@ -1,0 +1,41 @@
+"""What belongs to a slide: how it is told from other files, its companions, its name, the hash of its content."""
+
+import hashlib
+from pathlib import Path, PurePath
+
+from sgcldff.images import sha256_of
+
+ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
+"""Metadata of which a Zarr folder has at least one."""
+SCANNERS = (".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu")
+IMAGES = (".btf", ".tf8", ".tif", ".tiff", ".bmp", ".jpeg", ".jpg", ".png")
+SUFFIXES = frozenset((*SCANNERS, *IMAGES))
+"""Extensions of the files that are taken for slides where a folder was named; lower case."""
+
+
+def is_zarr(names: list[str]) -> bool:
+    """Tell a Zarr folder by the names of its files."""
+    return any(name in names for name in ZARR_FILES)
+
+
+def slide_id(path: PurePath) -> str:
+    """Name a slide by its file, without extension ("a.b.ome.tif" -> "a.b")."""
+    return path.stem.removesuffix(".ome")
+
+
+def content_sha256(path: Path) -> str:
+    """Hash a slide's content; for a folder (OME-Zarr, or the one beside a .mrxs file) its files in sorted order."""
+    if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
+        return _joined([path, *_files(path.with_suffix(""))], path.parent)
+    return _joined(_files(path), path) if path.is_dir() else sha256_of(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _joined(files: list[Path], root: Path) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.relative_to(root).as_posix()}\0{sha256_of(file)}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,357 @@
+"""Finding the slides of a batch by files, folders, patterns, lists and URLs, without opening one."""
+
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from glob import has_magic
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+
+from sgcldff.addresses import is_remote, local_path, shown
+from sgcldff.errors import InputError, MissingInputError
+from sgcldff.slides.content import SUFFIXES, is_zarr
+from sgcldff.slides.ids import Trail, distinct_ids
+from sgcldff.slides.remote import local_copy
+from sgcldff.slides.stores import HTTP, info, listing, protocol_of
+from sgcldff.specs import require
+
+LISTS = (".csv", ".tsv", ".parquet")
+"""Extensions of tables that name slides."""
+RESULTS = ("differential.json", "labels.ome.zarr")
+"""A folder with one of these holds the results of a slide."""
+NAMED_AT_MOST = 100
+"""Missing inputs that a message names."""
+DIGITS = re.compile(r"([0-9]+)")
+
+logger = logging.getLogger(__name__)
+
+Ls = Callable[[str], tuple[list[str], list[str]]]
+"""Names the folders and the files right below a folder."""
+Pattern = tuple[str, ...]
+"""A glob pattern, one item a folder's or file's name."""
+
+
+@dataclass(frozen=True)
+class SlideEntry:
+    """A slide of a batch."""
+
+    uri: str
+    """Absolute path, or URL."""
+    mpp: float | None
+    """um/px of level 0, where the user said; None leaves it to the file."""
+    id: str
+    """Distinct in the batch and safe as the name of a folder."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    uri: str
+    mpp: float | None = None
+    id: str | None = None
+    source: str = ""
+    """Row of the list that names it."""
+
+
+def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideEntry, ...]:
+    """Find the slides that are meant, each once, in natural order (`x2` before `x10`).
+
+    Parameters
+    ----------
+    inputs
+        Each is one of: a slide's file; an OME-Zarr folder; a folder, all slides below which are meant; a pattern with
+        `*`, `?`, `[...]` and `**` for any number of folders (a folder that matches means all slides below it); a CSV,
+        TSV or Parquet list with a column `slide` and, where wanted, `mpp` and `id`, whose paths are relative to the list;
+        or a URL of any of these (`s3://bucket/prefix`, `memory://`, `file://`; over `http(s)://` only files and lists,
+        since web servers do not list folders). In folders, slides are told by their extensions and Zarr folders by
+        their metadata files; hidden files, results of earlier runs and the folders beside .mrxs files are passed over,
+        other files are ignored. Of DICOM files, which make one slide, a folder's first is taken. What a list names in
+        a store is looked up only when it is read.
+    mpp
+        um/px of the slides that no list gives one.
+
+    Returns
+    -------
+    Slides whose ids are their files' names without extension, or, where those are not distinct, are told apart by their
+    folders (see `sgcldff.slides.ids.distinct_ids`).
+
+    Raises
+    ------
+    MissingInputError
+        If inputs, or local files of a list, are not there; names all of them (up to 100).
+    InputError
+        If nothing was found, a list cannot be read, lists contradict each other, or a store refuses access.
+    ServiceError
+        If a store does not answer.
+    """
+    require(bool(inputs), "no slide was named: give files, folders, patterns, lists or URLs")
+    search = _Search()
+    found, missing = list[_Found](), list[str]()
+    for text in inputs:
+        try:
+            found.extend(search.meant_by(text))
+        except MissingInputError as error:
+            missing.append(str(error))
+    if missing:
+        raise MissingInputError("; ".join(missing))
+    if not found:
+        raise InputError(_nothing(inputs, search.ignored))
+    slides = sorted(_each_once(found), key=lambda slide: natural(slide.uri))
+    logger.info("%d slides found; %d other files ignored", len(slides), search.ignored)
+    ids = distinct_ids({slide.uri: _trail(slide.uri) for slide in slides}, {s.uri: s.id for s in slides if s.id})
+    return tuple(SlideEntry(slide.uri, slide.mpp or mpp, ids[slide.uri]) for slide in slides)
+
+
+def natural(text: str) -> tuple[Any, ...]:
+    """Make a key that sorts names as people do: folder by folder, numbers by their value."""
+    pieces = [DIGITS.split(piece.casefold()) for piece in text.split("/")]
+    return [[_number(part) if at % 2 else (0, part) for at, part in enumerate(piece)] for piece in pieces], text
+
+
+def _number(digits: str) -> tuple[int, str]:
+    value = digits.lstrip("0")
+    return len(value), value
+
+
+class _Search:
+    """A look through folders; counts the files that are no slides."""
+
+    def __init__(self) -> None:
+        self.ignored = 0
+
+    def meant_by(self, text: str) -> Iterable[_Found]:
+        """Give the slides that an input means."""
+        place = text if is_remote(text) else str(local_path(text))
+        kind = _kind(place)
+        if kind is None and has_magic(place) and protocol_of(place) not in HTTP:
+            return self._matching(place)
+        if kind is None:
+            raise MissingInputError(f"{shown(text)}: is not there; look at its name and at where you are")
+        if kind == "directory":
+            return self._below(place, ())
+        return _rows(place) if _suffix(_trail(place)[-1]) in LISTS else [_Found(_absolute(place))]
+
+    def _matching(self, place: str) -> list[_Found]:
+        """Expand a pattern: look only into folders that it may lead to."""
+        pieces = place.split("/")
+        first = next(at for at, piece in enumerate(pieces) if has_magic(piece))
+        base = "/".join(pieces[:first]) or ("/" if place.startswith("/") else ".")
+        pattern = tuple(piece for piece in pieces[first:] if piece)
+        found = self._below(base, pattern) if _kind(base) == "directory" else []
+        if not found:
+            raise MissingInputError(f"{shown(place)}: no slide matches; look at the pattern and at where you are")
+        return found
+
+    def _below(self, folder: str, pattern: Pattern) -> list[_Found]:
+        ls, place = (listing if is_remote(folder) else _local_listing), _absolute(folder)
+        return [_Found(_join(place, names)) for names in self._walk(ls, place, pattern, ()) if matches(pattern, names)]
+
+    def _walk(self, ls: Ls, place: str, pattern: Pattern, above: Trail) -> Iterator[Trail]:
+        """Yield the slides below a folder by the names that lead to them."""
+        folders, files = ls(place)
+        if is_zarr(files):
+            yield above
+        elif not any(name in RESULTS for name in (*files, *folders)):
+            slides = _slides_among(files)
+            self.ignored += len(files) - len(slides)
+            yield from ((*above, name) for name in slides)
+            companions = {name[: -len(".mrxs")] for name in files if name.lower().endswith(".mrxs")}
+            for name in folders:
+                if not name.startswith(".") and name not in companions and leads(pattern, (*above, name)):
+                    yield from self._walk(ls, _join(place, (name,)), pattern, (*above, name))
+
+
+def _slides_among(files: list[str]) -> list[str]:
+    slides = [name for name in files if not name.startswith(".") and _suffix(name) in SUFFIXES]
+    dicom = sorted((name for name in slides if _suffix(name) == ".dcm"), key=natural)
+    return [name for name in slides if name not in dicom[1:]] if len(dicom) > 1 else slides
+
+
+def matches(pattern: Pattern, names: Trail) -> bool:
+    """Tell whether a pattern means a file, or a folder above it."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(matches(pattern[1:], names[skipped:]) for skipped in range(len(names) + 1))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and matches(pattern[1:], names[1:])
+
+
+def leads(pattern: Pattern, names: Trail) -> bool:
+    """Tell whether there may be something in a folder that a pattern means."""
+    for piece, name in zip(pattern, names, strict=False):
+        if piece == "**":
+            return True
+        if not fnmatchcase(name, piece):
+            return False
+    return True
+
+
+def _local_listing(folder: str) -> tuple[list[str], list[str]]:
+    folders, files = list[str](), list[str]()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if not (entry.is_symlink() and _leads_up(entry.path)):
+                        folders.append(entry.name)
+                elif entry.is_file():
+                    files.append(entry.name)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be looked into ({error.strerror}); allow it, or name other folders"
+        ) from error
+    return folders, files
+
+
+def _leads_up(link: str) -> bool:
+    """Tell a link to a folder that holds it, in which a walk would go round for ever."""
+    target = Path(link).resolve()
+    return Path(link).parent.resolve().is_relative_to(target)
+
+
+def _kind(place: str) -> str | None:
+    """Tell a file from a folder; None where there is nothing."""
+    if is_remote(place):
+        told = info(place)
+        return None if told is None else str(told["type"])
+    return "directory" if Path(place).is_dir() else "file" if Path(place).exists() else None
+
+
+def _absolute(place: str) -> str:
+    """Make an address hold anywhere on this machine; links are kept, since their names may mean more than their aims."""
+    if is_remote(place):
+        return place.rstrip("/")
+    path = Path(place).absolute()
+    return str(path if ".." not in path.parts else path.resolve())
+
+
+def _join(folder: str, names: Iterable[str]) -> str:
+    return "/".join((folder.rstrip("/"), *names))
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _trail(uri: str) -> Trail:
+    """Split an address into the names of folders and file."""
+    if protocol_of(uri) in HTTP:
+        uri = unquote(urlsplit(uri)._replace(query="", fragment="").geturl())
+    place = uri.partition("://")[2] if is_remote(uri) else uri
+    return tuple(name for name in place.split("/") if name) or ("",)
+
+
+def _rows(table: str) -> list[_Found]:
+    """Read a list; what is wrong with it is told with the row, the first below the names of the columns being 1."""
+    frame = _table(table)
+    columns = [frame[name] if name in frame else [""] * len(frame) for name in ("slide", "mpp", "id")]
+    folder = _absolute(table).rpartition("/")[0]
+    rows = [_row(folder, f"{shown(table)}, row {at}", *row) for at, row in enumerate(zip(*columns, strict=True), 1)]
+    missing = [f"{row.source}: {row.uri}" for row in rows if not (is_remote(row.uri) or _is_slide(row.uri))]
+    if missing:
+        more = f" and {len(missing) - NAMED_AT_MOST} more" if len(missing) > NAMED_AT_MOST else ""
+        raise MissingInputError(
+            f"{len(missing)} slides are not there (a list names files and OME-Zarr folders, relative to itself): "
+            f"{'; '.join(missing[:NAMED_AT_MOST])}{more}"
+        )
+    return rows
+
+
+def _row(folder: str, source: str, slide: str, mpp: str, name: str) -> _Found:
+    require(bool(slide), f"{source}: names no slide; fill the column slide, or remove the row")
+    alone = is_remote(slide) or slide.startswith(("/", "file://"))
+    place = slide if alone else _join(folder, (slide,))
+    uri = place if is_remote(place) else str(local_path(place))
+    return _Found(_absolute(uri), _scale(source, mpp), name or None, source)
+
+
+def _scale(source: str, mpp: str) -> float | None:
+    try:
+        scale = float(mpp) if mpp else None
+    except ValueError as error:
+        raise InputError(f"{source}: mpp {mpp!r} is no number; give um/px with a decimal point, or nothing") from error
+    holds = scale is None or (math.isfinite(scale) and scale > 0)
+    require(holds, f"{source}: mpp is {mpp}; give a positive number of um/px, or nothing")
+    return scale
+
+
+def _is_slide(place: str) -> bool:
+    path = Path(place)
+    return path.is_file() or (path.is_dir() and is_zarr([file.name for file in path.iterdir()]))
+
+
+def _table(place: str) -> pd.DataFrame:
+    """Read a list's cells as text."""
+    copy = local_copy(place)
+    try:
+        frame = (
+            pd.read_parquet(copy.path, dtype_backend="numpy_nullable")
+            if _suffix(copy.path.name) == ".parquet"
+            else _text_table(copy.path)
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{shown(place)}: not a readable list ({error}); save it as UTF-8 CSV or as Parquet"
+        ) from error
+    finally:
+        copy.close()
+    frame = frame.rename(columns=lambda name: str(name).strip().lower())
+    columns = ", ".join(map(str, frame.columns))
+    require(frame.columns.is_unique, f"{shown(place)}: has columns of the same name ({columns}); rename them")
+    require("slide" in frame, f"{shown(place)}: lacks the column slide, has {columns or 'none'}; name it in line 1")
+    return frame.astype(object).map(lambda cell: "" if pd.isna(cell) else str(cell).strip())
+
+
+def _text_table(path: Path) -> pd.DataFrame:
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+
+
+def _each_once(found: Iterable[_Found]) -> Iterable[_Found]:
+    """Unite what was said of the same file; of several paths to it the first in natural order holds."""
+    places: dict[str, _Found] = {}
+    for one in found:
+        key = one.uri if is_remote(one.uri) else _real(one.uri)
+        other = places.setdefault(key, one)
+        if other is not one:
+            places[key] = _united(other, one)
+    return places.values()
+
+
+def _real(path: str) -> str:
+    """Follow links; most files of a batch share their folders."""
+    folder, _, name = path.rpartition("/")
+    return str(Path(path).resolve()) if Path(path).is_symlink() else f"{_real_folder(folder)}/{name}"
+
+
+@lru_cache(maxsize=1024)
+def _real_folder(folder: str) -> str:
+    return str(Path(folder or "/").resolve())
+
+
+def _united(one: _Found, other: _Found) -> _Found:
+    contradict = [
+        f"{name} {mine} and {yours}"
+        for name, mine, yours in (("mpp", one.mpp, other.mpp), ("id", one.id, other.id))
+        if None not in (mine, yours) and mine != yours
+    ]
+    if contradict:
+        places = " and ".join(place for place in (one.source, other.source) if place)
+        raise InputError(f"{shown(one.uri)}: is given {', '.join(contradict)} ({places}); give it once")
+    uri = min(one.uri, other.uri, key=natural)
+    return replace(one, uri=uri, mpp=one.mpp or other.mpp, id=one.id or other.id, source=one.source or other.source)
+
+
+def _nothing(inputs: Sequence[str], ignored: int) -> str:
+    places = ", ".join(shown(text) for text in inputs[:NAMED_AT_MOST])
+    return (
+        f"{places}: no slide was found, and {ignored} files are there that are none; looked for OME-Zarr folders and files"
+        f" ending in {', '.join(sorted(SUFFIXES))} (name a file of another extension itself)"
+    )
