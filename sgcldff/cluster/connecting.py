@@ -8,8 +8,9 @@ import dask
 from distributed import Client
 from distributed.comm import get_address_host_port
 
+from sgcldff.cluster.settings import SETTINGS
 from sgcldff.cluster.specs import ClusterSpec, SchedulerSpec, cluster_of, resized
-from sgcldff.cluster.starting import SETTINGS, started
+from sgcldff.cluster.starting import started
 from sgcldff.errors import InputError, ServiceError
 
 __all__ = ["Client", "connect"]

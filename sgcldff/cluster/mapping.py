@@ -193,5 +193,9 @@ def _outcome(future: Future) -> Any:
         raise ServiceError(GONE)
     exception = future.exception()
     if isinstance(exception, KilledWorker):
-        return TaskLostError(f"{exception}; give workers more memory or fewer threads")
+        died = exception.allowed_failures + 1
+        return TaskLostError(
+            f"{died} workers died while they ran the task, most often for want of memory: give each worker more "
+            "memory, by fewer workers or in the cluster file"
+        )
     return exception

@@ -107,7 +107,7 @@ class SlurmSpec:
     """Python of the workers; None: the one that runs the command."""
     log_folder: str | None = None
     """Folder for the output of the jobs; None: where Slurm puts it."""
-    patience_s: float = 24 * 3600.0
+    patience_s: float = 3600.0
     """How long the first job may wait in the queue, s."""
 
     def __post_init__(self) -> None:

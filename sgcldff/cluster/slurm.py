@@ -1,0 +1,96 @@
+"""Workers in jobs that are submitted to Slurm."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from tornado.ioloop import PeriodicCallback
+
+from sgcldff.cluster.mapping import GPU
+from sgcldff.cluster.settings import DASHBOARD, environment
+from sgcldff.cluster.specs import SlurmSpec
+from sgcldff.errors import InputError, ServiceError
+
+GRACE_S = 30.0
+"""A job whose workers have been gone for so long is taken as ended; a nanny needs some of it to replace a worker."""
+
+
+@contextmanager
+def slurm_cluster(spec: SlurmSpec, cluster_class: Callable[..., Any]) -> Iterator[Any]:
+    """Keep jobs with workers running while the block runs, and cancel them at its end.
+
+    Parameters
+    ----------
+    cluster_class
+        `dask_jobqueue.SLURMCluster`.
+
+    Raises
+    ------
+    InputError
+        If there is no `sbatch` here.
+    ServiceError
+        If Slurm refuses such a job.
+    """
+    cluster = cluster_class(**slurm_options(spec))
+    replace = PeriodicCallback(_Replacement(cluster), 1000 * GRACE_S / 10)
+    try:
+        rehearse(cluster.job_script())
+        cluster.adapt(minimum_jobs=spec.jobs, maximum_jobs=spec.max_jobs or spec.jobs)
+        cluster.loop.add_callback(replace.start)
+        yield cluster
+    finally:
+        cluster.loop.add_callback(replace.stop)
+        with suppress(AssertionError):  # of Dask, about a job that Slurm refused later on: there is nothing to cancel
+            cluster.close()
+
+
+def rehearse(script: str) -> None:
+    """Ask Slurm whether it would take a job, without submitting it."""
+    try:
+        done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise InputError("there is no sbatch: start this command on a machine that submits to Slurm") from error
+    if done.returncode:
+        raise ServiceError(f"Slurm refuses the job: {done.stderr.strip()}; correct the cluster file")
+
+
+class _Replacement:
+    """Forgets jobs whose workers have gone (walltime, a lost node): the scaling then submits others."""
+
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
+        self.seen: dict[str, float] = {}
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        names = [str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].values()]
+        for job in list(self.cluster.worker_spec):
+            if any(name == job or name.startswith(f"{job}-") for name in names):
+                self.seen[job] = now
+            elif now > self.seen.get(job, now) + GRACE_S:
+                del self.cluster.worker_spec[job], self.seen[job]
+
+
+def slurm_options(spec: SlurmSpec) -> dict[str, Any]:
+    """Translate a spec into the arguments of `dask_jobqueue.SLURMCluster`."""
+    workers = spec.workers_per_job
+    offer = ["--resources", f"{GPU}=1"] if spec.gres else []
+    return {
+        "cores": workers,
+        "job_cpu": spec.cores,
+        "processes": workers,
+        "memory": spec.memory,
+        "queue": spec.queue,
+        "account": spec.account,
+        "walltime": spec.walltime,
+        "interface": spec.interface,
+        "python": spec.python,
+        "job_name": "sgcldff",
+        "log_directory": spec.log_folder,
+        "job_extra_directives": [*([f"--gres={spec.gres}"] if spec.gres else []), *spec.directives],
+        "job_script_prologue": [*(f"export {key}={value}" for key, value in environment().items()), *spec.prologue],
+        "worker_extra_args": ["--dashboard-address", DASHBOARD, *offer],
+        "scheduler_options": {"dashboard_address": DASHBOARD},
+    }
