@@ -9,7 +9,7 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from sgcldff.drafts import draft
-from sgcldff.errors import InputError, LabelError
+from sgcldff.errors import InputError, LabelError, MissingInputError
 from sgcldff.records import UNIDENTIFIED, Lineage
 from sgcldff.specs import require
 
@@ -176,9 +176,11 @@ def read_differential(path: str | Path) -> Differential:
     Raises
     ------
     InputError
-        If the file is not JSON or not a differential.
+        If there is no such file, or it is not JSON or not a differential.
     """
     try:
         return Differential.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such differential: read the slide") from error
     except (json.JSONDecodeError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"{path}: {error}") from error
