@@ -93,10 +93,11 @@ def classify(rgb: Rgb, mpp: float, reference: AreaReference) -> NDArray[np.uint8
     """Tell what each block is: codes of `Area`, uint8 (rows, columns)."""
     table = density_table(reference.white)
     blocks = Blocks(rgb.shape[:2], block_px(mpp))
-    covered = blocks.share(cv2.LUT(rgb[..., 1], (table[:, 1] >= reference.cell).astype(np.uint8)))
-    overlaid = blocks.share(cv2.LUT(rgb[..., 2], (table[:, 2] >= reference.overlaid).astype(np.uint8)))
+    _, green, blue = cv2.split(rgb)
+    covered = blocks.share(cv2.LUT(green, (table[:, 1] >= reference.cell).astype(np.uint8)))
+    overlaid = blocks.share(cv2.LUT(blue, (table[:, 2] >= reference.overlaid).astype(np.uint8)))
     lag = max(1, round(LAG_UM / mpp))
-    near, far = (blocks.roughness(rgb[..., 1], step) for step in (lag, 3 * lag))
+    near, far = (blocks.roughness(green, step) for step in (lag, 3 * lag))
     judged = blocks.sizes >= LEAST_EVIDENCE_UM2 / mpp**2
     classes = [
         (covered < FEWEST_COVERED, Area.BACKGROUND),
@@ -135,16 +136,22 @@ class Blocks:
 
         Every other row is taken; 0 where a block has no such pairs.
         """
-        rows = values[::2].astype(np.int16)
-        squares = np.zeros(rows.shape, np.int32)
-        np.square(rows[:, lag:] - rows[:, :-lag], out=squares[:, :-lag], dtype=np.int32)
-        squares[:, np.arange(rows.shape[1]) % self.side >= self.side - lag] = 0
-        pairs = np.outer(-(-self._lengths(self.shape[0]) // 2), np.maximum(0, self._lengths(self.shape[1]) - lag))
-        return np.asarray(self._sums(squares, self.side // 2) / np.maximum(1, pairs))
+        lengths = self._lengths(self.shape[0]), self._lengths(self.shape[1])
+        pairs = np.outer(-(-lengths[0] // 2), np.maximum(0, lengths[1] - lag))
+        if self.shape[1] <= lag:
+            return np.zeros(pairs.shape)
+        apart = cv2.absdiff(values[::2, lag:], values[::2, :-lag])
+        squares = np.multiply(apart, apart, dtype=np.uint16)
+        return np.asarray(self._sums(squares, self.side // 2, lag) / np.maximum(1, pairs))
 
     def _lengths(self, length: int) -> NDArray[np.int64]:
         return np.diff([*range(0, length, self.side), length])
 
-    def _sums(self, values: NDArray[np.uint8] | NDArray[np.int32], height: int) -> NDArray[np.int64]:
-        across = np.add.reduceat(values, range(0, values.shape[1], self.side), axis=1, dtype=np.int64)
-        return np.asarray(np.add.reduceat(across, range(0, values.shape[0], height), axis=0))
+    def _sums(self, values: NDArray[np.uint8] | NDArray[np.uint16], height: int, lag: int = 0) -> NDArray[np.float64]:
+        """Sum blocks of `height` rows without the last `lag` of their columns; exact up to 2**24 a column."""
+        columns = np.zeros((-(-len(values) // height), self.shape[1]))
+        for row, top in enumerate(range(0, len(values), height)):
+            sums = cv2.reduce(values[top : top + height], 0, cv2.REDUCE_SUM, dtype=cv2.CV_32F)
+            columns[row, : values.shape[1]] = sums[0]
+        columns[:, np.arange(self.shape[1]) % self.side >= self.side - lag] = 0
+        return np.asarray(np.add.reduceat(columns, range(0, self.shape[1], self.side), axis=1))

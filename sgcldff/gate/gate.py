@@ -1,7 +1,7 @@
 """Which places of a slide hold a nucleus, judged at low power.
 
 Statistics are taken once from a survey of the slide. After that every answer depends on pixels within `Gate.reach_px`
-alone and is computed in whole numbers or value by value, so that shards of any size agree to the last bit.
+alone and is computed in whole numbers, so that shards of any size agree to the last bit.
 """
 
 import math
@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 
 from sgcldff.gate.areas import AreaReference, block_px, classify, fit_reference
 from sgcldff.images import Rgb
-from sgcldff.priors.ramf import RamfStatistics, fit_statistics, stain_core
+from sgcldff.priors.ramf import RamfStatistics, fit_statistics, response_table, saturated
 from sgcldff.specs import CELL_UM, GateSpec
 
 SIGMA_UM = 0.15 * CELL_UM
 """Standard deviation of the Gaussian over the stain: it spans a nucleus' lobe, platelets and rims are narrower."""
 REACH_SIGMAS = 3.0
 """Where the Gaussian is cut off."""
-FULL = np.float32(65535)
-"""The score 1 in whole numbers."""
+STEPS = 100
+"""Whole numbers to a response of 1; 255, where they end, is a nearly black nucleus."""
+STAIN = np.rint(255 * saturated(np.arange(256, dtype=np.float32) / np.float32(STEPS))).astype(np.uint8)
+"""Response -> score before smoothing, 0 to 255."""
+SCORES = np.arange(256, dtype=np.float32) / np.float32(255)
+"""Score of each of the whole numbers that it is computed in."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,16 @@ class Gate:
 
         The stain's matched filter, brought to [0, 1) and smoothed over the width of a nucleus' lobe.
         """
-        stain = np.rint(stain_core(rgb, self.stain) * FULL).astype(np.uint16)
-        side = 2 * self._radius_px + 1
-        smooth = cv2.GaussianBlur(stain, (side, side), SIGMA_UM / self.mpp)  # fixed point: exact wherever it is cut
-        return np.asarray(smooth * (1 / FULL), np.float32)
+        return np.asarray(cv2.LUT(self._codes(rgb), SCORES), np.float32)
 
     def places(self, rgb: Rgb) -> NDArray[np.bool_]:
         """Tell which pixels must be read: bool (H, W), all within a square margin of a score at the threshold."""
-        return self.reached(self.scores(rgb)) >= self.spec.threshold
+        high = cv2.LUT(self._codes(rgb), (self.spec.threshold <= SCORES).astype(np.uint8))
+        return np.asarray(cv2.dilate(high, self._margin), bool)
 
     def reached(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the highest score within the margin of every pixel, (H, W)."""
-        side = 2 * self.margin_px + 1
-        return np.asarray(cv2.dilate(scores, np.ones((side, side), np.uint8)), np.float32)
+        """Give the highest score within the margin of every pixel, (H, W): what `places` compares."""
+        return np.asarray(cv2.dilate(scores, self._margin), np.float32)
 
     def areas(self, rgb: Rgb) -> NDArray[np.uint8]:
         """Tell what can be read where: codes of `Area`, uint8 (rows, columns), one a block of `block_px`.
@@ -85,6 +86,24 @@ class Gate:
     def block_px(self) -> int:
         """Side of the blocks of `areas`, px; `BLOCK_UM` as nearly as whole pixels allow."""
         return block_px(self.mpp)
+
+    def _codes(self, rgb: Rgb) -> NDArray[np.uint8]:
+        """Give the scores in whole numbers, 0 to 255; OpenCV's Gaussian of bytes is exact, wherever an image is cut."""
+        red, green, blue = (
+            cv2.LUT(channel, table) for channel, table in zip(cv2.split(rgb), self._responses.T, strict=True)
+        )
+        response = cv2.add(cv2.add(red, green), blue, dtype=cv2.CV_8U)
+        side = 2 * self._radius_px + 1
+        return np.asarray(cv2.GaussianBlur(cv2.LUT(response, STAIN), (side, side), SIGMA_UM / self.mpp), np.uint8)
+
+    @property
+    def _responses(self) -> NDArray[np.int16]:
+        """What grey values add to the filter's response, in steps of `1 / STEPS`; (256, 3)."""
+        return np.rint(response_table(self.stain) * STEPS).astype(np.int16)
+
+    @property
+    def _margin(self) -> NDArray[np.uint8]:
+        return np.ones((2 * self.margin_px + 1,) * 2, np.uint8)
 
     @property
     def _radius_px(self) -> int:

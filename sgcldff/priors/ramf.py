@@ -64,16 +64,9 @@ class Ramf:
         return replace(self, statistics=fit_statistics(overview))
 
     def _working_saliency(self, rgb: Rgb) -> Saliency:
-        core = stain_core(rgb, self.statistics or fit_statistics(rgb))
+        core = saturated(matched_filter(rgb, self.statistics or fit_statistics(rgb)))
         smooth = cv2.GaussianBlur(core, (0, 0), 0.2 * self.cell_px / self.factor)
         return np.asarray(cv2.addWeighted(core, 0.5, smooth, 0.5, 0), np.float32)
-
-
-def stain_core(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
-    """Bring the filter's response to [0, 1), pixel by pixel: float32 (H, W), before any smoothing."""
-    response = matched_filter(rgb, statistics)
-    squared = np.square(np.maximum(response, 0, out=response), out=response)
-    return np.divide(squared, squared + np.float32(HALF_SATURATION), out=squared)
 
 
 def matched_filter(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
@@ -81,9 +74,19 @@ def matched_filter(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
 
     Its positive part marks the nucleus (after Otsu's threshold, IoU .85 to .91).
     """
-    weighted = (density_table(statistics.white) - statistics.mean) * statistics.weights
-    channels = cv2.LUT(rgb, weighted.astype(np.float32)[:, None, :])
+    channels = cv2.LUT(rgb, response_table(statistics).astype(np.float32)[:, None, :])
     return np.asarray(cv2.transform(channels, np.ones((1, 3), np.float32)), np.float32)
+
+
+def response_table(statistics: RamfStatistics) -> NDArray[np.float64]:
+    """Give what grey values 0 to 255 of the three channels add to the filter's response, (256, 3)."""
+    return (density_table(statistics.white) - statistics.mean) * statistics.weights
+
+
+def saturated(response: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring the filter's response to [0, 1) in place: 0 where it is negative, 0.5 at 0.5."""
+    squared = np.square(np.maximum(response, 0, out=response), out=response)
+    return np.divide(squared, squared + np.float32(HALF_SATURATION), out=squared)
 
 
 def fit_statistics(rgb: Rgb) -> RamfStatistics:
