@@ -1,0 +1,219 @@
+"""Every engine answers as the model does, alone and in a batch, here and elsewhere; what is not there is told.
+
+Tolerances: with fp32, probabilities of the type differ by at most 1e-4, and labels only where the two likeliest differ
+by less than that. With bf16, types differ by at most 0.05, and labels only where the two likeliest differ by less than
+0.15; of a trained model on synthetic smears that were 0.03 and 0.07.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgcldff.errors import InputError, MissingInputError
+from sgcldff.labels import WBC6
+from sgcldff.model import load_model, save_model
+from sgcldff.nets import build
+from sgcldff.runtimes import load_runtime, resolve
+from sgcldff.specs import Engine, ModelSpec, NetSpec, Precision, Pretrained, PriorSpec
+
+SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=("ramf", "mbplus")), labels=WBC6)
+ENGINES = (Engine.TORCH, Engine.OPENVINO)
+TYPES_WITHIN = {Precision.FP32: 1e-4, Precision.BF16: 0.05}
+"""How far probabilities of the type may be from the model's."""
+UNDECIDED = {Precision.FP32: 1e-4, Precision.BF16: 0.15}
+"""Margins, of the likeliest label over the next, below which labels may differ from the model's."""
+HALF = torch.cpu.get_capabilities()
+HAS_BF16 = any(HALF.get(flag, False) for flag in ("amx_bf16", "avx512_bf16", "bf16"))
+PRECISIONS = (Precision.FP32, *((Precision.BF16,) if HAS_BF16 else ()))
+HEADS = ("segment.logits", "type_head.tell", "segmentation_head", "classification_head")
+
+
+def decided(net):
+    """Make random weights speak up: norms that have seen images, open gates, answers that are no near ties."""
+    torch.manual_seed(7)
+    images, priors = torch.rand(8, 3, 96, 96), torch.rand(8, len(SPEC.prior.names), 96, 96)
+    for name, parameter in net.named_parameters():
+        if "gate" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    with torch.no_grad():
+        for _ in range(10):
+            net.train()(images, priors)
+        answer = net.eval()(images, priors)
+        for name, module in net.named_modules():
+            if name.startswith(HEADS) and getattr(module, "weight", None) is not None:
+                logits = answer.segmentation if name.startswith("segment") else answer.cell_type
+                spread = (logits - logits.mean(dim=1, keepdim=True)).std()
+                module.weight *= 3 / spread
+                module.bias.zero_()
+    return net
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(1)
+    return save_model(tmp_path_factory.mktemp("runtimes") / "model", SPEC, decided(build(SPEC)))
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load_model(folder, "cpu")
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    """Give a runtime by engine and precision; each is loaded, and its graphs are compiled, once."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return {(engine, each): load_runtime(folder, engine, each) for engine in ENGINES for each in PRECISIONS}
+
+
+def smooth(n, height, width, seed=0):
+    """Draw images and priors that change slowly, as pictures do."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((n, 5, height // 16 + 2, width // 16 + 2), np.float32))
+    fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).numpy()
+    return np.round(255 * fine[:, :3]).astype(np.uint8).transpose(0, 2, 3, 1), fine[:, 3:]
+
+
+def test_the_oracle_decides(model):
+    """What follows says little of a model that answers the same everywhere."""
+    output = model.predict(*smooth(4, 128, 128))
+    shares = np.bincount(output.segmentation.argmax(axis=1).ravel(), minlength=3) / (4 * 128 * 128)
+    assert shares.min() > 0.02
+    assert np.median(np.sort(output.segmentation, axis=1)[:, -1]) > 0.6
+    assert np.ptp(output.cell_type, axis=0).max() > 0.05
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("n", "height", "width"), [(5, 128, 128), (3, 96, 64), (2, 33, 127), (1, 1, 1)])
+def test_answers_are_those_of_the_model(loaded, model, engine, precision, n, height, width):
+    runtime, (rgb, prior) = loaded[engine, precision], smooth(n, height, width)
+    expected = model.predict(rgb, prior)
+    labels, types = runtime.segment(rgb, prior), runtime.classify(rgb, prior)
+    assert (labels.dtype, types.dtype) == (np.uint8, np.float32)
+    assert labels.shape == (n, height, width)
+    ranked = np.sort(expected.segmentation, axis=1)
+    certain = ranked[:, -1] - ranked[:, -2] > UNDECIDED[precision]
+    assert np.array_equal(labels[certain], expected.segmentation.argmax(axis=1)[certain])
+    np.testing.assert_allclose(types, expected.cell_type, atol=TYPES_WITHIN[precision])
+    np.testing.assert_allclose(types.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@settings(max_examples=12, deadline=None)
+@given(order=st.lists(st.integers(0, 5), min_size=1, max_size=11))
+def test_with_openvino_an_answer_depends_on_its_own_image_alone(loaded, precision, order):
+    runtime, (rgb, prior) = loaded[Engine.OPENVINO, precision], smooth(6, 96, 64)
+    assert np.array_equal(runtime.segment(rgb[order], prior[order]), runtime.segment(rgb, prior)[order])
+    assert np.array_equal(runtime.classify(rgb[order], prior[order]), runtime.classify(rgb, prior)[order])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_with_torch_the_batch_changes_an_answer_within_the_tolerance(loaded, model, precision):
+    runtime, (rgb, prior) = loaded[Engine.TORCH, precision], smooth(5, 96, 64)
+    ranked = np.sort(model.predict(rgb, prior).segmentation, axis=1)
+    certain = (ranked[:, -1] - ranked[:, -2] > UNDECIDED[precision])[2]
+    alone, together = runtime.segment(rgb[2:3], prior[2:3])[0], runtime.segment(rgb, prior)[2]
+    assert np.array_equal(alone[certain], together[certain])
+    types = runtime.classify(rgb[2:3], prior[2:3])[0]
+    np.testing.assert_allclose(types, runtime.classify(rgb, prior)[2], atol=TYPES_WITHIN[precision])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_same_question_gets_the_same_bytes(loaded, engine):
+    for precision in PRECISIONS:
+        runtime, (rgb, prior) = loaded[engine, precision], smooth(5, 96, 64)
+        assert runtime.segment(rgb, prior).tobytes() == runtime.segment(rgb, prior).tobytes()
+        assert runtime.classify(rgb, prior).tobytes() == runtime.classify(rgb, prior).tobytes()
+
+
+ASK = """
+import hashlib, os, sys
+import numpy as np
+from sgcldff.runtimes import load_runtime
+from sgcldff.specs import Engine, Precision
+given = np.load(sys.argv[2])
+runtime = load_runtime(sys.argv[1], Engine(sys.argv[3]), Precision(sys.argv[4]))
+rgb, prior = given["rgb"], given["prior"]
+answer = runtime.segment(rgb, prior).tobytes() + runtime.classify(rgb, prior).tobytes()
+print(hashlib.sha256(answer).hexdigest(), sys.modules.get("openvino_telemetry"), os.listdir(os.environ["HOME"]))
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_another_process_gets_the_same_bytes_and_reports_to_nobody(loaded, folder, tmp_path, precision, threads):
+    runtime, (rgb, prior) = loaded[Engine.OPENVINO, precision], smooth(5, 96, 64)
+    answer = runtime.segment(rgb, prior).tobytes() + runtime.classify(rgb, prior).tobytes()
+    np.savez(tmp_path / "given.npz", rgb=rgb, prior=prior)
+    (tmp_path / "home").mkdir()
+    setting = os.environ | {"OMP_NUM_THREADS": str(threads), "HOME": str(tmp_path / "home"), "CI": ""}
+    words = [sys.executable, "-c", ASK, folder, tmp_path / "given.npz", "openvino", precision]
+    done = subprocess.run(words, env=setting, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [hashlib.sha256(answer).hexdigest(), "None", "[]"]
+
+
+@pytest.mark.parametrize("name", ["unet", "deeplabv3plus"])
+def test_the_baselines_run_as_well(tmp_path, name):
+    spec = replace(SPEC, net=replace(SPEC.net, name=name))
+    torch.manual_seed(1)
+    place = save_model(tmp_path / name, spec, decided(build(spec)))
+    runtime, rgb, prior = load_runtime(place, Engine.OPENVINO, Precision.FP32), *smooth(2, 96, 64)
+    expected = load_model(place, "cpu").predict(rgb, prior)
+    ranked = np.sort(expected.segmentation, axis=1)
+    certain = ranked[:, -1] - ranked[:, -2] > UNDECIDED[Precision.FP32]
+    assert np.array_equal(runtime.segment(rgb, prior)[certain], expected.segmentation.argmax(axis=1)[certain])
+    np.testing.assert_allclose(runtime.classify(rgb, prior), expected.cell_type, atol=1e-4)
+
+
+def test_a_runtime_tells_what_it_is(loaded, model):
+    for (engine, precision), runtime in loaded.items():
+        assert (runtime.engine, runtime.precision) == (engine, precision)
+        assert (runtime.digest, runtime.spec) == (model.digest, SPEC)
+
+
+def test_auto_is_resolved_and_stays_so():
+    engine, precision = resolve()
+    assert Engine.AUTO is not engine
+    assert Precision.AUTO is not precision
+    assert resolve(engine, precision) == (engine, precision)
+
+
+def test_auto_follows_the_machine(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert resolve(Engine.TORCH) == (Engine.TORCH, Precision.FP32)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert resolve(Engine.TORCH) == (Engine.TORCH, Precision.BF16)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert resolve()[0] is Engine.OPENVINO
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert resolve()[0] is Engine.TORCH
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert resolve() == (Engine.TORCH, Precision.FP32)
+    assert resolve(precision=Precision.FP16) == (Engine.TORCH, Precision.FP16)
+
+
+def test_what_is_not_there_is_told_with_the_remedy(monkeypatch, folder, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    for engine in ENGINES:
+        with pytest.raises(InputError, match="fp16 needs a GPU"):
+            load_runtime(folder, engine, Precision.FP16)
+        with pytest.raises(InputError, match="bf16: this processor does not"):
+            resolve(engine, Precision.BF16)
+    with pytest.raises(MissingInputError, match=r"spec\.json"):
+        load_runtime(tmp_path, Engine.TORCH)
+    monkeypatch.setattr("sgcldff.runtimes.machine.find_spec", lambda name: None)
+    assert resolve()[0] is Engine.TORCH
+    with pytest.raises(InputError, match="openvino is not installed"):
+        resolve(Engine.OPENVINO)
