@@ -46,11 +46,11 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
 WORKSPACE = Path("sgcldff-workspace")
 
 
-def settings_from(path: Path | None, **train: Any) -> Any:
+def settings_from(path: Path | None, infer: dict[str, Any] | None = None, **train: Any) -> Any:
     """Read settings, with options of the command line on top."""
     from flows.settings import read_settings
 
-    return read_settings(path, {"train": train})
+    return read_settings(path, {"train": train, "infer": infer or {}})
 
 
 def sources_from(folders: list[Path], adapter: str, mpp: float | None) -> list[Any]:
@@ -220,25 +220,43 @@ def rollback(workspace: WorkspaceOption = WORKSPACE) -> None:
 
 @app.command()
 def infer(
-    slides: Annotated[list[Path], typer.Argument(help="Slides: files, or OME-Zarr folders.")],
+    slides: Annotated[
+        list[str],
+        typer.Argument(help="Slides: files, folders, patterns, tables with a column `slide`, or URLs (s3://)."),
+    ],
     to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, one folder a slide.")],
     model: Annotated[str, typer.Option(help="models:/NAME@ALIAS or a folder.")] = "models:/sgcldff@champion",
     mpp: MppOption = None,
+    gate: Annotated[
+        bool | None, typer.Option("--gate/--no-gate", help="Read only what may hold a white cell, or everything.")
+    ] = None,
+    usable: Annotated[
+        bool | None, typer.Option("--usable/--all-areas", help="Count cells in the monolayer only, or everywhere.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Read a random sample until an interval is as narrow: `blast:0.02`.")
+    ] = None,
+    manual: Annotated[
+        Path | None, typer.Option(help="CSV of manual counts to compare with: slide_id, label, count.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Read only slides that a former run set aside.")] = False,
     workers: Annotated[int | None, typer.Option(min=0, help="Dask workers; 0 stays in this process.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="A Dask scheduler's address, or a cluster file: see infra/README.md.")
+    ] = None,
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
 ) -> None:
-    """Find, outline and type the cells of slides; one folder of results a slide."""
+    """Find, outline and type the cells of slides; one folder of results a slide, a table and a page of the batch."""
     configure(workspace)
+    from flows.infer import Batch
     from flows.infer import infer as flow
     from tasks.compute import Compute
 
-    compute = Compute(cluster, workers)
-    results = flow(
-        [str(slide) for slide in slides], model, str(to), str(workspace), mpp, compute, settings_from(settings)
-    )
-    where(f"{len(results)} slides read.", reports=f"{to}/*/report.html")
+    chosen = settings_from(settings, {"gate": {"enabled": gate}, "usable_only": usable})
+    batch = Batch(mpp, until, manual and str(manual), retry_failed)
+    results = flow(slides, model, str(to), str(workspace), batch, Compute(cluster, workers), chosen)
+    where(f"{len(results)} slides read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 
 @app.command()

@@ -1,28 +1,55 @@
 """Slides to cells, differentials and reports."""
 
-from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.settings import Settings
+from sgcldff.addresses import shown
+from sgcldff.batch import SlideSummary, write_batch
+from sgcldff.comparison import Counts, read_manual
 from sgcldff.errors import IncompleteBatchError, InputError
+from sgcldff.labels import LabelSpace
+from sgcldff.model import SPEC_FILE, read_spec
 from sgcldff.registry import Registry
-from sgcldff.slides.opening import slide_id
-from tasks.compute import Compute, address_of, processes
-from tasks.slides import SlideJob, read_slide
+from sgcldff.sequential import Goal
+from sgcldff.slides.listing import SlideEntry, find_slides
+from tasks.compute import Compute, address_of, dashboard_of, processes
+from tasks.live import BatchView
+from tasks.slides import SlideJob, on_this_cluster, read_slide, set_aside
 from tasks.workspace import Workspace
 
+SLIDES_AT_ONCE = 2
+"""Slides under way: while one is opened or written, the workers read the other."""
 
-@flow(name="infer", flow_run_name="infer")
+
+@dataclass(frozen=True)
+class Batch:
+    """How a batch of slides is counted."""
+
+    mpp: float | None = None
+    """um/px of the slides that do not say."""
+    until: str | None = None
+    """Read only a random sample of each slide: until the interval of a type is as narrow as asked, "blast:0.02"."""
+    manual: str | None = None
+    """Table of manual counts to compare with: slide_id, label, count."""
+    retry_failed: bool = False
+    """Read only slides that a former run set aside."""
+
+
+@flow(name="infer", flow_run_name="infer", task_runner=ThreadPoolTaskRunner(max_workers=SLIDES_AT_ONCE))
 def infer(
     slides: list[str],
     model: str,
     out: str,
     workspace: str,
-    mpp: float | None = None,
+    batch: Batch | None = None,
     compute: Compute | None = None,
     settings: Settings | None = None,
 ) -> list[str]:
@@ -32,43 +59,78 @@ def infer(
     a slide that was interrupted goes on at its last shard.
 
     Args:
-        slides: Files, or OME-Zarr folders.
+        slides: Files, folders, patterns, OME-Zarr folders, tables with a column `slide`, or URLs.
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
-        out: Folder for the results, one folder a slide.
+        out: Folder for the results, one folder a slide, and a table and a page of the batch.
         workspace: Folder of the registry.
-        mpp: um/px of the slides that do not say.
-        compute: Dask scheduler, or worker processes on this machine.
+        batch: How the slides are counted.
+        compute: Dask cluster, or worker processes on this machine.
         settings: Settings by stage; defaults where left out.
 
     Raises
     ------
     InputError
-        If two slides have the same name, or no slide could be read.
+        If no slide is found, or none of them could be read.
     IncompleteBatchError
         If some slides were set aside; the message names them with their reasons.
     """
-    chosen, where = settings or Settings(), compute or Compute()
-    require_distinct(slides)
+    how, where = batch or Batch(), compute or Compute()
+    entries = chosen(find_slides(slides, how.mpp), Path(out), how.retry_failed)
     reference, folder = Registry(Workspace(workspace).tracking_uri).resolve(model)
-    jobs = [SlideJob(slide, mpp, str(folder), reference, out, chosen.infer) for slide in slides]
-    with processes(where) as client:
-        states = [read_slide(job, address_of(client), return_state=True) for job in jobs]
-    outcomes = [state.result(raise_on_failure=False) for state in states]
-    failed = {slide: told for slide, told in zip(slides, outcomes, strict=True) if isinstance(told, BaseException)}
+    labels = read_spec(folder / SPEC_FILE).labels
+    goal, counts = how.until and Goal.parse(how.until, labels.classes), manual_counts(how.manual, labels)
+    with processes(where) as client, BatchView(len(entries), dashboard_of(client), timed=True) as view:
+        spec = on_this_cluster((settings or Settings()).infer, client)
+        jobs = [
+            SlideJob(slide, str(folder), reference, out, spec, goal or None, counts.get(slide.id)) for slide in entries
+        ]
+        failed = read_slides(jobs, address_of(client), view)
+    write_batch(out, [SlideSummary.read(job.folder) for job in jobs])
     if failed:
         create_table_artifact([{"slide": name, "reason": str(why)} for name, why in failed.items()], key="set-aside")
-        refuse(failed, len(slides))
-    return outcomes
+        refuse(failed, len(jobs))
+    return [str(job.folder) for job in jobs]
 
 
-def require_distinct(slides: list[str]) -> None:
-    """Raise `InputError` where there are no slides, or two whose results would share a folder."""
-    if not slides:
-        raise InputError("no slide was named: give at least one file or OME-Zarr folder")
-    names = Counter(slide_id(Path(slide)) for slide in slides)
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise InputError(f"several slides are called {', '.join(twice)}: infer them into different folders, or rename")
+def chosen(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[SlideEntry]:
+    """Leave out the slides that need no second try, if only those that failed are asked for.
+
+    Raises
+    ------
+    InputError
+        If none is left.
+    """
+    kept = [slide for slide in slides if not retry_failed or failed_before(out / slide.id)]
+    if not kept:
+        raise InputError(f"{out}: no slide of this batch was set aside: run without --retry-failed to read all")
+    return kept
+
+
+def failed_before(folder: Path) -> bool:
+    """Tell whether a former run set a slide aside."""
+    return (folder / "summary.json").exists() and bool(SlideSummary.read(folder).reason)
+
+
+def manual_counts(table: str | None, labels: LabelSpace) -> dict[str, Counts]:
+    """Read manual counts, if there are any, by slide."""
+    return {} if table is None else read_manual(table, labels.classes)
+
+
+def read_slides(jobs: list[SlideJob], address: str | None, view: BatchView) -> dict[str, BaseException]:
+    """Read slides, a few at a time where a cluster computes them; give the errors of those that were set aside."""
+    failed = {}
+    if address is None:
+        outcomes = ((job, read_slide(job, None, view, return_state=True)) for job in jobs)
+    else:
+        running = {read_slide.submit(job, address, view): job for job in jobs}
+        outcomes = ((running[future], future.state) for future in as_completed(list(running)))
+    for job, state in outcomes:
+        told = state.result(raise_on_failure=False)
+        if isinstance(told, BaseException):
+            failed[shown(job.slide.uri)] = told
+            set_aside(job, str(told))
+            view.set_aside(job.slide.id, str(told))
+    return failed
 
 
 def refuse(failed: dict[str, BaseException], slides: int) -> NoReturn:

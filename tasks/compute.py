@@ -12,14 +12,20 @@ class Compute:
     """Where shards are computed."""
 
     cluster: str | None = None
-    """Address of a running Dask scheduler; None starts a cluster on this machine."""
+    """A scheduler's address, or a cluster file (TOML); None starts a cluster on this machine."""
     workers: int | None = None
-    """Processes of the local cluster, by default one a core; 0 computes in the flow's own process."""
+    """Workers to start, by default one a core; 0 computes in the flow's own process."""
 
 
 @contextmanager
 def processes(compute: Compute) -> Iterator[Client | None]:
-    """Give a client of the cluster asked for, a local one for as long as the block runs; None for this process."""
+    """Give a client of the cluster asked for, started if need be for as long as the block runs; None for this process.
+
+    Raises
+    ------
+    ServiceError, InputError
+        As `connect`.
+    """
     if compute.workers == 0 and compute.cluster is None:
         yield None
         return
@@ -30,3 +36,8 @@ def processes(compute: Compute) -> Iterator[Client | None]:
 def address_of(client: Client | None) -> str | None:
     """Give the address under which other clients find the cluster."""
     return str(client.scheduler_info()["address"]) if client else None
+
+
+def dashboard_of(client: Client | None) -> str | None:
+    """Give the address of the cluster's dashboard."""
+    return str(client.dashboard_link) if client else None

@@ -12,6 +12,7 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
+from sgcldff.cluster import TaskLostError
 from sgcldff.errors import ServiceError, SgcldffError
 
 
@@ -22,7 +23,9 @@ def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> boo
 
 
 def _final(error: BaseException) -> bool:
-    return isinstance(error, SgcldffError) and not isinstance(error, ServiceError)
+    """Tell errors that come again: of bad input, and of tasks that have taken several workers down already."""
+    lost = isinstance(error, TaskLostError)
+    return lost or (isinstance(error, SgcldffError) and not isinstance(error, ServiceError))
 
 
 STAGE: dict[str, Any] = {

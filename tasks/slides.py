@@ -1,26 +1,52 @@
 """Tasks that read slides: one task a slide, its shards spread over Dask inside."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
+from sgcldff.sequential import Goal
 
-from sgcldff.cluster import Client, connect, load_once, loaded, map_bounded, threads
-from sgcldff.differential import differential, write_differential
-from sgcldff.inference import Plan, Runner, ShardTask, plan_slide, read_cells, run_plan, serially
-from sgcldff.model import Model, load_model
-from sgcldff.outputs import write_cells, write_geojson, write_labels_ngff
+from sgcldff.batch import SlideSummary, write_summary
+from sgcldff.cluster import Client, connect, gpu_share, load_once, loaded, map_bounded
+from sgcldff.comparison import Agreement, Counts, compare, write_agreements
+from sgcldff.differential import Differential, from_counts, write_differential
+from sgcldff.gate import Area
+from sgcldff.inference import (
+    Plan,
+    Runner,
+    ShardTask,
+    Step,
+    Tally,
+    committed,
+    plan_slide,
+    read_cells,
+    run_plan,
+    run_sample,
+    sampled,
+    serially,
+    slide_areas,
+)
+from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
 from sgcldff.records import ModelRef
 from sgcldff.report import write_report
+from sgcldff.runtimes import load_runtime, resolve
 from sgcldff.slides import ScaledSlide, SlideSource, open_slide
-from sgcldff.specs import InferSpec
+from sgcldff.slides.listing import SlideEntry
+from sgcldff.specs import InferSpec, digest
+from tasks.live import BatchView
 from tasks.policy import SLIDES, STAGE
-from tasks.progress import bar
+from tasks.workspace import write_json
 
 OVERVIEW_PX = 2048
 """Longer side of the overview picture that lies under the labels."""
@@ -30,19 +56,40 @@ OVERVIEW_PX = 2048
 class SlideJob:
     """A slide to read, with what decides the result."""
 
-    slide: str
-    mpp: float | None
-    """um/px, where the file does not say."""
+    slide: SlideEntry
     model: str
     """Folder of the model."""
     reference: ModelRef
     out: str
     """Results go to a folder below, named after the slide."""
     spec: InferSpec
+    """With the engine and the precision that are really used."""
+    goal: Goal | None = None
+    """Read only a sample that is large enough for this."""
+    manual: Counts | None = None
+    """A manual count of the same smear."""
+
+    @property
+    def folder(self) -> Path:
+        """Results of the slide."""
+        return Path(self.out) / self.slide.id
+
+
+def on_this_cluster(spec: InferSpec, client: Client | None) -> InferSpec:
+    """Replace what is left to the machine by what the workers really use.
+
+    Raises
+    ------
+    InputError
+        If the workers lack what is asked for.
+    """
+    where = partial(resolve, spec.engine, spec.precision)
+    engine, precision = client.submit(where, resources=gpu_share(client), pure=False).result() if client else where()
+    return replace(spec, engine=engine, precision=precision)
 
 
 @task(name="read-slide", tags=SLIDES, **STAGE)
-def read_slide(job: SlideJob, address: str | None = None) -> str:
+def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
     """Find, outline and type the cells of a slide and write its results; returns their folder.
 
     Parameters
@@ -50,47 +97,124 @@ def read_slide(job: SlideJob, address: str | None = None) -> str:
     address
         Dask scheduler that computes the shards; None computes them here.
     """
-    with closing(open_slide(job.slide, job.mpp)) as slide:
-        folder = Path(job.out) / slide.ref.id
-        model = load_model(job.model)
-        plan = plan_slide(slide, model, job.reference, job.spec, folder)
-        with runner(address, job.model, model) as run, bar(slide.ref.id) as progress:
-            run_plan(plan, run, progress)
-        write_results(plan, slide)
-    create_link_artifact((folder / "report.html").resolve().as_uri(), key="report", description=slide.ref.id)
-    return str(folder)
+    began = time.monotonic()
+    with closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id)) as slide:
+        plan = plan_slide(slide, read_spec(Path(job.model) / SPEC_FILE), job.reference, job.spec, job.folder)
+        done = committed(plan) if job.goal is None else sampled(plan)
+        with runner(address, job) as run, view.slide(job.slide.id, len(plan.grid), done) as progress:
+            results = read_shards(plan, run, progress, job.goal)
+            if not written(plan, job).exists():
+                write_results(results, slide, job, time.monotonic() - began)
+                write_json(written(plan, job), asdict(plan.lineage))
+    create_link_artifact((job.folder / "report.html").resolve().as_uri(), key="report", description=job.slide.id)
+    return str(job.folder)
+
+
+def written(plan: Plan, job: SlideJob) -> Path:
+    """Name the marker of results that need not be written again."""
+    asked = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
+    key = digest((plan.type_key, asdict(plan.lineage), asked))
+    return plan.shards / plan.type_key / f"written-{key}.json"
 
 
 @contextmanager
-def runner(address: str | None, folder: str, model: Model) -> Iterator[Runner]:
+def runner(address: str | None, job: SlideJob) -> Iterator[Runner]:
     """Give what runs shards: this process, or the workers of a Dask cluster, each of which loads the model once."""
+    load = partial(load_runtime, job.model, job.spec.engine, job.spec.precision)
     if address is None:
-        yield serially(model)
+        yield serially(load())
         return
+    name = f"{job.reference.digest}-{job.spec.engine}-{job.spec.precision}"
     with connect(address) as client:
-        load_once(client, model.digest, partial(load_model, folder))
-        yield partial(on_cluster, client, model.digest)
+        load_once(client, name, load)
+        yield partial(on_cluster, client, name)
 
 
-def on_cluster(client: Client, digest: str, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
-    """Run shards on a cluster, a few more at a time than it has threads."""
-    return map_bounded(client, partial(run_shard, digest), shards, 2 * threads(client))
+def on_cluster(client: Client, name: str, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
+    """Run shards on a cluster, on its GPUs where it has any."""
+    return map_bounded(client, partial(run_shard, name), shards, resources=gpu_share(client))
 
 
-def run_shard(digest: str, shard: ShardTask) -> None:
+def run_shard(name: str, shard: ShardTask) -> Tally:
     """Run a shard with the model that its worker has loaded."""
-    shard(loaded(digest))
+    return shard(loaded(name))
 
 
-def write_results(plan: Plan, slide: SlideSource) -> None:
-    """Write cells, outlines, labels, differential and report of a slide whose shards are all committed."""
-    folder, classes, scaled = Path(plan.folder), plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
-    cells = list(read_cells(plan))
-    write_cells(folder / "cells.parquet", cells, classes, slide.ref.mpp, plan.lineage)
-    write_geojson(folder / "cells.geojson", cells, classes)
+@dataclass(frozen=True)
+class Results:
+    """What was read of a slide."""
+
+    plan: Plan
+    shards: list[int] | None
+    """Those that were read; None: all."""
+    tally: Tally
+    areas: Mapping[str, float]
+    """Area of the smear -> its part of the slide; empty where only a sample was read."""
+
+    def cells(self) -> Iterator[CellRow]:
+        """Give all cells, read anew from what is committed."""
+        return read_cells(self.plan, Step.TYPE if self.shards is None else Step.SAMPLE, self.shards)
+
+    def differential(self) -> Differential:
+        """Count the cells that are to be counted."""
+        return count_cells(self.cells(), self.plan.model.labels.classes)
+
+
+def count_cells(cells: Iterable[CellRow], classes: Sequence[str]) -> Differential:
+    """Count cells by type; those outside the usable area only as such."""
+    counts = Counter(cell.label if cell.counted else None for cell in cells)
+    excluded = counts.pop(None, 0)
+    return from_counts({label: number for label, number in counts.items() if label}, classes, excluded=excluded)
+
+
+def read_shards(plan: Plan, run: Runner, progress: Callable[[Tally], None], goal: Goal | None) -> Results:
+    """Read a slide as a whole, or as many of its shards, in random order, as a goal asks for."""
+    if goal is None:
+        run_plan(plan, run, progress)
+        return Results(plan, None, committed(plan), shares_of(slide_areas(plan)))
+    classes = plan.model.labels.classes
+    shards = run_sample(plan, run, lambda cells: goal.reached(count_cells(cells, classes)), progress)
+    return Results(plan, shards, sampled(plan), {})
+
+
+def shares_of(areas: NDArray[np.uint8]) -> dict[str, float]:
+    """Give the part of each kind of area."""
+    return {area.name.lower(): float((areas == area).mean()) for area in Area}
+
+
+def write_results(results: Results, slide: SlideSource, job: SlideJob, seconds: float) -> None:
+    """Write cells, outlines, labels, differential, report and summary of what was read; memory stays bounded."""
+    plan, folder, found = results.plan, job.folder, results.differential()
+    classes, scaled = plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
+    write_cells(folder / "cells.parquet", results.cells(), classes, slide.ref.mpp, plan.lineage)
+    write_geojson(folder / "cells.geojson", results.cells(), classes)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
-    found = differential((cell.label for cell in cells), classes)
     write_differential(folder / "differential.json", found, slide.ref.id, plan.lineage)
-    write_report(folder, scaled, cells, found, plan.lineage)
+    agreements = compared(found, job, plan)
+    write_report(folder, scaled, results.cells(), found, plan.lineage, agreements)
+    tally = results.tally
+    told = SlideSummary(slide.ref.id, name_of(job.slide.uri), areas=results.areas, tiles=tally.tiles)
+    write_summary(folder, replace(told, skipped=tally.skipped, seconds=seconds, model=job.reference))
     shares = [{"type": share.label, "count": share.count, "share": share.share} for share in found.shares]
     create_table_artifact(shares, key="differential", description=slide.ref.id)
+
+
+def compared(found: Differential, job: SlideJob, plan: Plan) -> tuple[Agreement, ...]:
+    """Compare with the manual count and write how they agree, or remove what an earlier run wrote."""
+    place = job.folder / "manual.json"
+    if job.manual is None:
+        place.unlink(missing_ok=True)
+        return ()
+    agreements = compare(found, job.manual)
+    write_agreements(place, agreements, job.slide.id, plan.lineage)
+    return agreements
+
+
+def name_of(uri: str) -> str:
+    """Give the name of a slide's file without the folder in which it lies, which may name a patient."""
+    return PurePosixPath(urlsplit(uri).path if "://" in uri else uri).name
+
+
+def set_aside(job: SlideJob, reason: str) -> None:
+    """Note in a slide's folder why it was set aside."""
+    write_summary(job.folder, SlideSummary(job.slide.id, name_of(job.slide.uri), reason, model=job.reference))

@@ -8,7 +8,7 @@ is never done again.
 
 from sgcldff.inference.naming import read_cells
 from sgcldff.inference.plan import Plan, Step, label_array, plan_slide
-from sgcldff.inference.running import Runner, ShardTask, committed, run_plan, run_sample, serially
+from sgcldff.inference.running import Runner, ShardTask, committed, run_plan, run_sample, sampled, serially, slide_areas
 from sgcldff.inference.tally import Tally
 
 __all__ = [
@@ -23,5 +23,7 @@ __all__ = [
     "read_cells",
     "run_plan",
     "run_sample",
+    "sampled",
     "serially",
+    "slide_areas",
 ]

@@ -57,7 +57,8 @@ def look_at(plan: Plan, box: Box) -> Look:
     step, gate = gate_step(plan.spec, plan.model), plan.gate
     slide = ScaledSlide(opened(plan.slide), gate.mpp)
     seen = Box(box.y0 // step, box.x0 // step, -(-box.y1 // step), -(-box.x1 // step))
-    around = whole_blocks(seen.grow(math.ceil(REACH_UM / gate.mpp)).clip(slide.shape), gate.block_px).clip(slide.shape)
+    whole = (-(-plan.grid.shape[0] // step), -(-plan.grid.shape[1] // step))
+    around = whole_blocks(seen.grow(math.ceil(REACH_UM / gate.mpp)).clip(whole), gate.block_px).clip(whole)
     margin = gate.reach_px
     rgb = slide.read_mirrored(around.grow(margin))
     inner = Box.of(around.shape).shift(margin, margin)

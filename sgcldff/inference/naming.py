@@ -19,7 +19,7 @@ from sgcldff.images import Rgb
 from sgcldff.inference.ahead import Stopwatch, ahead
 from sgcldff.inference.looking import Areas, whole_blocks
 from sgcldff.inference.plan import Plan, Step, gate_step, label_array, opened
-from sgcldff.inference.segmenting import read_areas, segmented
+from sgcldff.inference.segmenting import read_areas, segmented, write_labels
 from sgcldff.inference.tally import Tally
 from sgcldff.instances import REACH_UM, Cell, find_cells
 from sgcldff.outputs import CellRow
@@ -88,8 +88,11 @@ def sample_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     with watch("cells"):
         cells = own_cells(plan, labels, box, shard)
     table = typed(plan, cells, look.areas, runtime, watch)
-    write_part(plan.committed(Step.SAMPLE, index), table)
-    return Tally(1, len(look.jobs), look.skipped, count(plan, table), watch.seconds)
+    with watch("write"):
+        write_labels(plan, index, labels[shard.within(box).slices])
+        facts = {"tiles": str(len(look.jobs)), "skipped": str(look.skipped)}
+        write_part(plan.committed(Step.SAMPLE, index), table.replace_schema_metadata(facts))
+    return Tally(2, len(look.jobs), look.skipped, count(plan, table), watch.seconds)
 
 
 def write_part(path: Path, table: pa.Table) -> None:
@@ -193,6 +196,7 @@ def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
         abstained=told(plan, probabilities) == UNIDENTIFIED,
         at_edge=row["at_edge"],
         area=row["area"],
+        counted=counts(plan, row["area"]),
         nuclei=tuple(np.array(part).reshape(-1, 2) for part in row["nuclei"]),
     )
 
@@ -205,6 +209,12 @@ def told(plan: Plan, probabilities: NDArray[np.float32]) -> str:
     return plan.model.labels.classes[likeliest]
 
 
+def counts(plan: Plan, area: str) -> bool:
+    """Tell whether cells of an area enter the differential."""
+    return not plan.spec.usable_only or Area[area.upper()].usable
+
+
 def count(plan: Plan, table: pa.Table) -> Counter[str]:
-    """Count the cells of a shard by type."""
-    return Counter(told(plan, np.array(row, np.float32)) for row in table["probabilities"].to_pylist())
+    """Count the cells of a shard, of those that enter the differential, by type."""
+    rows = zip(table["probabilities"].to_pylist(), table["area"].to_pylist(), strict=True)
+    return Counter(told(plan, np.array(row, np.float32)) for row, area in rows if counts(plan, area))

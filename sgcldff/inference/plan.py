@@ -120,7 +120,7 @@ def plan_slide(slide: SlideSource, model: ModelSpec, reference: ModelRef, spec: 
 
 def gate_step(spec: InferSpec, model: ModelSpec) -> int:
     """Give the pixels at the model's scale that are one, along each side, to the gate: a power of two, at most 32."""
-    return 2 ** min(5, max(0, round(math.log2(spec.gate.mpp / model.mpp))))
+    return 1 << min(5, max(0, round(math.log2(spec.gate.mpp / model.mpp))))
 
 
 def shard_side(shape: Shape, spec: InferSpec) -> int:

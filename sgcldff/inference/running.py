@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from sgcldff.inference.naming import count, read_cells, sample_shard, type_shard
-from sgcldff.inference.plan import Plan, Step
-from sgcldff.inference.segmenting import read_marker, segment_shard
+from sgcldff.inference.plan import Plan, Step, gate_step
+from sgcldff.inference.segmenting import read_areas, read_marker, segment_shard
 from sgcldff.inference.tally import Tally
 from sgcldff.outputs import CellRow
 from sgcldff.runtimes import Runtime
@@ -65,8 +66,8 @@ def run_sample(
     run: Runner,
     enough: Callable[[Iterable[CellRow]], bool],
     progress: Callable[[Tally], None] | None = None,
-) -> int:
-    """Read shards in random order until their cells are enough, or no shard is left; tell how many were read.
+) -> list[int]:
+    """Read shards in random order until their cells are enough, or no shard is left; give those that were read.
 
     The order is drawn from the plan, and cells are looked at after every `ROUND` shards: the same plan reads the same
     shards, whatever runs them and however often it was stopped.
@@ -86,8 +87,8 @@ def run_sample(
         missing = [index for index in order[at : at + ROUND] if not plan.committed(Step.SAMPLE, index).exists()]
         run_tasks([ShardTask(plan, Step.SAMPLE, index) for index in missing], run, progress)
         if enough(read_cells(plan, Step.SAMPLE, order[: at + ROUND])):
-            return min(at + ROUND, len(order))
-    return len(order)
+            return order[: at + ROUND]
+    return order
 
 
 def run_tasks(tasks: Sequence[ShardTask], run: Runner, progress: Callable[[Tally], None] | None) -> None:
@@ -112,12 +113,36 @@ def serially(runtime: Runtime) -> Runner:
 
 
 def committed(plan: Plan) -> Tally:
-    """Tell what former runs committed; their times are not known."""
+    """Tell what former runs committed of the whole slide; their times are not known."""
+    return sum((_committed(plan, index) for index in range(len(plan.grid))), Tally())
+
+
+def _committed(plan: Plan, index: int) -> Tally:
     done = Tally()
-    for index in range(len(plan.grid)):
-        if plan.committed(Step.SEGMENT, index).exists():
-            facts = read_marker(plan, index)
-            done += Tally(1, facts["tiles"], facts["skipped"])
-        if (cells := plan.committed(Step.TYPE, index)).exists():
-            done += Tally(1, cells=count(plan, pq.read_table(cells, columns=["probabilities"])))
+    if plan.committed(Step.SEGMENT, index).exists():
+        facts = read_marker(plan, index)
+        done += Tally(1, facts["tiles"], facts["skipped"])
+    if (cells := plan.committed(Step.TYPE, index)).exists():
+        done += Tally(1, cells=count(plan, pq.read_table(cells)))
     return done
+
+
+def sampled(plan: Plan) -> Tally:
+    """Tell what former runs committed of a sample; a shard counts as two passes."""
+    done = Tally()
+    for part in plan.committed(Step.SAMPLE, 0).parent.glob("sample-*.parquet"):
+        table = pq.read_table(part)
+        facts = {name.decode(): int(value) for name, value in table.schema.metadata.items()}
+        done += Tally(2, facts["tiles"], facts["skipped"], count(plan, table))
+    return done
+
+
+def slide_areas(plan: Plan) -> NDArray[np.uint8]:
+    """Give the area of every block of a slide whose shards are all committed: codes of `Area`, (rows, columns)."""
+    side = plan.gate.block_px * gate_step(plan.spec, plan.model)
+    codes = np.zeros([-(-length // side) for length in plan.grid.shape], np.uint8)
+    for index in range(len(plan.grid)):
+        areas = read_areas(plan, index)
+        y, x = areas.corner
+        codes[y : y + areas.codes.shape[0], x : x + areas.codes.shape[1]] = areas.codes
+    return codes

@@ -44,12 +44,17 @@ def segment_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     watch, shard = Stopwatch(), plan.grid.shard(index)
     labels, look = segmented(plan, shard, runtime, watch)
     with watch("write"):
-        if labels.any():
-            label_array(plan)[shard.slices] = labels
+        write_labels(plan, index, labels)
         areas = {"codes": look.areas.codes.tolist(), "corner": look.areas.corner}
         facts = {"tiles": len(look.jobs), "skipped": look.skipped, "areas": areas}
         write_marker(plan.committed(Step.SEGMENT, index), facts)
     return Tally(1, len(look.jobs), look.skipped, {}, watch.seconds)
+
+
+def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8]) -> None:
+    """Write the labels of a shard; where there are none, only over those that a sample left."""
+    if labels.any() or plan.committed(Step.SAMPLE, index).exists():
+        label_array(plan)[plan.grid.shard(index).slices] = labels
 
 
 def segmented(plan: Plan, box: Box, runtime: Runtime, watch: Stopwatch) -> tuple[NDArray[np.uint8], Look]:

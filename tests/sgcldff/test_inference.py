@@ -28,6 +28,7 @@ from sgcldff.inference import (
     read_cells,
     run_plan,
     run_sample,
+    sampled,
     serially,
 )
 from sgcldff.instances import find_cells
@@ -228,14 +229,16 @@ def test_a_sample_has_the_cells_of_its_shards(slide, tmp_path):
         looks.append({cell.cell_id: facts([cell]) for cell in found})
         return len(looks) == 2
 
-    sampled = plan_slide(slide, ColourModel().spec, REFERENCE, SPEC, tmp_path / "sampled")
-    assert run_sample(sampled, serially(ColourModel()), enough) == 16
-    assert len(sampled.grid) == 16
+    drawn, model = plan_slide(slide, ColourModel().spec, REFERENCE, SPEC, tmp_path / "sampled"), ColourModel()
+    assert sorted(run_sample(drawn, serially(model), enough)) == list(range(16))
+    assert (sampled(drawn).passes, sampled(drawn).tiles) == (32, model.tiles)
+    assert np.array_equal(label_array(drawn)[:], label_array(plan)[:])
     first, both = looks
     assert 0 < len(first) < len(both)
     assert both == cells
     again = plan_slide(slide, ColourModel().spec, REFERENCE, SPEC, tmp_path / "again")
-    assert run_sample(again, serially(ColourModel()), lambda found: {c.cell_id for c in found} == set(first)) == 8
+    half = run_sample(again, serially(ColourModel()), lambda found: {cell.cell_id for cell in found} == set(first))
+    assert len(half) == 8
 
 
 def test_cells_lie_where_they_were_painted_at_level_0(tmp_path):
@@ -342,7 +345,7 @@ def test_progress_counts_every_shard_of_both_passes(slide, tmp_path):
     assert [tally.passes for tally in seen] == [1] * 2 * len(plan.grid)
     assert total.tiles == 8 * 7
     assert total.cells == Counter(cell.label for cell in read_cells(plan))
-    assert set(total.seconds) == {"gate", "read", "prior", "model", "stitch", "write", "cells"}
+    assert set(total.seconds) <= {"gate", "read", "prior", "model", "stitch", "write", "cells"}
     assert replace(committed(plan), seconds={}) == replace(total, seconds={})
 
 
