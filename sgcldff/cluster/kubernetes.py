@@ -9,6 +9,7 @@ from dask.utils import parse_bytes
 from sgcldff.cluster.mapping import GPU
 from sgcldff.cluster.settings import DASHBOARD, SCHEDULER_SETTINGS, environment, variable
 from sgcldff.cluster.specs import KubernetesSpec
+from sgcldff.errors import ServiceError
 
 
 @contextmanager
@@ -19,8 +20,17 @@ def kubernetes_cluster(spec: KubernetesSpec, cluster_class: Callable[..., Any]) 
     ----------
     cluster_class
         `dask_kubernetes.operator.KubeCluster`.
+
+    Raises
+    ------
+    ServiceError
+        If Kubernetes does not start it.
     """
-    with cluster_class(custom_cluster_spec=dask_cluster(spec), namespace=spec.namespace, quiet=True) as cluster:
+    try:
+        made = cluster_class(custom_cluster_spec=dask_cluster(spec), namespace=spec.namespace, quiet=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ServiceError(f"Kubernetes did not start the cluster {spec.namespace}/{spec.name}: {error}") from error
+    with made as cluster:
         if spec.max_workers is not None:
             cluster.adapt(minimum=spec.workers, maximum=spec.max_workers)
         yield cluster

@@ -1,7 +1,11 @@
 """Dask's settings for the clusters that are started here."""
 
+import logging
+
 LOOPBACK = "127.0.0.1"
 DASHBOARD = f"{LOOPBACK}:0"
+QUIET = logging.CRITICAL
+"""What goes wrong with tasks and workers is told by exceptions; Dask's log would tell it again amid the progress."""
 
 SCHEDULER_SETTINGS: dict[str, object] = {
     "distributed.scheduler.worker-saturation": 1.0,

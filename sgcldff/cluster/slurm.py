@@ -9,7 +9,7 @@ from typing import Any
 from tornado.ioloop import PeriodicCallback
 
 from sgcldff.cluster.mapping import GPU
-from sgcldff.cluster.settings import DASHBOARD, environment
+from sgcldff.cluster.settings import DASHBOARD, QUIET, environment
 from sgcldff.cluster.specs import SlurmSpec
 from sgcldff.errors import InputError, ServiceError
 
@@ -29,11 +29,14 @@ def slurm_cluster(spec: SlurmSpec, cluster_class: Callable[..., Any]) -> Iterato
     Raises
     ------
     InputError
-        If there is no `sbatch` here.
+        If there is no `sbatch` or no such network interface here.
     ServiceError
         If Slurm refuses such a job.
     """
-    cluster = cluster_class(**slurm_options(spec))
+    try:
+        cluster = cluster_class(**slurm_options(spec))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"a cluster in Slurm: {error}; correct the cluster file") from error
     replace = PeriodicCallback(_Replacement(cluster), 1000 * GRACE_S / 10)
     try:
         rehearse(cluster.job_script())
@@ -63,7 +66,7 @@ class _Replacement:
         self.cluster = cluster
         self.seen: dict[str, float] = {}
 
-    def __call__(self) -> None:
+    async def __call__(self) -> None:
         now = time.monotonic()
         names = [str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].values()]
         for job in list(self.cluster.worker_spec):
@@ -71,6 +74,8 @@ class _Replacement:
                 self.seen[job] = now
             elif now > self.seen.get(job, now) + GRACE_S:
                 del self.cluster.worker_spec[job], self.seen[job]
+                if (ended := self.cluster.workers.pop(job, None)) is not None:
+                    await ended.close()
 
 
 def slurm_options(spec: SlurmSpec) -> dict[str, Any]:
@@ -93,4 +98,5 @@ def slurm_options(spec: SlurmSpec) -> dict[str, Any]:
         "job_script_prologue": [*(f"export {key}={value}" for key, value in environment().items()), *spec.prologue],
         "worker_extra_args": ["--dashboard-address", DASHBOARD, *offer],
         "scheduler_options": {"dashboard_address": DASHBOARD},
+        "silence_logs": QUIET,
     }

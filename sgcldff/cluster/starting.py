@@ -1,7 +1,6 @@
 """Clusters of each kind, started and ended."""
 
 import importlib
-import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import singledispatch
@@ -13,7 +12,7 @@ from distributed.system import MEMORY_LIMIT
 
 from sgcldff.cluster.kubernetes import kubernetes_cluster
 from sgcldff.cluster.mapping import GPU
-from sgcldff.cluster.settings import DASHBOARD, LOOPBACK
+from sgcldff.cluster.settings import DASHBOARD, LOOPBACK, QUIET
 from sgcldff.cluster.slurm import slurm_cluster
 from sgcldff.cluster.specs import CudaSpec, Devices, KubernetesSpec, LocalSpec, SlurmSpec, gpus_here
 from sgcldff.errors import InputError
@@ -44,7 +43,7 @@ def _(spec: LocalSpec) -> AbstractContextManager[Any]:
             index: {"cls": Nanny, "options": _local_worker(spec, index, total, devices)} for index in range(total)
         },
         scheduler={"cls": Scheduler, "options": scheduler},
-        silence_logs=logging.ERROR,
+        silence_logs=QUIET,
     )
     return cluster
 
@@ -64,7 +63,7 @@ def _local_worker(spec: LocalSpec, index: int, total: int, devices: Devices) -> 
         "memory_limit": spec.memory or MEMORY_LIMIT // total,
         "resources": {GPU: 1} if gpu else {},
         "env": {"CUDA_VISIBLE_DEVICES": ",".join(gpu)} if devices else {},
-        "silence_logs": logging.ERROR,
+        "silence_logs": QUIET,
     }
 
 
@@ -78,7 +77,7 @@ def _(spec: CudaSpec) -> AbstractContextManager[Any]:
         host=LOOPBACK,
         dashboard_address=DASHBOARD,
         resources={GPU: 1},
-        silence_logs=logging.ERROR,
+        silence_logs=QUIET,
     )
     return cluster
 
