@@ -25,7 +25,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sgcldff.inference.tally import Tally
+from sgcldff.tally import Tally
 from tasks.progress import BatchProgress, Clock, SlideStanding, Standing, by_count, in_words
 
 logger = logging.getLogger(__name__)

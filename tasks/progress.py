@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sgcldff.inference.tally import Tally
+from sgcldff.tally import Tally
 
 Clock = Callable[[], float]
 """Tells seconds that never go back."""

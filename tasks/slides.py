@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
-from sgcldff.sequential import Goal
 
 from sgcldff.batch import SlideSummary, write_summary
 from sgcldff.cluster import Client, connect, gpu_share, load_once, loaded, map_bounded
@@ -41,6 +40,7 @@ from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ng
 from sgcldff.records import ModelRef
 from sgcldff.report import write_report
 from sgcldff.runtimes import load_runtime, resolve
+from sgcldff.sequential import Goal
 from sgcldff.slides import ScaledSlide, SlideSource, open_slide
 from sgcldff.slides.listing import SlideEntry
 from sgcldff.specs import InferSpec, digest
@@ -155,9 +155,10 @@ class Results:
         """Give all cells, read anew from what is committed."""
         return read_cells(self.plan, Step.TYPE if self.shards is None else Step.SAMPLE, self.shards)
 
-    def differential(self) -> Differential:
-        """Count the cells that are to be counted."""
-        return count_cells(self.cells(), self.plan.model.labels.classes)
+    def differential(self, goal: Goal | None) -> Differential:
+        """Count the cells that are to be counted; with intervals that hold although a goal ended the count."""
+        found = count_cells(self.cells(), self.plan.model.labels.classes)
+        return found if goal is None else goal.settled(found)
 
 
 def count_cells(cells: Iterable[CellRow], classes: Sequence[str]) -> Differential:
@@ -184,7 +185,7 @@ def shares_of(areas: NDArray[np.uint8]) -> dict[str, float]:
 
 def write_results(results: Results, slide: SlideSource, job: SlideJob, seconds: float) -> None:
     """Write cells, outlines, labels, differential, report and summary of what was read; memory stays bounded."""
-    plan, folder, found = results.plan, job.folder, results.differential()
+    plan, folder, found = results.plan, job.folder, results.differential(job.goal)
     classes, scaled = plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
     write_cells(folder / "cells.parquet", results.cells(), classes, slide.ref.mpp, plan.lineage)
     write_geojson(folder / "cells.geojson", results.cells(), classes)

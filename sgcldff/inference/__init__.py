@@ -9,7 +9,7 @@ is never done again.
 from sgcldff.inference.naming import read_cells
 from sgcldff.inference.plan import Plan, Step, label_array, plan_slide
 from sgcldff.inference.running import Runner, ShardTask, committed, run_plan, run_sample, sampled, serially, slide_areas
-from sgcldff.inference.tally import Tally
+from sgcldff.tally import Tally
 
 __all__ = [
     "Plan",

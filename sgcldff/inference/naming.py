@@ -20,12 +20,12 @@ from sgcldff.inference.ahead import Stopwatch, ahead
 from sgcldff.inference.looking import Areas, whole_blocks
 from sgcldff.inference.plan import Plan, Step, gate_step, label_array, opened
 from sgcldff.inference.segmenting import read_areas, segmented, write_labels
-from sgcldff.inference.tally import Tally
 from sgcldff.instances import REACH_UM, Cell, find_cells
 from sgcldff.outputs import CellRow
 from sgcldff.records import UNIDENTIFIED
 from sgcldff.runtimes import Runtime
 from sgcldff.slides import ScaledSlide
+from sgcldff.tally import Tally
 
 PART_SCHEMA = pa.schema(
     [

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sgcldff.inference.naming import count, read_cells, sample_shard, type_shard
 from sgcldff.inference.plan import Plan, Step, gate_step
 from sgcldff.inference.segmenting import read_areas, read_marker, segment_shard
-from sgcldff.inference.tally import Tally
 from sgcldff.outputs import CellRow
 from sgcldff.runtimes import Runtime
+from sgcldff.tally import Tally
 
 ROUND = 8
 """Shards of a sample that are read between two looks at what was counted."""

@@ -14,9 +14,9 @@ from sgcldff.images import Rgb
 from sgcldff.inference.ahead import Stopwatch, ahead
 from sgcldff.inference.looking import Areas, Job, Look, look_at
 from sgcldff.inference.plan import Plan, Step, label_array, opened, write_marker
-from sgcldff.inference.tally import Tally
 from sgcldff.runtimes import Runtime
 from sgcldff.slides import ScaledSlide
+from sgcldff.tally import Tally
 
 BAND_PX = 1 << 23
 """Pixels at the model's scale that are read at once where neighbouring tiles are all read."""

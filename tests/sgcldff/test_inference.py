@@ -80,11 +80,11 @@ class ColourModel:
         return told
 
 
-def paint(shape, centres, factor=1, seed=0):
+def paint(shape, centres, factor=1, seed=0, reds=60):
     """Draw cells of alternating type at `centres` (y, x), and red cells beside them."""
     rng = np.random.default_rng(seed)
     image = np.full((*shape, 3), PAPER, np.uint8)
-    for y, x in rng.uniform(0, 1, (60, 2)) * shape:
+    for y, x in rng.uniform(0, 1, (reds, 2)) * shape:
         cv2.circle(image, (int(x), int(y)), 17 * factor, RED, -1)
     for kind, (y, x) in enumerate(centres):
         cv2.circle(image, (int(x), int(y)), 30 * factor, CYTOPLASM, -1)
@@ -207,7 +207,7 @@ def test_behind_the_gate_each_cell_of_a_random_slide_counts_once(tmp_path_factor
 
 
 def test_the_gate_reads_little_where_there_is_little(tmp_path):
-    image = paint((2048, 2048), [(300, 300), (1024, 1400)])
+    image = paint((2048, 2048), [(300, 300), (1024, 1400)], reds=3000)
     model, everything = ColourModel(), ColourModel()
     plan = inferred(
         open_slide(saved(tmp_path, image)), tmp_path / "gated", replace(InferSpec(), usable_only=False), model

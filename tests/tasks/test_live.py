@@ -16,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
-from sgcldff.inference.tally import Tally
+from sgcldff.tally import Tally
 from tasks import live
 from tasks.live import NUMBERS_KEY, PROGRESS_KEY, Artifacts, BatchView, numbers, screen, sentence
 
