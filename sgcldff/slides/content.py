@@ -20,7 +20,18 @@ def is_zarr(names: list[str]) -> bool:
 
 def slide_id(path: PurePath) -> str:
     """Name a slide by its file, without extension ("a.b.ome.tif" -> "a.b")."""
-    return path.stem.removesuffix(".ome")
+    return stem(path.name)
+
+
+def stem(name: str) -> str:
+    """Take the extension off a file's name, and the ".ome" before it."""
+    return (name[: -len(extension(name))] if extension(name) else name).removesuffix(".ome")
+
+
+def extension(name: str) -> str:
+    """Give a file name's extension, as it is written; what begins with its only point has none."""
+    head, point, last = name.rpartition(".")
+    return point + last if head and last else ""
 
 
 def content_sha256(path: Path) -> str:

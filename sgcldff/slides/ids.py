@@ -5,10 +5,9 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 
 from sgcldff.errors import InputError
-from sgcldff.slides.content import slide_id
+from sgcldff.slides.content import stem
 
 LONGEST = 120
 """Bytes of an id; file systems take 255, and drafts and extensions need room beside it."""
@@ -59,11 +58,12 @@ def distinct_ids(trails: Mapping[str, Trail], given: Mapping[str, str]) -> dict[
     ids = {uri: safe_name(name) for uri, name in given.items()}
     _require_distinct(ids)
     taken = {_folded(name) for name in ids.values()}
+    plain = {uri: _named(trails[uri]) for uri in sorted(trails.keys() - ids.keys())}
     groups = defaultdict(list)
-    for uri in sorted(trails.keys() - ids.keys()):
-        groups[_folded(_named(trails[uri]))].append(uri)
+    for uri, name in plain.items():
+        groups[_folded(name)].append(uri)
     alone = {name: uris[0] for name, uris in groups.items() if len(uris) == 1 and name not in taken}
-    ids |= {uri: _named(trails[uri]) for uri in alone.values()}
+    ids |= {uri: plain[uri] for uri in alone.values()}
     taken |= alone.keys()
     for name in sorted(groups.keys() - alone.keys()):
         chosen = _told_apart({uri: trails[uri] for uri in groups[name]}, taken)
@@ -94,7 +94,7 @@ def _ladder(trails: Mapping[str, Trail]) -> Iterator[dict[str, str]]:
 def _named(trail: Trail, folders: int = 0, whole: bool = False) -> str:
     """Join the file's name, with its extension if `whole`, to the names of the folders right above it."""
     *above, file = trail
-    name = file if whole else slide_id(PurePosixPath(file))
+    name = file if whole else stem(file)
     return safe_name("-".join((*above[max(0, len(above) - folders) :], name)))
 
 

@@ -4,12 +4,13 @@ import logging
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from glob import has_magic
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,7 +18,7 @@ import pandas as pd
 
 from sgcldff.addresses import is_remote, local_path, shown
 from sgcldff.errors import InputError, MissingInputError
-from sgcldff.slides.content import SUFFIXES, is_zarr
+from sgcldff.slides.content import SUFFIXES, extension, is_zarr
 from sgcldff.slides.ids import Trail, distinct_ids
 from sgcldff.slides.remote import local_copy
 from sgcldff.slides.stores import HTTP, info, listing, protocol_of
@@ -68,7 +69,7 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideE
     inputs
         Each is one of: a slide's file; an OME-Zarr folder; a folder, all slides below which are meant; a pattern with
         `*`, `?`, `[...]` and `**` for any number of folders (a folder that matches means all slides below it); a CSV,
-        TSV or Parquet list with a column `slide` and, where wanted, `mpp` and `id`, whose paths are relative to the list;
+        TSV or Parquet list with a column `slide` and, where wanted, `mpp` and `id`; its paths are relative to the list;
         or a URL of any of these (`s3://bucket/prefix`, `memory://`, `file://`; over `http(s)://` only files and lists,
         since web servers do not list folders). In folders, slides are told by their extensions and Zarr folders by
         their metadata files; hidden files, results of earlier runs and the folders beside .mrxs files are passed over,
@@ -111,8 +112,17 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideE
 
 def natural(text: str) -> tuple[Any, ...]:
     """Make a key that sorts names as people do: folder by folder, numbers by their value."""
-    pieces = [DIGITS.split(piece.casefold()) for piece in text.split("/")]
-    return [[_number(part) if at % 2 else (0, part) for at, part in enumerate(piece)] for piece in pieces], text
+    folder, _, name = text.rpartition("/")
+    return [*_ranked_folder(folder), _ranked(name)], text
+
+
+@lru_cache(maxsize=1024)
+def _ranked_folder(folder: str) -> list[Any]:
+    return [_ranked(name) for name in folder.split("/")]
+
+
+def _ranked(name: str) -> list[Any]:
+    return [_number(part) if at % 2 else (0, part) for at, part in enumerate(DIGITS.split(name.casefold()))]
 
 
 def _number(digits: str) -> tuple[int, str]:
@@ -198,11 +208,11 @@ def _local_listing(folder: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir():
-                    if not (entry.is_symlink() and _leads_up(entry.path)):
-                        folders.append(entry.name)
-                elif entry.is_file():
+                place = Path(entry.path) if entry.is_symlink() else entry
+                if place.is_file():
                     files.append(entry.name)
+                elif place.is_dir() and not (entry.is_symlink() and _leads_up(entry.path)):
+                    folders.append(entry.name)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be looked into ({error.strerror}); allow it, or name other folders"
@@ -213,7 +223,7 @@ def _local_listing(folder: str) -> tuple[list[str], list[str]]:
 def _leads_up(link: str) -> bool:
     """Tell a link to a folder that holds it, in which a walk would go round for ever."""
     target = Path(link).resolve()
-    return Path(link).parent.resolve().is_relative_to(target)
+    return any(parent.resolve() == target for parent in Path(link).parents)
 
 
 def _kind(place: str) -> str | None:
@@ -225,7 +235,7 @@ def _kind(place: str) -> str | None:
 
 
 def _absolute(place: str) -> str:
-    """Make an address hold anywhere on this machine; links are kept, since their names may mean more than their aims."""
+    """Make an address hold anywhere on this machine; a link keeps its name, which may say more than its aim's."""
     if is_remote(place):
         return place.rstrip("/")
     path = Path(place).absolute()
@@ -237,7 +247,7 @@ def _join(folder: str, names: Iterable[str]) -> str:
 
 
 def _suffix(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
+    return extension(name).lower()
 
 
 def _trail(uri: str) -> Trail:
@@ -315,20 +325,21 @@ def _text_table(path: Path) -> pd.DataFrame:
 
 
 def _each_once(found: Iterable[_Found]) -> Iterable[_Found]:
-    """Unite what was said of the same file; of several paths to it the first in natural order holds."""
+    """Unite what was said of the same file; of several paths to it one without links holds, or else the first."""
     places: dict[str, _Found] = {}
     for one in found:
         key = one.uri if is_remote(one.uri) else _real(one.uri)
         other = places.setdefault(key, one)
         if other is not one:
-            places[key] = _united(other, one)
+            places[key] = _united(other, one, key)
     return places.values()
 
 
 def _real(path: str) -> str:
     """Follow links; most files of a batch share their folders."""
     folder, _, name = path.rpartition("/")
-    return str(Path(path).resolve()) if Path(path).is_symlink() else f"{_real_folder(folder)}/{name}"
+    linked = stat.S_ISLNK(os.lstat(path).st_mode)
+    return str(Path(path).resolve()) if linked else f"{_real_folder(folder)}/{name}"
 
 
 @lru_cache(maxsize=1024)
@@ -336,7 +347,7 @@ def _real_folder(folder: str) -> str:
     return str(Path(folder or "/").resolve())
 
 
-def _united(one: _Found, other: _Found) -> _Found:
+def _united(one: _Found, other: _Found, real: str) -> _Found:
     contradict = [
         f"{name} {mine} and {yours}"
         for name, mine, yours in (("mpp", one.mpp, other.mpp), ("id", one.id, other.id))
@@ -345,13 +356,13 @@ def _united(one: _Found, other: _Found) -> _Found:
     if contradict:
         places = " and ".join(place for place in (one.source, other.source) if place)
         raise InputError(f"{shown(one.uri)}: is given {', '.join(contradict)} ({places}); give it once")
-    uri = min(one.uri, other.uri, key=natural)
-    return replace(one, uri=uri, mpp=one.mpp or other.mpp, id=one.id or other.id, source=one.source or other.source)
+    uri = min(one.uri, other.uri, key=lambda uri: (uri != real, natural(uri)))
+    return _Found(uri, one.mpp or other.mpp, one.id or other.id, one.source or other.source)
 
 
 def _nothing(inputs: Sequence[str], ignored: int) -> str:
     places = ", ".join(shown(text) for text in inputs[:NAMED_AT_MOST])
     return (
-        f"{places}: no slide was found, and {ignored} files are there that are none; looked for OME-Zarr folders and files"
+        f"{places}: no slide was found among {ignored} files; looked for OME-Zarr folders and files"
         f" ending in {', '.join(sorted(SUFFIXES))} (name a file of another extension itself)"
     )

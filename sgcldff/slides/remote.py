@@ -5,9 +5,9 @@ reads most of a slide anyway. (Tiles of a TIFF could be read from the store one 
 network holding for hours.)
 
 The copies lie in `SGCLDFF_CACHE`, by default in the user's cache folder, one folder each, named by a hash of the URL
-and of what the store says of the object (ETag, size, time), so that an object that changes is copied anew. A copy appears
-whole or not at all, after its size was compared and the store asked whether the object is still the same; what a killed
-process left is started again. Processes of one machine wait for each other. When all copies together exceed
+and of what the store says of the object (ETag, size, time), so that an object that changes is copied anew. A copy
+appears whole or not at all, after its size was compared and the store asked whether the object is still the same; what
+a killed process left is started again. Processes of one machine wait for each other. When all copies together exceed
 `SGCLDFF_CACHE_GB` (200), those longest unused go, but none that a live process has open; if all are open, the bound is
 exceeded. A store that tells neither size nor time nor ETag (some web servers) cannot say that an object changed: empty
 the cache then.
@@ -17,6 +17,7 @@ import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -123,9 +124,12 @@ def cache_bytes() -> float:
         If it is no positive number.
     """
     text = os.environ.get("SGCLDFF_CACHE_GB") or str(CACHE_GB)
-    number = text.replace(".", "", 1).isascii() and text.replace(".", "", 1).isdigit() and float(text) > 0
-    require(number, f"SGCLDFF_CACHE_GB is {text!r}: give the size of the cache in GB, more than 0")
-    return float(text) * 1e9
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    require(0 < size < math.inf, f"SGCLDFF_CACHE_GB is {text!r}: give the size of the cache in GB, more than 0")
+    return size * 1e9
 
 
 def local_copy(place: str | Path, cache: str | Path | None = None) -> LocalCopy:

@@ -83,9 +83,9 @@ def _options(uri: str, protocol: str) -> dict[str, Any]:
     return {name: value for name, value in ours.items() if name not in conf.get(protocol, {})}
 
 
-def ask(store: Filesystem, question: str, path: str, patience_s: float = PATIENCE_S) -> Any:
+def ask(store: Filesystem, question: str, path: str, patience_s: float | None = None) -> Any:
     """Put a question about a path (`info`, `ls`, `find`) to a store and wait for a bounded time."""
-    options: dict[str, Any] = {"timeout": patience_s} if store.async_impl else {}
+    options: dict[str, Any] = {"timeout": patience_s or PATIENCE_S} if store.async_impl else {}
     if question != "info":
         options["detail"] = True
     return getattr(store, question)(path, **options)
