@@ -156,6 +156,7 @@ def write_report(
         groups=_groups(cells, [share.label for share in found.shares], slide, overview_mpp),
         overview={"uri": data_uri(overview), "width": overview.shape[1], "height": overview.shape[0]},
         ring_width=max(2.0, RING_PX / 2),
+        outside=OUTSIDE,
         agreements=agreements,
         facts=_facts(slide.source.ref, lineage),
         crop_um=CROP_UM,

@@ -186,6 +186,7 @@ def test_cells_outside_the_usable_area_are_shown_apart(tmp_path):
     assert [path.count("M") for path in paths] == [56, 25, 5, 3, 4]
     assert text.count("µm², neutrophil, thick") == 2 * 4
     assert OUTSIDE in words
+    assert re.findall(r'id="key\d"( checked)?>', text) == [" checked"] * 4 + [""]
 
 
 def test_of_very_many_cells_some_are_ringed_and_it_is_said_how_many_are_not(tmp_path):
