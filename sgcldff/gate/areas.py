@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.images import Rgb
-from sgcldff.priors.ramf import BACKGROUND_CONTRAST, density_table
+from sgcldff.priors.ramf import BACKGROUND_CONTRAST, WHITE_PERCENTILE, density_table
 
 BLOCK_UM = 102.4
 """Side of the blocks that are judged, um: room for some hundred red cells."""
@@ -38,6 +38,8 @@ NUCLEAR_CONTRAST = 0.15
 """Green density above the mean of red and blue that red cells stay below."""
 ALONE = 25.0
 """Percentile of the survey's red cells that is taken for one that lies alone: much of a smear is thick."""
+MOST_PIXELS = 1 << 21
+"""Pixels of a slide's sample that are looked at."""
 
 
 class Area(IntEnum):
@@ -76,6 +78,21 @@ class AreaReference:
     """Optical density in green at or above which a pixel is cell, not plasma or glass."""
     overlaid: float
     """Optical density in blue of two red cells over each other; white cells are pale in blue."""
+
+
+def smear_pixels(survey: Rgb) -> Rgb:
+    """Give a slide's sample, uint8 (H, W, 3), as pixels (N, 1, 3) of which no more than half are glass or plasma.
+
+    A slide may be nearly all glass; its statistics would then hold red cells for something rare.
+    """
+    pixels = survey.reshape(-1, 3)
+    pixels = pixels[:: -(-len(pixels) // MOST_PIXELS)]
+    white = np.percentile(pixels[:, 1], WHITE_PERCENTILE)
+    clear = pixels[:, 1] > (white + 1) * np.exp(-CELL_DENSITY) - 1
+    glass, cells = pixels[clear], pixels[~clear]
+    if 0 < len(cells) < len(glass):
+        glass = glass[:: -(-len(glass) // len(cells))]
+    return np.ascontiguousarray(np.concatenate([glass, cells])[:, None])
 
 
 def fit_reference(survey: Rgb, white: tuple[float, float, float]) -> AreaReference:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.gate.areas import AreaReference, block_px, classify, fit_reference
+from sgcldff.gate.areas import AreaReference, block_px, classify, fit_reference, smear_pixels
 from sgcldff.images import Rgb
 from sgcldff.priors.ramf import RamfStatistics, fit_statistics, response_table, saturated
 from sgcldff.specs import CELL_UM, GateSpec
@@ -44,9 +44,11 @@ class Gate:
         """Take the statistics of a slide from `survey`, uint8 (H, W, 3), a sample of it at `mpp` um/px.
 
         A sample that is nearly all white cell spoils them: they assume that at most a quarter of the pixels is.
+        Glass beyond half of the sample is left out.
         """
-        stain = fit_statistics(survey)
-        return cls(spec, mpp, stain, fit_reference(survey, stain.white))
+        pixels = smear_pixels(survey)
+        stain = fit_statistics(pixels)
+        return cls(spec, mpp, stain, fit_reference(pixels, stain.white))
 
     @property
     def reach_px(self) -> int:

@@ -84,6 +84,25 @@ def test_a_part_with_its_reach_answers_as_the_whole_does(smear, box, margin_um, 
         np.testing.assert_array_equal(alone, answer(image)[part.slices])
 
 
+@pytest.mark.parametrize("glass", [0, 3, 30])
+def test_glass_around_a_smear_changes_little(smear, glass):
+    image, field = smear
+    blank, _ = afar(SmearSpec(wbc_per_mm2=0, red_coverage=0, illumination=0), seed=9)
+    gate = Gate.fit(GateSpec(threshold=0.25), np.vstack([image, *[blank] * glass]), MPP)
+    assert (gate.areas(image) == Area.MONOLAYER).all()
+    places = gate.places(image)
+    assert places[rescale(field.target, 0.2, MPP, labels=True) > 0].mean() > 0.99
+    assert places.mean() < 0.2
+
+
+def test_glass_alone_is_background_and_not_read():
+    blank, _ = afar(SmearSpec(wbc_per_mm2=0, red_coverage=0, illumination=0), seed=9)
+    for survey in (np.full((300, 300, 3), 236, np.uint8), blank):
+        gate = Gate.fit(GateSpec(threshold=0.25), survey, MPP)
+        assert gate.places(survey).mean() < 0.1
+        assert (gate.areas(survey) == Area.BACKGROUND).all()
+
+
 def test_reach_is_enough_and_hardly_less_would_do(gate):
     glass = np.full((121, 121, 3), 236, np.uint8)
     stained = glass.copy()
