@@ -107,7 +107,8 @@ def middle_tiles(slide: ScaledSlide, spec: InferSpec) -> Iterator[Rgb]:
 
 def labels(runtime: Runtime, model: Path, slide: Path, spec: InferSpec, cells: bool = False) -> tuple[Tally, float]:
     with tempfile.TemporaryDirectory() as folder:
-        return read(slide, model, spec, Path(folder), serially(runtime), cells)
+        total, began, ended = read(slide, model, spec, Path(folder), serially(runtime), cells)
+    return total, ended - began
 
 
 def workers(model: Path, slide: Path, spec: InferSpec, rounds: int) -> None:

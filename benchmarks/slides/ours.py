@@ -2,11 +2,11 @@
 
     python benchmarks/slides/ours.py MODEL SLIDE OUT [--engine torch] [--precision fp32] [--gate] [--workers 2]
 
-Prints one line of JSON: seconds, tiles, skipped, threads, stages (s, summed over workers). The time runs from opening
-the slide to the committed labels; starting Python and Dask workers, loading the model and three batches to warm up lie
-before it. With `--cells` it runs on to the committed cells, which the others do not give. With `--traced FOLDER` the
-network is `network.pt` of traced.py: what the other contenders run; with `--stub` it costs nothing and takes the prior
-for the nucleus. `--workers 0` (default) reads in this process.
+Prints one line of JSON: began and ended (s of the monotonic clock), tiles, skipped, threads, stages (s, summed over
+workers). The time runs from opening the slide to the committed labels; starting Python and Dask workers, loading the
+model and three batches to warm up lie before it. With `--cells` it runs on to the committed cells, which the others do
+not give. With `--traced FOLDER` the network is `network.pt` of traced.py: what the other contenders run; with `--stub`
+it costs nothing and takes the prior for the nucleus. `--workers 0` (default) reads in this process.
 """
 
 import argparse
@@ -115,7 +115,9 @@ def runner(workers: int, loader: functools.partial[Runtime]) -> Iterator[Runner]
         yield run
 
 
-def read(slide: Path, model: Path, spec: InferSpec, folder: Path, run: Runner, cells: bool) -> tuple[Tally, float]:
+def read(
+    slide: Path, model: Path, spec: InferSpec, folder: Path, run: Runner, cells: bool
+) -> tuple[Tally, float, float]:
     start = time.perf_counter()
     seen = read_spec(model / SPEC_FILE)
     plan = plan_slide(open_slide(slide), seen, ModelRef("benchmark", "0", "0"), spec, folder)
@@ -125,9 +127,9 @@ def read(slide: Path, model: Path, spec: InferSpec, folder: Path, run: Runner, c
             if isinstance(outcome, BaseException):
                 raise outcome
             total += outcome
-    seconds = time.perf_counter() - start
+    ended = time.perf_counter()
     np.save(folder / "labels.npy", np.asarray(label_array(plan)[:]))
-    return total, seconds
+    return total, start, ended
 
 
 def main() -> None:
@@ -147,8 +149,8 @@ def main() -> None:
     spec = spec if args.gate else replace(spec, gate=GateSpec(enabled=False))
     loader = functools.partial(load, args.model, args.traced, engine, precision)
     with runner(args.workers, loader) as run:
-        total, seconds = read(args.slide, args.model, spec, args.out, run, args.cells)
-    told = {"seconds": seconds, "tiles": total.tiles, "skipped": total.skipped, "stages": total.seconds}
+        total, began, ended = read(args.slide, args.model, spec, args.out, run, args.cells)
+    told = {"began": began, "ended": ended, "tiles": total.tiles, "skipped": total.skipped, "stages": total.seconds}
     print(json.dumps(told | {"threads": torch.get_num_threads()}))
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/slides/plain_loop.py MODULE SLIDE OUT [--loaders N] [--bare]
 
-MODULE is `whole.pt` of traced.py. Needs torch, openslide and NumPy only. Prints one line of JSON: seconds, tiles,
-threads. The time runs from opening the slide to the labels on disk; loading the model and three batches to warm up lie
-before it. With `--loaders N`, N processes of a torch DataLoader read. With `--bare`, the model sees as many tiles, the
-first batch again and again, and nothing is read or written.
+MODULE is `whole.pt` of traced.py. Needs torch, openslide and NumPy only. Prints one line of JSON: began and ended (s of
+the monotonic clock), tiles, threads. The time runs from opening the slide to the labels on disk; loading the model and
+three batches to warm up lie before it. With `--loaders N`, N processes of a torch DataLoader read. With `--bare`, the
+model sees as many tiles, the first batch again and again, and nothing is read or written.
 """
 
 import argparse
@@ -83,8 +83,9 @@ def main() -> None:
         tiles = repeat(module, batch, len(Tiles(args.slide)))
     else:
         tiles = segment(module, args.slide, args.out, args.loaders)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "tiles": tiles, "threads": torch.get_num_threads()}))
+    print(
+        json.dumps({"began": start, "ended": time.perf_counter(), "tiles": tiles, "threads": torch.get_num_threads()})
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 MODEL is a folder that training or the registry wrote. Every contender runs in a process of its own, on the same
 `--threads` cores; the order is turned by one in each of the rounds. Speeds are the slide's tiles a second over those of
 the bare model in the same round; the table has medians over rounds. Memory is the largest sum of resident memory over a
-contender's processes, looked at 20 times a second; pages that processes share count once for each. TIAToolbox is no
+contender's processes, looked at 20 times a second; pages that processes share count once for each. Processor time is
+theirs in the time measured: other work on the machine disturbs it less than it does the time. TIAToolbox is no
 dependency: it needs an environment of its own, and without `--tiatoolbox-python` it is left out.
 """
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +51,7 @@ class Race:
     """One run of a contender."""
 
     seconds: float
+    cpu_seconds: float
     peak_mb: float
     told: Mapping[str, object]
     labels: NDArray[np.uint8] | None
@@ -129,7 +132,8 @@ def round_of(chosen: Mapping[str, Contender], names: Sequence[str], scratch: Pat
     for name in names:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             races[name] = race(chosen[name], Path(folder))
-        print(f"{name}: {races[name].seconds:.1f} s, {races[name].peak_mb:.0f} MB", file=sys.stderr, flush=True)
+        done = races[name]
+        print(f"{name}: {done.seconds:.1f} s, {done.cpu_seconds:.1f} CPU s, {done.peak_mb:.0f} MB", file=sys.stderr)
     return races
 
 
@@ -145,30 +149,39 @@ def race(contender: Contender, folder: Path) -> Race:
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)}: ended with {process.returncode}")
     told = json.loads(output.strip().splitlines()[-1])
-    return Race(told["seconds"], watch.peak / 1e6, told, labels_of(contender, folder))
+    spent = watch.spent(told["began"], told["ended"])
+    return Race(told["ended"] - told["began"], spent, watch.peak / 1e6, told, labels_of(contender, folder))
 
 
 class Watch(threading.Thread):
-    """Looks at the resident memory of a process and all below it until it ends."""
+    """Looks at a process and all below it until it ends: resident memory, bytes, and processor time, s."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.root = psutil.Process(pid)
         self.peak = 0
-        self.ended = threading.Event()
+        self.samples: list[tuple[float, float]] = []
 
     def run(self) -> None:
-        while self.root.is_running() and self.root.status() != psutil.STATUS_ZOMBIE:
-            self.peak = max(self.peak, self.resident())
-            self.ended.wait(SAMPLE_S)
-
-    def resident(self) -> int:
-        total = 0
         with suppress(psutil.Error):
-            for process in (self.root, *self.root.children(recursive=True)):
-                with suppress(psutil.Error):
-                    total += process.memory_info().rss
-        return total
+            while self.root.status() != psutil.STATUS_ZOMBIE:
+                self.look()
+                time.sleep(SAMPLE_S)
+
+    def look(self) -> None:
+        resident, spent = 0, 0.0
+        for process in (self.root, *self.root.children(recursive=True)):
+            with suppress(psutil.Error):
+                resident += process.memory_info().rss
+                spent += sum(process.cpu_times()[:4])
+        self.peak = max(self.peak, resident)
+        self.samples.append((time.perf_counter(), spent))
+
+    def spent(self, began: float, ended: float) -> float:
+        """Give the processor time between two moments, that of children that have ended included."""
+        moments, total = zip(*self.samples, strict=True)
+        first, last = np.interp((began, ended), moments, np.maximum.accumulate(total))
+        return float(last - first)
 
 
 def labels_of(contender: Contender, folder: Path) -> NDArray[np.uint8] | None:
@@ -180,14 +193,16 @@ def labels_of(contender: Contender, folder: Path) -> NDArray[np.uint8] | None:
 
 
 def table(names: Sequence[str], rounds: Sequence[Mapping[str, Race]]) -> None:
-    print("| contender | tiles/s, bare = 1 | TIAToolbox = 1 | peak memory, MB | equal pixels | IoU of white cells |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| contender | tiles/s, bare = 1 | TIAToolbox = 1 | processor time, bare = 1 | peak memory, MB |", end="")
+    print(" equal pixels | IoU of white cells |\n| --- | --- | --- | --- | --- | --- | --- |")
     truth = rounds[0][PLAIN].labels if PLAIN in rounds[0] else None
     for name in names:
         share = median(rounds, name, BARE)
         rival = f"{median(rounds, name, TIATOOLBOX):.2f}" if TIATOOLBOX in rounds[0] else ""
+        spent = np.median([races[name].cpu_seconds / races[BARE].cpu_seconds for races in rounds])
         peak = max(races[name].peak_mb for races in rounds)
-        print(f"| {name} | {share:.3f} | {rival} | {peak:.0f} | {agreement(rounds[0][name].labels, truth)} |")
+        told = agreement(rounds[0][name].labels, truth)
+        print(f"| {name} | {share:.3f} | {rival} | {spent:.3f} | {peak:.0f} | {told} |")
 
 
 def median(rounds: Sequence[Mapping[str, Race]], name: str, other: str) -> float:

@@ -4,8 +4,9 @@
 
 MODULE is `whole.pt` of traced.py; OUT becomes a folder with the Zarr group that TIAToolbox writes. Settings are those
 that its documentation gives for whole slides (WSI mode, Zarr output, memory threshold of 80 %), batches of 8. Its
-tissue mask is off, so that it reads all tiles as the others do. Prints one line of JSON: seconds, tiles, threads. The
-time is that of `run`; loading the model and three batches to warm up lie before it.
+tissue mask is off, so that it reads all tiles as the others do. Prints one line of JSON: began and ended (s of the
+monotonic clock), tiles, threads. The time is that of `run`; loading the model and three batches to warm up lie before
+it.
 """
 
 import argparse
@@ -79,9 +80,9 @@ def main() -> None:
         auto_get_mask=False,
         wsireader_kwargs={"mpp": (MPP, MPP)},
     )
-    seconds = time.perf_counter() - start
+    ended = time.perf_counter()
     tiles = len(engine.dataloader.dataset)
-    print(json.dumps({"seconds": seconds, "tiles": tiles, "threads": torch.get_num_threads()}))
+    print(json.dumps({"began": start, "ended": ended, "tiles": tiles, "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":
