@@ -146,10 +146,15 @@ def from_counts(
 
 
 def _share(label: str, count: int, counted: int, confidence: float) -> ClassShare:
+    return ClassShare(label, count, count / max(counted, 1), *exact_interval(count, counted, confidence))
+
+
+def exact_interval(count: int, counted: int, confidence: float) -> tuple[float, float]:
+    """Give the ends of a share's interval (Clopper and Pearson); 0 and 1 where no cell was counted."""
     if counted == 0:
-        return ClassShare(label, 0, 0.0, 0.0, 1.0)
+        return 0.0, 1.0
     interval = binomtest(count, counted).proportion_ci(confidence, method="exact")
-    return ClassShare(label, count, count / counted, float(interval.low), float(interval.high))
+    return float(interval.low), float(interval.high)
 
 
 def _flags(counted: int, rejected: int, excluded: int) -> tuple[str, ...]:
