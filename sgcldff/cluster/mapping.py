@@ -4,11 +4,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import count, islice
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from distributed import CancelledError, Client, Future, KilledWorker, wait
+from distributed.protocol.pickle import dumps, loads
 
 from sgcldff.errors import InputError, ServiceError
 
@@ -150,7 +152,7 @@ class _Tasks(Generic[Item, Result]):
         self, client: Client, function: Callable[[Item], Result], resources: Mapping[str, float] | None
     ) -> None:
         self.client = client
-        self.function = function
+        self.function = dumps(function)
         self.resources = dict(resources or {})
         group = f"{getattr(function, '__name__', 'task')}-{uuid.uuid4().hex}"
         self.keys = ((group, number) for number in count())
@@ -163,7 +165,8 @@ class _Tasks(Generic[Item, Result]):
         if self.client.status != "running":
             raise ServiceError(GONE)
         keys = list(islice(self.keys, len(items)))
-        futures = self.client.map(self.function, items, key=keys, resources=self.resources or None, pure=False)
+        call, sealed = partial(_unseal, self.function), [dumps(item) for item in items]
+        futures = self.client.map(call, sealed, key=keys, resources=self.resources or None, pure=False)
         for future, item in zip(futures, items, strict=True):
             self.running[future] = item
             future.add_done_callback(self.finished.put)
@@ -181,6 +184,11 @@ class _Tasks(Generic[Item, Result]):
     def cancel(self) -> None:
         if self.client.status == "running":
             self.client.cancel(list(self.running))
+
+
+def _unseal(function: bytes, item: bytes) -> Any:
+    """Run a task on a worker; until there its parts are sealed, lest the scheduler import all that they need."""
+    return loads(function)(loads(item))
 
 
 def _outcome(future: Future) -> Any:

@@ -1,5 +1,6 @@
 """What goes wrong on a cluster: too little memory, killed processes, workers and GPUs that are lacking."""
 
+import importlib
 import json
 import os
 import pickle
@@ -215,3 +216,17 @@ def test_the_model_reaches_each_worker_once_whenever_it_comes_and_never_travels(
     assert sizes == {size}
     assert len(pids) == 4
     assert sorted((tmp_path / "loads").read_text().split()) == sorted(map(str, pids))
+
+
+def test_a_scheduler_imports_nothing_of_what_its_tasks_need(scheduler, process, tmp_path, monkeypatch):
+    """Stand in for a model's libraries: a module that only the workers are given."""
+    _, address = scheduler
+    (tmp_path / "only_here.py").write_text("class Plan:\n    number = 7\n\n\ndef read(plan):\n    return plan.number\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    module = importlib.import_module("only_here")
+    process("worker", address, "--nthreads", "1")
+    with connect(address) as client:
+        [(_, number)] = map_bounded(client, module.read, [module.Plan()])
+        assert number == 7
+        assert not client.run_on_scheduler(lambda: "only_here" in __import__("sys").modules)
