@@ -65,7 +65,7 @@ def _answer(request: Any) -> NDArray[Any]:
     return np.array(request.get_output_tensor(0).data)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpenVinoRuntime:
     """A graph a question and size of image; what a question does not need is not part of its graph."""
 
@@ -148,4 +148,5 @@ def _traced(question: nn.Module, rgb: Tensor, prior: Tensor) -> Any:
     question.eval().requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.jit.trace(ask, (rgb, prior), check_trace=False)
+        trace: Any = torch.jit.trace
+        return trace(ask, (rgb, prior), check_trace=False)
