@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from sgcldff.gate import Area, Gate
+from sgcldff.gate.areas import Blocks
 from sgcldff.grid import Box
 from sgcldff.images import rescale
 from sgcldff.priors.ramf import matched_filter
@@ -158,3 +159,17 @@ def test_a_block_is_judged_alike_alone_and_in_the_whole(height, width, row, colu
 
 def test_cells_are_counted_in_the_monolayer_alone():
     assert [area for area in Area if area.usable] == [Area.MONOLAYER]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 6, 16]), st.integers(1, 6), st.integers(0, 99))
+def test_sums_over_blocks_are_those_of_each_block_alone(height, width, side, lag, seed):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    blocks = Blocks((height, width), side)
+    shares, roughness = blocks.share((values > 99).astype(np.uint8)), blocks.roughness(values, lag)
+    for row, column in np.ndindex(shares.shape):
+        block = values[row * side : (row + 1) * side, column * side : (column + 1) * side].astype(int)
+        apart = (block[:, lag:] - block[:, :-lag])[::2]
+        assert blocks.sizes[row, column] == block.size
+        assert shares[row, column] == pytest.approx((block > 99).mean())
+        assert roughness[row, column] == pytest.approx((apart**2).mean() if apart.size else 0)

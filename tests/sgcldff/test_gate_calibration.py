@@ -1,7 +1,9 @@
 """Calibration of the gate: what counts as kept, who chooses the threshold, and who judges it."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from scipy.stats import beta
 
 from sgcldff.datasets import Source
 from sgcldff.errors import InputError
-from sgcldff.gate import Recall, calibrate
+from sgcldff.gate import Area, Recall, calibrate
 from sgcldff.gate.calibration import COVERED, SAFETY, fit_gates, halves, keeping_scores, marked, share_read
 from sgcldff.images import read_grey
 from sgcldff.records import Sample
@@ -136,3 +138,19 @@ def test_the_interval_is_clopper_and_pearsons(counts):
 
 def test_no_cells_tell_nothing():
     assert Recall(0, 0).interval() == (0.0, 1.0)
+
+
+@pytest.mark.real
+def test_real_fields_keep_their_cells_and_are_usable():
+    root = Path(os.environ.get("SGCLDFF_DATA", "../shared/datasets"))
+    folder = root / "bccd"
+    if not folder.is_dir():
+        pytest.skip("no BCCD below SGCLDFF_DATA")
+    fields = [marked(sample, SPEC.mpp) for sample in Source("bccd", str(folder)).scan() if isinstance(sample, Sample)]
+    gates = fit_gates(fields, SPEC)
+    scores = keeping_scores(fields, gates)
+    assert len(scores) > 150
+    assert (scores >= SPEC.threshold).mean() >= 0.995
+    assert share_read(fields, gates, SPEC) < 0.01
+    areas = np.concatenate([gates[field.sample.group].areas(field.rgb).ravel() for field in fields])
+    assert (areas == Area.MONOLAYER).mean() >= 0.99
