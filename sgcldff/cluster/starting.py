@@ -62,7 +62,7 @@ def _local_worker(spec: LocalSpec, index: int, total: int, devices: Devices) -> 
         "nthreads": spec.threads,
         "memory_limit": spec.memory or MEMORY_LIMIT // total,
         "resources": {GPU: 1} if gpu else {},
-        "env": {"CUDA_VISIBLE_DEVICES": ",".join(gpu)} if devices else {},
+        "env": {"CUDA_VISIBLE_DEVICES": ",".join(gpu)} if gpus_here() else {},
         "silence_logs": QUIET,
     }
 

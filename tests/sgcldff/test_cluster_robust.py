@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from distributed import LocalCluster
 
 from sgcldff.cluster import (
+    CudaSpec,
     LocalSpec,
     SchedulerSpec,
     TaskLostError,
@@ -175,6 +177,28 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(InputError, match="gpus is 2: this machine shows 1"), connect(LocalSpec(gpus=2)):
         pass
+
+
+def test_gpus_that_are_not_wanted_are_hidden(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with connect(LocalSpec(workers=1, gpus=0)) as client:
+        assert gpu_share(client) == {}
+        assert set(client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]).values()) == {""}
+
+
+def test_dask_cuda_is_told_what_the_spec_says(monkeypatch):
+    """Stand in for LocalCUDACluster, which needs GPUs."""
+    told = []
+
+    class LocalCUDACluster(LocalCluster):
+        def __init__(self, CUDA_VISIBLE_DEVICES, **options):  # noqa: N803
+            told.append(CUDA_VISIBLE_DEVICES)
+            super().__init__(**options)
+
+    monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=LocalCUDACluster))
+    with connect(CudaSpec(devices="0,1", memory="1 GB"), workers=1) as client:
+        assert (told, gpu_share(client), threads(client)) == (["0,1"], {"GPU": 1}, 1)
+        assert client.scheduler.address.startswith("tcp://127.0.0.1:")
 
 
 def test_workers_compute_with_one_thread_each(monkeypatch):
