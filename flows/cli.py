@@ -219,6 +219,26 @@ def rollback(workspace: WorkspaceOption = WORKSPACE) -> None:
 
 
 @app.command()
+def gate(
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+    report: Annotated[Path | None, typer.Option("--json", help="Write the report here as JSON.")] = None,
+) -> None:
+    """Choose the gate's threshold on half of the catalog's labelled fields and measure its recall on the rest."""
+    from sgcldff.catalog import Catalog
+    from sgcldff.gate import calibrate
+    from tasks.workspace import Workspace, write_json
+
+    found = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)
+    told, spec = found.to_dict(), found.spec
+    out.print(f"{spec.kept} of {spec.calibrated_on} cells of other groups kept, {found.read:.1%} of the rest read.")
+    out.print(f"[infer.gate]\nthreshold = {spec.threshold}\nkept = {spec.kept}", highlight=False, markup=False)
+    out.print(f"calibrated_on = {spec.calibrated_on}", highlight=False, markup=False)
+    if report is not None:
+        write_json(report, told)
+
+
+@app.command()
 def infer(
     slides: Annotated[
         list[str],

@@ -82,7 +82,7 @@ def run_sample(
     Exception
         As `run_plan`.
     """
-    order = np.random.default_rng(int(plan.segment_key, 16)).permutation(len(plan.grid)).tolist()
+    order = [int(index) for index in np.random.default_rng(int(plan.segment_key, 16)).permutation(len(plan.grid))]
     for at in range(0, len(order), ROUND):
         missing = [index for index in order[at : at + ROUND] if not plan.committed(Step.SAMPLE, index).exists()]
         run_tasks([ShardTask(plan, Step.SAMPLE, index) for index in missing], run, progress)

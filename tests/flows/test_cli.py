@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -227,6 +228,16 @@ def test_evaluate_writes_its_report_where_it_is_told(lab, run, settings, tmp_pat
     assert str(report) in ran.out.splitlines()[-1]
 
 
+def test_the_gate_is_calibrated_on_the_catalog(lab, run, tmp_path):
+    ran = run("gate", "-w", lab.workspace, "--json", tmp_path / "gate.json")
+    assert ran.code == 0
+    told = json.loads((tmp_path / "gate.json").read_text())
+    found = tomllib.loads(ran.out[ran.out.index("[infer.gate]") :])["infer"]["gate"]
+    assert found["threshold"] == told["spec"]["threshold"] > 0
+    assert found["kept"] == told["held_out"]["kept"] <= found["calibrated_on"]
+    assert told["low"] <= told["recall"] <= told["high"]
+
+
 def test_a_refusal_has_its_own_exit_code(contest, run, tmp_path):
     strict = tmp_path / "strict.toml"
     strict.write_text(QUICK + "[promote]\nmargin = -0.9\n")
@@ -253,6 +264,7 @@ def test_help_names_every_command(run):
         "promote",
         "rollback",
         "infer",
+        "gate",
         "retrain",
         "benchmark",
         "demo",

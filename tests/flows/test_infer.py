@@ -105,8 +105,10 @@ def test_slides_of_one_name_have_folders_of_their_own(read, slide, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         shutil.copy(slide.slide, tmp_path / name / "small.tiff")
-    folders = read([tmp_path / "*" / "small.tiff"], tmp_path / "out")
-    assert len({pq.read_table(Path(folder) / "cells.parquet")["slide_id"].to_pylist()[0] for folder in folders}) == 2
+    folders = [Path(folder) for folder in read([tmp_path / "*" / "small.tiff"], tmp_path / "out")]
+    named = {json.loads((folder / "differential.json").read_text())["slide_id"] for folder in folders}
+    assert named == {folder.name for folder in folders}
+    assert len(named) == 2
 
 
 def test_no_slides_is_no_batch(read, tmp_path):
