@@ -51,7 +51,9 @@ class Traced:
     @torch.inference_mode()
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.uint8]:
         told: torch.Tensor = self.module(torch.from_numpy(rgb), torch.from_numpy(prior))
-        return told.argmax(dim=-1).to(torch.uint8).numpy()
+        background, cytoplasm, nucleus = told.unbind(dim=-1)
+        second = (nucleus > background) & (nucleus > cytoplasm)
+        return torch.where(second, 2, (cytoplasm > background).to(torch.uint8)).to(torch.uint8).numpy()
 
 
 @dataclass(frozen=True)

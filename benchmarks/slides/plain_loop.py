@@ -50,7 +50,7 @@ def segment(module: torch.jit.ScriptModule, slide: Path, out: Path, loaders: int
     height, width = tiles.shape
     labels = np.zeros(tiles.shape, np.uint8)
     for ys, xs, rgb in DataLoader(tiles, BATCH, num_workers=loaders):
-        told = module(rgb).argmax(dim=-1).to(torch.uint8).numpy()
+        told = module(rgb).numpy().argmax(axis=-1)
         for y, x, core in zip(ys.tolist(), xs.tolist(), told, strict=True):
             labels[y : y + CORE_PX, x : x + CORE_PX] = core[: height - y, : width - x]
     np.save(out, labels)
@@ -60,7 +60,7 @@ def segment(module: torch.jit.ScriptModule, slide: Path, out: Path, loaders: int
 @torch.inference_mode()
 def repeat(module: torch.jit.ScriptModule, batch: torch.Tensor, tiles: int) -> int:
     for at in range(0, tiles, BATCH):
-        module(batch[: tiles - at]).argmax(dim=-1)
+        module(batch[: tiles - at])
     return tiles
 
 

@@ -7,8 +7,9 @@ MODEL is a folder that training or the registry wrote. Every contender runs in a
 `--threads` cores; the order is turned by one in each of the rounds. Speeds are the slide's tiles a second over those of
 the bare model in the same round; the table has medians over rounds. Memory is the largest sum of resident memory over a
 contender's processes, looked at 20 times a second; pages that processes share count once for each. Processor time is
-theirs in the time measured: other work on the machine disturbs it less than it does the time. TIAToolbox is no
-dependency: it needs an environment of its own, and without `--tiatoolbox-python` it is left out.
+theirs in the time measured: other work on the machine disturbs it less than it does the time. Labels are compared with
+the plain loop's in tiles that lie inside the slide: beyond its border sgcldff sees it mirrored, the others white.
+TIAToolbox is no dependency: it needs an environment of its own, and without `--tiatoolbox-python` it is left out.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 BARE, PLAIN, TIATOOLBOX = "bare model", "plain loop", "TIAToolbox 2.1.3"
+CORE_PX, HALO_PX = 256, 32
 SAMPLE_S = 0.05
 TIMEOUT_S = 3600
 
@@ -213,6 +215,8 @@ def median(rounds: Sequence[Mapping[str, Race]], name: str, other: str) -> float
 def agreement(labels: NDArray[np.uint8] | None, truth: NDArray[np.uint8] | None) -> str:
     if labels is None or truth is None:
         return "|"
+    inner = tuple(slice(CORE_PX, (side - HALO_PX) // CORE_PX * CORE_PX) for side in truth.shape)
+    labels, truth = labels[inner], truth[inner]
     both, either = ((labels > 0) & (truth > 0)).sum(), ((labels > 0) | (truth > 0)).sum()
     return f"{(labels == truth).mean():.5f} | {both / max(1, either):.4f}"
 
