@@ -7,7 +7,8 @@ from typing import NoReturn
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.settings import Settings
@@ -19,7 +20,7 @@ from sgcldff.labels import LabelSpace
 from sgcldff.model import SPEC_FILE, read_spec
 from sgcldff.registry import Registry
 from sgcldff.sequential import Goal
-from sgcldff.slides.listing import SlideEntry, find_slides
+from sgcldff.slides import SlideEntry, find_slides
 from tasks.compute import Compute, address_of, dashboard_of, processes
 from tasks.live import BatchView
 from tasks.slides import SlideJob, on_this_cluster, read_slide, set_aside
@@ -123,7 +124,7 @@ def read_slides(jobs: list[SlideJob], address: str | None, view: BatchView) -> d
         outcomes = ((job, read_slide(job, None, view, return_state=True)) for job in jobs)
     else:
         running = {read_slide.submit(job, address, view): job for job in jobs}
-        outcomes = ((running[future], future.state) for future in as_completed(list(running)))
+        outcomes = ((running[future], ended(future)) for future in as_completed(list(running)))
     for job, state in outcomes:
         told = state.result(raise_on_failure=False)
         if isinstance(told, BaseException):
@@ -131,6 +132,12 @@ def read_slides(jobs: list[SlideJob], address: str | None, view: BatchView) -> d
             set_aside(job, str(told))
             view.set_aside(job.slide.id, str(told))
     return failed
+
+
+def ended(future: PrefectFuture[str]) -> State[str]:
+    """Give the state in which a task has ended; without waiting, the server's may be an older one."""
+    future.wait()
+    return future.state
 
 
 def refuse(failed: dict[str, BaseException], slides: int) -> NoReturn:

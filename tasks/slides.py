@@ -41,8 +41,7 @@ from sgcldff.records import ModelRef
 from sgcldff.report import write_report
 from sgcldff.runtimes import load_runtime, resolve
 from sgcldff.sequential import Goal
-from sgcldff.slides import ScaledSlide, SlideSource, open_slide
-from sgcldff.slides.listing import SlideEntry
+from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.specs import InferSpec, digest
 from tasks.live import BatchView
 from tasks.policy import SLIDES, STAGE

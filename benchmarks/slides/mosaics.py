@@ -27,7 +27,7 @@ import tifffile
 from sgcldff.catalog import Catalog
 from sgcldff.datasets.bccd import ADAPTER
 from sgcldff.grid import Box
-from sgcldff.images import Rgb, read_rgb
+from sgcldff.images import Rgb, read_grey, read_rgb
 from sgcldff.records import Sample
 from sgcldff.specs import MODEL_MPP
 from sgcldff.synthetic import write_slide
@@ -145,16 +145,21 @@ def deal(parts: Sequence[Part], count: int, rng: np.random.Generator) -> list[Pa
 
 
 def parts_of(field: Sample) -> Iterator[Part]:
-    """Cut the squares out of a field that cut through no white cell: beside the cells, and about each cell."""
+    """Cut the squares out of a field that cut through no white cell: beside the cells, and about each cell.
+
+    Some white cells have no box, but the mask shows them: such squares beside the boxes are left out.
+    """
     rgb, boxes, reds = read_rgb(field.image), field.boxes or (), reds_of(field)
-    if rgb.shape[:2] != FIELD:
+    if rgb.shape[:2] != FIELD or field.mask is None:
         return
+    mask = read_grey(field.mask) > 0
     corners = [(y, x) for y in (0, 160) for x in (0, 320)]
     corners += [centred(box) for box in boxes]
     for y, x in corners:
         square = Box(y, x, y + PART_PX, x + PART_PX)
         inside = [within(box, square) for box in boxes]
-        if all(share in (0, 1) for share in inside):
+        overlooked = not any(inside) and mask[square.slices].any()
+        if all(share in (0, 1) for share in inside) and not overlooked:
             yield cut(rgb, square, boxes, reds)
 
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from sgcldff.gate import Area, Gate
 from sgcldff.grid import Box, Tile
-from sgcldff.inference.plan import Plan, gate_step, opened
-from sgcldff.slides import ScaledSlide
+from sgcldff.inference.plan import Plan, from_afar, gate_step, opened
 
 Mask = NDArray[np.bool_]
 
@@ -55,7 +54,7 @@ class Look:
 def look_at(plan: Plan, box: Box) -> Look:
     """Look at a box whose corner lies on the lattice of tiles."""
     step, gate = gate_step(plan.spec, plan.model), plan.gate
-    slide = ScaledSlide(opened(plan.slide), gate.mpp)
+    slide = from_afar(opened(plan.slide), gate.mpp)
     seen = Box(box.y0 // step, box.x0 // step, -(-box.y1 // step), -(-box.x1 // step))
     whole = (-(-plan.grid.shape[0] // step), -(-plan.grid.shape[1] // step))
     around = whole_blocks(seen.grow(math.ceil(REACH_UM / gate.mpp)).clip(whole), gate.block_px).clip(whole)

@@ -13,7 +13,7 @@ import zarr
 
 import sgcldff
 from sgcldff.drafts import draft
-from sgcldff.gate import Gate
+from sgcldff.gate import Gate, smear_pixels
 from sgcldff.grid import Shape, TileGrid
 from sgcldff.outputs import create_labels
 from sgcldff.priors import PriorStack, build
@@ -27,6 +27,10 @@ ENOUGH_SHARDS = 16
 """Shards are halved until a slide has as many, so that all workers have work, ..."""
 SMALL_SHARD_PX = 2048
 """... but not below this side."""
+
+
+COARSER = 1.3
+"""How much coarser than the gate's scale a level may be that it reads: no cell of those measured is lost by it."""
 
 
 class Step(StrEnum):
@@ -109,13 +113,18 @@ def plan_slide(slide: SlideSource, model: ModelSpec, reference: ModelRef, spec: 
     Shards in `folder` that this plan can use are kept, those of another slide, model or tiling are cleared away, and so
     is what a killed run left half written.
     """
-    priors = build(model.prior).fit(ScaledSlide(slide, model.mpp).survey(SURVEY_PX))
+    priors = build(model.prior).fit(smear_pixels(ScaledSlide(slide, model.mpp).survey(SURVEY_PX)))
     afar = model.mpp * gate_step(spec, model)
-    gate = Gate.fit(spec.gate, ScaledSlide(slide, afar).survey(SURVEY_PX), afar)
+    gate = Gate.fit(spec.gate, from_afar(slide, afar).survey(SURVEY_PX), afar)
     plan = Plan(slide.ref, model, reference, spec, priors, gate, str(folder))
     clear(plan)
     create_labels(plan.labels, plan.grid.shape, spec.tile_px, plan.grid.shard_px)
     return plan
+
+
+def from_afar(slide: SlideSource, mpp: float) -> ScaledSlide:
+    """See a slide as the gate does: a level a little coarser than its scale will do, and is far quicker to read."""
+    return ScaledSlide(slide, mpp, coarser=COARSER)
 
 
 def gate_step(spec: InferSpec, model: ModelSpec) -> int:

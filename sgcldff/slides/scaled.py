@@ -67,11 +67,13 @@ def taps(start: int, stop: int, scale: float, size: int) -> Taps:
 
 @dataclass(frozen=True)
 class ScaledSlide:
-    """A slide at `mpp` um/px, read from its coarsest level that is not coarser than that."""
+    """A slide at `mpp` um/px, read from its coarsest level that is not coarser than that, or not by much."""
 
     source: SlideSource
     mpp: float
     """um/px; a pixel is `mpp / source.ref.mpp` px of level 0 wide."""
+    coarser: float = 1.01
+    """How many times as coarse a level may be; a coarser one is enlarged, and may spare reading the next finer one."""
     shape: Shape = field(init=False)
     """(height, width) at this scale, px."""
 
@@ -88,7 +90,9 @@ class ScaledSlide:
     @property
     def level(self) -> int:
         """The level that is read."""
-        return max(at for at, ratio in enumerate(self.source.downsamples) if ratio <= max(1.0, self.factor * 1.01))
+        return max(
+            at for at, ratio in enumerate(self.source.downsamples) if ratio <= max(1.0, self.factor * self.coarser)
+        )
 
     def read(self, box: Box) -> Rgb:
         """Read a box: uint8 (height, width, 3); what lies outside the slide is white.
