@@ -10,9 +10,10 @@ QUIET = logging.CRITICAL
 SCHEDULER_SETTINGS: dict[str, object] = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.dashboard.tasks.task-stream-length": 10_000,
+    "distributed.admin.low-level-log-length": 20,
 }
 """A worker is sent one task a thread: what waits is held back, and is not blamed when the worker dies. The dashboard's
-memory is bounded."""
+memory is bounded, and so is what is logged of every client that ever came: 1,000 events are 0.8 MiB a slide."""
 
 WORKER_SETTINGS: dict[str, object] = {
     "distributed.worker.memory.target": False,
