@@ -124,11 +124,10 @@ class BatchView:
             What former runs have committed of the slide. It is shown, and does not count as speed.
         """
         self._progress.begin(slide, shards, done or Tally())
-        try:
+        with ExitStack() as unfinished:
+            unfinished.callback(self._progress.drop, slide)
             yield lambda tally: self._progress.advance(slide, tally)
-        except BaseException:
-            self._progress.drop(slide)
-            raise
+            unfinished.pop_all()
         ended = self._progress.finish(slide)
         if ended is not None:
             self._say(farewell(ended, self._progress.elapsed(ended.begun)))
