@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sgcldff.cluster import Client, connect
+from sgcldff.cluster import Client, connect, gpus_here
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Compute:
     cluster: str | None = None
     """A scheduler's address, or a cluster file (TOML); None starts a cluster on this machine."""
     workers: int | None = None
-    """Workers to start, by default one a core; 0 computes in the flow's own process."""
+    """Workers to start, by default one a GPU, or one a core where there is none; 0 computes in the flow's process."""
 
 
 @contextmanager
@@ -29,7 +29,9 @@ def processes(compute: Compute) -> Iterator[Client | None]:
     if compute.workers == 0 and compute.cluster is None:
         yield None
         return
-    with connect(compute.cluster, compute.workers) as client:
+    gpus = len(gpus_here()) if compute.cluster is None else 0
+    workers = compute.workers if compute.workers is not None else gpus or None
+    with connect(compute.cluster, workers) as client:
         yield client
 
 

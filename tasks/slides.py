@@ -16,7 +16,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from sgcldff.batch import SlideSummary, write_summary
-from sgcldff.cluster import Client, connect, gpu_share, load_once, loaded, map_bounded
+from sgcldff.cluster import Client, TaskLostError, connect, gpu_share, load_once, loaded, map_bounded
 from sgcldff.comparison import Agreement, Counts, compare, write_agreements
 from sgcldff.differential import Differential, from_counts, write_differential
 from sgcldff.gate import Area
@@ -130,8 +130,17 @@ def runner(address: str | None, job: SlideJob) -> Iterator[Runner]:
 
 
 def on_cluster(client: Client, name: str, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
-    """Run shards on a cluster, on its GPUs where it has any."""
-    return map_bounded(client, partial(run_shard, name), shards, resources=gpu_share(client))
+    """Run shards on a cluster, on its GPUs where it has any.
+
+    Raises
+    ------
+    TaskLostError
+        At the first shard that took several workers down: others would take more.
+    """
+    for shard, outcome in map_bounded(client, partial(run_shard, name), shards, resources=gpu_share(client)):
+        if isinstance(outcome, TaskLostError):
+            raise outcome
+        yield shard, outcome
 
 
 def run_shard(name: str, shard: ShardTask) -> Tally:

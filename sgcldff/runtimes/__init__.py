@@ -1,17 +1,28 @@
 """Trained networks made fast for reading slides: one protocol, and engines that answer alike.
 
-`sgcldff.model.Model` stays the reference that evaluation asks; a runtime leaves out what a slide does not need.
+`sgcldff.model.Model` stays the reference that evaluation asks; a runtime leaves out what a slide does not need. torch
+is imported only where a network is run: who plans slides and waits for workers does without its memory.
 """
 
 from pathlib import Path
 
-from sgcldff.model import load_model
-from sgcldff.runtimes.machine import resolve
 from sgcldff.runtimes.runtime import Labels, Runtime
-from sgcldff.runtimes.torch_runtime import TorchRuntime
 from sgcldff.specs import Engine, Precision
 
 __all__ = ["Labels", "Runtime", "load_runtime", "resolve"]
+
+
+def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> tuple[Engine, Precision]:
+    """Replace `AUTO` by what this machine runs fastest; no model is loaded.
+
+    Raises
+    ------
+    InputError
+        If the machine lacks what is asked for.
+    """
+    from sgcldff.runtimes.machine import fastest
+
+    return fastest(engine, precision)
 
 
 def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> Runtime:
@@ -26,8 +37,12 @@ def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Pr
     InputError
         If the files are damaged, or the machine lacks what is asked for.
     """
+    from sgcldff.model import load_model
+
     chosen, numbers = resolve(engine, precision)
     if chosen is Engine.TORCH:
+        from sgcldff.runtimes.torch_runtime import TorchRuntime
+
         return TorchRuntime(load_model(folder), numbers)
     from sgcldff.runtimes.openvino_runtime import OpenVinoRuntime
 

@@ -13,8 +13,8 @@ BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
 """Names under which processors state that they compute with bf16."""
 
 
-def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> tuple[Engine, Precision]:
-    """Replace `AUTO` by what this machine runs fastest; no model is loaded.
+def fastest(engine: Engine, precision: Precision) -> tuple[Engine, Precision]:
+    """Replace `AUTO` by what this machine runs fastest.
 
     Raises
     ------

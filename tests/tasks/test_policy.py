@@ -4,6 +4,7 @@ import pytest
 from prefect import Task
 from prefect.states import Failed, exception_to_failed_state
 
+from sgcldff.cluster import TaskLostError
 from sgcldff.errors import (
     InputError,
     LabelError,
@@ -26,6 +27,10 @@ async def failed(error: BaseException) -> Failed:
 def test_what_may_pass_is_tried_again(error):
     state = Failed(data=error)
     assert worth_retrying(None, None, state)
+
+
+def test_what_took_workers_down_is_not():
+    assert not worth_retrying(None, None, Failed(data=TaskLostError("4 workers died")))
 
 
 @pytest.mark.parametrize(
