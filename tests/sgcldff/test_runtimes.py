@@ -22,6 +22,7 @@ from sgcldff.labels import WBC6
 from sgcldff.model import load_model, save_model
 from sgcldff.nets import build
 from sgcldff.runtimes import load_runtime, resolve
+from sgcldff.runtimes.heads import likeliest
 from sgcldff.specs import Engine, ModelSpec, NetSpec, Precision, Pretrained, PriorSpec
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=("ramf", "mbplus")), labels=WBC6)
@@ -218,3 +219,10 @@ def test_what_is_not_there_is_told_with_the_remedy(monkeypatch, folder, tmp_path
     assert resolve()[0] is Engine.TORCH
     with pytest.raises(InputError, match="openvino is not installed"):
         resolve(Engine.OPENVINO)
+
+
+@given(st.integers(0, 2**32))
+def test_the_likeliest_label_is_that_of_argmax(seed):
+    logits = np.random.default_rng(seed).integers(-2, 3, (2, 3, 5, 7)).astype(np.float32)
+    assert np.array_equal(likeliest(torch.from_numpy(logits)).numpy(), logits.argmax(axis=1))
+    assert likeliest(torch.from_numpy(logits)).dtype == torch.uint8
