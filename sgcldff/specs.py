@@ -268,6 +268,8 @@ class GateSpec:
     """Room that is read around a place."""
     tile_px: int = 128
     """Side of the cores of the tiles that are laid over such places, px at the model's mpp; a multiple of 32."""
+    smallest_um2: float = 5e4
+    """Smaller slides, photographs of a field or a cell, are read and counted whole: statistics need a smear."""
     version: int = 1
 
     def __post_init__(self) -> None:

@@ -76,7 +76,7 @@ def test_options_that_the_readme_shows_exist():
     while pending:
         command = pending.pop()
         pending += getattr(command, "commands", {}).values()
-        options |= {option for parameter in command.params for option in parameter.opts}
+        options |= {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README.read_text()))
     assert len(shown) > 8
     assert shown <= options, shown - options

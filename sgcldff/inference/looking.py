@@ -63,7 +63,7 @@ def look_at(plan: Plan, box: Box) -> Look:
     inner = Box.of(around.shape).shift(margin, margin)
     corner = (around.y0 // gate.block_px, around.x0 // gate.block_px)
     areas = Areas(gate.areas(rgb[inner.slices]), corner)
-    if not plan.spec.gate.enabled:
+    if not plan.gated:
         return Look(tuple(Job(tile, None) for tile in plan.grid.tiles(box)), areas, 0)
     places = gate.places(rgb)[inner.slices]
     if plan.spec.usable_only:

@@ -211,7 +211,7 @@ def told(plan: Plan, probabilities: NDArray[np.float32]) -> str:
 
 def counts(plan: Plan, area: str) -> bool:
     """Tell whether cells of an area enter the differential."""
-    return not plan.spec.usable_only or Area[area.upper()].usable
+    return not (plan.spec.usable_only and plan.is_smear) or Area[area.upper()].usable
 
 
 def count(plan: Plan, table: pa.Table) -> Counter[str]:

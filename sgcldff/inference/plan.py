@@ -65,7 +65,7 @@ class Plan:
         looks = (gate.threshold, gate.mpp, gate.margin_um, gate.tile_px, spec.usable_only, gate.version)
         model = (self.reference.digest, digest(self.model))
         read = (self.slide.sha256, self.slide.mpp, *model, *tiles, sgcldff.__version__)
-        return digest((*read, looks if gate.enabled else None))
+        return digest((*read, looks if self.gated else None))
 
     @property
     def type_key(self) -> str:
@@ -85,6 +85,17 @@ class Plan:
         """Tiles and shards at the model's scale."""
         shape = ScaledSlide(opened(self.slide), self.model.mpp).shape
         return TileGrid(shape, self.spec.tile_px, self.spec.halo_px, shard_side(shape, self.spec))
+
+    @property
+    def is_smear(self) -> bool:
+        """Whether the slide shows enough of a smear to tell its areas, and places without white cells, apart."""
+        height, width = self.grid.shape
+        return height * width * self.model.mpp**2 >= self.spec.gate.smallest_um2
+
+    @property
+    def gated(self) -> bool:
+        """Whether only what may hold a white cell is read."""
+        return self.spec.gate.enabled and self.is_smear
 
     @property
     def labels(self) -> Path:

@@ -42,7 +42,8 @@ def test_synthetic_smears_keep_nearly_all_cells_and_leave_nearly_all_else(sample
     assert found.chosen_on.share >= SPEC.recall
     assert found.read < 0.05
     assert (found.spec.kept, found.spec.calibrated_on) == (found.held_out.kept, found.held_out.of)
-    assert replace(found.spec, threshold=SPEC.threshold, kept=0, calibrated_on=0) == SPEC
+    kept = {"kept": SPEC.kept, "calibrated_on": SPEC.calibrated_on}
+    assert replace(found.spec, threshold=SPEC.threshold, **kept) == SPEC
     report = json.loads(json.dumps(found.to_dict()))
     assert report["low"] < report["recall"] <= report["high"]
     assert calibrate(reversed(samples), SPEC) == found

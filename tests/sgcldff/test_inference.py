@@ -166,18 +166,16 @@ def test_each_cell_of_a_random_slide_counts_once(tmp_path_factory, seed, count, 
     assert facts(read_cells(inferred(open_slide(saved(folder, image)), folder / "out", spec))) == of_whole(image)
 
 
-GATED = replace(SPEC, gate=GateSpec(margin_um=3.0, tile_px=64), usable_only=False)
+GATED = replace(SPEC, gate=GateSpec(margin_um=3.0, tile_px=64, smallest_um2=0), usable_only=False)
 
 
 def gated(image, plan):
     """Cells of the whole image, of which only what the gate lets through is segmented: the oracle."""
-    seen = image
-    if (step := round(plan.gate.mpp / MPP)) > 1:
-        height, width = (-(-side // step) * step for side in image.shape[:2])
-        seen = ScaledSlide(open_slide(plan.slide.uri), plan.gate.mpp).read_mirrored(
-            Box(0, 0, height // step, width // step)
-        )
-    places = plan.gate.places(seen).repeat(step, axis=0).repeat(step, axis=1)[: image.shape[0], : image.shape[1]]
+    step, margin = round(plan.gate.mpp / MPP), plan.gate.reach_px
+    box = Box(0, 0, *(-(-side // step) for side in image.shape[:2]))
+    seen = ScaledSlide(open_slide(plan.slide.uri), plan.gate.mpp).read_mirrored(box.grow(margin))
+    places = plan.gate.places(seen)[margin:-margin, margin:-margin].repeat(step, axis=0).repeat(step, axis=1)
+    places = places[: image.shape[0], : image.shape[1]]
     cells = find_cells(classify(image) * places, MPP)
     return sorted(
         (*(round(at, 6) for at in cell.centroid), cell.area_px, np.round(cell.outline, 6).tobytes()) for cell in cells
@@ -209,9 +207,7 @@ def test_behind_the_gate_each_cell_of_a_random_slide_counts_once(tmp_path_factor
 def test_the_gate_reads_little_where_there_is_little(tmp_path):
     image = paint((2048, 2048), [(300, 300), (1024, 1400)], reds=3000)
     model, everything = ColourModel(), ColourModel()
-    plan = inferred(
-        open_slide(saved(tmp_path, image)), tmp_path / "gated", replace(InferSpec(), usable_only=False), model
-    )
+    plan = inferred(open_slide(saved(tmp_path, image)), tmp_path / "gated", InferSpec(usable_only=False), model)
     all_of_it = inferred(open_slide(saved(tmp_path, image)), tmp_path / "all", InferSpec(gate=EVERYTHING), everything)
     assert facts(read_cells(plan)) == facts(read_cells(all_of_it)) != []
     assert model.tiles <= 4

@@ -250,7 +250,7 @@ def test_outlines_are_valid_polygons_that_do_not_overlap_much(seed, count):
         outline = Polygon(cell.outline)
         assert outline.is_valid
         assert np.array_equal(cell.outline[0], cell.outline[-1])
-        assert outline.area > 0.8 * cell.area_px
+        assert outline.area > 0.5 * cell.area_px
         low, high = cell.outline.min(axis=0), cell.outline.max(axis=0)
         assert (low >= [cell.box.x0, cell.box.y0]).all()
         assert (high <= [cell.box.x1, cell.box.y1]).all()
