@@ -17,7 +17,7 @@ from sgcldff.batch import SlideSummary, write_batch
 from sgcldff.comparison import Counts, read_manual
 from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.labels import LabelSpace
-from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.registry import Registry
 from sgcldff.sequential import Goal
 from sgcldff.slides import SlideEntry, find_slides

@@ -35,7 +35,7 @@ from sgcldff.inference import (
     serially,
     slide_areas,
 )
-from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
 from sgcldff.records import ModelRef
 from sgcldff.report import write_report

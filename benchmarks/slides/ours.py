@@ -17,17 +17,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sgcldff.cluster import LocalSpec, connect, load_once, loaded, map_bounded
 from sgcldff.images import Rgb
 from sgcldff.inference import Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
-from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.records import ModelRef
 from sgcldff.runtimes import Runtime, load_runtime, resolve
+from sgcldff.runtimes.openvino_runtime import threads
 from sgcldff.slides import open_slide
 from sgcldff.specs import Engine, GateSpec, InferSpec, ModelSpec, Precision
 
@@ -40,20 +41,21 @@ class Traced:
     """The exported network as a runtime; it segments only."""
 
     spec: ModelSpec
-    module: torch.jit.ScriptModule
-    digest: str = "traced"
+    module: Any
+    """`torch.jit.ScriptModule`; torch is imported where it is used, for its memory is part of what is measured."""
     engine: Engine = Engine.TORCH
     precision: Precision = Precision.FP32
 
     def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
         raise NotImplementedError("the exported file tells no types: leave out --cells")
 
-    @torch.inference_mode()
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.uint8]:
-        told: torch.Tensor = self.module(torch.from_numpy(rgb), torch.from_numpy(prior))
-        background, cytoplasm, nucleus = told.unbind(dim=-1)
-        second = (nucleus > background) & (nucleus > cytoplasm)
-        return torch.where(second, 2, (cytoplasm > background).to(torch.uint8)).to(torch.uint8).numpy()
+        import torch
+
+        with torch.inference_mode():
+            background, cytoplasm, nucleus = self.module(torch.from_numpy(rgb), torch.from_numpy(prior)).unbind(dim=-1)
+            second = (nucleus > background) & (nucleus > cytoplasm)
+            return torch.where(second, 2, (cytoplasm > background).to(torch.uint8)).to(torch.uint8).numpy()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,6 @@ class Stub:
     """Cells where the prior is high, all of the first type."""
 
     spec: ModelSpec
-    digest: str = "stub"
     engine: Engine = Engine.TORCH
     precision: Precision = Precision.FP32
 
@@ -78,12 +79,18 @@ def load(model: Path, network: Path | None, engine: Engine, precision: Precision
     if network is None:
         runtime = load_runtime(model, engine, precision)
     else:
-        runtime = Stub(spec) if network == STUB else Traced(spec, torch.jit.load(network / "network.pt"))
+        runtime = Stub(spec) if network == STUB else traced(spec, network / "network.pt")
     for _ in range(3):
         runtime.segment(*blank(READ_PX))
     if not isinstance(runtime, Traced):
         runtime.classify(*blank(spec.crop_px))
     return runtime
+
+
+def traced(spec: ModelSpec, file: Path) -> Traced:
+    import torch
+
+    return Traced(spec, torch.jit.load(file))
 
 
 def blank(side: int) -> tuple[Rgb, NDArray[np.float32]]:
@@ -153,7 +160,7 @@ def main() -> None:
     with runner(args.workers, loader) as run:
         total, began, ended = read(args.slide, args.model, spec, args.out, run, args.cells)
     told = {"began": began, "ended": ended, "tiles": total.tiles, "skipped": total.skipped, "stages": total.seconds}
-    print(json.dumps(told | {"threads": torch.get_num_threads()}))
+    print(json.dumps(told | {"threads": threads()}))
 
 
 if __name__ == "__main__":
