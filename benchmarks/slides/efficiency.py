@@ -108,8 +108,8 @@ def middle_tiles(slide: ScaledSlide, spec: InferSpec) -> Iterator[Rgb]:
 
 def labels(runtime: Runtime, model: Path, slide: Path, spec: InferSpec, cells: bool = False) -> tuple[Tally, float]:
     with tempfile.TemporaryDirectory() as folder:
-        total, began, ended = read(slide, model, spec, Path(folder), serially(runtime), cells)
-    return total, ended - began
+        _, total, span = read(slide, model, spec, Path(folder), serially(runtime), cells)
+    return total, span.ended - span.began
 
 
 def workers(model: Path, slide: Path, spec: InferSpec, rounds: int) -> None:

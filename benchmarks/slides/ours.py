@@ -6,7 +6,8 @@ Prints one line of JSON: began and ended (s of the monotonic clock), tiles, skip
 workers). The time runs from opening the slide to the committed labels; starting Python and Dask workers, loading the
 model and three batches to warm up lie before it. With `--cells` it runs on to the committed cells, which the others do
 not give. With `--traced FOLDER` the network is `network.pt` of traced.py: what the other contenders run; with `--stub`
-it costs nothing and takes the prior for the nucleus. `--workers 0` (default) reads in this process.
+it costs nothing and takes the prior for the nucleus. `--labels` leaves OUT/labels.npy to compare with, whole in memory.
+`--workers 0` (default) reads in this process.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from sgcldff.cluster import LocalSpec, connect, load_once, loaded, map_bounded
 from sgcldff.images import Rgb
-from sgcldff.inference import Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
+from sgcldff.inference import Plan, Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
 from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.records import ModelRef
 from sgcldff.runtimes import Runtime, load_runtime, resolve
@@ -98,6 +99,14 @@ def blank(side: int) -> tuple[Rgb, NDArray[np.float32]]:
     return np.zeros((batch, side, side, 3), np.uint8), np.zeros((batch, 1, side, side), np.float32)
 
 
+@dataclass(frozen=True)
+class Span:
+    """Moments of the monotonic clock, s."""
+
+    began: float
+    ended: float
+
+
 def on_worker(task: ShardTask) -> Tally:
     return task(loaded("model"))
 
@@ -124,9 +133,7 @@ def runner(workers: int, loader: functools.partial[Runtime]) -> Iterator[Runner]
         yield run
 
 
-def read(
-    slide: Path, model: Path, spec: InferSpec, folder: Path, run: Runner, cells: bool
-) -> tuple[Tally, float, float]:
+def read(slide: Path, model: Path, spec: InferSpec, folder: Path, run: Runner, cells: bool) -> tuple[Plan, Tally, Span]:
     start = time.perf_counter()
     seen = read_spec(model / SPEC_FILE)
     plan = plan_slide(open_slide(slide), seen, ModelRef("benchmark", "0", "0"), spec, folder)
@@ -136,9 +143,7 @@ def read(
             if isinstance(outcome, BaseException):
                 raise outcome
             total += outcome
-    ended = time.perf_counter()
-    np.save(folder / "labels.npy", np.asarray(label_array(plan)[:]))
-    return total, start, ended
+    return plan, total, Span(start, time.perf_counter())
 
 
 def main() -> None:
@@ -151,6 +156,7 @@ def main() -> None:
     parser.add_argument("--stub", action="store_const", const=STUB, dest="traced")
     parser.add_argument("--gate", action="store_true")
     parser.add_argument("--cells", action="store_true")
+    parser.add_argument("--labels", action="store_true")
     parser.add_argument("--workers", type=int, default=0)
     args = parser.parse_args()
     engine, precision = resolve(args.engine, args.precision)
@@ -158,8 +164,16 @@ def main() -> None:
     spec = spec if args.gate else replace(spec, gate=GateSpec(enabled=False))
     loader = functools.partial(load, args.model, args.traced, engine, precision)
     with runner(args.workers, loader) as run:
-        total, began, ended = read(args.slide, args.model, spec, args.out, run, args.cells)
-    told = {"began": began, "ended": ended, "tiles": total.tiles, "skipped": total.skipped, "stages": total.seconds}
+        plan, total, span = read(args.slide, args.model, spec, args.out, run, args.cells)
+    if args.labels:
+        np.save(args.out / "labels.npy", np.asarray(label_array(plan)[:]))
+    told = {
+        "began": span.began,
+        "ended": span.ended,
+        "tiles": total.tiles,
+        "skipped": total.skipped,
+        "stages": total.seconds,
+    }
     print(json.dumps(told | {"threads": threads()}))
 
 
