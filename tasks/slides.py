@@ -228,4 +228,6 @@ def name_of(uri: str) -> str:
 
 def set_aside(job: SlideJob, reason: str) -> None:
     """Note in a slide's folder why it was set aside."""
+    if not known_sha256(job.folder, job.slide.uri):
+        write_origin(job.folder, job.slide.uri)
     write_summary(job.folder, SlideSummary(job.slide.id, name_of(job.slide.uri), reason, model=job.reference))

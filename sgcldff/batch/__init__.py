@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sgcldff.batch.judging import WATCHED, Judged, Reason, Urgency, judge
-from sgcldff.batch.origin import known_sha256, require_own_folders, write_origin
+from sgcldff.batch.origin import known_sha256, require_own_folders, unread, write_origin
 from sgcldff.batch.page import write_page
 from sgcldff.batch.summary import SlideSummary, write_summary
 from sgcldff.batch.table import batch_schema, write_table
@@ -19,6 +19,7 @@ __all__ = [
     "judge",
     "known_sha256",
     "require_own_folders",
+    "unread",
     "write_batch",
     "write_origin",
     "write_page",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sgcldff.addresses import is_remote, shown
+from sgcldff.batch.summary import SUMMARY
 from sgcldff.drafts import draft
 from sgcldff.errors import InputError
 from sgcldff.slides import SlideEntry
@@ -16,8 +17,14 @@ ORIGIN = "origin.json"
 """Name of the file in a slide's folder that `write_origin` writes."""
 
 
-def write_origin(folder: str | Path, uri: str, sha256: str) -> None:
-    """Note which slide a folder's results are of: by hashes of address and content, since folders may name patients."""
+def write_origin(folder: str | Path, uri: str, sha256: str | None = None) -> None:
+    """Note which slide a folder's results are of: by hashes of address and content, since folders may name patients.
+
+    Parameters
+    ----------
+    sha256
+        None where the slide could not be opened.
+    """
     with draft(Path(folder) / ORIGIN) as partial:
         partial.write_text(json.dumps({"address": _hashed(uri), "sha256": sha256, "state": _state(uri)}))
 
@@ -29,8 +36,18 @@ def known_sha256(folder: str | Path, uri: str) -> str | None:
     taken for known.
     """
     origin, state = _read_origin(Path(folder)), _state(uri)
-    same = bool(origin) and state is not None and (origin["address"], origin.get("state")) == (_hashed(uri), state)
-    return str(origin["sha256"]) if same else None
+    same = bool(origin) and state is not None and (origin["address"], origin["state"]) == (_hashed(uri), state)
+    return origin["sha256"] if same else None
+
+
+def unread(slides: Iterable[SlideEntry], out: str | Path) -> list[SlideEntry]:
+    """Choose the slides that no earlier run has read or set aside, or whose files may have changed since.
+
+    They are known by their addresses, whatever ids they had then.
+    """
+    ended = (path.parent for path in Path(out).glob(f"*/{SUMMARY}"))
+    known = {origin["address"]: origin["state"] for folder in ended if (origin := _read_origin(folder))}
+    return [slide for slide in slides if known.get(_hashed(slide.uri), "unread") != _state(slide.uri)]
 
 
 def require_own_folders(slides: Iterable[SlideEntry], out: str | Path) -> None:
@@ -54,7 +71,7 @@ def require_own_folders(slides: Iterable[SlideEntry], out: str | Path) -> None:
 
 def _is_taken(folder: Path, uri: str) -> bool:
     origin = _read_origin(folder)
-    if not origin or origin["address"] == _hashed(uri):
+    if not origin or origin["sha256"] is None or origin["address"] == _hashed(uri):
         return False
     return is_remote(uri) or content_sha256(Path(uri)) != origin["sha256"]
 

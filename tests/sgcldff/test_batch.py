@@ -17,6 +17,7 @@ from sgcldff.batch import (
     judge,
     known_sha256,
     require_own_folders,
+    unread,
     write_batch,
     write_origin,
     write_summary,
@@ -315,3 +316,21 @@ def test_slides_of_several_files_are_always_hashed(tmp_path):
     for name in ("slide.zarr", "slide.mrxs"):
         write_origin(tmp_path / "out", str(tmp_path / name), "0" * 64)
         assert known_sha256(tmp_path / "out", str(tmp_path / name)) is None
+
+
+def test_slides_are_unread_until_a_run_has_ended_with_them(read_before, tmp_path):
+    slide = SlideEntry(str(read_before), None, "another-id")
+    assert unread([slide], tmp_path / "out") == [slide]
+    write_summary(tmp_path / "out" / "x", aside("x"))
+    assert unread([slide], tmp_path / "out") == []
+    read_before.write_bytes(b"scanned anew")
+    assert unread([slide], tmp_path / "out") == [slide]
+
+
+def test_a_slide_that_could_not_be_opened_counts_as_read_until_it_changes(read_before, tmp_path):
+    folder, slide = tmp_path / "out" / "x", SlideEntry(str(read_before), None, "x")
+    write_origin(folder, slide.uri)
+    write_summary(folder, aside("x"))
+    assert unread([slide], tmp_path / "out") == []
+    assert known_sha256(folder, slide.uri) is None
+    require_own_folders([SlideEntry(str(tmp_path), None, "x")], tmp_path / "out")
