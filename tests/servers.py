@@ -123,15 +123,8 @@ class Postgres:
 
     def psql(self, statement: str, database: str = "postgres") -> str:
         """Run a statement and give its rows."""
-        command = [
-            self.programs / "psql",
-            "-XAtq",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-c",
-            statement,
-            self.url(database, "postgresql"),
-        ]
+        options = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement]
+        command = [self.programs / "psql", *options, self.url(database, "postgresql")]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout.strip()
 
 
@@ -242,9 +235,8 @@ def mlflow_server(
     port, store = unused_port(), database or f"sqlite:///{folder}/mlflow.db"
     places = ["--backend-store-uri", store, "--artifacts-destination", artifacts or str(folder / "artifacts")]
     command = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
-    given = (
-        os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"} | dict(environment or {})
-    )
+    given = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
+    given |= environment or {}
     client = {"MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{port}"}
     if admin is not None:
         command += ["--app-name", "basic-auth"]

@@ -12,6 +12,12 @@ from tests.servers import LOOPBACK, ROOT, Environment, Program
 
 COMPOSE = ROOT / "infra" / "compose.yaml"
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?:(?P<mark>:[?-])(?P<text>[^}]*))?\}")
+CONFIDENTIAL = re.compile(r"PASSWORD|SECRET|KEY|TOKEN|AUTH_STRING")
+"""Names of variables whose values no file may hold."""
+WORK_POOLS = {
+    "docker": ROOT / "infra" / "docker" / "work-pool.json",
+    "kubernetes": ROOT / "infra" / "kubernetes" / "jobs" / "work-pool.json",
+}
 SERVICES = yaml.safe_load(COMPOSE.read_text())["services"]
 
 

@@ -13,12 +13,11 @@ import yaml
 
 from sgcldff.cluster.settings import SCHEDULER_SETTINGS, variable
 from sgcldff.cluster.settings import environment as worker_settings
-from tests.infra.composition import COMPOSE, SERVICES, VARIABLE
+from tests.infra.composition import COMPOSE, CONFIDENTIAL, SERVICES, VARIABLE
 from tests.servers import ROOT
 
 ONCE = {"bucket", "deploy"}
 """Services that do one thing and end."""
-CONFIDENTIAL = re.compile(r"PASSWORD|SECRET|KEY|TOKEN|AUTH_STRING")
 
 
 def schema_errors(path: Path) -> str:

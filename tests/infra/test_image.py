@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,14 @@ def test_what_is_copied_exists_and_is_let_through():
         assert (ROOT / name).exists(), name
         assert f"!{name}" in ignore, name
     assert {"flows", "infra", "sgcldff", "tasks", "prefect.yaml"} <= set(copied)
+
+
+def test_the_image_can_run_the_servers():
+    """What the lock is made from, or holds already, has the packages of the extra `server`."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {Requirement(item).name for item in extras["dev"]}
+    locked = set(re.findall(r"^([A-Za-z0-9][^\s=]*)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert {Requirement(item).name for item in extras["server"]} <= named | locked
 
 
 def test_extras_keep_the_locked_versions(tmp_path):

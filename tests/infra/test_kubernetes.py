@@ -14,8 +14,7 @@ import yaml
 
 from sgcldff.cluster import KubernetesSpec
 from sgcldff.cluster.kubernetes import dask_cluster
-from tests.infra.composition import SERVICES
-from tests.infra.test_compose import CONFIDENTIAL
+from tests.infra.composition import CONFIDENTIAL, SERVICES, WORK_POOLS
 from tests.servers import ROOT
 
 FOLDER = ROOT / "infra" / "kubernetes"
@@ -30,7 +29,7 @@ def resources() -> list[Resource]:
 
 
 RESOURCES = resources()
-POOL = json.loads((FOLDER / "jobs" / "work-pool.json").read_text())
+POOL = json.loads(WORK_POOLS["kubernetes"].read_text())
 
 
 def named(item: Resource) -> str:

@@ -25,8 +25,7 @@ from sgcldff.model import WEIGHTS_FILE, load_model, save_model
 from sgcldff.nets import build
 from sgcldff.registry import Registry
 from sgcldff.specs import ModelSpec, NetSpec, Pretrained
-from tests.infra.composition import environment, probe, program
-from tests.infra.test_work_pools import TEMPLATES
+from tests.infra.composition import WORK_POOLS, environment, probe, program
 from tests.servers import (
     LOOPBACK,
     PATIENCE_S,
@@ -46,7 +45,6 @@ BUCKET = "mlflow"
 CHAMPION = "models:/sgcldff@champion"
 READER = Login("reader", "a-long-pass-phrase")
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32))
-
 
 CONFIGURE = """
 import asyncio, json, pathlib, sys
@@ -224,7 +222,7 @@ def test_prefect_keeps_its_records_in_postgres_behind_a_password(lab, monkeypatc
         assert httpx.post(f"{client['PREFECT_API_URL']}/work_pools/filter", json={}).status_code == 401
         with up(lab, "worker"):
             wait_for(lambda: "sgcldff" in pools(client))
-        for kind, template in TEMPLATES.items():
+        for kind, template in WORK_POOLS.items():
             prefect(client, "work-pool", "create", "--type", kind, "--base-job-template", str(template), kind)
         passwords_are_taken_from_secrets(client)
     assert not list((lab.folder / "prefect").glob("*.db"))
@@ -246,7 +244,7 @@ def login_of(client: Mapping[str, str]) -> tuple[str, str]:
 def passwords_are_taken_from_secrets(client: Mapping[str, str]) -> None:
     """Have Prefect make the configuration of a container, as its worker for Docker does."""
     told = subprocess.run(
-        [sys.executable, "-c", CONFIGURE, TEMPLATES["docker"]],
+        [sys.executable, "-c", CONFIGURE, WORK_POOLS["docker"]],
         env=os.environ | dict(client),
         capture_output=True,
         text=True,

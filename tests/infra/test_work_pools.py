@@ -8,12 +8,7 @@ import jsonschema
 import pytest
 from prefect.utilities.templating import find_placeholders
 
-from tests.servers import ROOT
-
-TEMPLATES = {
-    "docker": ROOT / "infra" / "docker" / "work-pool.json",
-    "kubernetes": ROOT / "infra" / "kubernetes" / "jobs" / "work-pool.json",
-}
+from tests.infra.composition import WORK_POOLS
 
 
 def prefects(kind: str) -> dict[str, Any]:
@@ -23,10 +18,10 @@ def prefects(kind: str) -> dict[str, Any]:
     return known[f"prefect-{kind}"][kind]["default_base_job_configuration"]
 
 
-@pytest.fixture(params=TEMPLATES)
+@pytest.fixture(params=WORK_POOLS)
 def pool(request) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give our template of a type, and Prefect's."""
-    return json.loads(TEMPLATES[request.param].read_text()), prefects(request.param)
+    return json.loads(WORK_POOLS[request.param].read_text()), prefects(request.param)
 
 
 def test_variables_are_those_of_the_worker_with_other_defaults(pool):
