@@ -1,10 +1,10 @@
-# make install | demo | test | lint | lock
+# make install | demo | test | lint | lock | deploy | secrets
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint lock deploy
+.PHONY: install demo test lint lock deploy secrets
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -29,7 +29,14 @@ lock:
 	uv pip compile --universal --python-version 3.11.1 --generate-hashes --extra dev --no-annotate --no-header \
 		--no-emit-index-url --quiet pyproject.toml -o requirements.lock
 
-# Needs PREFECT_API_URL of a running server.
+# Needs PREFECT_API_URL of a running server. POOL is the type of the work pool: process, docker or kubernetes.
+POOL ?= process
+TEMPLATE_docker := --base-job-template infra/docker/work-pool.json
+TEMPLATE_kubernetes := --base-job-template infra/kubernetes/jobs/work-pool.json
 deploy: install
-	$(BIN)/prefect --no-prompt work-pool create --type process --overwrite sgcldff
+	$(BIN)/prefect --no-prompt work-pool create --type $(POOL) $(TEMPLATE_$(POOL)) --overwrite sgcldff
 	env -u SGCLDFF_ROOT $(BIN)/prefect --no-prompt deploy --all
+
+# Random passwords for infra/compose.yaml and Kubernetes, into the untracked infra/.env.
+secrets:
+	infra/secrets.sh

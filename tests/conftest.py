@@ -4,7 +4,10 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 from flows.environment import ALWAYS, QUIET, set_defaults
+from tests import servers
 
 SERVERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "SGCLDFF_WORKSPACE")
 
@@ -19,3 +22,10 @@ def pytest_configure(config):
     os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
     os.environ["COLUMNS"] = "200"
     set_defaults(ALWAYS | QUIET)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """Run one PostgreSQL server for the session; every test creates databases of its own."""
+    with servers.postgres() as server:
+        yield server

@@ -50,6 +50,8 @@ REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<numb
 BATCH = 100
 """Parameters or tags that MLflow takes in one request."""
 MISSING, EXISTS, INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
+DENIED = (401, 403)
+"""HTTP status without a login, and with one that does not suffice."""
 
 
 @dataclass(frozen=True)
@@ -390,6 +392,11 @@ class Registry:
             if error.error_code in (MISSING, EXISTS):
                 raise
             text = str(error).replace(self.address.uri, str(self.address))
+            if error.get_http_status_code() in DENIED:
+                raise ServiceError(
+                    f"MLflow at {self.address} refuses access: set MLFLOW_TRACKING_USERNAME and "
+                    "MLFLOW_TRACKING_PASSWORD to a user who may do this"
+                ) from None
             if error.error_code == INVALID:
                 raise InputError(f"MLflow at {self.address} refuses: {text}") from error
             refusal = re.search(r"\[Errno -?[0-9]+\] [^\"')]+", text)

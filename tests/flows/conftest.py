@@ -1,6 +1,5 @@
 """One Prefect server, one set of made-up smears and one trained workspace for all tests of flows."""
 
-import socket
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from flows.settings import Settings, read_settings
 from sgcldff.datasets import Source
 from sgcldff.synthetic import write_dataset
 from sgcldff.synthetic.slides import SlideTruth, write_slide
+from tests import servers
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +55,7 @@ def quick():
 @pytest.fixture(scope="session")
 def unused_port():
     """Give the function that finds a port on which nothing listens."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find
+    return servers.unused_port
 
 
 class Lab(NamedTuple):

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from sgcldff.priors import build as build_priors
 from sgcldff.records import ModelRef
 from sgcldff.registry import Registry
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, Pretrained
+from tests.servers import mlflow_server, unused_port
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
 ROOT = Path(__file__).parents[2]
@@ -359,38 +359,10 @@ def test_a_run_keeps_parameters_figures_and_files(
     assert registry.client.get_run(failed).info.status == "FAILED"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def server(seed_home: Path, tmp_path: Path) -> Iterator[str]:
-    home, port = shutil.copytree(seed_home, tmp_path / "server"), free_port()
-    places = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, *places], cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        wait_for(port, process, tmp_path / "server.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(timeout=30)
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
-        assert process.poll() is None, log.read_text()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"the MLflow server did not come up: {log.read_text()}")
+    with mlflow_server(shutil.copytree(seed_home, tmp_path / "server")) as variables:
+        yield variables["MLFLOW_TRACKING_URI"]
 
 
 def test_a_server_serves_the_same_and_its_models_are_kept_here(
@@ -415,7 +387,7 @@ def test_a_server_that_is_down_is_said_so_at_once_and_passwords_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    port, began = free_port(), time.monotonic()
+    port, began = unused_port(), time.monotonic()
     with pytest.raises(ServiceError, match=f"MLflow at http://127.0.0.1:{port} does not answer.*start it") as caught:
         Registry(f"http://somebody:secret@127.0.0.1:{port}").resolve("models:/sgcldff@champion")
     assert time.monotonic() - began < 15
