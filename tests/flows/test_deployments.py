@@ -31,7 +31,7 @@ def deployed(environment):
 
 def test_every_flow_is_deployed_to_the_work_pool(deployed):
     assert {name.partition("/")[0] for name in deployed} == {
-        "prepare", "retrain", "promote", "rollback", "evaluate", "infer", "benchmark",
+        "prepare", "retrain", "promote", "rollback", "evaluate", "infer", "read-landing", "benchmark",
     }  # fmt: skip
     assert {item["work_pool_name"] for item in deployed.values()} == {"sgcldff"}
 
@@ -43,6 +43,15 @@ def test_retraining_runs_every_night_and_never_twice_at_once(deployed):
     assert schedule["schedule"]["cron"] == "0 1 * * *"
     assert nightly["global_concurrency_limit"]["limit"] == 1
     assert nightly["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+
+
+def test_landed_slides_are_read_every_ten_minutes_and_never_twice_at_once(deployed):
+    landing = deployed["read-landing/landing"]
+    (schedule,) = landing["schedules"]
+    assert schedule["active"]
+    assert schedule["schedule"]["interval"] == 600
+    assert landing["global_concurrency_limit"]["limit"] == 1
+    assert landing["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
 
 
 def test_parameters_are_typed_and_explained(deployed):
