@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from flows.commands import doctor
 from flows.environment import configure, log_to, quieten, serve_metrics
 from flows.interruption import Interruption
 from sgcldff.errors import IncompleteBatchError, SgcldffError
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Public data sets: which there are and how to get them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(doctor.app)
 out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 WorkspaceOption = Annotated[

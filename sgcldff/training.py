@@ -205,8 +205,8 @@ def train(
             raise SystemExit(128 + signal.SIGTERM) from stop
         except UnpicklingError:
             raise InputError(
-                f"{last}: is damaged, or holds more than weights and numbers, which is not run; remove it to train anew, "
-                "and if nothing damaged it, find out who wrote it"
+                f"{last}: is damaged, or holds more than weights and numbers, which is not run; remove it to train "
+                "anew, and if nothing damaged it, find out who wrote it"
             ) from None
     load_best(module, best)
     exported = save_model(place / "model", model, module.net)

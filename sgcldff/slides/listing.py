@@ -60,9 +60,11 @@ class SlideEntry:
 
     def without_place(self, text: str) -> str:
         """Leave out of a text in which folder the slide lies, and its file's name where a list chose an id."""
-        for folder in (place.rpartition("/")[0] for place in (self.uri, shown(self.uri))):
-            text = text.replace(f"{folder}/", "") if folder else text
         file = _trail(self.uri)[-1]
+        for place in (self.uri, shown(self.uri)):
+            folder = place.rpartition("/")[0]
+            text = text.replace(place, file)
+            text = text.replace(f"{folder}/", "") if folder else text
         own = rf"(?<!\w)({re.escape(file)}|{re.escape(stem(file))})(?!\w)"
         return re.sub(own, lambda _: self.id, text) if self.named else text
 
