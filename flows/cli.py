@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from flows.environment import configure, quieten
+from flows.commands import doctor
+from flows.environment import configure, log_to, quieten, serve_metrics
 from flows.interruption import Interruption
 from sgcldff.errors import IncompleteBatchError, SgcldffError
+from sgcldff.redaction import redacted
 
 app = typer.Typer(
     help="Find, outline and type white blood cells in stained smears, and keep the model current.",
@@ -23,6 +25,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Public data sets: which there are and how to get them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(doctor.app)
 out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 WorkspaceOption = Annotated[
@@ -43,6 +46,16 @@ EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of trainin
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the training.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+MetricsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=1,
+        max=65535,
+        envvar="SGCLDFF_METRICS_PORT",
+        help="Port of 127.0.0.1 on which Prometheus finds figures while the command runs.",
+    ),
+]
 WORKSPACE = Path("sgcldff-workspace")
 
 
@@ -71,10 +84,15 @@ def options(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what the libraries log, and tracebacks.")
     ] = False,
+    log_json: Annotated[
+        Path | None,
+        typer.Option(envvar="SGCLDFF_LOG", help="Append events to this file, a line of JSON each; secrets left out."),
+    ] = None,
 ) -> None:
     """Find, outline and type white blood cells in stained smears, and keep the model current."""
     if not verbose:
         quieten()
+    log_to(log_json)
 
 
 @data_app.command("list")
@@ -141,8 +159,10 @@ def train(
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    metrics_port: MetricsOption = None,
 ) -> None:
     """Train on the catalog, evaluate on its test split and register the model as challenger."""
+    serve_metrics(metrics_port)
     configure(workspace)
     from flows.train import train as flow
 
@@ -162,8 +182,10 @@ def retrain(
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    metrics_port: MetricsOption = None,
 ) -> None:
     """Run the chain: prepare, train, evaluate, register, and promote if the model earned it."""
+    serve_metrics(metrics_port)
     configure(workspace)
     from flows.retrain import retrain as flow
 
@@ -266,8 +288,10 @@ def infer(
     ] = None,
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
+    metrics_port: MetricsOption = None,
 ) -> None:
     """Find, outline and type the cells of slides; one folder of results a slide, a table and a page of the batch."""
+    serve_metrics(metrics_port)
     configure(workspace)
     from flows.infer import Batch
     from flows.infer import infer as flow
@@ -289,8 +313,10 @@ def benchmark(
     mpp: MppOption = None,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
+    metrics_port: MetricsOption = None,
 ) -> None:
     """Train SG-CLDFF, baselines and ablations alike on the same splits and write one table."""
+    serve_metrics(metrics_port)
     configure(to)
     from flows.benchmark import benchmark as flow
     from flows.benchmark import contenders
@@ -323,7 +349,7 @@ def main() -> None:
     try:
         app()
     except SgcldffError as error:
-        err.print(f"[bold red]sgcldff:[/bold red] {escape(str(error))}", highlight=False)
+        err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
         sys.exit(error.exit_code)
     finally:
         if interruption.came:

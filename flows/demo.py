@@ -11,6 +11,7 @@ from rich.table import Table
 from flows.infer import infer
 from flows.retrain import retrain
 from flows.settings import Settings, read_settings
+from sgcldff.addresses import shown
 from sgcldff.datasets import Source
 from sgcldff.differential import Differential, differential, read_differential
 from sgcldff.errors import SgcldffError
@@ -102,7 +103,7 @@ def compare(result: Path, truth: Path, workspace: Workspace) -> Found:
         read_differential(result / "differential.json"),
         differential(names[1], FIVE_TYPES),
         str(result / "report.html"),
-        f"mlflow ui --backend-store-uri {workspace.tracking_uri}",
+        f"mlflow ui --backend-store-uri {shown(workspace.tracking_uri)}",
         prefect=f"PREFECT_HOME={workspace.root}/prefect prefect server start",
     )
 

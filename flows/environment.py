@@ -48,6 +48,36 @@ def configure(workspace: Path) -> None:
         require_answer(server)
 
 
+def log_to(file: Path | None) -> None:
+    """Keep secrets out of all logs and, if a file is named, write events to it as JSON lines.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    from sgcldff.logs import LOG_FILE, start_json_log
+
+    if file is not None:
+        os.environ[LOG_FILE] = str(file.expanduser().absolute())
+    start_json_log()
+
+
+def serve_metrics(port: int | None) -> None:
+    """Serve figures for Prometheus if a port is named.
+
+    Raises
+    ------
+    InputError
+        If the port is taken.
+    """
+    from tasks.metrics import PORT, serve_as_asked
+
+    if port is not None:
+        os.environ[PORT] = str(port)
+        serve_as_asked()
+
+
 def require_answer(server: str) -> None:
     """Raise `ServiceError` unless a Prefect server answers at this address."""
     try:

@@ -12,7 +12,6 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.settings import Settings
-from sgcldff.addresses import shown
 from sgcldff.batch import SlideSummary, require_own_folders, write_batch
 from sgcldff.comparison import Counts, read_manual
 from sgcldff.errors import IncompleteBatchError, InputError
@@ -129,7 +128,7 @@ def read_slides(jobs: list[SlideJob], address: str | None, view: BatchView) -> d
     for job, state in outcomes:
         told = state.result(raise_on_failure=False)
         if isinstance(told, BaseException):
-            failed[shown(job.slide.uri)] = told
+            failed[job.slide.id] = told
             set_aside(job, str(told))
             view.set_aside(job.slide.id, str(told))
     return failed

@@ -20,7 +20,7 @@ from tasks.compute import Compute
 NOTHING = "Nothing new"
 """Name of the state in which a run ends that found no slide to read."""
 LIST = "landing.csv"
-"""List of the slides of the last run, beside the results."""
+"""List of the slides of the last run, in the workspace: results tell no folders, which may name patients."""
 
 
 @flow(name="read-landing", flow_run_name="read-landing")
@@ -54,7 +54,7 @@ def read_landing(
     new = [slide for slide in unread(arrived(landing, how.mpp), out) if changed_at(Path(slide.uri)) <= settled]
     if not new:
         return Completed(name=NOTHING, message=f"{landing}: no new slide", data=[])
-    return infer([str(listed(new, Path(out)))], model, out, workspace, how, compute, settings)
+    return infer([str(listed(new, Path(workspace)))], model, out, workspace, how, compute, settings)
 
 
 def arrived(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:
@@ -73,9 +73,9 @@ def arrived(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:
         return ()
 
 
-def listed(slides: list[SlideEntry], out: Path) -> Path:
+def listed(slides: list[SlideEntry], folder: Path) -> Path:
     """List slides with their ids, which hold for the whole landing folder."""
     table = pa.table({"slide": [slide.uri for slide in slides], "id": [slide.id for slide in slides]})
-    with draft(out / LIST) as partial:
+    with draft(folder / LIST) as partial:
         csv.write_csv(table, partial)
-    return out / LIST
+    return folder / LIST

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import lightning
@@ -25,6 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
 from sgcldff.data import BACKGROUND, NUCLEUS, UNKNOWN, Item, SmearDataModule
+from sgcldff.errors import InputError
 from sgcldff.losses import SmearLoss, class_weights
 from sgcldff.model import save_model
 from sgcldff.nets import Prediction, build
@@ -147,7 +149,7 @@ def train(
     model: ModelSpec,
     spec: TrainSpec,
     folder: str | Path,
-    experiment: Logger | None = None,
+    experiment: Logger | Sequence[Logger] | None = None,
     accelerator: str = "auto",
 ) -> Trained:
     """Train a network, or go on with a run that was interrupted in `folder`.
@@ -166,7 +168,8 @@ def train(
     Raises
     ------
     InputError
-        If no sample is in the training split or an image cannot be read.
+        If no sample is in the training split, an image cannot be read, or a checkpoint holds more than weights and
+        numbers: what it holds is not run.
     SystemExit
         With 143 after SIGTERM, once a checkpoint is written.
     """
@@ -200,6 +203,11 @@ def train(
             trainer.fit(module, batches, ckpt_path=resume, weights_only=True)
         except SIGTERMException as stop:
             raise SystemExit(128 + signal.SIGTERM) from stop
+        except UnpicklingError:
+            raise InputError(
+                f"{last}: is damaged, or holds more than weights and numbers, which is not run; remove it to train "
+                "anew, and if nothing damaged it, find out who wrote it"
+            ) from None
     load_best(module, best)
     exported = save_model(place / "model", model, module.net)
     return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch)

@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sgcldff.tally import Tally
+from tasks import metrics
 from tasks.progress import BatchProgress, Clock, SlideStanding, Standing, by_count, in_words
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class BatchView:
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
+            opened.enter_context(metrics.slides_counted(self.standing))
             if FlowRunContext.get() or TaskRunContext.get():
                 opened.enter_context(repeating(self.publish))
             if self._console.is_interactive:
@@ -126,11 +128,15 @@ class BatchView:
         self._progress.begin(slide, shards, done or Tally())
         with ExitStack() as unfinished:
             unfinished.callback(self._progress.drop, slide)
-            yield lambda tally: self._progress.advance(slide, tally)
+            yield lambda tally: self._advance(slide, tally)
             unfinished.pop_all()
         ended = self._progress.finish(slide)
         if ended is not None:
             self._say(farewell(ended, self._progress.elapsed(ended.begun)))
+
+    def _advance(self, slide: str, tally: Tally) -> None:
+        self._progress.advance(slide, tally)
+        metrics.count(tally)
 
     def set_aside(self, slide: str, reason: str) -> None:
         """Count a slide as set aside, and say why."""

@@ -1,13 +1,14 @@
 """Tasks that train, evaluate, register and promote models."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from sgcldff.catalog import Catalog
 from sgcldff.evaluation import EvalReport, Predictions, Verdict, compare, evaluate, examples
@@ -20,10 +21,14 @@ from sgcldff.registry import TRAINED_ON, Registry
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, PromotionSpec, TrainSpec, digest
 from sgcldff.store import PriorStore
 from sgcldff.training import train
+from tasks.curves import Gauges, epochs_table
 from tasks.policy import MODEL, STAGE
 from tasks.preparing import Prepared
 from tasks.progress import bar
+from tasks.stages import model_ids, observed
 from tasks.workspace import Workspace, write_json
+
+logger = logging.getLogger(__name__)
 
 TRAINED = "trained.json"
 """Written last into a training folder: such a run need not be repeated."""
@@ -49,6 +54,7 @@ class TrainJob:
 
 
 @task(name="train", tags=MODEL, **STAGE)
+@observed()
 def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto") -> str:
     """Train, or go on where an interrupted run stopped, or find the finished run; returns its folder."""
     folder = workspace.training(job.key())
@@ -57,10 +63,13 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto") 
         run = tracked_run(registry, folder, job)
         samples = Catalog.open(job.prepared.catalog).samples
         data = (samples, PriorStore.open(job.prepared.priors))
-        trained = train(data, job.model(), job.train, folder, registry.experiment_logger(run), accelerator)
+        loggers = [registry.experiment_logger(run), Gauges()]
+        trained = train(data, job.model(), job.train, folder, loggers, accelerator)
         seen = sorted(sample.sha256 for sample in samples if sample.split is not Split.TEST)
         write_json(trained.folder / TRAINED_ON, {"sha256": seen, "data": job.prepared.digest})
         write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs})
+        told = f"Training {folder.name}: best score {trained.score:.4f}"
+        create_table_artifact(epochs_table(registry.curves(run)), key="training", description=told)
     return str(folder)
 
 
@@ -101,6 +110,7 @@ class EvalJob:
 
 
 @task(name="evaluate", tags=MODEL, **STAGE)
+@observed()
 def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     """Score a model on images it never saw, or find the finished report; returns the folder of the report."""
     model = load_model(job.model)
@@ -115,6 +125,7 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
         (folder / "report.md").write_text(report.to_markdown())
         picture(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
         write_json(folder / "report.json", json.loads(report.to_json()))
+    logger.info("model %s is scored on %d images", model.digest, len(job.samples), extra={"model_digest": model.digest})
     create_markdown_artifact((folder / "report.md").read_text(), key="evaluation", description=f"Model {model.digest}")
     create_image_artifact((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
     return str(folder)
@@ -132,6 +143,7 @@ def read_report(folder: str) -> EvalReport:
 
 
 @task(name="register", tags=MODEL, **STAGE)
+@observed()
 def register_model(job: TrainJob, training: str, evaluation: str, workspace: Workspace) -> ModelRef:
     """Register a trained model, with its report, as challenger; one that is registered already is found again."""
     folder, registry = Path(training), Registry(workspace.tracking_uri)
@@ -143,10 +155,15 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
         reference = registry.register(folder / "model", read_report(evaluation), tags, run)
         registry.finish(run)
         write_json(record, asdict(reference))
-    return ModelRef(**json.loads(record.read_text()))
+    registered = ModelRef(**json.loads(record.read_text()))
+    logger.info("%s version %s is registered", registered.name, registered.version, extra=model_ids(registered))
+    rows = [*asdict(registered).items(), ("data", job.prepared.digest), ("training", folder.name)]
+    create_table_artifact([{"of": of, "value": value} for of, value in rows], key="registered")
+    return registered
 
 
 @task(name="decide", tags=MODEL, **STAGE)
+@observed()
 def decide(champion: str | None, challenger: str, spec: PromotionSpec) -> Verdict:
     """Compare two evaluations of the same test split; without a champion the challenger wins."""
     former = Predictions.open(Path(champion) / "predictions.parquet") if champion else None

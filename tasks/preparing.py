@@ -18,6 +18,7 @@ from sgcldff.store import PriorStore
 from tasks.compute import Compute, processes
 from tasks.policy import DATA, STAGE
 from tasks.progress import bar
+from tasks.stages import observed
 from tasks.workspace import Workspace
 
 MANY = 2000
@@ -47,6 +48,7 @@ class Prepared:
 
 
 @task(name="ingest", tags=DATA, **STAGE)
+@observed()
 def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestSpec) -> str:
     """Bring data sets into the workspace's catalog; returns its folder."""
     with bar("ingest") as progress:
@@ -76,6 +78,7 @@ def _counts(catalog: Catalog) -> list[dict[str, object]]:
 
 
 @task(name="priors", tags=DATA, **STAGE)
+@observed()
 def precompute_priors(
     catalog_folder: str, workspace: Workspace, spec: PriorSpec, compute: Compute | None = None
 ) -> Prepared:

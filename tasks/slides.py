@@ -1,14 +1,14 @@
 """Tasks that read slides: one task a slide, its shards spread over Dask inside."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from sgcldff.batch import SlideSummary, known_sha256, write_origin, write_summar
 from sgcldff.cluster import Client, TaskLostError, connect, gpu_share, load_once, loaded, map_bounded
 from sgcldff.comparison import Agreement, Counts, compare, write_agreements
 from sgcldff.differential import Differential, from_counts, write_differential
+from sgcldff.errors import SgcldffError
 from sgcldff.gate import Area
 from sgcldff.inference import (
     Plan,
@@ -35,6 +36,7 @@ from sgcldff.inference import (
     serially,
     slide_areas,
 )
+from sgcldff.logs import about, ids_in_force, start_json_log
 from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
 from sgcldff.records import ModelRef
@@ -45,7 +47,10 @@ from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.specs import InferSpec, digest
 from tasks.live import BatchView
 from tasks.policy import SLIDES, STAGE
+from tasks.stages import model_ids, observed
 from tasks.workspace import write_json
+
+logger = logging.getLogger(__name__)
 
 OVERVIEW_PX = 2048
 """Longer side of the overview picture that lies under the labels."""
@@ -87,7 +92,13 @@ def on_this_cluster(spec: InferSpec, client: Client | None) -> InferSpec:
     return replace(spec, engine=engine, precision=precision)
 
 
+def slide_ids(job: SlideJob, address: str | None, view: BatchView) -> dict[str, str]:
+    """Name what the events of a slide are about."""
+    return {"slide_id": job.slide.id, **model_ids(job.reference)}
+
+
 @task(name="read-slide", tags=SLIDES, **STAGE)
+@observed(slide_ids)
 def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
     """Find, outline and type the cells of a slide and write its results; returns their folder.
 
@@ -98,7 +109,7 @@ def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
     """
     began = time.monotonic()
     known = known_sha256(job.folder, job.slide.uri)
-    with closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)) as slide:
+    with private(job.slide), closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)) as slide:
         plan = plan_slide(slide, read_spec(Path(job.model) / SPEC_FILE), job.reference, job.spec, job.folder)
         write_origin(job.folder, job.slide.uri, slide.ref.sha256)
         done = committed(plan) if job.goal is None else sampled(plan)
@@ -139,15 +150,22 @@ def on_cluster(client: Client, name: str, shards: Sequence[ShardTask]) -> Iterat
     TaskLostError
         At the first shard that took several workers down: others would take more.
     """
-    for shard, outcome in map_bounded(client, partial(run_shard, name), shards, resources=gpu_share(client)):
+    work = partial(run_shard, name, ids_in_force())
+    for shard, outcome in map_bounded(client, work, shards, resources=gpu_share(client)):
         if isinstance(outcome, TaskLostError):
             raise outcome
         yield shard, outcome
 
 
-def run_shard(name: str, shard: ShardTask) -> Tally:
-    """Run a shard with the model that its worker has loaded."""
-    return shard(loaded(name))
+def run_shard(name: str, ids: Mapping[str, str], shard: ShardTask) -> Tally:
+    """Run a shard with the model that its worker has loaded; the worker's log says for which slide and run."""
+    start_json_log()
+    began = time.monotonic()
+    with about(ids):
+        tally = shard(loaded(name))
+        told = {"step": str(shard.step), "shard": shard.index, "seconds": round(time.monotonic() - began, 3)}
+        logger.info("shard %d: %s done", shard.index, shard.step, extra=told)
+    return tally
 
 
 @dataclass(frozen=True)
@@ -204,7 +222,7 @@ def write_results(results: Results, slide: SlideSource, job: SlideJob, seconds: 
     agreements = compared(found, job, plan)
     write_report(folder, scaled, results.cells(), found, plan.lineage, agreements)
     tally = results.tally
-    told = SlideSummary(slide.ref.id, name_of(job.slide.uri), areas=results.areas, tiles=tally.tiles)
+    told = SlideSummary(slide.ref.id, job.slide.shown_name, areas=results.areas, tiles=tally.tiles)
     write_summary(folder, replace(told, skipped=tally.skipped, seconds=seconds, model=job.reference))
     shares = [{"type": share.label, "count": share.count, "share": share.share} for share in found.shares]
     create_table_artifact(shares, key="differential", description=slide.ref.id)
@@ -221,13 +239,22 @@ def compared(found: Differential, job: SlideJob, plan: Plan) -> tuple[Agreement,
     return agreements
 
 
-def name_of(uri: str) -> str:
-    """Give the name of a slide's file without the folder in which it lies, which may name a patient."""
-    return PurePosixPath(urlsplit(uri).path if "://" in uri else uri).name
+@contextmanager
+def private(slide: SlideEntry) -> Iterator[None]:
+    """Leave out of errors, which go to reports and to Prefect's records, in which folder the slide lies.
+
+    The causes of an error name it too, and are dropped.
+    """
+    try:
+        yield
+    except SgcldffError as error:
+        error.args = (slide.without_place(str(error)),)
+        error.__cause__ = None
+        raise
 
 
 def set_aside(job: SlideJob, reason: str) -> None:
     """Note in a slide's folder why it was set aside."""
     if not known_sha256(job.folder, job.slide.uri):
         write_origin(job.folder, job.slide.uri)
-    write_summary(job.folder, SlideSummary(job.slide.id, name_of(job.slide.uri), reason, model=job.reference))
+    write_summary(job.folder, SlideSummary(job.slide.id, job.slide.shown_name, reason, model=job.reference))

@@ -3,7 +3,7 @@
 The only package that imports `dask` or `distributed`.
 """
 
-from sgcldff.cluster.connecting import Client, connect
+from sgcldff.cluster.connecting import Client, connect, versions_at
 from sgcldff.cluster.loading import load_once, loaded
 from sgcldff.cluster.mapping import TaskLostError, gpu_share, map_bounded, threads
 from sgcldff.cluster.specs import (
@@ -34,4 +34,5 @@ __all__ = [
     "loaded",
     "map_bounded",
     "threads",
+    "versions_at",
 ]

@@ -1,8 +1,9 @@
 """A client of the cluster that was asked for, which is ended with it if it was started for it."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import dask
 from distributed import Client
@@ -61,6 +62,33 @@ def _await_worker(client: Client, spec: ClusterSpec) -> None:
             f"no worker joined the Dask scheduler {client.scheduler.address} within {spec.patience_s:.0f} s: look "
             "into the logs of the workers, start some, or raise patience_s in the cluster file"
         ) from error
+
+
+COMPARED = ("python", "dask", "distributed", "cloudpickle", "msgpack")
+"""What has to be of the same version in client, scheduler and workers."""
+
+
+def versions_at(address: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Ask a scheduler that runs for the versions of what all have to have alike.
+
+    Returns
+    -------
+    tuple
+        The client's versions by package; and those of the scheduler and of each worker, by who has them.
+
+    Raises
+    ------
+    ServiceError, InputError
+        As `connect`.
+    """
+    with _remote(address) as client:
+        told = client.get_versions()
+    others = {"scheduler": told["scheduler"], **told["workers"]}
+    return _compared(told["client"]), {who: _compared(known) for who, known in others.items() if known}
+
+
+def _compared(told: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(told["packages"].get(name)) for name in COMPARED}
 
 
 def _remote(address: str) -> Client:

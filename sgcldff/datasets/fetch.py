@@ -3,7 +3,8 @@
 import shutil
 import stat
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -17,6 +18,10 @@ from sgcldff.errors import InputError, ServiceError
 TIMEOUT_S = 30
 MARK = ".sgcldff-fetched"
 """File beside the data that holds the checksum of the archive they came from."""
+MOST_BYTES, MOST_FILES = 50 * 10**9, 10**6
+"""What an archive may hold at the most, unpacked: several times the largest public set of smears."""
+ENCRYPTED = 0x1
+"""Flag of an entry that needs a password."""
 
 
 def fetch(
@@ -39,7 +44,8 @@ def fetch(
     ------
     InputError
         If the data set has to be downloaded by a person, if no checksum is known or given, if the archive has another
-        one, is not there, or holds names that lead out of the folder.
+        one, is not there, holds names that lead out of the folder, anything but files and folders, more than 50 GB or
+        a million files, or more than there is room for.
     ServiceError
         If the server does not answer.
     """
@@ -105,18 +111,38 @@ def _unpack(archive: Path, target: Path, download: Download) -> None:
     shutil.rmtree(part, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as file:
-            for member in file.infolist():
-                _refuse_escape(archive, member)
+            _refuse_harm(archive, file.infolist(), target.parent)
             file.extractall(part)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        shutil.rmtree(part, ignore_errors=True)
         raise InputError(f"{archive}: not a readable zip archive ({error}); remove it and fetch again") from error
     (part / MARK).write_text(str(download.sha256))
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
 
 
+def _refuse_harm(archive: Path, members: Sequence[zipfile.ZipInfo], folder: Path) -> None:
+    """Refuse an archive before anything of it is written; what it declares is what `zipfile` unpacks at the most."""
+    for member in members:
+        _refuse_escape(archive, member)
+    size, room = sum(member.file_size for member in members), shutil.disk_usage(folder).free
+    if size > MOST_BYTES or len(members) > MOST_FILES:
+        raise InputError(
+            f"{archive}: would unpack to {size / 1e9:,.1f} GB in {len(members):,} files, more than the "
+            f"{MOST_BYTES / 1e9:,.0f} GB or {MOST_FILES:,} files that a data set may have; do not use this archive"
+        )
+    if size > room:
+        raise InputError(
+            f"{folder}: {room / 1e9:,.1f} GB are free, {size / 1e9:,.1f} GB are needed to unpack {archive.name}: make "
+            "room, or name another folder"
+        )
+
+
 def _refuse_escape(archive: Path, member: zipfile.ZipInfo) -> None:
     paths = (PurePosixPath(member.filename), PureWindowsPath(member.filename))
     leads_out = any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
-    if leads_out or stat.S_ISLNK(member.external_attr >> 16):
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if leads_out or stat.S_ISLNK(kind):
         raise InputError(f"{archive}: entry {member.filename!r} leads out of its folder; do not use this archive")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or member.flag_bits & ENCRYPTED:
+        raise InputError(f"{archive}: entry {member.filename!r} is no plain file or folder; do not use this archive")

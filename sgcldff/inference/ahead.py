@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from time import perf_counter
 from typing import TypeVar
 
@@ -14,11 +15,14 @@ DEPTH = 2
 
 
 def ahead(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
-    """Draw items in a thread, up to `depth` before they are asked for; an error comes in its item's place."""
+    """Draw items in a thread, up to `depth` before they are asked for; an error comes in its item's place.
+
+    The thread has the context of this one, so that its log says what it is about.
+    """
     with ThreadPoolExecutor(1, "ahead") as thread:
-        waiting = deque(thread.submit(_next, items) for _ in range(depth))
+        waiting = deque(thread.submit(copy_context().run, _next, items) for _ in range(depth))
         while drawn := waiting.popleft().result():
-            waiting.append(thread.submit(_next, items))
+            waiting.append(thread.submit(copy_context().run, _next, items))
             yield drawn[0]
 
 

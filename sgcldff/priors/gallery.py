@@ -48,4 +48,4 @@ def _draw_row(row: Sequence[Axes], sample: Sample, store: PriorStore) -> None:
         axes.imshow(saliency, cmap="gray", vmin=0, vmax=1)
     for axes in row:
         axes.set(xticks=[], yticks=[])
-    row[0].set_ylabel(sample.id, fontsize=6)
+    row[0].set_ylabel(sample.id, fontsize=6, parse_math=False)

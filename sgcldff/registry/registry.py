@@ -132,6 +132,13 @@ class Registry:
         with self._answering():
             self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
+    def curves(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
+        """Give the (step, value) of all figures that were logged into a run, in the order of the steps."""
+        with self._answering():
+            names = self.client.get_run(run_id).data.metrics
+            logged = {name: self.client.get_metric_history(run_id, name) for name in names}
+        return {name: sorted((one.step, one.value) for one in curve) for name, curve in logged.items()}
+
     def experiment_logger(self, run_id: str) -> "Logger":
         """Give a Lightning logger that writes curves into a run."""
         from lightning.pytorch.loggers import MLFlowLogger  # takes seconds, which only training needs to spend

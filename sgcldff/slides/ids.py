@@ -15,6 +15,8 @@ FORBIDDEN = re.compile(r'[/\\:*?"<>|%]')
 """Printable characters that separate folders, or that some file system or address gives a meaning."""
 FIRST = re.compile(r"^[\s.~-]")
 LAST = re.compile(r"[\s.]$")
+RESERVED = ("batch.html", "batch.parquet")
+"""Files that lie beside the folders of slides."""
 SHORT_HASH, WHOLE_HASH = 8, 64
 
 Trail = tuple[str, ...]
@@ -29,6 +31,7 @@ def safe_name(text: str) -> str:
     normal = unicodedata.normalize("NFC", text)
     plain = normal if normal.isprintable() else "".join(sign if sign.isprintable() else "_" for sign in normal)
     name = LAST.sub("_", FIRST.sub("_", FORBIDDEN.sub("_", plain))) or "slide"
+    name += "_" * (name.casefold() in RESERVED)
     if len(name.encode()) <= LONGEST:
         return name
     kept = name.encode()[: LONGEST - 2 * SHORT_HASH].decode(errors="ignore")

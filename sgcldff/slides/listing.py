@@ -18,7 +18,7 @@ import pandas as pd
 
 from sgcldff.addresses import is_remote, local_path, shown
 from sgcldff.errors import InputError, MissingInputError, NothingFoundError
-from sgcldff.slides.content import SUFFIXES, extension, is_zarr
+from sgcldff.slides.content import SUFFIXES, extension, is_zarr, stem
 from sgcldff.slides.ids import Trail, distinct_ids
 from sgcldff.slides.remote import local_copy
 from sgcldff.slides.stores import HTTP, info, listing, protocol_of
@@ -50,6 +50,23 @@ class SlideEntry:
     """um/px of level 0, where the user said; None leaves it to the file."""
     id: str
     """Distinct in the batch and safe as the name of a folder."""
+    named: bool = False
+    """A list chose the id: the file's name, which may say who the patient is, then appears in no result."""
+
+    @property
+    def shown_name(self) -> str:
+        """Name the slide's file for tables and reports, without its folder; the id where a list chose one."""
+        return self.id if self.named else _trail(self.uri)[-1]
+
+    def without_place(self, text: str) -> str:
+        """Leave out of a text in which folder the slide lies, and its file's name where a list chose an id."""
+        file = _trail(self.uri)[-1]
+        for place in (self.uri, shown(self.uri)):
+            folder = place.rpartition("/")[0]
+            text = text.replace(place, file)
+            text = text.replace(f"{folder}/", "") if folder else text
+        own = rf"(?<!\w)({re.escape(file)}|{re.escape(stem(file))})(?!\w)"
+        return re.sub(own, lambda _: self.id, text) if self.named else text
 
 
 @dataclass(frozen=True)
@@ -109,7 +126,7 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideE
     slides = sorted(_each_once(found), key=lambda slide: natural(slide.uri))
     logger.info("%d slides found; %d other files ignored", len(slides), search.ignored)
     ids = distinct_ids({slide.uri: _trail(slide.uri) for slide in slides}, {s.uri: s.id for s in slides if s.id})
-    return tuple(SlideEntry(slide.uri, slide.mpp or mpp, ids[slide.uri]) for slide in slides)
+    return tuple(SlideEntry(slide.uri, slide.mpp or mpp, ids[slide.uri], slide.id is not None) for slide in slides)
 
 
 def natural(text: str) -> tuple[Any, ...]:

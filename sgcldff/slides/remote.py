@@ -276,7 +276,7 @@ def _get(store: Filesystem, remote: Remote, unfinished: Path) -> None:
         except FAILURES as error:
             if left == 0 or not passes(error):
                 raise
-            logger.warning("%s: its copy broke off; %d more tries", shown(remote.uri), left)
+            logger.warning("%s: its copy broke off; %d more tries", remote.name, left)
         time.sleep(PAUSE_S * 2 ** (TRIES - 1 - left))
 
 

@@ -1,9 +1,11 @@
 import hashlib
 import http.server
 import io
+import tarfile
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -129,6 +131,61 @@ def test_a_link_in_an_archive_is_refused(server, tmp_path):
         file.writestr(link, "/etc")
     with pytest.raises(InputError, match="leads out"):
         fetch("bccd", tmp_path, server.download("/link.zip", buffer.getvalue()))
+
+
+@pytest.mark.parametrize("kind", [0o020666, 0o060666, 0o010666, 0o140666], ids=["character", "block", "fifo", "socket"])
+def test_a_device_in_an_archive_is_refused(server, tmp_path, kind):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        device = zipfile.ZipInfo("device")
+        device.external_attr = kind << 16
+        file.writestr(device, "")
+    with pytest.raises(InputError, match="no plain file or folder"):
+        fetch("bccd", tmp_path, server.download("/device.zip", buffer.getvalue()))
+    assert everything_in(tmp_path) == {"archive.zip"}
+
+
+def declaring(size: int) -> bytes:
+    """Make an archive whose only entry declares another size than it has."""
+    content = archive({"bomb": b"x"})
+    central = content.index(b"PK\x01\x02")
+    return content[: central + 24] + size.to_bytes(4, "little") + content[central + 28 :]
+
+
+def test_an_archive_that_declares_too_much_is_refused_before_it_is_unpacked(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("sgcldff.datasets.fetch.MOST_BYTES", 10**9)
+    with pytest.raises(InputError, match=r"would unpack to 4\.0 GB"):
+        fetch("bccd", tmp_path, server.download("/bomb.zip", declaring(4 * 10**9)))
+    monkeypatch.setattr("sgcldff.datasets.fetch.MOST_FILES", 3)
+    with pytest.raises(InputError, match="in 4 files"):
+        fetch("bccd", tmp_path / "b", server.download("/many.zip", archive({str(n): b"" for n in range(4)})))
+
+
+def test_an_archive_that_holds_more_than_it_declares_writes_no_more(server, tmp_path):
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("bomb", bytes(20_000_000))
+    content = bomb.getvalue()
+    central = content.index(b"PK\x01\x02")
+    lying = content[: central + 24] + (1000).to_bytes(4, "little") + content[central + 28 :]
+    with pytest.raises(InputError, match="not a readable zip"):
+        fetch("bccd", tmp_path, server.download("/lying.zip", lying))
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 100_000
+
+
+def test_an_archive_for_which_there_is_no_room_is_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("sgcldff.datasets.fetch.shutil.disk_usage", lambda place: SimpleNamespace(free=5))
+    with pytest.raises(InputError, match="make room"):
+        fetch("bccd", tmp_path, server.download("/good.zip"))
+
+
+def test_a_tar_archive_is_refused_whatever_it_holds(server, tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        file.addfile(tarfile.TarInfo("../evil.txt"))
+    with pytest.raises(InputError, match="not a readable zip"):
+        fetch("bccd", tmp_path / "inside", server.download("/evil.tar", buffer.getvalue()))
+    assert everything_in(tmp_path) == {"archive.zip"}
 
 
 def test_what_is_no_archive_is_refused(server, tmp_path):

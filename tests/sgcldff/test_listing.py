@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgcldff.addresses import shown
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.slides.content import SUFFIXES
 from sgcldff.slides.ids import distinct_ids, safe_name
-from sgcldff.slides.listing import find_slides, natural
+from sgcldff.slides.listing import SlideEntry, find_slides, natural
 
 TREE = (
     "x10.svs",
@@ -269,3 +270,53 @@ def test_numbers_are_ordered_by_their_value(numbers):
 
 def test_all_extensions_are_lower_case():
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+
+
+HOSTILE = [
+    "../../x",
+    "/etc/x",
+    "..",
+    ".",
+    "a/../../../b",
+    "..\\..\\b",
+    "~/x",
+    "C:\\x",
+    "a\u202ex",
+    "batch.html",
+    "y" * 400,
+]
+
+
+def test_ids_of_a_list_cannot_leave_the_folder_of_the_results(tmp_path):
+    for number in range(len(HOSTILE)):
+        (tmp_path / f"{number}.svs").touch()
+    rows = [f'{number}.svs,"{name}"' for number, name in enumerate(HOSTILE)]
+    (tmp_path / "slides.csv").write_text("\n".join(["slide,id", *rows]))
+    out = tmp_path / "out"
+    places = [out / entry.id for entry in find_slides([str(tmp_path / "slides.csv")])]
+    assert len(places) == len(HOSTILE)
+    for place in places:
+        assert place.resolve().parent == out.resolve()
+        assert place.name not in ("batch.html", "batch.parquet")
+        place.mkdir(parents=True)
+
+
+def test_a_name_with_a_zero_byte_is_refused_or_made_safe():
+    assert safe(safe_name("a\0/../b"))
+
+
+def test_ids_of_a_list_that_differ_by_capitals_only_are_refused(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.svs").touch()
+    (tmp_path / "slides.csv").write_text("slide,id\na.svs,Case\nb.svs,case\n")
+    with pytest.raises(InputError, match="both given the id"):
+        find_slides([str(tmp_path / "slides.csv")])
+
+
+@pytest.mark.parametrize("place", ["/data/DOE/slide-7.svs", "s3://key:secret@bucket/DOE/slide-7.svs", "/slide-7.svs"])
+def test_what_is_told_of_a_slide_leaves_out_its_folder(place):
+    told = f"{place}: tile 7 is damaged; {shown(place)}"
+    assert SlideEntry(place, None, "slide-7").without_place(told) == "slide-7.svs: tile 7 is damaged; slide-7.svs"
+    named = SlideEntry(place, None, "anon", named=True)
+    assert named.without_place(told) == "anon: tile 7 is damaged; anon"
+    assert (named.shown_name, SlideEntry(place, None, "slide-7").shown_name) == ("anon", "slide-7.svs")

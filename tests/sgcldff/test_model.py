@@ -1,6 +1,8 @@
 """A model survives saving and loading, answers at any size, and refuses files that do not fit."""
 
 import json
+import os
+import pickle
 
 import numpy as np
 import pytest
@@ -82,3 +84,16 @@ def test_missing_and_damaged_files_are_named(saved, tmp_path):
     (saved / SPEC_FILE).write_text(json.dumps(content | {"surprise": 1}))
     with pytest.raises(InputError, match="not a model spec"):
         load_model(saved)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "spec.json"])
+def test_pickled_code_in_place_of_a_models_files_is_not_run(saved, tmp_path, name):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    for write in (lambda path: torch.save(Evil(), path), lambda path: path.write_bytes(pickle.dumps(Evil()))):
+        write(saved / name)
+        with pytest.raises(InputError, match=name):
+            load_model(saved)
+    assert not (tmp_path / "ran").exists()

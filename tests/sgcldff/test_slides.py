@@ -1,6 +1,9 @@
+import json
+import os
 import pickle
 import shutil
 import threading
+from contextlib import closing
 
 import cv2
 import numpy as np
@@ -402,3 +405,44 @@ def test_surveys_sample_evenly_at_full_scale(pyramid):
     assert survey.shape == (256, 256, 3)
     assert np.abs(survey.mean(axis=(0, 1)) - PICTURE.mean(axis=(0, 1))).max() < 12
     assert ScaledSlide(pyramid, 2.5).survey(64, patch_px=64).shape == (64, 64, 3)
+
+
+class Evil:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        {"filters": [{"id": "pickle", "protocol": 5}]},
+        {"compressor": {"id": "pickle", "protocol": 5}},
+        {"dtype": "|O", "filters": [{"id": "pickle", "protocol": 5}], "fill_value": None},
+        {"dtype": "|O", "filters": [{"id": "vlen-utf8"}, {"id": "pickle", "protocol": 5}], "fill_value": ""},
+        {"filters": [{"id": "delta", "dtype": "|u1"}, {"id": "pickle", "protocol": 5}]},
+    ],
+    ids=["filter", "compressor", "objects", "second filter", "behind another"],
+)
+def test_a_zarr_slide_cannot_run_code(tmp_path, array):
+    """Zarr v2 lets an array name the codec that unpickles its chunks."""
+    slide, mark = tmp_path / "evil.zarr", tmp_path / "ran"
+    axes = [{"name": "c"}, *({"name": name, "unit": "micrometer"} for name in "yx")]
+    scale = {"type": "scale", "scale": [1, 0.25, 0.25]}
+    levels = [{"path": "0", "coordinateTransformations": [scale]}]
+    told = {"zarr_format": 2, "shape": [3, 64, 64], "chunks": [3, 64, 64], "dtype": "|u1", "order": "C"}
+    told |= {"compressor": None, "filters": None, "fill_value": 0, "dimension_separator": "."}
+    (slide / "0").mkdir(parents=True)
+    (slide / ".zgroup").write_text('{"zarr_format": 2}')
+    (slide / ".zattrs").write_text(json.dumps({"multiscales": [{"axes": axes, "datasets": levels}]}))
+    (slide / "0" / ".zarray").write_text(json.dumps(told | array))
+    (slide / "0" / "0.0.0").write_bytes(pickle.dumps(Evil(mark)))
+    with pytest.raises(SlideError), closing(open_slide(slide)) as opened:
+        opened.read(Box(0, 0, 64, 64), 0)
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Evil(mark)))
+    assert mark.exists(), "the attack itself does not work: the test looks at nothing"

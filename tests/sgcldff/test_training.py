@@ -1,6 +1,7 @@
 """Training learns, and a run that is stopped by SIGTERM or kill -9 ends exactly like an undisturbed one."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sgcldff.data import EpochSampler
 from sgcldff.errors import InputError
@@ -121,3 +123,27 @@ def test_moving_average_follows_early_and_smooths_late():
     zero, one = torch.zeros(1), torch.ones(1)
     assert average(zero, one, torch.tensor(1)).item() > 0.8
     assert average(zero, one, torch.tensor(10_000)).item() == pytest.approx(0.01)
+
+
+class Evil:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("kind", ["torch", "pickle"])
+def test_a_checkpoint_that_holds_code_does_not_run_it(smears, tmp_path, kind):
+    catalog, priors = smears
+    mark, last = tmp_path / "ran", tmp_path / "run" / "last.ckpt"
+    last.parent.mkdir()
+    if kind == "torch":
+        torch.save({"state_dict": {}, "callbacks": Evil(mark)}, last)
+    else:
+        last.write_bytes(pickle.dumps(Evil(mark)))
+    with pytest.raises(InputError, match=r"last\.ckpt.*remove it to train anew"):
+        train((catalog.samples, priors), MODEL, SPEC, last.parent, None, "cpu")
+    assert not mark.exists()

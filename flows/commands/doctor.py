@@ -1,0 +1,44 @@
+"""`sgcldff doctor`: whether all that a run needs is there, and what to do where not."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sgcldff.errors import ServiceError, SgcldffError
+
+app = typer.Typer()
+
+COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+@app.command()
+def doctor(
+    workspace: Annotated[
+        Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of catalog, models and runs.")
+    ] = Path("sgcldff-workspace"),
+    cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to look at, too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+) -> None:
+    """Check GPU, slide library, packages, folders, servers and settings, and say what to do; nothing is changed."""
+    from sgcldff.doctor import Setup, examine
+
+    checks = list(examine(Setup(workspace, cluster)))
+    out = Console(soft_wrap=as_json)
+    if as_json:
+        out.print_json(json.dumps([asdict(check) for check in checks]))
+    else:
+        table = Table("check", "state", "found", "what to do", show_lines=True)
+        for check in checks:
+            texts = (Text(text, overflow="fold") for text in (check.found, check.remedy))
+            table.add_row(check.name, Text(check.state, style=COLOURS[check.state]), *texts)
+        out.print(table)
+    bad = [check for check in checks if check.state == "failed"]
+    if bad:
+        kind = ServiceError if all(check.server for check in bad) else SgcldffError
+        raise kind(f"{len(bad)} of {len(checks)} checks failed: {', '.join(check.name for check in bad)}")
