@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from flows.commands import registry
 from flows.environment import configure, quieten
 from flows.interruption import Interruption
 from sgcldff.errors import IncompleteBatchError, SgcldffError
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Public data sets: which there are and how to get them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(registry.app, name="registry")
 out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 WorkspaceOption = Annotated[
@@ -200,12 +202,11 @@ def promote(
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
 ) -> None:
-    """Make the challenger champion if it is as good on the test split, or say why not."""
+    """Make the challenger champion if it is as good on the frozen test set, or say why not."""
     configure(workspace)
     from flows.promote import promote as flow
 
-    champion = flow(str(workspace), model, settings_from(settings))
-    where(f"Champion is {champion.name} version {champion.version}.", workspace=workspace)
+    where(str(flow(str(workspace), model, settings_from(settings))), workspace=workspace)
 
 
 @app.command()
