@@ -24,6 +24,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -344,13 +345,10 @@ class Registry:
     def keep(self, ref: ModelRef, decision: Decision) -> None:
         """Keep a decision's record with a version: first the file, then the tag that finds it."""
         version, name = self._version(ref.name, ref.version), _record_name(decision)
-        if version.model_id is None:
-            raise InputError(f"models:/{ref.name}/{ref.version}: holds no records; register it with `sgcldff train`")
         with TemporaryDirectory() as workspace, self._answering():
-            place = Path(workspace) / DECISIONS
-            place.mkdir()
-            (place / f"{name}.json").write_text(decision.to_json())
-            self.client.log_model_artifacts(version.model_id, workspace)
+            record = Path(workspace) / f"{name}.json"
+            record.write_text(decision.to_json())
+            get_artifact_repository(version.source, self.address.uri).log_artifact(str(record), DECISIONS)
             self.client.set_model_version_tag(ref.name, ref.version, DECISION_TAG + name, decision.outcome.value)
 
     def decisions(self, ref: ModelRef) -> tuple[Decision, ...]:

@@ -14,15 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as oracle
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from sgcldff.catalog import Catalog, ingest
-from sgcldff.datasets import detect
+from sgcldff.datasets import Source, detect
 from sgcldff.errors import InputError, PromotionRefusedError, StoreError
 from sgcldff.evaluation.predictions import Predictions, schema
 from sgcldff.images import read_rgb, sha256_of
 from sgcldff.labels import FIVE_TYPES
 from sgcldff.model import Model
-from sgcldff.nets import build
+from sgcldff.nets.prediction import Prediction
 from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, Signature, Verdict, compare
 from sgcldff.promotion.cost import Cost, LiveTensors, cost_findings, costs, shortest
 from sgcldff.promotion.decision import require_approvable, require_not_held
@@ -30,7 +32,7 @@ from sgcldff.promotion.leakage import Training, champion_leak_finding, find_leak
 from sgcldff.promotion.robustness import change_of
 from sgcldff.promotion.rules import mean_score
 from sgcldff.records import ModelRef, Sample, Split
-from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, Perturbation, Pretrained, PromotionSpec
+from sgcldff.specs import EvalSpec, ModelSpec, Perturbation, PriorSpec, PromotionSpec
 from sgcldff.synthetic import write_dataset
 
 QUICK = EvalSpec(resamples=200)
@@ -209,10 +211,22 @@ def test_each_change_is_what_its_name_says(smear: np.ndarray) -> None:
 # What a model costs
 
 
-def network(width: int, crop: float = 0.2) -> Model:
-    spec = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=width), mpp=crop)
-    torch.manual_seed(0)
-    return Model(spec, build(spec).eval(), torch.device("cpu"))
+class Wide(nn.Module):
+    """One convolution of so many channels, and answers of the right shapes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, width, 3, padding=1)
+
+    def forward(self, image: Tensor, prior: Tensor) -> Prediction:
+        features = self.features(image)
+        pooled = features.mean(dim=(2, 3))
+        return Prediction(features[:, :3], pooled[:, :5], avg_pool2d(features[:, :1].sigmoid(), 4), pooled)
+
+
+def network(width: int, mpp: float = 0.2) -> Model:
+    spec = ModelSpec(prior=PriorSpec(names=("frequency_tuned",)), mpp=mpp)
+    return Model(spec, Wide(width).eval(), torch.device("cpu"))
 
 
 def test_memory_is_that_of_the_tensors_that_live() -> None:
@@ -231,13 +245,14 @@ def test_memory_is_that_of_the_tensors_that_live() -> None:
 
 
 def test_a_wider_network_needs_more_memory_and_the_same_one_as_much() -> None:
-    small, large = network(32), network(192)
+    small, large = network(8), network(64)
     one, other = costs(small, large, 1)
-    assert one.memory < other.memory
-    assert one.parameters < other.parameters
-    assert one.memory > 4 * one.parameters, "weights are counted"
+    pixels = 4 * 256 * 256
+    assert one.parameters == 8 * (27 + 1)
+    assert other.memory - one.memory >= 4 * (64 - 8) * pixels, "all channels of all pixels are float32"
+    assert one.memory >= 4 * (one.parameters + (8 + 3) * pixels)
     assert costs(small, small, 1)[1].memory == one.memory
-    assert costs(network(32, 0.1), small, 1)[0].memory > 2 * one.memory, "the area is the same, not the pixels"
+    assert costs(network(8, 0.1), small, 1)[0].memory > 3 * one.memory, "the area is the same, not the pixels"
 
 
 @given(st.lists(st.floats(0, 5), min_size=14, max_size=14))
@@ -385,8 +400,6 @@ def test_a_near_duplicate_leaks(lab: tuple[Path, Catalog], tmp_path: Path, turn:
         "mirrored": lambda: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(copy),
         "brighter": lambda: image.point(lambda value: min(255, value * 1.1)).save(copy),
     }[turn]()
-    from sgcldff.datasets import Source
-
     other = ingest([Source("folder", str(copy.parents[1]), 0.2)], tmp_path / "other")
     training = replace(training_of(catalog), images=training_of(catalog).images | {sha256_of(copy)})
     known = known_images(catalog.folder) | known_images(other.folder)

@@ -80,9 +80,7 @@ def versions_of(registry: Registry, trained: Path, count: int) -> list[ModelRef]
     first = registry.register(trained)
     version = registry.client.get_model_version(registry.name, first.version)
     for _ in range(count - 1):
-        registry.client.create_model_version(
-            registry.name, version.source, tags=version.tags, model_id=version.model_id
-        )
+        registry.client.create_model_version(registry.name, version.source, tags=version.tags)
     return [replace(first, version=str(number)) for number in range(1, count + 1)]
 
 
