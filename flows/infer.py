@@ -13,11 +13,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.settings import Settings
 from sgcldff.addresses import shown
-from sgcldff.batch import SlideSummary, write_batch
+from sgcldff.batch import SlideSummary, require_own_folders, write_batch
 from sgcldff.comparison import Counts, read_manual
 from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.labels import LabelSpace
-from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.registry import Registry
 from sgcldff.sequential import Goal
 from sgcldff.slides import SlideEntry, find_slides
@@ -71,12 +71,13 @@ def infer(
     Raises
     ------
     InputError
-        If no slide is found, or none of them could be read.
+        If no slide is found, none of them could be read, or `out` holds results of others of the same name.
     IncompleteBatchError
         If some slides were set aside; the message names them with their reasons.
     """
     how, where = batch or Batch(), compute or Compute()
     entries = chosen(find_slides(slides, how.mpp), Path(out), how.retry_failed)
+    require_own_folders(entries, out)
     reference, folder = Registry(Workspace(workspace).tracking_uri).resolve(model)
     labels = read_spec(folder / SPEC_FILE).labels
     goal, counts = how.until and Goal.parse(how.until, labels.classes), manual_counts(how.manual, labels)

@@ -21,6 +21,10 @@ class MissingInputError(InputError, FileNotFoundError):
     """A file or folder that was named but is not there."""
 
 
+class NothingFoundError(InputError):
+    """A place that was looked through, in which nothing is of the kind sought."""
+
+
 class SlideError(InputError, OSError):
     """A slide that no reader opens, or that lacks what is needed to read it (its mpp, say)."""
 

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from sgcldff.errors import InputError, MissingInputError
+from sgcldff.errors import InputError
 from sgcldff.images import Rgb
-from sgcldff.labels import LabelSpace
+from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE, open_spec, spec_to_dict
 from sgcldff.nets import build
-from sgcldff.specs import Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
-
-SPEC_FILE = "spec.json"
-WEIGHTS_FILE = "weights.safetensors"
-STRIDE = 32
-"""Networks take sides that are multiples of this many px."""
+from sgcldff.specs import STRIDE, ModelSpec, Pretrained
 
 
 @dataclass(frozen=True)
@@ -131,10 +124,7 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
         If the files are damaged or do not belong together.
     """
     place, where = Path(folder), pick_device(device)
-    for name in (SPEC_FILE, WEIGHTS_FILE):
-        if not (place / name).is_file():
-            raise MissingInputError(f"{place}: holds no {name}; name a folder that training or the registry wrote")
-    spec = read_spec(place / SPEC_FILE)
+    spec = open_spec(place)
     net = build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
     try:
         net.load_state_dict(load_file(place / WEIGHTS_FILE))
@@ -143,34 +133,3 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
             f"{place / WEIGHTS_FILE}: does not fit {SPEC_FILE} ({error}); export the model again"
         ) from error
     return Model(spec, net.eval().to(where).to(memory_format=torch.channels_last), where)
-
-
-def read_spec(path: Path) -> ModelSpec:
-    """Read a `spec.json`.
-
-    Raises
-    ------
-    InputError
-        If it is no spec that this version understands.
-    """
-    try:
-        return spec_from_dict(json.loads(path.read_text()))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a model spec of this version ({error}); export the model again") from error
-
-
-def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
-    """Give a JSON-ready form of a model's spec."""
-    return asdict(spec) | {"labels": spec.labels.to_dict()}
-
-
-def spec_from_dict(data: dict[str, Any]) -> ModelSpec:
-    """Read what `spec_to_dict` gave."""
-    net = NetSpec(**dict(_enums(data["net"])))
-    prior = PriorSpec(**(data["prior"] | {"names": tuple(data["prior"]["names"])}))
-    return ModelSpec(**(data | {"net": net, "prior": prior, "labels": LabelSpace.from_dict(data["labels"])}))
-
-
-def _enums(net: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    kinds = {"pretrained": Pretrained, "mixing": Mixing}
-    return ((key, kinds[key](value) if key in kinds else value) for key, value in net.items())

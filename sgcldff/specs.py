@@ -16,6 +16,9 @@ from sgcldff.labels import WBC5, LabelSpace
 MODEL_MPP = 0.2
 """Scale (um/px) at which smears are seen by priors and networks; a WBC of 13.5 um is then about 67 px wide."""
 
+STRIDE = 32
+"""Networks take sides that are multiples of this many px."""
+
 CELL_UM = 13.5
 """Width of a typical WBC in a smear, in um (12-15 in life)."""
 

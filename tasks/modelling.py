@@ -13,7 +13,8 @@ from sgcldff.catalog import Catalog
 from sgcldff.evaluation import EvalReport, evaluate, examples
 from sgcldff.evaluation.explain import picture
 from sgcldff.labels import covering
-from sgcldff.model import load_model, spec_to_dict
+from sgcldff.model import load_model
+from sgcldff.model_folder import spec_to_dict
 from sgcldff.records import ModelRef, Sample, Split
 from sgcldff.registry import TRAINED_ON, Registry
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, TrainSpec, digest

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
-from sgcldff.batch import SlideSummary, write_summary
+from sgcldff.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.cluster import Client, TaskLostError, connect, gpu_share, load_once, loaded, map_bounded
 from sgcldff.comparison import Agreement, Counts, compare, write_agreements
 from sgcldff.differential import Differential, from_counts, write_differential
@@ -35,7 +35,7 @@ from sgcldff.inference import (
     serially,
     slide_areas,
 )
-from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
 from sgcldff.records import ModelRef
 from sgcldff.report import write_report
@@ -97,8 +97,10 @@ def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
         Dask scheduler that computes the shards; None computes them here.
     """
     began = time.monotonic()
-    with closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id)) as slide:
+    known = known_sha256(job.folder, job.slide.uri)
+    with closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)) as slide:
         plan = plan_slide(slide, read_spec(Path(job.model) / SPEC_FILE), job.reference, job.spec, job.folder)
+        write_origin(job.folder, job.slide.uri, slide.ref.sha256)
         done = committed(plan) if job.goal is None else sampled(plan)
         with runner(address, job) as run, view.slide(job.slide.id, len(plan.grid), done) as progress:
             results = read_shards(plan, run, progress, job.goal)
@@ -226,4 +228,6 @@ def name_of(uri: str) -> str:
 
 def set_aside(job: SlideJob, reason: str) -> None:
     """Note in a slide's folder why it was set aside."""
+    if not known_sha256(job.folder, job.slide.uri):
+        write_origin(job.folder, job.slide.uri)
     write_summary(job.folder, SlideSummary(job.slide.id, name_of(job.slide.uri), reason, model=job.reference))

@@ -16,5 +16,6 @@ def pytest_configure(config):
     for name in SERVERS:
         os.environ.pop(name, None)
     os.environ["PREFECT_HOME"] = home
+    os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
     os.environ["COLUMNS"] = "200"
     set_defaults(ALWAYS | QUIET)

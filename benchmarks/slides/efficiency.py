@@ -14,10 +14,12 @@ that costs nothing, so that what is measured is all that is not the network.
 import argparse
 import functools
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -27,7 +29,6 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import tifffile
-import torch
 from ours import load, read
 from rivals import Contender, race
 
@@ -35,7 +36,7 @@ from sgcldff.evaluation.matching import match_cells
 from sgcldff.grid import Box
 from sgcldff.images import Rgb
 from sgcldff.inference import Tally, plan_slide, read_cells, run_plan, serially
-from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.records import ModelRef
 from sgcldff.runtimes import Runtime, resolve
 from sgcldff.slides import ScaledSlide, open_slide
@@ -107,12 +108,15 @@ def middle_tiles(slide: ScaledSlide, spec: InferSpec) -> Iterator[Rgb]:
 
 def labels(runtime: Runtime, model: Path, slide: Path, spec: InferSpec, cells: bool = False) -> tuple[Tally, float]:
     with tempfile.TemporaryDirectory() as folder:
-        total, began, ended = read(slide, model, spec, Path(folder), serially(runtime), cells)
-    return total, ended - began
+        _, total, span = read(slide, model, spec, Path(folder), serially(runtime), cells)
+    return total, span.ended - span.began
 
 
 def workers(model: Path, slide: Path, spec: InferSpec, rounds: int) -> None:
-    """Compare what a second worker adds with what a second bare process adds, each of one thread."""
+    """Compare what a second worker adds with what a second bare process adds, as many cores as either has processes.
+
+    A lone worker on two cores would read ahead on the second: it would be measured with a core that is not its own.
+    """
     gains = []
     for _ in range(rounds):
         one, two = (bare_processes(model, slide, spec, count) for count in (1, 2))
@@ -129,8 +133,9 @@ def bare_processes(model: Path, slide: Path, spec: InferSpec, count: int) -> flo
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(count), context.Queue()
     started = [context.Process(target=bare_process, args=(model, slide, spec, barrier, queue)) for _ in range(count)]
-    for process in started:
-        process.start()
+    with cores(count):
+        for process in started:
+            process.start()
     seconds = [queue.get() for _ in started]
     for process in started:
         process.join()
@@ -138,7 +143,7 @@ def bare_processes(model: Path, slide: Path, spec: InferSpec, count: int) -> flo
 
 
 def bare_process(model: Path, slide: Path, spec: InferSpec, barrier: Barrier, queue: Queue) -> None:
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     runtime = load(model, None, spec.engine, spec.precision)
     barrier.wait()
     queue.put(bare(runtime, slide, spec)[1])
@@ -147,8 +152,19 @@ def bare_process(model: Path, slide: Path, spec: InferSpec, barrier: Barrier, qu
 def children(model: Path, slide: Path, spec: InferSpec, count: int) -> float:
     command = (sys.executable, "-W", "ignore", str(HERE / "ours.py"), str(model), str(slide), "OUT/result")
     options = ("--engine", spec.engine, "--precision", spec.precision, "--workers", str(count))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, cores(count):
         return race(Contender((*command, *options), None, 1), Path(folder)).seconds
+
+
+@contextmanager
+def cores(count: int) -> Iterator[None]:
+    """Keep this process, and those that it starts meanwhile, to the first of its cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def gate(model: Path, slide: Path, spec: InferSpec, rounds: int) -> None:

@@ -6,7 +6,8 @@ Prints one line of JSON: began and ended (s of the monotonic clock), tiles, skip
 workers). The time runs from opening the slide to the committed labels; starting Python and Dask workers, loading the
 model and three batches to warm up lie before it. With `--cells` it runs on to the committed cells, which the others do
 not give. With `--traced FOLDER` the network is `network.pt` of traced.py: what the other contenders run; with `--stub`
-it costs nothing and takes the prior for the nucleus. `--workers 0` (default) reads in this process.
+it costs nothing and takes the prior for the nucleus. `--labels` leaves OUT/labels.npy to compare with, whole in memory.
+`--workers 0` (default) reads in this process.
 """
 
 import argparse
@@ -17,17 +18,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sgcldff.cluster import LocalSpec, connect, load_once, loaded, map_bounded
 from sgcldff.images import Rgb
-from sgcldff.inference import Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
-from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.inference import Plan, Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
+from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.records import ModelRef
 from sgcldff.runtimes import Runtime, load_runtime, resolve
+from sgcldff.runtimes.openvino_runtime import threads
 from sgcldff.slides import open_slide
 from sgcldff.specs import Engine, GateSpec, InferSpec, ModelSpec, Precision
 
@@ -40,20 +42,21 @@ class Traced:
     """The exported network as a runtime; it segments only."""
 
     spec: ModelSpec
-    module: torch.jit.ScriptModule
-    digest: str = "traced"
+    module: Any
+    """`torch.jit.ScriptModule`; torch is imported where it is used, for its memory is part of what is measured."""
     engine: Engine = Engine.TORCH
     precision: Precision = Precision.FP32
 
     def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
         raise NotImplementedError("the exported file tells no types: leave out --cells")
 
-    @torch.inference_mode()
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.uint8]:
-        told: torch.Tensor = self.module(torch.from_numpy(rgb), torch.from_numpy(prior))
-        background, cytoplasm, nucleus = told.unbind(dim=-1)
-        second = (nucleus > background) & (nucleus > cytoplasm)
-        return torch.where(second, 2, (cytoplasm > background).to(torch.uint8)).to(torch.uint8).numpy()
+        import torch
+
+        with torch.inference_mode():
+            background, cytoplasm, nucleus = self.module(torch.from_numpy(rgb), torch.from_numpy(prior)).unbind(dim=-1)
+            second = (nucleus > background) & (nucleus > cytoplasm)
+            return torch.where(second, 2, (cytoplasm > background).to(torch.uint8)).to(torch.uint8).numpy()
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,6 @@ class Stub:
     """Cells where the prior is high, all of the first type."""
 
     spec: ModelSpec
-    digest: str = "stub"
     engine: Engine = Engine.TORCH
     precision: Precision = Precision.FP32
 
@@ -78,7 +80,7 @@ def load(model: Path, network: Path | None, engine: Engine, precision: Precision
     if network is None:
         runtime = load_runtime(model, engine, precision)
     else:
-        runtime = Stub(spec) if network == STUB else Traced(spec, torch.jit.load(network / "network.pt"))
+        runtime = Stub(spec) if network == STUB else traced(spec, network / "network.pt")
     for _ in range(3):
         runtime.segment(*blank(READ_PX))
     if not isinstance(runtime, Traced):
@@ -86,9 +88,23 @@ def load(model: Path, network: Path | None, engine: Engine, precision: Precision
     return runtime
 
 
+def traced(spec: ModelSpec, file: Path) -> Traced:
+    import torch
+
+    return Traced(spec, torch.jit.load(file))
+
+
 def blank(side: int) -> tuple[Rgb, NDArray[np.float32]]:
     batch = InferSpec().batch_size
     return np.zeros((batch, side, side, 3), np.uint8), np.zeros((batch, 1, side, side), np.float32)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Moments of the monotonic clock, s."""
+
+    began: float
+    ended: float
 
 
 def on_worker(task: ShardTask) -> Tally:
@@ -117,9 +133,7 @@ def runner(workers: int, loader: functools.partial[Runtime]) -> Iterator[Runner]
         yield run
 
 
-def read(
-    slide: Path, model: Path, spec: InferSpec, folder: Path, run: Runner, cells: bool
-) -> tuple[Tally, float, float]:
+def read(slide: Path, model: Path, spec: InferSpec, folder: Path, run: Runner, cells: bool) -> tuple[Plan, Tally, Span]:
     start = time.perf_counter()
     seen = read_spec(model / SPEC_FILE)
     plan = plan_slide(open_slide(slide), seen, ModelRef("benchmark", "0", "0"), spec, folder)
@@ -129,9 +143,7 @@ def read(
             if isinstance(outcome, BaseException):
                 raise outcome
             total += outcome
-    ended = time.perf_counter()
-    np.save(folder / "labels.npy", np.asarray(label_array(plan)[:]))
-    return total, start, ended
+    return plan, total, Span(start, time.perf_counter())
 
 
 def main() -> None:
@@ -144,6 +156,7 @@ def main() -> None:
     parser.add_argument("--stub", action="store_const", const=STUB, dest="traced")
     parser.add_argument("--gate", action="store_true")
     parser.add_argument("--cells", action="store_true")
+    parser.add_argument("--labels", action="store_true")
     parser.add_argument("--workers", type=int, default=0)
     args = parser.parse_args()
     engine, precision = resolve(args.engine, args.precision)
@@ -151,9 +164,17 @@ def main() -> None:
     spec = spec if args.gate else replace(spec, gate=GateSpec(enabled=False))
     loader = functools.partial(load, args.model, args.traced, engine, precision)
     with runner(args.workers, loader) as run:
-        total, began, ended = read(args.slide, args.model, spec, args.out, run, args.cells)
-    told = {"began": began, "ended": ended, "tiles": total.tiles, "skipped": total.skipped, "stages": total.seconds}
-    print(json.dumps(told | {"threads": torch.get_num_threads()}))
+        plan, total, span = read(args.slide, args.model, spec, args.out, run, args.cells)
+    if args.labels:
+        np.save(args.out / "labels.npy", np.asarray(label_array(plan)[:]))
+    told = {
+        "began": span.began,
+        "ended": span.ended,
+        "tiles": total.tiles,
+        "skipped": total.skipped,
+        "stages": total.seconds,
+    }
+    print(json.dumps(told | {"threads": threads()}))
 
 
 if __name__ == "__main__":

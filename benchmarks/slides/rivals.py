@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 BARE, PLAIN, TIATOOLBOX = "bare model", "plain loop", "TIAToolbox 2.1.3"
 CORE_PX, HALO_PX = 256, 32
 SAMPLE_S = 0.05
-TIMEOUT_S = 3600
+TIMEOUT_S = 7200
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def contenders(model: Path, slide: Path, traced: Path, threads: int) -> dict[str
 
 def ours(model: Path, slide: Path, traced: Path, threads: int) -> dict[str, Contender]:
     """Give our own variants: the same file of the network, our torch, and the fastest; one process or workers."""
-    command = (sys.executable, "-W", "ignore", str(HERE / "ours.py"), str(model), str(slide), "OUT/result")
+    command = (sys.executable, "-W", "ignore", str(HERE / "ours.py"), str(model), str(slide), "OUT/result", "--labels")
     runtimes = {
         "same file": ("--traced", str(traced)),
         "torch fp32": ("--engine", "torch", "--precision", "fp32"),

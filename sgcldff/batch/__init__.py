@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sgcldff.batch.judging import WATCHED, Judged, Reason, Urgency, judge
+from sgcldff.batch.origin import known_sha256, require_own_folders, unread, write_origin
 from sgcldff.batch.page import write_page
 from sgcldff.batch.summary import SlideSummary, write_summary
 from sgcldff.batch.table import batch_schema, write_table
@@ -16,7 +17,11 @@ __all__ = [
     "Urgency",
     "batch_schema",
     "judge",
+    "known_sha256",
+    "require_own_folders",
+    "unread",
     "write_batch",
+    "write_origin",
     "write_page",
     "write_summary",
     "write_table",

@@ -11,7 +11,6 @@ from itertools import groupby
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from sgcldff.errors import InputError
 from sgcldff.gate.gate import Gate
@@ -47,6 +46,8 @@ class Recall:
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Give the exact interval of the recall (Clopper and Pearson 1934); (0, 1) where no cell was judged."""
+        from scipy.stats import binomtest  # takes memory that workers do without
+
         if self.of == 0:
             return 0.0, 1.0
         found = binomtest(self.kept, self.of).proportion_ci(confidence, method="exact")

@@ -12,8 +12,6 @@ import cv2
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from ome_zarr.format import FormatV05
-from ome_zarr.writer import write_label_metadata, write_multiscales_metadata
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from sgcldff.grid import Box
@@ -82,6 +80,9 @@ def write_labels_ngff(root: str | Path, mpp: float, overview: Rgb, overview_mpp:
     overview
         The slide seen small, uint8 (H, W, 3).
     """
+    from ome_zarr.format import FormatV05  # takes memory that workers, who only fill the labels, do without
+    from ome_zarr.writer import write_label_metadata
+
     root = Path(root)
     levels = _coarser_levels(root / "labels" / NAME)
     _write_overview(root, overview, overview_mpp, levels)
@@ -183,6 +184,9 @@ def _channels() -> Mapping[str, object]:
 
 
 def _describe(group: zarr.Group, name: str, mpps: Sequence[float], omero: Mapping[str, object] | None = None) -> None:
+    from ome_zarr.format import FormatV05
+    from ome_zarr.writer import write_multiscales_metadata
+
     axes = ("y", "x") if omero is None else ("c", "y", "x")
     datasets = [
         {"path": str(level), "coordinateTransformations": _transformations(axes, mpp)} for level, mpp in enumerate(mpps)

@@ -12,7 +12,7 @@ from mlflow.types import Schema, TensorSpec
 
 import sgcldff
 from sgcldff.evaluation.scores import METRICS, EvalReport
-from sgcldff.model import SPEC_FILE, WEIGHTS_FILE
+from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE
 
 PACKAGE = Path(sgcldff.__file__).parent
 NEEDED = (

@@ -32,10 +32,11 @@ from sgcldff.addresses import Address
 from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
 from sgcldff.evaluation.scores import EvalReport
 from sgcldff.images import sha256_of
-from sgcldff.model import WEIGHTS_FILE, load_model
+from sgcldff.locks import locked
+from sgcldff.model import load_model
+from sgcldff.model_folder import WEIGHTS_FILE
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.records import ModelRef
-from sgcldff.registry.lock import locked
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.specs import digest
 

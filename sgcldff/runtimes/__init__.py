@@ -1,11 +1,13 @@
 """Trained networks made fast for reading slides: one protocol, and engines that answer alike.
 
 `sgcldff.model.Model` stays the reference that evaluation asks; a runtime leaves out what a slide does not need. torch
-is imported only where a network is run: who plans slides and waits for workers does without its memory.
+is imported only where it runs the network: who plans slides, waits for workers, or runs a network with OpenVINO does
+without its memory.
 """
 
 from pathlib import Path
 
+from sgcldff.model_folder import open_spec
 from sgcldff.runtimes.runtime import Labels, Runtime
 from sgcldff.specs import Engine, Precision
 
@@ -35,15 +37,14 @@ def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Pr
     MissingInputError
         If a file is missing.
     InputError
-        If the files are damaged, or the machine lacks what is asked for.
+        If the files are damaged, which OpenVINO tells when it is first asked, or the machine lacks what is asked for.
     """
-    from sgcldff.model import load_model
-
     chosen, numbers = resolve(engine, precision)
     if chosen is Engine.TORCH:
+        from sgcldff.model import load_model
         from sgcldff.runtimes.torch_runtime import TorchRuntime
 
         return TorchRuntime(load_model(folder), numbers)
     from sgcldff.runtimes.openvino_runtime import OpenVinoRuntime
 
-    return OpenVinoRuntime(load_model(folder, "cpu"), numbers)
+    return OpenVinoRuntime(str(folder), open_spec(folder), numbers)

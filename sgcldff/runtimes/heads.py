@@ -1,13 +1,7 @@
-"""The two questions that are put to a network on a slide, as modules, and images brought to sides it can take."""
+"""The two questions that are put to a network on a slide, as modules."""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from sgcldff.images import Rgb
-from sgcldff.model import STRIDE
-from sgcldff.runtimes.runtime import Labels
 
 
 class Segment(nn.Module):
@@ -44,23 +38,3 @@ class Classify(nn.Module):
 
 def _unit(rgb: Tensor) -> Tensor:
     return rgb.permute(0, 3, 1, 2).float() / 255
-
-
-def filled(rgb: Rgb, prior: NDArray[np.float32]) -> tuple[Rgb, NDArray[np.float32]]:
-    """Enlarge images and priors to multiples of `STRIDE` px, as `sgcldff.model.fill` does."""
-    rows, columns = (_margins(side) for side in rgb.shape[1:3])
-    if not any(rows + columns):
-        return np.ascontiguousarray(rgb), np.ascontiguousarray(prior, np.float32)
-    wide = np.pad(rgb, ((0, 0), rows, columns, (0, 0)), mode="edge")
-    return wide, np.pad(prior.astype(np.float32, copy=False), ((0, 0), (0, 0), rows, columns), mode="edge")
-
-
-def cropped(labels: Labels, height: int, width: int) -> Labels:
-    """Undo `filled` on labels (B, H, W)."""
-    (top, _), (left, _) = _margins(height), _margins(width)
-    return np.ascontiguousarray(labels[:, top : top + height, left : left + width])
-
-
-def _margins(length: int) -> tuple[int, int]:
-    missing = -length % STRIDE
-    return missing // 2, missing - missing // 2

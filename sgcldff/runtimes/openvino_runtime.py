@@ -1,13 +1,13 @@
 """A network run by OpenVINO on the processor.
 
-The network is traced for a size of image when that size is first seen, which takes a second or two, and compiled for a
-fixed number of images. Fixed shapes are faster than open ones, and small chunks stay in the processor's caches. Each
-thread works on chunks of its own, so neither the number of threads nor the rest of a batch changes a result.
+A graph is compiled for a size of image, when that size is first seen, and for a fixed number of images. Fixed shapes
+are faster than open ones, and small chunks stay in the processor's caches. Each thread works on chunks of its own, so
+neither the number of threads nor the rest of a batch changes a result.
 """
 
 import importlib
+import os
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,14 +15,11 @@ from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from sgcldff.errors import InputError
 from sgcldff.images import Rgb
-from sgcldff.model import Model
-from sgcldff.runtimes.heads import Classify, Segment, cropped, filled
+from sgcldff.runtimes.filling import cropped, filled
+from sgcldff.runtimes.graphs import Graph, Question, exported
 from sgcldff.runtimes.runtime import Labels
 from sgcldff.specs import Engine, ModelSpec, Precision
 
@@ -69,61 +66,38 @@ def _answer(request: Any) -> NDArray[Any]:
 class OpenVinoRuntime:
     """A graph a question and size of image; what a question does not need is not part of its graph."""
 
-    model: Model
+    folder: str
+    """Of the model."""
+    spec: ModelSpec
     precision: Precision
     engine: Engine = Engine.OPENVINO
-    _compiled: dict[tuple[type[nn.Module], int, int], Compiled] = field(default_factory=dict, repr=False)
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What the network was trained to see and to tell."""
-        return self.model.spec
-
-    @property
-    def digest(self) -> str:
-        """Digest of the weights."""
-        return self.model.digest
+    _compiled: dict[tuple[Question, int, int], Compiled] = field(default_factory=dict, repr=False)
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
         """Give labels; see `Runtime`."""
-        return cropped(self._ask(Segment, *filled(rgb, prior)), *rgb.shape[1:3])
+        return cropped(self._ask(Question.SEGMENT, *filled(rgb, prior)), *rgb.shape[1:3])
 
     def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give probabilities of the type; see `Runtime`."""
-        return self._ask(Classify, *filled(rgb, prior))
+        return self._ask(Question.CLASSIFY, *filled(rgb, prior))
 
-    def _ask(self, question: type[nn.Module], rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[Any]:
+    def _ask(self, question: Question, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[Any]:
         key = (question, *rgb.shape[1:3])
         if key not in self._compiled:
             self._compiled[key] = self._compile(*key)
         return self._compiled[key](rgb, prior)
 
-    def _compile(self, question: type[nn.Module], height: int, width: int) -> Compiled:
+    def _compile(self, question: Question, height: int, width: int) -> Compiled:
         chunk = next((count for count in CHUNKS if count * height * width <= CHUNK_PX), min(CHUNKS))
-        threads = torch.get_num_threads()
-        graph = self._trace(question(self.model.net), (chunk, height, width))
+        graph = self._core.read_model(exported(Graph(self.folder, question, (chunk, height, width))))
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[self.precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads(),
+            "NUM_STREAMS": threads(),
             "ENABLE_CPU_PINNING": False,
         }
         compiled = self._core.compile_model(graph, "CPU", settings)
-        return Compiled(self._openvino.AsyncInferQueue(compiled, threads), chunk)
-
-    def _trace(self, question: nn.Module, shape: tuple[int, int, int]) -> Any:
-        """Turn a module into a graph of OpenVINO for images of one shape (B, H, W)."""
-        chunk, height, width = shape
-        rgb = torch.zeros((*shape, 3), dtype=torch.uint8)
-        prior = torch.zeros(chunk, len(self.spec.prior.names), height, width)
-        try:
-            graph = self._openvino.convert_model(_traced(question, rgb, prior), example_input=(rgb, prior))
-        except (RuntimeError, self._openvino.frontend.OpConversionFailure) as error:
-            raise InputError(
-                f"network {self.spec.net.name!r} cannot be run by OpenVINO ({error}): give the engine torch"
-            ) from error
-        graph.reshape({0: list(rgb.shape), 1: list(prior.shape)})
-        return graph
+        return Compiled(self._openvino.AsyncInferQueue(compiled, threads()), chunk)
 
     @cached_property
     def _openvino(self) -> Any:
@@ -134,19 +108,13 @@ class OpenVinoRuntime:
         return self._openvino.Core()
 
 
+def threads() -> int:
+    """Count the threads that this process may use: `OMP_NUM_THREADS`, or a thread a core."""
+    stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(stated) if stated.isdigit() and int(stated) else len(os.sched_getaffinity(0))
+
+
 def import_openvino() -> ModuleType:
     """Import OpenVINO without its reports of use, which it else sends over the network without asking."""
     sys.modules["openvino_telemetry"] = cast(ModuleType, None)
     return importlib.import_module("openvino")
-
-
-def _traced(question: nn.Module, rgb: Tensor, prior: Tensor) -> Any:
-    def ask(rgb: Tensor, prior: Tensor) -> Tensor:
-        answer: Tensor = question(rgb, prior)
-        return answer
-
-    question.eval().requires_grad_(False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trace: Any = torch.jit.trace
-        return trace(ask, (rgb, prior), check_trace=False)

@@ -20,10 +20,6 @@ class Runtime(Protocol):
         """What the network was trained to see and to tell."""
 
     @property
-    def digest(self) -> str:
-        """Digest of the weights, that of `Model.digest`."""
-
-    @property
     def engine(self) -> Engine:
         """What runs the network; never `AUTO`."""
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from sgcldff.images import Rgb
 from sgcldff.model import Model
-from sgcldff.runtimes.heads import Classify, Segment, cropped, filled
+from sgcldff.runtimes.filling import cropped, filled
+from sgcldff.runtimes.heads import Classify, Segment
 from sgcldff.runtimes.runtime import Labels
 from sgcldff.specs import Engine, ModelSpec, Precision
 
@@ -30,11 +31,6 @@ class TorchRuntime:
     def spec(self) -> ModelSpec:
         """What the network was trained to see and to tell."""
         return self.model.spec
-
-    @property
-    def digest(self) -> str:
-        """Digest of the weights."""
-        return self.model.digest
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
         """Give labels; see `Runtime`."""

@@ -41,6 +41,13 @@ def content_sha256(path: Path) -> str:
     return _joined(_files(path), path) if path.is_dir() else sha256_of(path)
 
 
+def changed_at(path: Path) -> float:
+    """Tell when a slide's file, or the newest of its files, was changed; s since 1970 (UTC)."""
+    folder = path.with_suffix("") if path.suffix.lower() == ".mrxs" else path
+    files = [path, *(_files(folder) if folder.is_dir() else ())]
+    return float(max(file.stat().st_mtime for file in files))
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 

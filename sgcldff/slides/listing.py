@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from sgcldff.addresses import is_remote, local_path, shown
-from sgcldff.errors import InputError, MissingInputError
+from sgcldff.errors import InputError, MissingInputError, NothingFoundError
 from sgcldff.slides.content import SUFFIXES, extension, is_zarr
 from sgcldff.slides.ids import Trail, distinct_ids
 from sgcldff.slides.remote import local_copy
@@ -87,8 +87,10 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideE
     ------
     MissingInputError
         If inputs, or local files of a list, are not there; names all of them (up to 100).
+    NothingFoundError
+        If there is no slide.
     InputError
-        If nothing was found, a list cannot be read, lists contradict each other, or a store refuses access.
+        If a list cannot be read, lists contradict each other, or a store refuses access.
     ServiceError
         If a store does not answer.
     """
@@ -103,7 +105,7 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideE
     if missing:
         raise MissingInputError("; ".join(missing))
     if not found:
-        raise InputError(_nothing(inputs, search.ignored))
+        raise NothingFoundError(_nothing(inputs, search.ignored))
     slides = sorted(_each_once(found), key=lambda slide: natural(slide.uri))
     logger.info("%d slides found; %d other files ignored", len(slides), search.ignored)
     ids = distinct_ids({slide.uri: _trail(slide.uri) for slide in slides}, {s.uri: s.id for s in slides if s.id})

@@ -66,7 +66,9 @@ class OpenedSlide:
         return reopen, (self._ref,)
 
 
-def open_slide(path: str | Path, mpp: float | None = None, name: str | None = None) -> OpenedSlide:
+def open_slide(
+    path: str | Path, mpp: float | None = None, name: str | None = None, sha256: str | None = None
+) -> OpenedSlide:
     """Open a slide and hash its content.
 
     Parameters
@@ -77,6 +79,8 @@ def open_slide(path: str | Path, mpp: float | None = None, name: str | None = No
         um/px of level 0; overrides the metadata.
     name
         Id of the slide; by default its file's name without extension.
+    sha256
+        Of its content, where it is known: it is not hashed again.
 
     Raises
     ------
@@ -97,9 +101,9 @@ def open_slide(path: str | Path, mpp: float | None = None, name: str | None = No
         raise SlideError(
             f"{shown(uri)}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, say)"
         )
-    sha256 = copy.sha256 or content_sha256(copy.path)
+    content = sha256 or copy.sha256 or content_sha256(copy.path)
     named = name or slide_id(PurePosixPath(slide_file(uri)))
-    return OpenedSlide(SlideRef(named, uri, sha256, scale, pixels.shapes[0], len(pixels.shapes)), pixels, copy)
+    return OpenedSlide(SlideRef(named, uri, content, scale, pixels.shapes[0], len(pixels.shapes)), pixels, copy)
 
 
 def reopen(ref: SlideRef) -> OpenedSlide:

@@ -132,3 +132,12 @@ def test_a_sample_is_read_until_it_is_enough(result, read, slide, tmp_path):
     assert ours["shares"] == whole["shares"]
     with pytest.raises(LabelError, match="no-such"):
         read([slide.slide], tmp_path, until="no-such:0.1")
+
+
+def test_another_slide_of_the_same_name_is_refused_before_anything_is_read(result, slide, read, tmp_path):
+    other = tmp_path / slide.slide.name
+    other.write_bytes(slide.slide.read_bytes() + b"\0")
+    before = (result / "cells.parquet").read_bytes()
+    with pytest.raises(InputError, match="give another folder for the results"):
+        read([other], result.parent)
+    assert (result / "cells.parquet").read_bytes() == before

@@ -1,3 +1,4 @@
+import os
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -9,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgcldff.batch import SlideSummary, Urgency, batch_schema, judge, write_batch, write_summary
+from sgcldff.batch import (
+    SlideSummary,
+    Urgency,
+    batch_schema,
+    judge,
+    known_sha256,
+    require_own_folders,
+    unread,
+    write_batch,
+    write_origin,
+    write_summary,
+)
 from sgcldff.batch.judging import robust_z
 from sgcldff.comparison import compare, write_agreements
 from sgcldff.differential import from_counts, write_differential
@@ -17,6 +29,8 @@ from sgcldff.errors import InputError
 from sgcldff.labels import FIVE_TYPES, WBC6
 from sgcldff.outputs import create_labels, write_labels_ngff
 from sgcldff.records import UNIDENTIFIED, Lineage, ModelRef
+from sgcldff.slides import SlideEntry
+from sgcldff.slides.content import content_sha256
 
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
 MODEL = ModelRef("sgcldff", "3", "cd" * 8)
@@ -243,3 +257,80 @@ def test_the_same_batch_gives_the_same_bytes(tmp_path):
     one, two = (write_batch(tmp_path / place, order) for place, order in (("a", slides), ("b", slides[::-1])))
     assert one[1].read_bytes() == two[1].read_bytes()
     assert one[0].read_bytes() == two[0].read_bytes()
+
+
+@pytest.fixture
+def read_before(tmp_path):
+    """Make a slide whose results lie in `out/x`."""
+    place = tmp_path / "a" / "x.svs"
+    place.parent.mkdir()
+    place.write_bytes(b"first")
+    write_origin(tmp_path / "out" / "x", str(place), content_sha256(place))
+    return place
+
+
+def test_another_slide_of_the_same_name_does_not_replace_results(read_before, tmp_path):
+    other = tmp_path / "b" / "x.svs"
+    other.parent.mkdir()
+    other.write_bytes(b"second")
+    with pytest.raises(InputError, match=r"other slides with the names of .*b/x\.svs \(x\): give another folder"):
+        require_own_folders([SlideEntry(str(other), None, "x")], tmp_path / "out")
+    require_own_folders([SlideEntry(str(other), None, "y")], tmp_path / "out")
+
+
+def test_a_slide_that_was_moved_or_that_changed_keeps_its_folder(read_before, tmp_path):
+    moved = read_before.rename(tmp_path / "x.svs")
+    require_own_folders([SlideEntry(str(moved), None, "x")], tmp_path / "out")
+    read_before.write_bytes(b"scanned anew")
+    require_own_folders([SlideEntry(str(read_before), None, "x")], tmp_path / "out")
+
+
+def test_a_slide_behind_a_url_is_told_by_its_address_without_the_signature(tmp_path):
+    write_origin(tmp_path / "x", "https://store/x.svs?X-Amz-Signature=1", "0" * 64)
+    require_own_folders([SlideEntry("https://store/x.svs?X-Amz-Signature=2", None, "x")], tmp_path)
+    with pytest.raises(InputError, match="give another folder"):
+        require_own_folders([SlideEntry("https://store/other/x.svs", None, "x")], tmp_path)
+
+
+def test_results_tell_no_folder_of_their_slide(read_before, tmp_path):
+    assert str(tmp_path) not in (tmp_path / "out" / "x" / "origin.json").read_text()
+
+
+def test_a_slide_is_hashed_again_only_if_its_file_may_have_changed(read_before, tmp_path):
+    folder, before = tmp_path / "out" / "x", content_sha256(read_before)
+    assert known_sha256(folder, str(read_before)) == before
+    os.utime(read_before, ns=(1, 1))
+    assert known_sha256(folder, str(read_before)) is None
+    write_origin(folder, str(read_before), before)
+    read_before.write_bytes(b"longer than before")
+    os.utime(read_before, ns=(1, 1))
+    assert known_sha256(folder, str(read_before)) is None
+    moved = read_before.rename(tmp_path / "y.svs")
+    assert known_sha256(folder, str(moved)) is None
+    assert known_sha256(tmp_path / "new", str(moved)) is None
+
+
+def test_slides_of_several_files_are_always_hashed(tmp_path):
+    (tmp_path / "slide.zarr").mkdir()
+    (tmp_path / "slide.mrxs").write_bytes(b"index")
+    for name in ("slide.zarr", "slide.mrxs"):
+        write_origin(tmp_path / "out", str(tmp_path / name), "0" * 64)
+        assert known_sha256(tmp_path / "out", str(tmp_path / name)) is None
+
+
+def test_slides_are_unread_until_a_run_has_ended_with_them(read_before, tmp_path):
+    slide = SlideEntry(str(read_before), None, "another-id")
+    assert unread([slide], tmp_path / "out") == [slide]
+    write_summary(tmp_path / "out" / "x", aside("x"))
+    assert unread([slide], tmp_path / "out") == []
+    read_before.write_bytes(b"scanned anew")
+    assert unread([slide], tmp_path / "out") == [slide]
+
+
+def test_a_slide_that_could_not_be_opened_counts_as_read_until_it_changes(read_before, tmp_path):
+    folder, slide = tmp_path / "out" / "x", SlideEntry(str(read_before), None, "x")
+    write_origin(folder, slide.uri)
+    write_summary(folder, aside("x"))
+    assert unread([slide], tmp_path / "out") == []
+    assert known_sha256(folder, slide.uri) is None
+    require_own_folders([SlideEntry(str(tmp_path), None, "x")], tmp_path / "out")

@@ -8,7 +8,8 @@ import torch
 
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.labels import WBC6
-from sgcldff.model import SPEC_FILE, WEIGHTS_FILE, load_model, save_model
+from sgcldff.model import load_model, save_model
+from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE
 from sgcldff.nets import build
 from sgcldff.specs import ModelSpec, NetSpec, Pretrained, PriorSpec
 

@@ -23,12 +23,13 @@ from sgcldff.evaluation.metrics import Interval
 from sgcldff.evaluation.predictions import Predictions, schema
 from sgcldff.evaluation.scores import EvalReport, Scores
 from sgcldff.labels import WBC5
-from sgcldff.model import WEIGHTS_FILE, load_model, save_model
+from sgcldff.locks import locked
+from sgcldff.model import load_model, save_model
+from sgcldff.model_folder import WEIGHTS_FILE
 from sgcldff.nets import build
 from sgcldff.priors import build as build_priors
 from sgcldff.records import ModelRef
 from sgcldff.registry import Registry
-from sgcldff.registry.lock import locked
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, Pretrained
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))

@@ -22,7 +22,10 @@ from sgcldff.labels import WBC6
 from sgcldff.model import load_model, save_model
 from sgcldff.nets import build
 from sgcldff.runtimes import load_runtime, resolve
+from sgcldff.runtimes.graphs import KEPT, Graph, Question, exported
 from sgcldff.runtimes.heads import likeliest
+from sgcldff.runtimes.machine import gpu_usable, processor_flags
+from sgcldff.runtimes.openvino_runtime import threads
 from sgcldff.specs import Engine, ModelSpec, NetSpec, Precision, Pretrained, PriorSpec
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=("ramf", "mbplus")), labels=WBC6)
@@ -31,9 +34,9 @@ TYPES_WITHIN = {Precision.FP32: 1e-4, Precision.BF16: 0.15}
 """How far probabilities of the type may be from the model's."""
 UNDECIDED = {Precision.FP32: 1e-4, Precision.BF16: 0.3}
 """Margins, of the likeliest label over the next, below which labels may differ from the model's."""
-HALF = torch.cpu.get_capabilities()
-HAS_BF16 = any(HALF.get(flag, False) for flag in ("amx_bf16", "avx512_bf16", "bf16"))
+HAS_BF16 = not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(processor_flags())
 PRECISIONS = (Precision.FP32, *((Precision.BF16,) if HAS_BF16 else ()))
+MACHINE = "sgcldff.runtimes.machine"
 HEADS = ("segment.logits", "type_head.tell", "segmentation_head", "classification_head")
 
 
@@ -70,10 +73,18 @@ def model(folder):
     return load_model(folder, "cpu")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Keep graphs in a cache of this module's own, and GPUs out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
+
+
 @pytest.fixture(scope="module")
 def loaded(folder):
     """Give a runtime by engine and precision; each is loaded, and its graphs are compiled, once."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     return {(engine, each): load_runtime(folder, engine, each) for engine in ENGINES for each in PRECISIONS}
 
 
@@ -148,19 +159,22 @@ runtime = load_runtime(sys.argv[1], Engine(sys.argv[3]), Precision(sys.argv[4]))
 rgb, prior = given["rgb"], given["prior"]
 answer = runtime.segment(rgb, prior).tobytes() + runtime.classify(rgb, prior).tobytes()
 print(hashlib.sha256(answer).hexdigest(), sys.modules.get("openvino_telemetry"), os.listdir(os.environ["HOME"]))
+print("torch" in sys.modules)
 """
 
 
-def test_another_process_gets_the_same_bytes_and_reports_to_nobody(loaded, folder, tmp_path):
-    threads, precision = torch.get_num_threads() + 1, PRECISIONS[-1]
+def test_another_process_gets_the_same_bytes_without_torch_and_reports_to_nobody(loaded, folder, tmp_path):
+    """It exports the graphs anew, by a child that it starts."""
+    precision = PRECISIONS[-1]
     runtime, (rgb, prior) = loaded[Engine.OPENVINO, precision], smooth(5, 96, 64)
     answer = runtime.segment(rgb, prior).tobytes() + runtime.classify(rgb, prior).tobytes()
     np.savez(tmp_path / "given.npz", rgb=rgb, prior=prior)
     (tmp_path / "home").mkdir()
-    setting = os.environ | {"OMP_NUM_THREADS": str(threads), "HOME": str(tmp_path / "home"), "CI": ""}
+    places = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    setting = os.environ | places | {"OMP_NUM_THREADS": str(threads() + 1), "CI": ""}
     words = [sys.executable, "-c", ASK, folder, tmp_path / "given.npz", "openvino", precision]
     done = subprocess.run(words, env=setting, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [hashlib.sha256(answer).hexdigest(), "None", "[]"]
+    assert done.stdout.split() == [hashlib.sha256(answer).hexdigest(), "None", "[]", "False"]
 
 
 @pytest.mark.parametrize("name", ["unet", "deeplabv3plus"])
@@ -179,7 +193,7 @@ def test_the_baselines_run_as_well(tmp_path, name):
 def test_a_runtime_tells_what_it_is(loaded, model):
     for (engine, precision), runtime in loaded.items():
         assert (runtime.engine, runtime.precision) == (engine, precision)
-        assert (runtime.digest, runtime.spec) == (model.digest, SPEC)
+        assert runtime.spec == model.spec == SPEC
 
 
 def test_auto_is_resolved_and_stays_so():
@@ -190,32 +204,81 @@ def test_auto_is_resolved_and_stays_so():
 
 
 def test_auto_follows_the_machine(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(f"{MACHINE}.gpu_usable", lambda: False)
+    monkeypatch.setattr(f"{MACHINE}.processor_flags", set)
     assert resolve(Engine.TORCH) == (Engine.TORCH, Precision.FP32)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(f"{MACHINE}.processor_flags", lambda: {"amx_bf16"})
     assert resolve(Engine.TORCH) == (Engine.TORCH, Precision.BF16)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert resolve()[0] is Engine.OPENVINO
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     assert resolve()[0] is Engine.TORCH
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(f"{MACHINE}.gpu_usable", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert resolve() == (Engine.TORCH, Precision.FP32)
     assert resolve(precision=Precision.FP16) == (Engine.TORCH, Precision.FP16)
 
 
+def test_the_machine_is_seen_as_torch_sees_it():
+    assert gpu_usable() == torch.cuda.is_available()
+    able = torch.cpu.get_capabilities()
+    for flag in ("avx2", "avx512_bf16", "amx_bf16"):
+        assert (flag in processor_flags()) == bool(able.get(flag, False))
+
+
+@pytest.mark.parametrize(("stated", "expected"), [("3", 3), ("2,1", 2), ("", None), ("0", None), ("many", None)])
+def test_threads_are_those_that_are_stated_or_the_cores(monkeypatch, stated, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    assert threads() == (expected or len(os.sched_getaffinity(0)))
+
+
+def test_a_graph_is_exported_once(folder):
+    graph = Graph(str(folder), Question.CLASSIFY, (1, 32, 32))
+    made = exported(graph).stat().st_mtime_ns
+    assert exported(graph).stat().st_mtime_ns == made
+
+
+def test_graphs_follow_the_weights_and_the_oldest_go(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = exported(Graph(str(folder), Question.SEGMENT, (1, 32, 32))).parent
+    for number in range(KEPT):
+        (kept.parent / f"old-{number}").mkdir()
+        os.utime(kept.parent / f"old-{number}", (number, number))
+    torch.manual_seed(2)
+    other = save_model(tmp_path / "other", SPEC, build(SPEC))
+    assert exported(Graph(str(other), Question.SEGMENT, (1, 32, 32))).parent != kept
+    left = {place.name for place in kept.parent.iterdir() if place.is_dir()}
+    assert len(left) == KEPT
+    assert kept.name in left
+    assert "old-0" not in left
+
+
+def test_a_damaged_model_is_told_by_whoever_exports(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "spec.json").write_bytes((folder / "spec.json").read_bytes())
+    (damaged / "weights.safetensors").write_bytes(b"no weights")
+    graph = Graph(str(damaged), Question.SEGMENT, (1, 32, 32))
+    with pytest.raises(InputError, match="export the model again"):
+        exported(graph)
+    script = f"from sgcldff.runtimes.graphs import *; exported(Graph({str(damaged)!r}, Question.SEGMENT, (1, 32, 32)))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "InputError" in ended.stderr
+    assert "export the model again" in ended.stderr
+
+
 def test_what_is_not_there_is_told_with_the_remedy(monkeypatch, folder, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(f"{MACHINE}.gpu_usable", lambda: False)
+    monkeypatch.setattr(f"{MACHINE}.processor_flags", set)
     for engine in ENGINES:
         with pytest.raises(InputError, match="fp16 needs a GPU"):
             load_runtime(folder, engine, Precision.FP16)
         with pytest.raises(InputError, match="bf16: this processor does not"):
             resolve(engine, Precision.BF16)
-    with pytest.raises(MissingInputError, match=r"spec\.json"):
-        load_runtime(tmp_path, Engine.TORCH)
-    monkeypatch.setattr("sgcldff.runtimes.machine.find_spec", lambda name: None)
+        with pytest.raises(MissingInputError, match=r"spec\.json"):
+            load_runtime(tmp_path, engine, Precision.FP32)
+    monkeypatch.setattr(f"{MACHINE}.find_spec", lambda name: None)
     assert resolve()[0] is Engine.TORCH
     with pytest.raises(InputError, match="openvino is not installed"):
         resolve(Engine.OPENVINO)

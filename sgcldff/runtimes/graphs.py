@@ -1,0 +1,104 @@
+"""Networks as graphs of OpenVINO, exported once a machine and kept in the user's cache.
+
+Tracing a network takes torch, and with it more memory than all else that reads slides. Where torch is not in use
+already a child process traces, so that who reads slides does without. A graph is found again by what it was made of:
+the model's files, the code of the networks, and the versions of torch and OpenVINO.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+
+import sgcldff
+from sgcldff.addresses import user_cache
+from sgcldff.errors import InputError
+from sgcldff.images import sha256_of
+from sgcldff.locks import locked
+from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE
+from sgcldff.specs import digest
+
+KEPT = 30
+"""Graphs that are kept: those used last, of about 25 MB each."""
+PATIENCE_S = 600.0
+"""How long another process may take to export, s."""
+NETWORK = "network.xml"
+"""File of a graph; its weights lie beside it."""
+CODE = (*sorted(Path(sgcldff.__file__).with_name("nets").glob("*.py")), Path(__file__).with_name("heads.py"))
+
+
+class Question(StrEnum):
+    """What is asked of a network."""
+
+    SEGMENT = "segment"
+    """The label of every pixel."""
+    CLASSIFY = "classify"
+    """The type of the cell at the centre."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A question to a saved model about images of one size."""
+
+    model: str
+    """Folder of the model."""
+    question: Question
+    shape: tuple[int, int, int]
+    """Images at a time, their height and their width, px; multiples of 32."""
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all that the graph is made of."""
+        files = [sha256_of(path) for path in (*(Path(self.model) / name for name in (SPEC_FILE, WEIGHTS_FILE)), *CODE)]
+        return digest((files, self.question, self.shape, version("torch"), version("timm"), version("openvino")))
+
+
+def exported(graph: Graph) -> Path:
+    """Give the file of a graph, which is made if it is not there.
+
+    Raises
+    ------
+    InputError
+        If the weights are damaged, OpenVINO cannot run the network, or the user's cache cannot be written.
+    ServiceError
+        If another process exports for longer than `PATIENCE_S`.
+    """
+    cache = user_cache() / "graphs"
+    kept = cache / graph.key
+    try:
+        with locked(cache / "graphs.lock", PATIENCE_S):
+            if not kept.exists():
+                with TemporaryDirectory(dir=cache) as scratch:
+                    _export(graph, Path(scratch) / NETWORK)
+                    Path(scratch).rename(kept)
+                    Path(scratch).mkdir()
+            os.utime(kept)
+            _forget(cache)
+    except OSError as error:
+        raise InputError(f"{cache}: no graph can be kept there ({error}); set XDG_CACHE_HOME") from error
+    return kept / NETWORK
+
+
+def _forget(cache: Path) -> None:
+    by_use = sorted((place for place in cache.iterdir() if place.is_dir()), key=lambda place: -place.stat().st_mtime)
+    for place in by_use[KEPT:]:
+        rmtree(place, ignore_errors=True)
+
+
+def _export(graph: Graph, place: Path) -> None:
+    if "torch" in sys.modules:
+        from sgcldff.runtimes.export import export
+
+        export(graph, place)
+        return
+    command = (sys.executable, "-m", "sgcldff.runtimes.export", graph.model, graph.question, *map(str, graph.shape))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run((*command, str(place)), env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(done.stderr.strip().splitlines()[-1])
