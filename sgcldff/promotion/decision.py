@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -52,7 +53,15 @@ class Signature:
     @classmethod
     def now(cls, by: str | None = None) -> "Signature":
         """Sign by a name, or by this process's account."""
-        return cls(by or getpass.getuser(), datetime.now(UTC).isoformat(timespec="microseconds"), platform.node())
+        return cls(by or account(), datetime.now(UTC).isoformat(timespec="microseconds"), platform.node())
+
+
+def account() -> str:
+    """Name the account that runs this process; by its number where it has no name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The rules of promotion, each against an oracle or a property that a person relies on."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -459,6 +460,13 @@ def test_a_name_of_its_own_or_the_accounts_signs(monkeypatch: pytest.MonkeyPatch
     assert Signature.now().by == "service"
     assert Signature.now("ada").by == "ada"
     assert Signature.now().at.endswith("+00:00")
+
+
+def test_an_account_without_a_name_signs_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 123456)
+    assert Signature.now().by == "uid 123456"
 
 
 def test_approval_holds_only_while_nothing_has_changed() -> None:
