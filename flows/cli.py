@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import doctor
+from flows.commands import doctor, registry
 from flows.environment import configure, log_to, quieten, serve_metrics
 from flows.interruption import Interruption
 from sgcldff.errors import IncompleteBatchError, SgcldffError
@@ -26,6 +26,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Public data sets: which there are and how to get them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(doctor.app)
+app.add_typer(registry.app, name="registry")
 out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 WorkspaceOption = Annotated[
@@ -222,12 +223,11 @@ def promote(
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
 ) -> None:
-    """Make the challenger champion if it is as good on the test split, or say why not."""
+    """Make the challenger champion if it is as good on the frozen test set, or say why not."""
     configure(workspace)
     from flows.promote import promote as flow
 
-    champion = flow(str(workspace), model, settings_from(settings))
-    where(f"Champion is {champion.name} version {champion.version}.", workspace=workspace)
+    where(str(flow(str(workspace), model, settings_from(settings))), workspace=workspace)
 
 
 @app.command()

@@ -49,7 +49,6 @@ def retrain(
     if not promotion:
         return Retrained(challenger, f"{name} is challenger.")
     try:
-        promote(workspace, name, settings)
+        return Retrained(challenger, str(promote(workspace, name, settings)))
     except PromotionRefusedError as refusal:
         return Retrained(challenger, str(refusal))
-    return Retrained(challenger, f"{name} is champion.")

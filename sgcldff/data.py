@@ -7,7 +7,7 @@ epoch and the place in the epoch, so that a run resumes exactly.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -50,8 +50,12 @@ class Scene:
     """Whether the image's label is the type of the first cell: it is the only one, or the image was cut around it."""
 
 
-def read_scene(sample: Sample, mpp: float) -> Scene:
-    """Read an image with its annotation and bring both to `mpp` um/px.
+Change = Callable[[Rgb, Sample], Rgb]
+"""What is done to an image, uint8 (H, W, 3) at its own scale, before anything else; its shape stays."""
+
+
+def read_scene(sample: Sample, mpp: float, change: Change | None = None) -> Scene:
+    """Read an image with its annotation, change it if asked to, and bring both to `mpp` um/px.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def read_scene(sample: Sample, mpp: float) -> Scene:
         If image or mask cannot be read, or their sizes differ.
     """
     native = read_rgb(sample.image)
-    rgb = rescale(native, sample.mpp, mpp)
+    rgb = rescale(change(native, sample) if change else native, sample.mpp, mpp)
     shape = (native.shape[0], native.shape[1])
     if sample.mask is None:
         target = _box_target(sample, shape, mpp)

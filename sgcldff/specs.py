@@ -219,16 +219,49 @@ class EvalSpec:
         require(self.resamples >= 100, f"EvalSpec.resamples is {self.resamples}: give at least 100")
 
 
+class Perturbation(StrEnum):
+    """What happens to images between one scanner, stain or export and the next."""
+
+    HUE = "hue"
+    BRIGHTNESS = "brightness"
+    BLUR = "blur"
+    JPEG = "jpeg"
+    NOISE = "noise"
+
+
 @dataclass(frozen=True)
 class PromotionSpec:
-    """What a challenger has to show to become champion."""
+    """What a challenger has to show to become champion. Scores and recalls lie in [0, 1], and so do limits on them."""
 
     margin: float = 0.01
     """How far the challenger's mean score may lie below the champion's, at the interval's lower end."""
-    class_margin: float = 0.05
-    """How far the recall of any one class may fall."""
+    class_margin: float = 0.1
+    """How far the recall of any one class may fall, at the interval's lower end."""
+    class_groups: int = 30
+    """Groups (patients or slides) with a class below which its recall, told without an interval, decides."""
+    calibration_margin: float = 0.05
+    """How far the expected calibration error may rise, at the upper end; without an interval below `class_groups`."""
+    robustness: tuple[Perturbation, ...] = tuple(Perturbation)
+    """Changes of the images under which both models are scored again."""
+    robustness_margin: float = 0.03
+    """How far the mean score on changed images may lie below the champion's on the same, at the lower end."""
+    max_time_ratio: float = 1.5
+    """Longest time for the same area, as a multiple of the champion's."""
+    max_memory_ratio: float = 1.5
+    """Largest memory, weights included, for the same area, as a multiple of the champion's."""
+    timing_rounds: int = 9
+    """Times that each model is timed, in turns; the shortest counts."""
+    approval: bool = False
+    """A person has to approve what passes, with `sgcldff registry approve`."""
     evaluation: EvalSpec = field(default_factory=EvalSpec)
-    version: int = 1
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        require(self.class_groups >= 2, f"PromotionSpec.class_groups is {self.class_groups}: give at least 2 groups")
+        require(self.timing_rounds >= 1, f"PromotionSpec.timing_rounds is {self.timing_rounds}: give at least 1")
+        for name in ("max_time_ratio", "max_memory_ratio"):
+            value = getattr(self, name)
+            require(value > 0, f"PromotionSpec.{name} is {value}: give a positive multiple of the champion's")
 
 
 class Engine(StrEnum):

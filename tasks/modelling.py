@@ -11,14 +11,14 @@ from prefect import task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from sgcldff.catalog import Catalog
-from sgcldff.evaluation import EvalReport, Predictions, Verdict, compare, evaluate, examples
+from sgcldff.evaluation import EvalReport, evaluate, examples
 from sgcldff.evaluation.explain import picture
 from sgcldff.labels import covering
 from sgcldff.model import load_model
 from sgcldff.model_folder import spec_to_dict
 from sgcldff.records import ModelRef, Sample, Split
 from sgcldff.registry import TRAINED_ON, Registry
-from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, PromotionSpec, TrainSpec, digest
+from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
 from sgcldff.store import PriorStore
 from sgcldff.training import train
 from tasks.curves import Gauges, epochs_table
@@ -160,16 +160,3 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
     rows = [*asdict(registered).items(), ("data", job.prepared.digest), ("training", folder.name)]
     create_table_artifact([{"of": of, "value": value} for of, value in rows], key="registered")
     return registered
-
-
-@task(name="decide", tags=MODEL, **STAGE)
-@observed()
-def decide(champion: str | None, challenger: str, spec: PromotionSpec) -> Verdict:
-    """Compare two evaluations of the same test split; without a champion the challenger wins."""
-    former = Predictions.open(Path(champion) / "predictions.parquet") if champion else None
-    verdict = compare(former, Predictions.open(Path(challenger) / "predictions.parquet"), spec)
-    outcome = "Promoted" if verdict.promote else "Refused"
-    lines = [f"# {outcome}", *(f"- {reason}" for reason in verdict.reasons), ""]
-    figures = [f"| {name} | {value:.4f} |" for name, value in verdict.figures.items()]
-    create_markdown_artifact("\n".join([*lines, "| figure | value |", "| --- | --- |", *figures]), key="verdict")
-    return verdict

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from sgcldff.data import Scene, read_scene
+from sgcldff.data import Change, Scene, read_scene
 from sgcldff.errors import InputError, LabelError
 from sgcldff.evaluation.explain import Explanation, explain
 from sgcldff.evaluation.metrics import (
@@ -14,7 +15,7 @@ from sgcldff.evaluation.metrics import (
     cell_overlap,
     nucleus_overlap,
 )
-from sgcldff.evaluation.predictions import PROBABILITY, Choice, tabulate
+from sgcldff.evaluation.predictions import PROBABILITY, Choice, Predictions, tabulate
 from sgcldff.evaluation.reading import read
 from sgcldff.evaluation.scores import EvalReport, SetAside, score
 from sgcldff.images import sha256_of
@@ -49,6 +50,24 @@ def evaluate(
 
     Raises
     ------
+    LabelError, InputError
+        As `predict`.
+    """
+    predictions, aside = predict(model, samples, progress, trained_on)
+    return replace(score(predictions, model.spec.labels, spec or EvalSpec()), set_aside=aside)
+
+
+def predict(
+    model: Model,
+    samples: Sequence[Sample],
+    progress: Progress | None = None,
+    trained_on: frozenset[str] = frozenset(),
+    change: Change | None = None,
+) -> tuple[Predictions, tuple[SetAside, ...]]:
+    """Read every image end to end, changed if asked to; gives what was said of it, and what was set aside.
+
+    Raises
+    ------
     LabelError
         If the samples have labels that the model's space does not know; raised before any work.
     InputError
@@ -60,7 +79,8 @@ def evaluate(
     choices = _choices(samples, space)
     rows, aside = [], []
     for start in range(0, len(samples), CHUNK):
-        scenes, unread = _scenes(samples[start : start + CHUNK], model.spec.mpp, trained_on)
+        readable = partial(_scene, mpp=model.spec.mpp, trained_on=trained_on, change=change)
+        scenes, unread = _scenes(samples[start : start + CHUNK], readable)
         aside += unread
         for explanation, hashes in _explained(model, scenes):
             rows.append(_row(explanation, hashes, choices[explanation.reading.sample.source], space))
@@ -68,8 +88,7 @@ def evaluate(
             progress(min(start + CHUNK, len(samples)), len(samples))
     if not rows:
         raise InputError(f"none of {len(samples)} images can be scored{_first(aside)}: name other images")
-    report = score(tabulate(rows, space.classes, model.digest), space, spec or EvalSpec())
-    return replace(report, set_aside=tuple(aside))
+    return tabulate(rows, space.classes, model.digest), tuple(aside)
 
 
 def require_same_space(samples: Iterable[Sample], space: LabelSpace) -> None:
@@ -119,18 +138,20 @@ Hashed = tuple[Sample, Scene, tuple[str, str]]
 """With the sha256 of image and mask."""
 
 
-def _scenes(samples: Sequence[Sample], mpp: float, trained_on: frozenset[str]) -> tuple[list[Hashed], list[SetAside]]:
+def _scenes(samples: Sequence[Sample], readable: Callable[[Sample], Hashed]) -> tuple[list[Hashed], list[SetAside]]:
     scenes, aside = [], []
     for sample in samples:
         try:
-            scenes.append(_scene(sample, mpp, trained_on))
+            scenes.append(readable(sample))
         except (InputError, OSError) as error:
             aside.append(SetAside(sample.id, str(error)))
     return scenes, aside
 
 
-def _scene(sample: Sample, mpp: float, trained_on: frozenset[str]) -> Hashed:
-    scene = read_scene(sample, mpp)
+def _scene(
+    sample: Sample, mpp: float, trained_on: frozenset[str] = frozenset(), change: Change | None = None
+) -> Hashed:
+    scene = read_scene(sample, mpp, change)
     sha256 = sample.sha256 or sha256_of(sample.image)
     if sha256 in trained_on:
         raise InputError(f"{sample.image}: the model was trained on this image; evaluate on images it never saw")
@@ -170,5 +191,5 @@ def _null(value: float) -> float | None:
 def examples(model: Model, samples: Sequence[Sample], count: int = 12) -> tuple[Explanation, ...]:
     """Explain up to `count` readable images, evenly spread over `samples`, for `explain.picture`."""
     places = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
-    scenes, _ = _scenes([samples[place] for place in places], model.spec.mpp, frozenset())
+    scenes, _ = _scenes([samples[place] for place in places], partial(_scene, mpp=model.spec.mpp))
     return tuple(explanation for explanation, _ in _explained(model, scenes))

@@ -9,7 +9,17 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from sgcldff.registry.packaging import TRAINED_ON
+from sgcldff.registry.packaging import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, code_tags
 from sgcldff.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "TRAINED_ON", "Registry", "Version"]
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "CODE_DIGEST_TAG",
+    "CODE_TAG",
+    "PREVIOUS",
+    "TRAINED_ON",
+    "Registry",
+    "Version",
+    "code_tags",
+]

@@ -24,6 +24,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,6 +35,7 @@ from sgcldff.images import sha256_of
 from sgcldff.locks import locked
 from sgcldff.model import load_model
 from sgcldff.model_folder import WEIGHTS_FILE
+from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.records import ModelRef
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.specs import digest
@@ -46,7 +48,12 @@ DEFAULT_NAME = "sgcldff"
 DIGEST_TAG, WEIGHTS_TAG = "sgcldff.digest", "sgcldff.weights_sha256"
 SETUP_LOCK, ALIAS_LOCK = "setup.lock", "aliases.lock"
 EVALUATION, ARTIFACTS = "evaluation", "artifacts"
+DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
+"""Folder of a version's decision records; tags of the version, one a record: its name, and its outcome as the value."""
+TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
+"""The frozen test set: an artifact of the run that this tag of the registered model names."""
 REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
+PUT_BACK = "the former champion was put back"
 BATCH = 100
 """Parameters or tags that MLflow takes in one request."""
 MISSING, EXISTS, INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
@@ -64,6 +71,12 @@ class Version:
     """Milliseconds since 1970 (UTC)."""
     run_id: str
     tags: Mapping[str, str]
+
+    @property
+    def outcome(self) -> str:
+        """What was decided of it last; empty where nothing was."""
+        records = sorted(tag for tag in self.tags if tag.startswith(DECISION_TAG))
+        return self.tags[records[-1]] if records else ""
 
 
 class Registry:
@@ -177,7 +190,7 @@ class Registry:
         """
         model = load_model(folder, "cpu")
         identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
-        with TemporaryDirectory() as workspace, self._run(run_id) as run:
+        with TemporaryDirectory() as workspace, self._run(run_id, "register") as run:
             package = write_package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
                 report.save(package / EVALUATION)
@@ -186,12 +199,12 @@ class Registry:
         return ModelRef(self.name, version, model.digest)
 
     @contextmanager
-    def _run(self, run_id: str | None) -> Iterator[str]:
-        """Give the run named, or a new one that ends with the block."""
+    def _run(self, run_id: str | None, name: str, tags: Mapping[str, str] | None = None) -> Iterator[str]:
+        """Give the run with that id, or a new one that ends with the block."""
         if run_id is not None:
             yield run_id
             return
-        made, failed = self.start("register"), True
+        made, failed = self.start(name, tags), True
         try:
             yield made
             failed = False
@@ -271,13 +284,17 @@ class Registry:
         version = self._version(ref.name, ref.version)
         return EvalReport.open(self._fetch(version, EVALUATION)) if TRUTH_TAG in version.tags else None
 
-    def promote(self, ref: ModelRef, expected: Mapping[str, str] | None = None) -> dict[str, str]:
+    def promote(
+        self, ref: ModelRef, expected: Mapping[str, str] | None = None, decision: Decision | None = None
+    ) -> dict[str, str]:
         """Make a version champion, and the former champion `previous`; done twice it changes nothing more.
 
         Parameters
         ----------
         expected
             The aliases on which the decision was based; refused if the champion has changed since.
+        decision
+            Its record, which is kept before any alias moves: no champion is without one.
 
         Returns
         -------
@@ -298,6 +315,8 @@ class Registry:
                 raise PromotionRefusedError(_overtaken(ref, held.get(CHAMPION)))
             if held.get(CHAMPION) == ref.version:
                 return held
+            if decision is not None:
+                self.keep(ref, decision)
             return self._crown(ref, held.get(CHAMPION))
 
     def _crown(self, ref: ModelRef, former: str | None) -> dict[str, str]:
@@ -310,8 +329,8 @@ class Registry:
             raise PromotionRefusedError(_overtaken(ref, after.get(CHAMPION)))
         return after
 
-    def rollback(self) -> ModelRef:
-        """Make the former champion champion again; `previous` is then gone.
+    def rollback(self, signed: Signature | None = None, because: str = PUT_BACK) -> ModelRef:
+        """Make the former champion champion again; `previous` is then gone. Both versions keep a record of it.
 
         Raises
         ------
@@ -323,10 +342,107 @@ class Registry:
             former = held.get(PREVIOUS)
             if former is None or former == held.get(CHAMPION):
                 raise InputError(f"{self.name} at {self.address} has no former champion to put back: {_listed(held)}")
+            restored, deposed = (_ref(self._version(self.name, number)) for number in (former, held[CHAMPION]))
+            signature = signed or Signature.now()
+            last = self.decision(deposed) or Decision(Outcome.WITHDRAWN, signature, deposed, restored)
+            self.keep(deposed, last.withdrawn(signature, because, restored))
+            self.keep(restored, Decision(Outcome.RESTORED, signature, restored, deposed, because=because))
             self._point(CHAMPION, former)
             with self._answering():
                 self.client.delete_registered_model_alias(self.name, PREVIOUS)
-        return _ref(self._version(self.name, former))
+        return restored
+
+    def keep(self, ref: ModelRef, decision: Decision) -> None:
+        """Keep a decision's record with a version: first the file, then the tag that finds it."""
+        version, name = self._version(ref.name, ref.version), _record_name(decision)
+        with TemporaryDirectory() as workspace, self._answering():
+            record = Path(workspace) / f"{name}.json"
+            record.write_text(decision.to_json())
+            get_artifact_repository(version.source, self.address.uri).log_artifact(str(record), DECISIONS)
+            self.client.set_model_version_tag(ref.name, ref.version, DECISION_TAG + name, decision.outcome.value)
+
+    def decisions(self, ref: ModelRef) -> tuple[Decision, ...]:
+        """Give the records of all decisions on a version, oldest first.
+
+        Raises
+        ------
+        StoreError
+            If one is gone or damaged.
+        """
+        version = self._version(ref.name, ref.version)
+        names = sorted(tag.removeprefix(DECISION_TAG) for tag in version.tags if tag.startswith(DECISION_TAG))
+        if not names:
+            return ()
+        with TemporaryDirectory() as workspace:
+            folder = self._copy(f"{version.source.rstrip('/')}/{DECISIONS}", workspace)
+            return tuple(_read_decision(folder / f"{name}.json") for name in names)
+
+    def decision(self, ref: ModelRef) -> Decision | None:
+        """Give the newest decision on a version; None if there was none."""
+        return (self.decisions(ref) or (None,))[-1]
+
+    def test_set(self) -> FrozenTest | None:
+        """Give the frozen test set; None if none was frozen yet.
+
+        Raises
+        ------
+        StoreError
+            If it is gone or damaged.
+        """
+        run = self._model_tags().get(TEST_SET_TAG)
+        if run is None:
+            return None
+        with self._answering():
+            known = self.client.get_run(run)
+        with TemporaryDirectory() as workspace:
+            frozen = FrozenTest.open(self._copy(f"{known.info.artifact_uri}/{TEST_SET}", workspace))
+        if frozen.digest != known.data.tags.get(TEST_SET_TAG):
+            raise StoreError(f"run {run} holds another test set than was frozen; restore it or freeze one again")
+        return frozen
+
+    def freeze(self, frozen: FrozenTest, signed: Signature, *, anew: bool = True) -> FrozenTest:
+        """Make this the test set of all further promotions; gives the one that is in force afterwards.
+
+        Parameters
+        ----------
+        anew
+            Off: one that was frozen before stays.
+        """
+        with self._lock(ALIAS_LOCK):
+            if not anew and (former := self.test_set()):
+                return former
+            tags = {TEST_SET_TAG: frozen.digest, "sgcldff.by": signed.by, "sgcldff.at": signed.at}
+            with self._run(None, "test-set", tags) as run, TemporaryDirectory() as workspace:
+                self.attach(run, frozen.save(Path(workspace) / TEST_SET))
+            with self._answering():
+                self._ensure_name()
+                self.client.set_registered_model_tag(self.name, TEST_SET_TAG, run)
+        return frozen
+
+    def _model_tags(self) -> dict[str, str]:
+        with self._answering():
+            try:
+                return dict(self.client.get_registered_model(self.name).tags)
+            except MlflowException as error:
+                if error.error_code == MISSING:
+                    return {}
+                raise
+
+    def _copy(self, uri: str, folder: str) -> Path:
+        """Copy an artifact, or a folder of them, into a folder of this machine.
+
+        Raises
+        ------
+        StoreError
+            If it is gone.
+        """
+        try:
+            with self._answering():
+                return Path(download_artifacts(uri, dst_path=folder, tracking_uri=self.address.uri))
+        except ServiceError:
+            raise
+        except (MlflowException, OSError) as error:
+            raise StoreError(f"{uri}: the registry points here, but it is gone ({error}); restore it") from error
 
     def _point(self, alias: str, number: str) -> None:
         with self._answering():
@@ -435,6 +551,18 @@ def _version(version: ModelVersion, aliases: tuple[str, ...]) -> Version:
 
 def _ref(version: ModelVersion) -> ModelRef:
     return ModelRef(version.name, str(version.version), version.tags.get(DIGEST_TAG, ""))
+
+
+def _record_name(decision: Decision) -> str:
+    """Name a record by its time, so that names sort, and by its content."""
+    stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
+    return f"{stamp}-{digest((decision.to_json(),))[:8]}"
+
+
+def _read_decision(path: Path) -> Decision:
+    if not path.is_file():
+        raise StoreError(f"{path.name}: a tag names this decision record, but it is gone; restore it")
+    return Decision.from_json(path.read_text())
 
 
 def _local(folder: Path) -> tuple[ModelRef, Path]:

@@ -33,15 +33,19 @@ def slide(tmp_path_factory) -> SlideTruth:
     return write_slide(tmp_path_factory.mktemp("slides") / "small.tiff", (1500, 1500), cells=8, seed=4)
 
 
-def quick_settings(seed: int = 0, margin: float = 0.9) -> Settings:
+def quick_settings(seed: int = 0, margin: float = 0.9, *, approval: bool = False) -> Settings:
     """Give settings for one epoch; a margin of 0.9 lets every challenger pass, one of -0.9 none."""
+    lenient = {
+        "class_margin": 1.0, "calibration_margin": 1.0, "robustness": ["noise"], "robustness_margin": 1.0,
+        "max_time_ratio": 100.0, "timing_rounds": 1, "approval": approval, "evaluation": {"resamples": 100},
+    }  # fmt: skip
     return read_settings(
         None,
         {
             "net": {"pretrained": "off"},
             "train": {"epochs": 1, "batch_size": 8, "seed": seed},
             "evaluate": {"resamples": 100},
-            "promote": {"margin": margin, "class_margin": 1.0, "evaluation": {"resamples": 100}},
+            "promote": lenient | {"margin": margin},
         },
     )
 

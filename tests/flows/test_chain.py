@@ -84,9 +84,9 @@ def test_a_refused_promotion_moves_no_alias(contest, quick):
 
 def test_promotion_and_the_way_back(contest, quick):
     lab, registry = contest.lab, registry_of(contest.lab)
-    assert promote(lab.workspace, settings=quick()).version == "2"
+    assert promote(lab.workspace, settings=quick()).model.version == "2"
     assert (registry.aliases()[CHAMPION], registry.aliases()[PREVIOUS]) == ("2", "1")
-    assert promote(lab.workspace, settings=quick()).version == "2", "a champion stays champion"
+    assert promote(lab.workspace, settings=quick()).model.version == "2", "a champion stays champion"
     assert rollback(lab.workspace).version == "1"
     assert registry.aliases()[CHAMPION] == "1"
     with pytest.raises(InputError, match="no former champion"):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sgcldff.datasets import detect
 from sgcldff.errors import InputError, LabelError, MissingInputError
-from sgcldff.evaluation import EvalReport, Predictions, Verdict, compare, evaluate, examples
+from sgcldff.evaluation import EvalReport, Predictions, evaluate, examples
 from sgcldff.evaluation.metrics import Interval
 from sgcldff.evaluation.predictions import Choice, schema
 from sgcldff.evaluation.reading import window
@@ -25,6 +25,7 @@ from sgcldff.evaluation.scores import METRICS, SetAside, score
 from sgcldff.labels import BLAST, BLAST_OR_NOT, FIVE_TYPES, NON_BLAST, WBC5, WBC6, LabelSpace
 from sgcldff.model import Model
 from sgcldff.nets.prediction import Prediction
+from sgcldff.promotion import compare
 from sgcldff.records import MaskCode, Sample
 from sgcldff.specs import EvalSpec, ModelSpec, PriorSpec, PromotionSpec
 
@@ -382,29 +383,25 @@ def test_examples_are_spread_over_the_images(painted: tuple[Sample, ...]) -> Non
     assert examples(model_of(), [], 5) == ()
 
 
-def test_without_a_champion_the_challenger_is_promoted(report: EvalReport) -> None:
-    assert report.predictions is not None
-    assert compare(None, report.predictions, RULES) == Verdict(True, ("there is no champion yet",), {})
-
-
 def test_a_model_is_not_worse_than_itself() -> None:
     side = predictions_of(200, 1)
     verdict = compare(side, side, PromotionSpec(margin=0, class_margin=0, evaluation=QUICK))
     assert verdict.promote
-    assert (verdict.figures["difference"], verdict.figures["low"], verdict.figures["high"]) == (0, 0, 0)
+    assert {(found.figure, found.low, found.high) for found in verdict.findings} == {(0, 0, 0)}
 
 
 def test_the_better_one_is_promoted_and_the_worse_one_refused_with_figures() -> None:
     weak, strong = predictions_of(400, 1, skill=0.6), predictions_of(400, 2, skill=0.95)
     verdict = compare(weak, strong, RULES)
-    assert verdict.promote
-    assert verdict.figures["low"] > 0
-    refused = compare(strong, weak, RULES)
+    (lead, *_), refused = verdict.findings, compare(strong, weak, RULES)
+    assert all(found.passed for found in verdict.findings if found.rule != "calibration")
+    assert lead.low is not None
+    assert lead.low > 0
     assert not refused.promote
-    assert f"{refused.figures['difference']:+.4f}" in refused.reasons[0]
+    assert f"{refused.findings[0].figure:+.4f}" in refused.reasons[0]
     assert "below the limit of -0.0100" in refused.reasons[0]
-    assert refused.figures["difference"] == pytest.approx(-verdict.figures["difference"])
-    assert refused.figures["low"] == pytest.approx(-verdict.figures["high"])
+    assert refused.findings[0].figure == pytest.approx(-lead.figure)  # type: ignore[operator]
+    assert refused.findings[0].low == pytest.approx(-lead.high)  # type: ignore[operator]
 
 
 def test_the_comparison_is_paired() -> None:
@@ -419,7 +416,7 @@ def test_the_comparison_is_paired() -> None:
     )
     verdict = compare(base, other, RULES)
     assert verdict.promote
-    assert verdict.figures["high"] - verdict.figures["low"] < 0.02
+    assert verdict.findings[0].high - verdict.findings[0].low < 0.02  # type: ignore[operator]
     macro = score(base, WBC5, QUICK).pooled.macro_f1
     assert macro is not None
     assert macro.high - macro.low > 0.06  # type: ignore[operator]
@@ -435,11 +432,11 @@ def test_one_class_that_falls_is_enough_to_refuse() -> None:
         place = base.table.column_names.index("told")
         return replace(base, table=base.table.set_column(place, base.table.schema.field("told"), pa.array(labels)))
 
-    rules = PromotionSpec(margin=0.5, evaluation=QUICK)
+    rules = PromotionSpec(margin=0.5, calibration_margin=1, evaluation=QUICK)
     refused = compare(with_recalls(1.0), with_recalls(0.9), rules)
     assert not refused.promote
-    assert refused.reasons[0].startswith("recall of monocyte falls from 1.000 to 0.895, by 0.105")
-    assert compare(with_recalls(1.0), with_recalls(0.96), rules).promote
+    assert refused.reasons[0].startswith("recall of monocyte 0.8947 against the champion's 1.0000: difference -0.1053")
+    assert compare(with_recalls(1.0), with_recalls(0.98), rules).promote
 
 
 def test_other_images_or_labels_cannot_be_compared() -> None:
@@ -474,7 +471,7 @@ def test_a_model_that_misses_a_type_is_refused_end_to_end(painted: tuple[Sample,
     assert compare(blind, report.predictions, RULES).promote
     refused = compare(report.predictions, blind, RULES)
     assert not refused.promote
-    assert any("recall of monocyte falls from 1.000 to 0.000" in reason for reason in refused.reasons)
+    assert any("recall of monocyte 0.0000 against the champion's 1.0000" in reason for reason in refused.reasons)
 
 
 @pytest.mark.real

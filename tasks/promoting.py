@@ -1,0 +1,139 @@
+"""Tasks that decide whether a challenger becomes champion, and keep the record."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from sgcldff.catalog import Catalog
+from sgcldff.evaluation import Predictions
+from sgcldff.evaluation.evaluate import predict
+from sgcldff.model import load_model
+from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Signature, Verdict, compare
+from sgcldff.promotion.cost import cost_findings, costs
+from sgcldff.promotion.frozen import Located
+from sgcldff.promotion.leakage import Training, champion_leak_finding, find_leaks, known_images, leak_finding
+from sgcldff.promotion.robustness import change_of
+from sgcldff.promotion.rules import mean_score
+from sgcldff.records import Split
+from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, Registry, code_tags
+from sgcldff.specs import IngestSpec, Perturbation, PromotionSpec, digest
+from tasks.policy import MODEL, STAGE
+from tasks.progress import bar
+from tasks.stages import observed
+from tasks.workspace import Workspace
+
+PREDICTIONS = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Folders of the models between which is decided."""
+
+    challenger: str
+    champion: str | None
+    """None where there is no champion yet."""
+
+
+@task(name="freeze-test-set", tags=MODEL, **STAGE)
+@observed()
+def freeze_test_set(workspace: Workspace, signed: Signature) -> FrozenTest:
+    """Give the test set on which promotions are decided; where none was frozen before, the catalog's test split is.
+
+    Raises
+    ------
+    InputError
+        If no image is in the test split.
+    """
+    registry = Registry(workspace.tracking_uri)
+    former = registry.test_set()
+    if former is not None:
+        return former
+    return registry.freeze(FrozenTest.of(Catalog.open(workspace.catalog).select(Split.TEST)), signed, anew=False)
+
+
+@task(name="locate-test-set", tags=MODEL, **STAGE)
+@observed()
+def locate_test_set(frozen: FrozenTest, workspace: Workspace) -> Located:
+    """Find the images of the frozen test set by their content, and check every byte."""
+    return frozen.locate(Catalog.open(workspace.catalog).samples)
+
+
+@task(name="check-leakage", tags=MODEL, **STAGE)
+@observed()
+def check_leakage(rivals: Rivals, located: Located, workspace: Workspace, spec: IngestSpec) -> tuple[Finding, ...]:
+    """Find whether a model learned from the test set."""
+    training = Training.read(Path(rivals.challenger) / TRAINED_ON)
+    known = known_images(workspace.catalog)
+    leaks = find_leaks(training, located.samples, known, spec) if training else None
+    former = Training.read(Path(rivals.champion) / TRAINED_ON) if rivals.champion else None
+    unfair = champion_leak_finding(former, located.samples)
+    return leak_finding(leaks), *([unfair] if unfair else [])
+
+
+@task(name="compare", tags=MODEL, **STAGE)
+@observed()
+def compare_evaluations(champion: str, challenger: str, spec: PromotionSpec) -> tuple[Finding, ...]:
+    """Compare two evaluations of the same images."""
+    former, latter = (Predictions.open(Path(folder) / PREDICTIONS) for folder in (champion, challenger))
+    return compare(former, latter, spec).findings
+
+
+@task(name="compare-changed", tags=MODEL, **STAGE)
+@observed()
+def compare_changed(
+    rivals: Rivals, located: Located, kind: Perturbation, workspace: Workspace, spec: PromotionSpec
+) -> Finding:
+    """Compare two models on images that are changed alike."""
+    assert rivals.champion is not None
+    sides = [_changed(folder, located, kind, workspace) for folder in (rivals.champion, rivals.challenger)]
+    return mean_score(sides[0], sides[1], f"score under {kind}", spec.robustness_margin, spec.evaluation)
+
+
+def _changed(folder: str, located: Located, kind: Perturbation, workspace: Workspace) -> Predictions:
+    """Ask a model about changed images, or find what it said before."""
+    model = load_model(folder)
+    key = digest((model.digest, located.frozen.digest, kind.value, PromotionSpec.version))
+    kept = workspace.evaluation(key) / PREDICTIONS
+    if not kept.is_file():
+        with bar(f"evaluate under {kind}") as progress:
+            found, _ = predict(model, located.samples, progress, change=change_of(kind))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        found.save(kept.with_suffix(f".{os.getpid()}.partial")).replace(kept)
+    return Predictions.open(kept)
+
+
+@task(name="compare-costs", tags=MODEL, **STAGE)
+@observed()
+def compare_costs(rivals: Rivals, spec: PromotionSpec) -> tuple[Finding, ...]:
+    """Time two models in turns, and compare their memory."""
+    assert rivals.champion is not None
+    return cost_findings(*costs(load_model(rivals.champion), load_model(rivals.challenger), spec.timing_rounds), spec)
+
+
+def evidence(challenger: str, frozen: FrozenTest, spec: PromotionSpec) -> Evidence:
+    """Say on what a verdict rests."""
+    training, code = Training.read(Path(challenger) / TRAINED_ON), code_tags()
+    return Evidence(
+        frozen.digest,
+        len(frozen.samples),
+        frozen.groups,
+        training.data if training else "",
+        asdict(spec),
+        code[CODE_TAG],
+        code[CODE_DIGEST_TAG],
+    )
+
+
+def show_decision(decision: Decision) -> None:
+    """Show a decision on Prefect's page."""
+    create_markdown_artifact(decision.to_markdown(), key="verdict", description=f"{decision.outcome.capitalize()}")
+
+
+def joined(*parts: Sequence[Finding]) -> Verdict:
+    """Make one verdict of the findings of several rules."""
+    return Verdict(tuple(chain(*parts)))

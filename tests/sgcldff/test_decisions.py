@@ -1,0 +1,215 @@
+"""Decision records and the frozen test set in a real registry, and promotions that race on a real MLflow server."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgcldff.errors import PromotionRefusedError, StoreError
+from sgcldff.model import save_model
+from sgcldff.nets import build
+from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, Signature
+from sgcldff.records import ModelRef, Sample
+from sgcldff.registry import Registry
+from sgcldff.specs import ModelSpec, NetSpec, Pretrained
+
+ROOT = Path(__file__).parents[2]
+SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
+ADA = Signature("ada", "2026-11-24T06:00:00.000001+00:00", "lab")
+EVIDENCE = Evidence("testset", 9, 8, "catalog", {"margin": 0.01}, "0.1.0", "code")
+FROZEN = FrozenTest((Sample("s/a", "s", "g", "/a.png", 0.2, "none", label="monocyte", sha256="ab" * 32),))
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a registry with three versions, the first of which is champion."""
+    home = tmp_path_factory.mktemp("registry")
+    torch.manual_seed(0)
+    registry, model = Registry(home), save_model(home / "trained", SPEC, build(SPEC))
+    first = registry.register(model)
+    version = registry.client.get_model_version(registry.name, first.version)
+    for _ in range(2):
+        registry.client.create_model_version(registry.name, version.source, tags=version.tags)
+    registry.promote(first)
+    return home
+
+
+@pytest.fixture
+def registry(seed: Path, tmp_path: Path) -> Registry:
+    return Registry(shutil.copytree(seed, tmp_path / "registry"))
+
+
+def ref(number: int, registry: Registry) -> ModelRef:
+    return registry.resolve(f"models:/sgcldff/{number}")[0]
+
+
+def decision(registry: Registry, number: int, outcome: Outcome = Outcome.PROMOTED, at: str = ADA.at) -> Decision:
+    findings = (Finding("score", True, "as good", 0.9, 0.91, 0.01, -0.005, 0.02, -0.01),)
+    signed = replace(ADA, at=at)
+    return Decision(outcome, signed, ref(number, registry), ref(1, registry), EVIDENCE, findings)
+
+
+def test_records_are_kept_with_the_version_oldest_first(registry: Registry) -> None:
+    waiting = decision(registry, 2, Outcome.WAITING)
+    approved = replace(waiting, outcome=Outcome.PROMOTED, signed=replace(ADA, at="2026-11-24T06:00:00.000002+00:00"))
+    for one in (approved, waiting):
+        registry.keep(one.challenger, one)
+    assert registry.decisions(waiting.challenger) == (waiting, approved)
+    assert registry.decision(waiting.challenger) == approved
+    assert registry.decision(ref(1, registry)) is None
+    assert {found.ref.version: found.outcome for found in registry.versions()} == {"1": "", "2": "promoted", "3": ""}
+
+
+def test_a_record_that_is_gone_is_said_so(registry: Registry) -> None:
+    one = decision(registry, 3, at="2026-11-24T07:00:00.000000+00:00")
+    registry.keep(one.challenger, one)
+    source = registry.client.get_model_version("sgcldff", "3").source
+    for path in (Path(source.removeprefix("file://")) / "decisions").glob("20261124T07*.json"):
+        path.unlink()
+    with pytest.raises(StoreError, match="it is gone"):
+        registry.decision(one.challenger)
+
+
+def test_no_champion_is_without_a_record(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promotion that dies while the record is written moves nothing."""
+
+    def die(*given: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(registry, "keep", die)
+    with pytest.raises(OSError, match="disk full"):
+        registry.promote(ref(2, registry), registry.aliases(), decision(registry, 2))
+    assert registry.aliases()["champion"] == "1"
+    monkeypatch.undo()
+    registry.promote(ref(2, registry), registry.aliases(), decision(registry, 2))
+    assert registry.decision(ref(2, registry)) == decision(registry, 2)
+
+
+def test_a_promotion_that_is_refused_leaves_no_record_of_a_promotion(registry: Registry) -> None:
+    registry.promote(ref(3, registry), registry.aliases())
+    with pytest.raises(PromotionRefusedError):
+        registry.promote(ref(2, registry), {"champion": "1"}, decision(registry, 2))
+    assert registry.decision(ref(2, registry)) is None
+
+
+def test_a_rollback_is_recorded_with_both_versions(registry: Registry) -> None:
+    promoted = decision(registry, 2)
+    registry.promote(promoted.challenger, registry.aliases(), promoted)
+    later = Signature("eve", "2026-11-24T08:00:00.000000+00:00")
+    assert registry.rollback(later, "missed blasts") == ref(1, registry)
+    withdrawn, restored = (registry.decision(ref(number, registry)) for number in (2, 1))
+    assert withdrawn == promoted.withdrawn(later, "missed blasts", ref(1, registry))
+    assert restored is not None
+    assert (restored.outcome, restored.because, restored.signed) == (Outcome.RESTORED, "missed blasts", later)
+
+
+def test_the_frozen_test_set_stays_until_it_is_frozen_anew(registry: Registry) -> None:
+    assert registry.test_set() is None
+    assert registry.freeze(FROZEN, ADA, anew=False) == FROZEN
+    other = FrozenTest((replace(FROZEN.samples[0], label="lymphocyte"),))
+    assert registry.freeze(other, ADA, anew=False) == FROZEN
+    assert Registry(registry.address.folder).test_set() == FROZEN
+    assert registry.freeze(other, ADA) == other
+    assert registry.test_set() == other
+    run = registry.client.get_registered_model("sgcldff").tags["sgcldff.test_set"]
+    assert registry.client.get_run(run).data.tags["sgcldff.by"] == "ada"
+
+
+def test_a_frozen_test_set_that_was_touched_is_refused(registry: Registry) -> None:
+    registry.freeze(FROZEN, ADA)
+    run = registry.client.get_registered_model("sgcldff").tags["sgcldff.test_set"]
+    place = registry.client.get_run(run).info.artifact_uri.removeprefix("file://")
+    FrozenTest((replace(FROZEN.samples[0], label="basophil"),)).save(Path(place) / "test_set.parquet")
+    with pytest.raises(StoreError, match="another test set than was frozen"):
+        registry.test_set()
+    (Path(place) / "test_set.parquet").unlink()
+    with pytest.raises(StoreError, match="it is gone"):
+        registry.test_set()
+
+
+@pytest.fixture
+def server(seed: Path, tmp_path: Path) -> Iterator[str]:
+    """Start MLflow on loopback, on a copy of the registry."""
+    home = shutil.copytree(seed, tmp_path / "server")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    places = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *places], cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        for _ in range(1200):
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(timeout=60)
+
+
+RIVAL = """
+import sys
+from dataclasses import replace
+from sgcldff.errors import PromotionRefusedError
+from sgcldff.promotion import Decision, Outcome, Signature
+from sgcldff.registry import Registry
+
+registry, number = Registry(sys.argv[1]), sys.argv[2]
+mine, champion = (registry.resolve(f"models:/sgcldff/{one}")[0] for one in (number, "1"))
+seen = registry.aliases()
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    registry.promote(mine, seen, Decision(Outcome.PROMOTED, Signature.now(f"rival {number}"), mine, champion))
+    print("won")
+except PromotionRefusedError as error:
+    print(f"lost: {error}")
+"""
+
+
+def test_of_two_processes_that_promote_on_a_server_one_wins_and_the_other_is_told(server: str, tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    rivals = {
+        number: subprocess.Popen(
+            [sys.executable, "-c", RIVAL, server, number],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in ("2", "3")
+    }
+    for rival in rivals.values():
+        assert rival.stdout is not None
+        assert rival.stdout.readline() == "ready\n"
+    for rival in rivals.values():
+        assert rival.stdin is not None
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
+    ends = {number: rival.communicate(timeout=300)[0].strip() for number, rival in rivals.items()}
+    (winner,) = [number for number, end in ends.items() if end == "won"]
+    (loser,) = set(rivals) - {winner}
+    assert f"champion is now version {winner}" in ends[loser]
+    registry = Registry(server)
+    assert registry.aliases() == {"challenger": "1", "champion": winner, "previous": "1"}
+    kept = registry.decision(ref(int(winner), registry))
+    assert kept is not None
+    assert kept.signed.by == f"rival {winner}"
+    assert registry.versions()[0].outcome == ("promoted" if winner == "3" else "")
+    registry.freeze(FROZEN, ADA)
+    assert registry.test_set() == FROZEN
