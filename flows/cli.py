@@ -220,6 +220,9 @@ def evaluate(
 @app.command()
 def promote(
     model: Annotated[str, typer.Option(help="The challenger.")] = "models:/sgcldff@challenger",
+    overrule: Annotated[
+        bool, typer.Option("--overrule", help="Judge it again although a person rejected it or rolled it back.")
+    ] = False,
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
 ) -> None:
@@ -227,7 +230,7 @@ def promote(
     configure(workspace)
     from flows.promote import promote as flow
 
-    where(str(flow(str(workspace), model, settings_from(settings))), workspace=workspace)
+    where(str(flow(str(workspace), model, settings_from(settings), overrule=overrule)), workspace=workspace)
 
 
 @app.command()

@@ -50,6 +50,7 @@ def promote(
     model: str = "models:/sgcldff@challenger",
     settings: Settings | None = None,
     by: str | None = None,
+    overrule: bool = False,
 ) -> Promotion:
     """Compare a challenger with the champion on the frozen test set and move the alias, or refuse.
 
@@ -61,6 +62,7 @@ def promote(
         model: The challenger: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         settings: Settings by stage; defaults where left out.
         by: Who promotes, for the record; the account that runs this where left out.
+        overrule: Judge the version again although a person rejected it, or put the former champion back in its place.
 
     Raises
     ------
@@ -74,7 +76,8 @@ def promote(
     held = seen.get(CHAMPION)
     if held == challenger.version:
         return Promotion(challenger, Outcome.PROMOTED)
-    require_not_held(registry.decision(challenger))
+    if not overrule:
+        require_not_held(registry.decision(challenger))
     champion, former = registry.resolve(f"models:/{registry.name}/{held}") if held else (None, None)
     rivals = Rivals(str(folder), str(former) if former else None)
     located = locate_test_set(freeze_test_set(place, Signature.now(by)), place)

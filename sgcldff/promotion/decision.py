@@ -36,7 +36,7 @@ class Outcome(StrEnum):
 
 
 HELD = (Outcome.REJECTED, Outcome.WITHDRAWN)
-"""Outcomes by a person, after which only a person promotes the version."""
+"""Outcomes by a person, after which a version is judged again only where a person asks for it."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def require_not_held(decision: Decision | None) -> None:
         name, signed = f"models:/{decision.challenger.name}/{decision.challenger.version}", decision.signed
         raise PromotionRefusedError(
             f"{name} was {decision.outcome} by {signed.by} at {signed.at}: {decision.because}; train another, or"
-            f" overrule that with `sgcldff registry approve {name}`"
+            f" overrule that with `sgcldff promote --model {name} --overrule`"
         )
 
 
@@ -184,12 +184,11 @@ def require_approvable(decision: Decision | None, weights: str, champion: str | 
     PromotionRefusedError
         Saying what does not hold.
     """
-    waits = decision is not None and decision.outcome in (Outcome.WAITING, *HELD)
-    if decision is None or not waits or decision.evidence is None or not Verdict(decision.findings).promote:
+    if decision is None or decision.outcome is not Outcome.WAITING or decision.evidence is None:
         state = f"is {decision.outcome}" if decision else "was never judged"
         raise PromotionRefusedError(
-            f"only a version that kept all rules can be approved, and this one {state}; see `sgcldff registry show`, or"
-            " have it judged with `sgcldff promote`"
+            f"only a version that waits for approval can be approved, and this one {state}: have it judged with"
+            " `sgcldff promote`"
         )
     former = decision.champion.version if decision.champion else None
     changed = [

@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, 
 from sgcldff.records import ModelRef, Sample
 from sgcldff.registry import Registry
 from sgcldff.specs import ModelSpec, NetSpec, Pretrained
+from tests.servers import mlflow_server
 
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
@@ -29,17 +28,32 @@ FROZEN = FrozenTest((Sample("s/a", "s", "g", "/a.png", 0.2, "none", label="monoc
 
 
 @pytest.fixture(scope="module")
-def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a registry with three versions, the first of which is champion."""
-    home = tmp_path_factory.mktemp("registry")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    registry, model = Registry(home), save_model(home / "trained", SPEC, build(SPEC))
+    return save_model(tmp_path_factory.mktemp("trained"), SPEC, build(SPEC))
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("empty")
+    assert Registry(home).client
+    return home
+
+
+def filled(registry: Registry, model: Path) -> Registry:
+    """Register three versions, the first of which is champion."""
     first = registry.register(model)
     version = registry.client.get_model_version(registry.name, first.version)
     for _ in range(2):
         registry.client.create_model_version(registry.name, version.source, tags=version.tags)
     registry.promote(first)
-    return home
+    return registry
+
+
+@pytest.fixture(scope="module")
+def seed(empty: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = shutil.copytree(empty, tmp_path_factory.mktemp("seed") / "registry")
+    return filled(Registry(home), model).address.folder
 
 
 @pytest.fixture
@@ -136,29 +150,10 @@ def test_a_frozen_test_set_that_was_touched_is_refused(registry: Registry) -> No
 
 
 @pytest.fixture
-def server(seed: Path, tmp_path: Path) -> Iterator[str]:
-    """Start MLflow on loopback, on a copy of the registry."""
-    home = shutil.copytree(seed, tmp_path / "server")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    places = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, *places], cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        for _ in range(1200):
-            assert process.poll() is None, (tmp_path / "server.log").read_text()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(timeout=60)
+def server(empty: Path, model: Path, tmp_path: Path) -> Iterator[str]:
+    """Start MLflow on loopback, with three versions."""
+    with mlflow_server(shutil.copytree(empty, tmp_path / "server")) as variables:
+        yield filled(Registry(variables["MLFLOW_TRACKING_URI"]), model).address.uri
 
 
 RIVAL = """
