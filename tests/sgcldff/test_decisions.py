@@ -44,8 +44,9 @@ def filled(registry: Registry, model: Path) -> Registry:
     """Register three versions, the first of which is champion."""
     first = registry.register(model)
     version = registry.client.get_model_version(registry.name, first.version)
+    given = {"run_id": version.run_id, "tags": version.tags, "model_id": version.source.split("/")[-2]}
     for _ in range(2):
-        registry.client.create_model_version(registry.name, version.source, tags=version.tags)
+        registry.client.create_model_version(registry.name, version.source, **given)
     registry.promote(first)
     return registry
 
@@ -156,49 +157,44 @@ def server(empty: Path, model: Path, tmp_path: Path) -> Iterator[str]:
         yield filled(Registry(variables["MLFLOW_TRACKING_URI"]), model).address.uri
 
 
-RIVAL = """
-import sys
-from dataclasses import replace
+RIVALS = """
+import multiprocessing, sys
 from sgcldff.errors import PromotionRefusedError
 from sgcldff.promotion import Decision, Outcome, Signature
 from sgcldff.registry import Registry
 
-registry, number = Registry(sys.argv[1]), sys.argv[2]
-mine, champion = (registry.resolve(f"models:/sgcldff/{one}")[0] for one in (number, "1"))
-seen = registry.aliases()
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    registry.promote(mine, seen, Decision(Outcome.PROMOTED, Signature.now(f"rival {number}"), mine, champion))
-    print("won")
-except PromotionRefusedError as error:
-    print(f"lost: {error}")
+def promote(address, number, barrier, ends):
+    registry = Registry(address)
+    mine, champion = (registry.resolve(f"models:/sgcldff/{one}")[0] for one in (number, "1"))
+    seen = registry.aliases()
+    barrier.wait(120)
+    try:
+        registry.promote(mine, seen, Decision(Outcome.PROMOTED, Signature.now(f"rival {number}"), mine, champion))
+        ends.put((number, "won"))
+    except PromotionRefusedError as error:
+        ends.put((number, "lost: " + str(error)))
+
+context = multiprocessing.get_context("fork")
+barrier, ends = context.Barrier(2), context.Queue()
+rivals = [context.Process(target=promote, args=(sys.argv[1], number, barrier, ends)) for number in "23"]
+for rival in rivals:
+    rival.start()
+for _ in rivals:
+    print(*ends.get(timeout=240))
+for rival in rivals:
+    rival.join()
 """
 
 
 def test_of_two_processes_that_promote_on_a_server_one_wins_and_the_other_is_told(server: str, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    rivals = {
-        number: subprocess.Popen(
-            [sys.executable, "-c", RIVAL, server, number],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in ("2", "3")
-    }
-    for rival in rivals.values():
-        assert rival.stdout is not None
-        assert rival.stdout.readline() == "ready\n"
-    for rival in rivals.values():
-        assert rival.stdin is not None
-        rival.stdin.write("go\n")
-        rival.stdin.flush()
-    ends = {number: rival.communicate(timeout=300)[0].strip() for number, rival in rivals.items()}
+    run = subprocess.run(
+        [sys.executable, "-c", RIVALS, server], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    ends = dict(line.split(" ", 1) for line in run.stdout.splitlines() if line[:2] in ("2 ", "3 "))
     (winner,) = [number for number, end in ends.items() if end == "won"]
-    (loser,) = set(rivals) - {winner}
+    (loser,) = {"2", "3"} - {winner}
     assert f"champion is now version {winner}" in ends[loser]
     registry = Registry(server)
     assert registry.aliases() == {"challenger": "1", "champion": winner, "previous": "1"}

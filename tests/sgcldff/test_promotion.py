@@ -72,7 +72,7 @@ def draws(groups: int, rows: int, spec: EvalSpec) -> list[np.ndarray]:
 
 
 @given(st.integers(0, 2**16))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_recalls_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed: int) -> None:
     sides = [model_answers(seed + k, skill) for k, skill in enumerate((0.8, 0.7))]
     found = {item.rule: item for item in compare(*sides, RULES).findings}
