@@ -1,6 +1,5 @@
 """A trained network with its spec: saved without pickle, loaded, and asked with NumPy arrays."""
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from torch.nn.functional import interpolate, pad
 
 from sgcldff.errors import InputError
 from sgcldff.images import Rgb
-from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE, open_spec, spec_to_dict
+from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE, open_spec, spec_to_dict, tensors_digest
 from sgcldff.nets import build
 from sgcldff.specs import STRIDE, ModelSpec, Pretrained
 
@@ -90,12 +89,9 @@ def _numpy(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def weights_digest(net: nn.Module) -> str:
-    """Hash names, dtypes and bytes of a network's state to 16 hexadecimal digits."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
+    """Hash names, dtypes, shapes and bytes of a network's state to 16 hexadecimal digits."""
+    state = sorted(net.state_dict().items())
+    return tensors_digest((name, tensor.detach().cpu().contiguous().numpy()) for name, tensor in state)
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -11,7 +11,8 @@ from prefect import task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from sgcldff.catalog import Catalog
-from sgcldff.evaluation import EvalReport, evaluate, examples
+from sgcldff.evaluation import EvalReport
+from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.explain import picture
 from sgcldff.labels import covering
 from sgcldff.model import load_model
