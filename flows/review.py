@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from prefect import flow
+from prefect.artifacts import create_table_artifact
 
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.review.applying import Applied
@@ -51,7 +52,7 @@ def review_make(results: list[str], slides: list[str], out: str, choice: Choice 
     with bar("cells") as progress:
         step = _counted(progress, len(picked))
         for slide in found:
-            ours = picked[picked["slide_sha256"] == slide.sha256] if len(picked) else picked
+            ours = picked[picked["slide_id"] == slide.slide_id] if len(picked) else picked
             if len(ours):
                 state = picture_cells(slide, ours, entries, place, step, return_state=True)
                 _keep(state.result(raise_on_failure=False), cells, aside)
@@ -59,12 +60,20 @@ def review_make(results: list[str], slides: list[str], out: str, choice: Choice 
         ordered = sorted(cells, key=queue_order)
         write_queue(place, ordered)
         write_page(place, ordered)
-    return Made(len(cells), len({cell.slide_id for cell in cells}), tuple(aside))
+    return Made(len(cells), len({cell.slide_id for cell in cells}), _shown(aside))
+
+
+def _shown(reasons: Iterable[object]) -> tuple[str, ...]:
+    """Show what was set aside with the run, too."""
+    told = tuple(map(str, reasons))
+    if told:
+        create_table_artifact([{"reason": reason} for reason in told], key="set-aside")
+    return told
 
 
 def _read_all(folders: Iterable[Path], aside: list[str]) -> Iterator[Found]:
     """Read results; those that are damaged, and slides that were read twice, are set aside."""
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
     for folder in folders:
         try:
             found = read_found(folder)
@@ -74,7 +83,7 @@ def _read_all(folders: Iterable[Path], aside: list[str]) -> Iterator[Found]:
         if not found.cells.empty and found.slide_id in seen:
             aside.append(f"{folder}: slide {found.slide_id} comes a second time: make a queue of its own for it")
         elif not found.cells.empty:
-            seen[found.slide_id] = found.sha256
+            seen.add(found.slide_id)
             yield found
 
 
@@ -124,8 +133,8 @@ def review_read(answers: list[str], queue: str, store: str) -> Stored:
     """
     place = ReviewStore(Path(store))
     told, new = store_answers(answer_files(answers), Path(queue), place)
-    disputed = told.disputed(place.reviews())
-    return Stored(len(told.usable), new, tuple(map(str, told.set_aside)), tuple(map(str, disputed)))
+    disputed = tuple(map(str, told.disputed(place.reviews())))
+    return Stored(len(told.usable), new, _shown(told.set_aside), disputed)
 
 
 def answer_files(places: Iterable[str]) -> list[Path]:
@@ -170,5 +179,5 @@ def review_apply(results: list[str], store: str) -> Recounted:
         apply_to_slide(folder, verdicts, return_state=True).result(raise_on_failure=False) for folder in folders
     ]
     applied = tuple(one for one in outcomes if isinstance(one, Applied))
-    failed = tuple(str(one) for one in outcomes if isinstance(one, BaseException))
+    failed = _shown(one for one in outcomes if isinstance(one, BaseException))
     return Recounted(applied, outcomes.count(None), failed)

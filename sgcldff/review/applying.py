@@ -161,6 +161,7 @@ def _write_cells(folder: Path, settled: Mapping[int, Verdict]) -> None:
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for table in _with_reviews(source, settled):
                 writer.write_table(table.cast(schema))
+            writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode()})
 
 
 def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Verdict]) -> Iterator[pa.Table]:

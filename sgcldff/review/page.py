@@ -13,11 +13,10 @@ from sgcldff.outputs.colours import hex_of
 from sgcldff.records import UNIDENTIFIED
 from sgcldff.report import template
 from sgcldff.review.crops import CROP_UM
-from sgcldff.review.queue import QueuedCell, queue_digest
+from sgcldff.review.queue import PAGE, QueuedCell, queue_digest
 from sgcldff.review.store import CANNOT_TELL
 from sgcldff.specs import require
 
-PAGE = "review.html"
 SCRIPT = Path(__file__).parent.parent / "templates" / "review.js"
 CLOSE_UP = 2.0
 """How much narrower the part of a picture is that is shown large."""

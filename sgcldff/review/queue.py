@@ -17,7 +17,7 @@ from sgcldff.review.crops import FOLDER, Crops, crop_name
 from sgcldff.slides import SlideSource
 from sgcldff.specs import digest, require
 
-TABLE = "queue.parquet"
+TABLE, CSV, PAGE = "queue.parquet", "queue.csv", "review.html"
 LAYOUT = "queue/1"
 
 
@@ -115,7 +115,7 @@ def write_queue(folder: Path, cells: Sequence[QueuedCell]) -> Path:
     frame = table.to_pandas()
     for name in ("probabilities", "classes"):
         frame[name] = [json.dumps(list(values), ensure_ascii=False) for values in frame[name]]
-    with draft(folder / "queue.csv") as partial:
+    with draft(folder / CSV) as partial:
         frame.to_csv(partial, index=False)
     kept = {folder / cell.crop for cell in cells}
     for picture in (folder / FOLDER).glob("*.png"):
@@ -162,12 +162,16 @@ def _cell(row: dict) -> QueuedCell:  # type: ignore[type-arg]  # a decoded Arrow
 
 
 def require_free(folder: Path) -> None:
-    """Refuse to make a queue in a folder that holds something else.
+    """Refuse to make a queue in a folder that holds something else; what is left of one that was begun is no matter.
 
     Raises
     ------
     InputError
         If it does.
     """
-    strange = folder.exists() and not (folder / TABLE).exists() and any(folder.iterdir())
-    require(not strange, f"{folder}: holds something else than a queue; name a new or empty folder with --out")
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    strange = [name for name in names if name not in (FOLDER, TABLE, CSV, PAGE) and not name.startswith(".")]
+    require(
+        not strange,
+        f"{folder}: holds something else than a queue ({', '.join(strange[:3])}); name an empty folder with --out",
+    )
