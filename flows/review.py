@@ -179,5 +179,6 @@ def review_apply(results: list[str], store: str) -> Recounted:
         apply_to_slide(folder, verdicts, return_state=True).result(raise_on_failure=False) for folder in folders
     ]
     applied = tuple(one for one in outcomes if isinstance(one, Applied))
-    failed = _shown(one for one in outcomes if isinstance(one, BaseException))
+    named = zip(folders, outcomes, strict=True)
+    failed = _shown(f"slide {folder.name}: {one}" for folder, one in named if isinstance(one, BaseException))
     return Recounted(applied, outcomes.count(None), failed)

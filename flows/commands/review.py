@@ -23,7 +23,7 @@ review_app = typer.Typer(
 out = Console(soft_wrap=True)
 
 NAMED = 5
-"""Reasons that the last line of a command repeats."""
+"""Reasons that the last line of a command gives."""
 
 ResultsArgument = Annotated[
     list[Path], typer.Argument(help="Folders of results: the --out of `sgcldff infer`, or slides' folders in it.")
@@ -101,13 +101,23 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
 
 def _summary(slides: Sequence["Applied"]) -> Table:
     """Show what people changed: a row a slide."""
-    table = Table("slide", "reviewed", "named", "confirmed", "changed", "unidentified", "differential", show_lines=True)
+    table = Table("slide", "cells", show_lines=True)
+    table.add_column("differential", no_wrap=True)
     for one in slides:
-        tally, before, after = one.tally, one.machine.rejected, one.reviewed.rejected
-        counts = (tally.reviewed, tally.named, tally.confirmed, tally.changed, f"{before} → {after}")
-        lost = f"\n{tally.lost} reviews fit no cell" if tally.lost else ""
-        table.add_row(Text(one.slide_id + lost), *map(str, counts), _shares(one.machine, one.reviewed))
+        table.add_row(Text(one.slide_id), Text(_cells(one)), Text(_shares(one.machine, one.reviewed)))
     return table
+
+
+def _cells(one: "Applied") -> str:
+    tally = one.tally
+    told = [
+        f"{tally.reviewed} reviewed",
+        f"{tally.named} named",
+        f"{tally.confirmed} confirmed",
+        f"{tally.changed} changed",
+    ]
+    left = f"unidentified {one.machine.rejected} → {one.reviewed.rejected}"
+    return "\n".join([*told, left, *([f"{tally.lost} reviews fit no cell"] if tally.lost else [])])
 
 
 def _shares(machine: "Differential", reviewed: "Differential") -> str:
@@ -125,6 +135,7 @@ def _end(reasons: Sequence[str], what: str) -> None:
     """End in order, or with what somebody has to look at."""
     if not reasons:
         return
-    for reason in reasons[:-NAMED] if len(reasons) > NAMED else ():
+    for reason in reasons[NAMED:]:
         out.print(escape(reason), highlight=False)
-    raise IncompleteBatchError(f"{len(reasons)} {what}, the rest is done. {'; '.join(reasons[-NAMED:])}")
+    more = f"; and {len(reasons) - NAMED} more, listed above" if len(reasons) > NAMED else ""
+    raise IncompleteBatchError(f"{len(reasons)} {what}, the rest is done. {'; '.join(reasons[:NAMED])}{more}")
