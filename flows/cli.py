@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.commands import doctor, registry
+from flows.commands.review import review_app
 from flows.environment import configure, log_to, quieten, serve_metrics
 from flows.interruption import Interruption
 from sgcldff.errors import IncompleteBatchError, SgcldffError
@@ -27,6 +28,7 @@ data_app = typer.Typer(help="Public data sets: which there are and how to get th
 app.add_typer(data_app, name="data")
 app.add_typer(doctor.app)
 app.add_typer(registry.app, name="registry")
+app.add_typer(review_app, name="review")
 out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 WorkspaceOption = Annotated[
@@ -104,9 +106,8 @@ def data_list() -> None:
     table = Table("name", "what it is, and how to get it", "um/px", show_lines=True)
     for item in ADAPTERS.values():
         known = (f"[bold]{item.title}[/bold]", f"licence: {item.licence}", item.instructions, item.url)
-        table.add_row(
-            item.name, Text.from_markup("\n".join(filter(None, known)), overflow="fold"), str(item.mpp or "give --mpp")
-        )
+        scale = "in the store" if item.own_scale else str(item.mpp or "give --mpp")
+        table.add_row(item.name, Text.from_markup("\n".join(filter(None, known)), overflow="fold"), scale)
     out.print(table)
 
 

@@ -41,6 +41,7 @@ from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
 from sgcldff.records import ModelRef
 from sgcldff.report import write_report
+from sgcldff.review.applying import forget_reviews
 from sgcldff.runtimes import load_runtime, resolve
 from sgcldff.sequential import Goal
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
@@ -220,6 +221,7 @@ def write_results(results: Results, slide: SlideSource, job: SlideJob, seconds: 
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / "differential.json", found, slide.ref.id, plan.lineage)
     agreements = compared(found, job, plan)
+    forget_reviews(folder)
     write_report(folder, scaled, results.cells(), found, plan.lineage, agreements)
     tally = results.tally
     told = SlideSummary(slide.ref.id, job.slide.shown_name, areas=results.areas, tiles=tally.tiles)
