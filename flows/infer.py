@@ -18,6 +18,7 @@ from sgcldff.comparison import Counts, read_manual
 from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.labels import LabelSpace
 from sgcldff.model import SPEC_FILE, read_spec
+from sgcldff.reference import require_typicality
 from sgcldff.registry import Registry
 from sgcldff.sequential import Goal
 from sgcldff.slides import SlideEntry, find_slides
@@ -78,6 +79,7 @@ def infer(
     how, where = batch or Batch(), compute or Compute()
     entries = chosen(find_slides(slides, how.mpp), Path(out), how.retry_failed)
     reference, folder = Registry(Workspace(workspace).tracking_uri).resolve(model)
+    require_typicality(folder, (settings or Settings()).infer.min_typicality)
     labels = read_spec(folder / SPEC_FILE).labels
     goal, counts = how.until and Goal.parse(how.until, labels.classes), manual_counts(how.manual, labels)
     with processes(where) as client, BatchView(len(entries), dashboard_of(client), timed=True) as view:

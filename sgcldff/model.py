@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sgcldff.errors import InputError, MissingInputError
 from sgcldff.images import Rgb
 from sgcldff.labels import LabelSpace
 from sgcldff.nets import build
+from sgcldff.nets.prediction import Network
 from sgcldff.specs import Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
 
 SPEC_FILE = "spec.json"
@@ -38,6 +39,8 @@ class Output:
     """Probabilities of the type of the cell at the centre; (B, C), sums to 1."""
     evidence: NDArray[np.float32]
     """Where the type was read from; (B, H, W) in [0, 1]."""
+    embedding: NDArray[np.float32]
+    """What the type was told from; (B, D)."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Model:
     def digest(self) -> str:
         """sha256 of names and bytes of the weights, 16 hexadecimal digits."""
         return weights_digest(self.net)
+
+    @property
+    def embedding_width(self) -> int:
+        """D of `Output.embedding`."""
+        return cast(Network, self.net).embedding_width
 
     @torch.inference_mode()
     def predict(self, rgb: Rgb, prior: NDArray[np.float32]) -> Output:
@@ -73,6 +81,7 @@ class Model:
             _crop(answer.segmentation.float().softmax(dim=1), height, width),
             _numpy(answer.cell_type.float().softmax(dim=1)),
             _crop(evidence, height, width)[:, 0],
+            _numpy(answer.embedding),
         )
 
 

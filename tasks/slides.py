@@ -38,6 +38,7 @@ from sgcldff.inference import (
 from sgcldff.model import SPEC_FILE, read_spec
 from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
 from sgcldff.records import ModelRef
+from sgcldff.reference import reference_digest
 from sgcldff.report import write_report
 from sgcldff.runtimes import load_runtime, resolve
 from sgcldff.sequential import Goal
@@ -98,7 +99,8 @@ def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
     """
     began = time.monotonic()
     with closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id)) as slide:
-        plan = plan_slide(slide, read_spec(Path(job.model) / SPEC_FILE), job.reference, job.spec, job.folder)
+        model, known = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
+        plan = plan_slide(slide, model, job.reference, job.spec, job.folder, known)
         done = committed(plan) if job.goal is None else sampled(plan)
         with runner(address, job) as run, view.slide(job.slide.id, len(plan.grid), done) as progress:
             results = read_shards(plan, run, progress, job.goal)

@@ -6,10 +6,10 @@ is imported only where a network is run: who plans slides and waits for workers 
 
 from pathlib import Path
 
-from sgcldff.runtimes.runtime import Labels, Runtime
+from sgcldff.runtimes.runtime import Labels, Runtime, Types
 from sgcldff.specs import Engine, Precision
 
-__all__ = ["Labels", "Runtime", "load_runtime", "resolve"]
+__all__ = ["Labels", "Runtime", "Types", "load_runtime", "resolve"]
 
 
 def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> tuple[Engine, Precision]:
@@ -38,12 +38,15 @@ def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Pr
         If the files are damaged, or the machine lacks what is asked for.
     """
     from sgcldff.model import load_model
+    from sgcldff.reference import read_typicality
 
     chosen, numbers = resolve(engine, precision)
     if chosen is Engine.TORCH:
         from sgcldff.runtimes.torch_runtime import TorchRuntime
 
-        return TorchRuntime(load_model(folder), numbers)
+        model = load_model(folder)
+        return TorchRuntime(model, numbers, read_typicality(folder, model.digest))
     from sgcldff.runtimes.openvino_runtime import OpenVinoRuntime
 
-    return OpenVinoRuntime(load_model(folder, "cpu"), numbers)
+    model = load_model(folder, "cpu")
+    return OpenVinoRuntime(model, numbers, read_typicality(folder, model.digest))
