@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
 from sgcldff.data import BACKGROUND, NUCLEUS, UNKNOWN, Item, SmearDataModule
+from sgcldff.inheritance import Inherited, Successor, begin
 from sgcldff.losses import SmearLoss, class_weights
 from sgcldff.model import save_model
 from sgcldff.nets import Prediction, build
@@ -50,10 +51,10 @@ LOG_STEPS = 10
 class SmearModule(lightning.LightningModule):
     """A network with its losses, validation counts and optimiser."""
 
-    def __init__(self, model: ModelSpec, train: TrainSpec, weights: Tensor) -> None:
+    def __init__(self, net: nn.Module, train: TrainSpec, weights: Tensor) -> None:
         super().__init__()
         self.spec = train
-        self.net = build(model)
+        self.net = net
         self.loss = SmearLoss(train.loss, weights, cast(Network, self.net).embedding_width)
         self.counts = nn.ModuleDict({name: SumMetric() for name in COUNTS})
 
@@ -140,11 +141,13 @@ class Trained:
     score: float
     """Best validation score, in [0, 1]; 0 without a validation split."""
     epochs: int
+    inherited: Inherited | None = None
+    """What was taken over from another model, if any."""
 
 
 def train(
     data: tuple[Sequence[Sample], PriorStore],
-    model: ModelSpec,
+    model: ModelSpec | Successor,
     spec: TrainSpec,
     folder: str | Path,
     experiment: Logger | None = None,
@@ -156,6 +159,8 @@ def train(
     ----------
     data
         Samples with their splits, and the priors of all of them.
+    model
+        What is trained; a `Successor` begins with the weights of another model.
     folder
         Checkpoints are kept here; the model is written to `folder/model`.
     experiment
@@ -166,7 +171,7 @@ def train(
     Raises
     ------
     InputError
-        If no sample is in the training split or an image cannot be read.
+        If no sample is in the training split, an image cannot be read, or nothing of the other model fits.
     SystemExit
         With 143 after SIGTERM, once a checkpoint is written.
     """
@@ -174,9 +179,10 @@ def train(
     lightning.seed_everything(spec.seed, verbose=False)
     samples, priors = data
     labels = [sample.label for sample in samples if sample.split is Split.TRAIN]
-    module = SmearModule(model, spec, class_weights(labels, model.labels))
-    batches = SmearDataModule(samples, priors, model, spec)
     last = place / f"{LAST}.ckpt"
+    net, seen, inherited = _begun(model)
+    module = SmearModule(net, spec, class_weights(labels, seen.labels))
+    batches = SmearDataModule(samples, priors, seen, spec)
     best = ModelCheckpoint(place, "best", monitor=SCORE, mode="max", enable_version_counter=False)
     trainer = lightning.Trainer(
         accelerator=accelerator,
@@ -201,8 +207,16 @@ def train(
         except SIGTERMException as stop:
             raise SystemExit(128 + signal.SIGTERM) from stop
     load_best(module, best)
-    exported = save_model(place / "model", model, module.net)
-    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch)
+    exported = save_model(place / "model", seen, module.net)
+    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch, inherited)
+
+
+def _begun(model: ModelSpec | Successor) -> tuple[nn.Module, ModelSpec, Inherited | None]:
+    """Build the network that is to be trained, and say what it took over."""
+    if isinstance(model, ModelSpec):
+        return build(model), model, None
+    net, inherited = begin(model)
+    return net, model.spec, inherited
 
 
 @dataclass(frozen=True)

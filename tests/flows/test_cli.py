@@ -287,7 +287,7 @@ def test_settings_are_printed_as_they_are_read(run, tmp_path):
 
     printed = json.loads(run("settings").out)
     assert printed["train"]["epochs"] == Settings().train.epochs
-    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer"}
+    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer", "retrain"}
     assert merge(printed, {}) == printed
 
 
