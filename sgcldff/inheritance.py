@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from sgcldff.errors import InputError
@@ -13,8 +12,8 @@ from sgcldff.model import Model, load_model
 from sgcldff.nets import build
 from sgcldff.specs import ModelSpec, Pretrained
 
-ANOTHER = "another class"
-"""No class of a label space: names in use have no blanks at such places."""
+ANOTHER = "?"
+"""A class that no label space has."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ def begin(successor: Successor) -> tuple[nn.Module, Inherited]:
 
 def _fitting(state: dict[str, Tensor], parent: Model, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of a state with what they take over."""
-    old, by_class = parent.net.state_dict(), _by_class(spec)
-    pairs = _shared(parent.spec.labels, spec.labels)
+    old, pairs = parent.net.state_dict(), _shared(parent.spec.labels, spec.labels)
+    by_class = _by_class(state, spec) if parent.spec.labels.classes != spec.labels.classes else ()
     for name, tensor in state.items():
         rows = name in by_class
         if name not in old or old[name].shape[rows:] != tensor.shape[rows:]:
@@ -92,12 +91,10 @@ def _mixed(tensor: Tensor, old: Tensor, pairs: tuple[list[int], list[int]]) -> T
     return mixed
 
 
-def _by_class(spec: ModelSpec) -> frozenset[str]:
+def _by_class(state: dict[str, Tensor], spec: ModelSpec) -> frozenset[str]:
     """Name the tensors with a row a class: those that have one more where there is one class more."""
-    more = LabelSpace((*spec.labels.classes, ANOTHER))
-    with torch.device("meta"):
-        states = [build(replace(spec, labels=labels)).state_dict() for labels in (spec.labels, more)]
-    return frozenset(name for name, tensor in states[0].items() if tensor.shape != states[1][name].shape)
+    more = build(replace(spec, labels=LabelSpace((*spec.labels.classes, ANOTHER)))).state_dict()
+    return frozenset(name for name, tensor in state.items() if tensor.shape != more[name].shape)
 
 
 def _unpretrained(spec: ModelSpec) -> ModelSpec:

@@ -25,6 +25,8 @@ from sgcldff.typicality import Typicality
 REFERENCE_FILE = "reference.safetensors"
 """Beside a model; it travels with the registered version."""
 LAYOUT = "reference/1"
+TOLD = "reference"
+"""Key of the metadata; there is only one, since their order in the file is left to chance."""
 TEXT = ("labels", "types")
 """Fields of `Observations` that are no arrays."""
 
@@ -53,13 +55,11 @@ class Reference:
         arrays = {f"observations.{name}": part for name, part in seen.items() if name not in TEXT}
         if self.typicality is not None:
             arrays |= {f"typicality.{name}": part for name, part in self.typicality.arrays().items()}
-        told = {"model": self.model, "known": dict(self.known), **{name: list(seen[name]) for name in TEXT}}
+        told = {"layout": LAYOUT, "model": self.model, "known": dict(sorted(self.known.items()))}
+        told |= {name: list(seen[name]) for name in TEXT}
         with draft(path) as partial:
-            save_file(
-                {name: np.ascontiguousarray(part) for name, part in arrays.items()},
-                partial,
-                {"layout": LAYOUT, "told": json.dumps(told)},
-            )
+            whole = {name: np.ascontiguousarray(part) for name, part in arrays.items()}
+            save_file(whole, partial, {TOLD: json.dumps(told)})
         return path
 
     @classmethod
@@ -87,14 +87,14 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     parts: dict[str, dict[str, Any]] = {}
     try:
         with safe_open(path, "numpy") as file:
-            about = file.metadata() or {}
-            require(about.get("layout") == LAYOUT, f"{path}: layout {about.get('layout')!r} is not {LAYOUT!r}")
+            told: dict[str, Any] = json.loads((file.metadata() or {}).get(TOLD, "{}"))
+            require(told.get("layout") == LAYOUT, f"{path}: layout {told.get('layout')!r} is not {LAYOUT!r}")
             for name in file.keys():  # noqa: SIM118  # an open file is no mapping
                 field, _, part = name.partition(".")
                 parts.setdefault(field, {})[part] = file.get_tensor(name)
     except SafetensorError as error:
         raise InputError(f"{path}: damaged ({error}); train or register the model again") from error
-    return json.loads(about["told"]), parts
+    return told, parts
 
 
 def truth_of(sample: Sample) -> str:
