@@ -11,7 +11,7 @@ from sgcldff.datasets import Source
 from sgcldff.registry import Registry
 from sgcldff.specs import digest
 from tasks.modelling import EvalJob, evaluate_model
-from tasks.preparing import ingest_images
+from tasks.preparing import ingest_images, land
 from tasks.workspace import Workspace
 
 
@@ -29,7 +29,7 @@ def evaluate(sources: list[Source], model: str, workspace: str, settings: Settin
         settings: Settings by stage; defaults where left out.
     """
     chosen, place = settings or Settings(), Workspace(workspace)
-    found = resolve(sources)
+    found = resolve(land(sources, place))
     _, folder = Registry(place.tracking_uri).resolve(model)
     apart = Workspace(str(Path(place.root) / "evaluated" / digest([str(source) for source in found])))
     catalog = Catalog.open(ingest_images(found, apart, chosen.ingest))

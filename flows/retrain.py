@@ -1,6 +1,6 @@
 """The chain: images to champion, if there is a reason to train."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefect import flow
 from prefect.states import Completed, State
@@ -63,6 +63,13 @@ def retrain(
     warm = chosen.retrain.start is Start.CHAMPION
     challenger = train(workspace, settings, accelerator, news.champion if warm else None)
     return Retrained(challenger, promoted(challenger, workspace, settings, promotion), decision)
+
+
+def starting(settings: Settings, warm: bool | None) -> Settings:
+    """Choose which weights a retraining begins with; None leaves it to the settings."""
+    if warm is None:
+        return settings
+    return replace(settings, retrain=replace(settings.retrain, start=Start.CHAMPION if warm else Start.SCRATCH))
 
 
 def ended(done: Retrained) -> Retrained | State[Retrained]:

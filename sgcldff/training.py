@@ -41,7 +41,7 @@ LAST = "last"
 """Name of the checkpoint to resume from."""
 
 CHECKPOINT_STEPS = 100
-"""Steps between checkpoints to resume from."""
+"""Steps between checkpoints to resume from; there is one at every epoch's end, too."""
 
 
 LOG_STEPS = 10
@@ -247,10 +247,9 @@ class KeepOnSigterm(Callback):
 
 def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
     """Give what watches over a run: progress, checkpoints to resume from, averaging, early stop."""
-    last = ModelCheckpoint(
-        folder, LAST, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=1, enable_version_counter=False
-    )
-    chosen: list[Callback] = [last, KeepOnSigterm(folder / f"{LAST}.ckpt"), RichProgressBar()]
+    steps = ModelCheckpoint(folder, LAST, every_n_train_steps=CHECKPOINT_STEPS, enable_version_counter=False)
+    epochs = ModelCheckpoint(folder, LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
+    chosen: list[Callback] = [steps, epochs, KeepOnSigterm(folder / f"{LAST}.ckpt"), RichProgressBar()]
     if spec.ema_decay:
         chosen.append(WeightAveraging(use_buffers=True, avg_fn=MovingAverage(spec.ema_decay)))
     if spec.patience:
