@@ -22,8 +22,8 @@ def evaluate(sources: list[Source], model: str, workspace: str, settings: Settin
     The images are checked by ingest in a catalog of their own, so the workspace's catalog and splits stay as they are.
 
     Args:
-        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder, and um/px where the adapter
-            cannot know it.
+        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder or URL (`s3://bucket/prefix`),
+            and um/px where the adapter cannot know it.
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
         workspace: Folder of the registry and the reports.
         settings: Settings by stage; defaults where left out.

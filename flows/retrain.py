@@ -46,8 +46,8 @@ def retrain(
     failure either: the former champion stays in place, and the verdict is an artifact.
 
     Args:
-        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder, and um/px where the adapter
-            cannot know it.
+        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder or URL (`s3://bucket/prefix`),
+            and um/px where the adapter cannot know it.
         workspace: Folder of the catalog, priors, models and runs.
         settings: Settings by stage; defaults where left out. `retrain` holds the policy.
         accelerator: `auto`, `cpu` or `gpu`.

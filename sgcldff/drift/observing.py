@@ -69,12 +69,13 @@ def see(sample: Sample, spec: ModelSpec, stack: PriorStack) -> Seen:
     views = portraits(scene, spec.crop_px)
     crops = [np.dstack((view.cut(scene.rgb), *(view.cut(channel) for channel in prior))) for view in views]
     side, channels = spec.crop_px, 3 + len(prior)
-    known = sample.label if sample.label in spec.labels.classes else ""
+    label = sample.label or ""
+    known = label if label in spec.labels.classes else ""
     return Seen(
         stain_statistics(scene.rgb),
         (prior >= COVERED).mean(axis=(1, 2)).astype(np.float32),
         np.asarray(crops, np.float32).reshape(-1, side, side, channels),
-        tuple(known or "" if view.on_cell else "" for view in views),
+        tuple(known if view.on_cell else "" for view in views),
     )
 
 
