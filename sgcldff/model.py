@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from sgcldff.errors import InputError
 from sgcldff.images import Rgb
 from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE, open_spec, spec_to_dict, tensors_digest
 from sgcldff.nets import build
+from sgcldff.nets.prediction import Network
 from sgcldff.specs import STRIDE, ModelSpec, Pretrained
 
 
@@ -30,6 +32,8 @@ class Output:
     """Probabilities of the type of the cell at the centre; (B, C), sums to 1."""
     evidence: NDArray[np.float32]
     """Where the type was read from; (B, H, W) in [0, 1]."""
+    embedding: NDArray[np.float32]
+    """What the type was told from; (B, D)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class Model:
     def digest(self) -> str:
         """sha256 of names and bytes of the weights, 16 hexadecimal digits."""
         return weights_digest(self.net)
+
+    @property
+    def embedding_width(self) -> int:
+        """D of `Output.embedding`."""
+        return cast(Network, self.net).embedding_width
 
     @torch.inference_mode()
     def predict(self, rgb: Rgb, prior: NDArray[np.float32]) -> Output:
@@ -65,6 +74,7 @@ class Model:
             _crop(answer.segmentation.float().softmax(dim=1), height, width),
             _numpy(answer.cell_type.float().softmax(dim=1)),
             _crop(evidence, height, width)[:, 0],
+            _numpy(answer.embedding),
         )
 
 

@@ -40,6 +40,7 @@ from sgcldff.logs import about, ids_in_force, start_json_log
 from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
 from sgcldff.records import ModelRef
+from sgcldff.reference import reference_digest
 from sgcldff.report import write_report
 from sgcldff.review.applying import forget_reviews
 from sgcldff.runtimes import load_runtime, resolve
@@ -111,7 +112,8 @@ def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
     began = time.monotonic()
     known = known_sha256(job.folder, job.slide.uri)
     with private(job.slide), closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)) as slide:
-        plan = plan_slide(slide, read_spec(Path(job.model) / SPEC_FILE), job.reference, job.spec, job.folder)
+        model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
+        plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
         write_origin(job.folder, job.slide.uri, slide.ref.sha256)
         done = committed(plan) if job.goal is None else sampled(plan)
         with runner(address, job) as run, view.slide(job.slide.id, len(plan.grid), done) as progress:

@@ -238,6 +238,14 @@ def test_the_gate_is_calibrated_on_the_catalog(lab, run, tmp_path):
     assert told["low"] <= told["recall"] <= told["high"]
 
 
+def test_without_a_reason_to_retrain_there_is_nothing_to_do(lab, run, settings):
+    ran = run("retrain", "-d", lab.sources[0].folder, "-w", lab.workspace, "--settings", settings, "--device", "cpu")
+    assert ran.code == 0
+    assert "- 0 new images with 0 labelled cells (from 200 on)" in ran.out
+    assert "Nothing to do: " in ran.out.splitlines()[-1]
+    assert "decision.json" in ran.out.splitlines()[-1]
+
+
 def test_a_refusal_has_its_own_exit_code(contest, run, tmp_path):
     strict = tmp_path / "strict.toml"
     strict.write_text(QUICK + "[promote]\nmargin = -0.9\n")
@@ -287,7 +295,7 @@ def test_settings_are_printed_as_they_are_read(run, tmp_path):
 
     printed = json.loads(run("settings").out)
     assert printed["train"]["epochs"] == Settings().train.epochs
-    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer"}
+    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer", "retrain"}
     assert merge(printed, {}) == printed
 
 
