@@ -72,8 +72,8 @@ def benchmark(
     Each contender is one MLflow run. What is finished is not repeated when the benchmark is started again.
 
     Args:
-        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder, and um/px where the adapter
-            cannot know it.
+        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder or URL (`s3://bucket/prefix`),
+            and um/px where the adapter cannot know it.
         out: Folder for the tables and the runs.
         networks: Names of networks and ablations.
         settings: Settings of all contenders, by stage.

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.commands import doctor, registry
+from flows.commands.review import review_app
 from flows.environment import configure, log_to, quieten, serve_metrics
 from flows.interruption import Interruption
 from sgcldff.errors import IncompleteBatchError, SgcldffError
@@ -27,14 +28,19 @@ data_app = typer.Typer(help="Public data sets: which there are and how to get th
 app.add_typer(data_app, name="data")
 app.add_typer(doctor.app)
 app.add_typer(registry.app, name="registry")
+app.add_typer(review_app, name="review")
 out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of catalog, models and runs.")
 ]
 DataOption = Annotated[
-    list[Path],
-    typer.Option("--data", "-d", help="Folder (or CSV/Parquet table) of images; may be given several times."),
+    list[str],
+    typer.Option(
+        "--data",
+        "-d",
+        help="Folder (or CSV/Parquet table) of images, or s3://bucket/prefix; may be given several times.",
+    ),
 ]
 AdapterOption = Annotated[
     str, typer.Option(help="How to read the data; `auto` finds known data sets. See `sgcldff data list`.")
@@ -67,11 +73,11 @@ def settings_from(path: Path | None, infer: dict[str, Any] | None = None, **trai
     return read_settings(path, {"train": train, "infer": infer or {}})
 
 
-def sources_from(folders: list[Path], adapter: str, mpp: float | None) -> list[Any]:
+def sources_from(folders: list[str], adapter: str, mpp: float | None) -> list[Any]:
     """Name the data sets that a command is about."""
     from sgcldff.datasets import Source
 
-    return [Source(adapter, str(folder), mpp) for folder in folders]
+    return [Source(adapter, folder, mpp) for folder in folders]
 
 
 def where(title: str, **places: object) -> None:
@@ -104,9 +110,8 @@ def data_list() -> None:
     table = Table("name", "what it is, and how to get it", "um/px", show_lines=True)
     for item in ADAPTERS.values():
         known = (f"[bold]{item.title}[/bold]", f"licence: {item.licence}", item.instructions, item.url)
-        table.add_row(
-            item.name, Text.from_markup("\n".join(filter(None, known)), overflow="fold"), str(item.mpp or "give --mpp")
-        )
+        scale = "in the store" if item.own_scale else str(item.mpp or "give --mpp")
+        table.add_row(item.name, Text.from_markup("\n".join(filter(None, known)), overflow="fold"), scale)
     out.print(table)
 
 
@@ -183,16 +188,25 @@ def retrain(
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Train whatever the policy says.")] = False,
+    warm: Annotated[
+        bool | None, typer.Option("--warm/--from-scratch", help="Begin with the champion's weights, or anew.")
+    ] = None,
     metrics_port: MetricsOption = None,
 ) -> None:
-    """Run the chain: prepare, train, evaluate, register, and promote if the model earned it."""
+    """Run the chain: prepare; if there is a reason, train, evaluate, register, and promote if the model earned it."""
     serve_metrics(metrics_port)
     configure(workspace)
     from flows.retrain import retrain as flow
+    from flows.retrain import starting
 
-    chosen = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
-    done = flow(sources_from(data, adapter, mpp), str(workspace), chosen, device)
-    where(done.outcome, report=f"{done.challenger.evaluation}/report.md")
+    chosen = starting(settings_from(settings, epochs=epochs, seed=seed, precision=precision), warm)
+    done = flow(sources_from(data, adapter, mpp), str(workspace), chosen, device, force=force)
+    out.print(escape("\n".join(f"- {figure}" for figure in done.decision.figures)), highlight=False)
+    if done.challenger is None:
+        where(done.outcome, drift=f"{workspace}/drift/decision.json")
+    else:
+        where(f"{done.decision.outcome} {done.outcome}", report=f"{done.challenger.evaluation}/report.md")
 
 
 @app.command()

@@ -67,7 +67,7 @@ def demo(out: str, side: int = 8192, epochs: int = 5) -> Found:
     workspace = str(Path(out) / "workspace")
     settings = demo_settings(epochs)
     smears, slide, truth = make_smears(out, side)
-    retrain([Source("table", smears)], workspace, settings, "cpu")
+    retrain([Source("table", smears)], workspace, settings, "cpu", force=True)
     (result,) = infer([slide], "models:/sgcldff@champion", f"{out}/results", workspace, settings=settings)
     found = compare(Path(result), Path(truth), Workspace(workspace))
     require_quality(found.matching)

@@ -1,6 +1,6 @@
 """Slides to cells, differentials and reports."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +17,7 @@ from sgcldff.comparison import Counts, read_manual
 from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.labels import LabelSpace
 from sgcldff.model_folder import SPEC_FILE, read_spec
+from sgcldff.reference import require_typicality
 from sgcldff.registry import Registry
 from sgcldff.sequential import Goal
 from sgcldff.slides import SlideEntry, find_slides
@@ -41,6 +42,21 @@ class Batch:
     """Table of manual counts to compare with: slide_id, label, count."""
     retry_failed: bool = False
     """Read only slides that a former run set aside."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """With what slides are read, and where results go."""
+
+    model: str
+    """`models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder."""
+    out: str
+    """Folder for the results, one folder a slide, and a table and a page of the batch."""
+    workspace: str
+    """Folder of the registry."""
+    batch: Batch
+    compute: Compute
+    settings: Settings
 
 
 @flow(name="infer", flow_run_name="infer", task_runner=ThreadPoolTaskRunner(max_workers=SLIDES_AT_ONCE))
@@ -74,16 +90,29 @@ def infer(
     IncompleteBatchError
         If some slides were set aside; the message names them with their reasons.
     """
-    how, where = batch or Batch(), compute or Compute()
-    entries = chosen(find_slides(slides, how.mpp), Path(out), how.retry_failed)
+    reading = Reading(model, out, workspace, batch or Batch(), compute or Compute(), settings or Settings())
+    found = find_slides(slides, reading.batch.mpp)
+    return read_batch(chosen(found, Path(out), reading.batch.retry_failed), reading)
+
+
+def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
+    """Read slides, within a flow; gives the folders of their results.
+
+    Raises
+    ------
+    InputError, IncompleteBatchError
+        As `infer`.
+    """
+    out, how, spec = reading.out, reading.batch, reading.settings.infer
     require_own_folders(entries, out)
-    reference, folder = Registry(Workspace(workspace).tracking_uri).resolve(model)
+    reference, folder = Registry(Workspace(reading.workspace).tracking_uri).resolve(reading.model)
+    require_typicality(folder, spec.min_typicality)
     labels = read_spec(folder / SPEC_FILE).labels
     goal, counts = how.until and Goal.parse(how.until, labels.classes), manual_counts(how.manual, labels)
-    with processes(where) as client, BatchView(len(entries), dashboard_of(client), timed=True) as view:
-        spec = on_this_cluster((settings or Settings()).infer, client)
+    with processes(reading.compute) as client, BatchView(len(entries), dashboard_of(client), timed=True) as view:
+        used = on_this_cluster(spec, client)
         jobs = [
-            SlideJob(slide, str(folder), reference, out, spec, goal or None, counts.get(slide.id)) for slide in entries
+            SlideJob(slide, str(folder), reference, out, used, goal or None, counts.get(slide.id)) for slide in entries
         ]
         failed = read_slides(jobs, address_of(client), view)
     write_batch(out, [SlideSummary.read(job.folder) for job in jobs])

@@ -3,15 +3,13 @@
 import time
 from pathlib import Path
 
-import pyarrow as pa
 from prefect import flow
 from prefect.states import Completed, State
-from pyarrow import csv
+from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.infer import Batch, infer
+from flows.infer import SLIDES_AT_ONCE, Batch, Reading, read_batch
 from flows.settings import Settings
 from sgcldff.batch import unread
-from sgcldff.drafts import draft
 from sgcldff.errors import MissingInputError, NothingFoundError
 from sgcldff.slides import SlideEntry, find_slides
 from sgcldff.slides.content import changed_at
@@ -19,11 +17,9 @@ from tasks.compute import Compute
 
 NOTHING = "Nothing new"
 """Name of the state in which a run ends that found no slide to read."""
-LIST = "landing.csv"
-"""List of the slides of the last run, in the workspace: results tell no folders, which may name patients."""
 
 
-@flow(name="read-landing", flow_run_name="read-landing")
+@flow(name="read-landing", flow_run_name="read-landing", task_runner=ThreadPoolTaskRunner(max_workers=SLIDES_AT_ONCE))
 def read_landing(
     landing: str,
     out: str,
@@ -49,12 +45,14 @@ def read_landing(
         compute: Dask cluster, or worker processes on this machine.
         settings: Settings by stage; defaults where left out.
     """
-    how = batch or Batch()
+    reading = Reading(model, out, workspace, batch or Batch(), compute or Compute(), settings or Settings())
     settled = time.time() - settle_s
-    new = [slide for slide in unread(arrived(landing, how.mpp), out) if changed_at(Path(slide.uri)) <= settled]
+    new = [
+        slide for slide in unread(arrived(landing, reading.batch.mpp), out) if changed_at(Path(slide.uri)) <= settled
+    ]
     if not new:
         return Completed(name=NOTHING, message=f"{landing}: no new slide", data=[])
-    return infer([str(listed(new, Path(workspace)))], model, out, workspace, how, compute, settings)
+    return read_batch(new, reading)
 
 
 def arrived(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:
@@ -71,11 +69,3 @@ def arrived(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:
         return find_slides([landing], mpp)
     except NothingFoundError:
         return ()
-
-
-def listed(slides: list[SlideEntry], folder: Path) -> Path:
-    """List slides with their ids, which hold for the whole landing folder."""
-    table = pa.table({"slide": [slide.uri for slide in slides], "id": [slide.id for slide in slides]})
-    with draft(folder / LIST) as partial:
-        csv.write_csv(table, partial)
-    return folder / LIST

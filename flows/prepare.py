@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.settings import Settings
 from sgcldff.datasets import Source, detect
-from tasks.preparing import Prepared, ingest_images, precompute_priors
+from tasks.preparing import Prepared, ingest_images, land, precompute_priors
 from tasks.workspace import Workspace
 
 
@@ -13,13 +13,13 @@ def prepare(sources: list[Source], workspace: str, settings: Settings | None = N
     """Bring data sets into the catalog and compute the priors that are missing.
 
     Args:
-        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder, and um/px where the adapter
-            cannot know it.
+        sources: Data sets: adapter (`auto` finds the known ones below the folder), folder or URL (`s3://bucket/prefix`),
+            and um/px where the adapter cannot know it.
         workspace: Folder of the catalog, priors, models and runs.
         settings: Settings by stage; defaults where left out.
     """
     chosen, place = settings or Settings(), Workspace(workspace)
-    catalog = ingest_images(resolve(sources), place, chosen.ingest)
+    catalog = ingest_images(resolve(land(sources, place)), place, chosen.ingest)
     return precompute_priors(catalog, place, chosen.prior)
 
 

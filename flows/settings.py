@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sgcldff.errors import InputError, MissingInputError
-from sgcldff.specs import EvalSpec, InferSpec, IngestSpec, NetSpec, PriorSpec, PromotionSpec, TrainSpec
+from sgcldff.specs import EvalSpec, InferSpec, IngestSpec, NetSpec, PriorSpec, PromotionSpec, RetrainPolicy, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Settings:
     evaluate: EvalSpec = field(default_factory=EvalSpec)
     promote: PromotionSpec = field(default_factory=PromotionSpec)
     infer: InferSpec = field(default_factory=InferSpec)
+    retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
 
 
 def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) -> Settings:

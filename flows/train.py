@@ -8,6 +8,7 @@ from flows.settings import Settings
 from sgcldff.catalog import Catalog
 from sgcldff.records import ModelRef, Split
 from sgcldff.registry import Registry
+from tasks.deciding import describe_model
 from tasks.modelling import EvalJob, TrainJob, evaluate_model, register_model, train_model
 from tasks.preparing import Prepared, precompute_priors
 from tasks.workspace import Workspace
@@ -23,7 +24,9 @@ class Challenger:
 
 
 @flow(name="train", flow_run_name="train")
-def train(workspace: str, settings: Settings | None = None, accelerator: str = "auto") -> Challenger:
+def train(
+    workspace: str, settings: Settings | None = None, accelerator: str = "auto", parent: str | None = None
+) -> Challenger:
     """Train on the workspace's catalog, evaluate on its test split, register as challenger.
 
     A run that was interrupted goes on at its last checkpoint; one that is finished is not repeated.
@@ -32,14 +35,17 @@ def train(workspace: str, settings: Settings | None = None, accelerator: str = "
         workspace: Folder of the catalog, priors, models and runs.
         settings: Settings by stage; defaults where left out.
         accelerator: `auto`, `cpu` or `gpu`.
+        parent: Model whose weights the training begins with: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
     """
     chosen, place = settings or Settings(), Workspace(workspace)
     require_registry(place)
     prepared: Prepared = precompute_priors(str(place.catalog), place, chosen.prior)
-    job = TrainJob(prepared, chosen.net, chosen.prior, chosen.train)
+    begun = str(Registry(place.tracking_uri).resolve(parent)[1]) if parent else None
+    job = TrainJob(prepared, chosen.net, chosen.prior, chosen.train, begun)
     training = train_model(job, place, accelerator)
+    model = describe_model(prepared, training)
     samples = Catalog.open(prepared.catalog).select(Split.TEST)
-    evaluation = evaluate_model(EvalJob(f"{training}/model", samples, chosen.evaluate), place)
+    evaluation = evaluate_model(EvalJob(model, samples, chosen.evaluate), place)
     return Challenger(register_model(job, training, evaluation, place), training, evaluation)
 
 

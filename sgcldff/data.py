@@ -8,7 +8,7 @@ epoch and the place in the epoch, so that a run resumes exactly.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -156,6 +156,12 @@ def steady(scene: Scene, side: int) -> View:
     """Look straight at the first cell, or at the middle where there is none."""
     centre = scene.centres[0] if scene.centres else middle(scene.rgb)
     return View(_matrix(centre, side, np.eye(2)), side, bool(scene.centres) and scene.label_is_first)
+
+
+def portraits(scene: Scene, side: int) -> tuple[View, ...]:
+    """Look straight at every cell of a scene; none where it has none."""
+    views = (View(_matrix(centre, side, np.eye(2)), side, on_cell=False) for centre in scene.centres)
+    return tuple(replace(view, on_cell=at == 0 and scene.label_is_first) for at, view in enumerate(views))
 
 
 def aim(scene: Scene, labelled: bool, side: int, rng: Generator) -> View:

@@ -1,10 +1,10 @@
 """A trained network with its spec: saved without pickle, loaded, and asked with NumPy arrays."""
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch.nn.functional import interpolate, pad
 
 from sgcldff.errors import InputError
 from sgcldff.images import Rgb
-from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE, open_spec, spec_to_dict
+from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE, open_spec, spec_to_dict, tensors_digest
 from sgcldff.nets import build
+from sgcldff.nets.prediction import Network
 from sgcldff.specs import STRIDE, ModelSpec, Pretrained
 
 
@@ -31,6 +32,8 @@ class Output:
     """Probabilities of the type of the cell at the centre; (B, C), sums to 1."""
     evidence: NDArray[np.float32]
     """Where the type was read from; (B, H, W) in [0, 1]."""
+    embedding: NDArray[np.float32]
+    """What the type was told from; (B, D)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Model:
     def digest(self) -> str:
         """sha256 of names and bytes of the weights, 16 hexadecimal digits."""
         return weights_digest(self.net)
+
+    @property
+    def embedding_width(self) -> int:
+        """D of `Output.embedding`."""
+        return cast(Network, self.net).embedding_width
 
     @torch.inference_mode()
     def predict(self, rgb: Rgb, prior: NDArray[np.float32]) -> Output:
@@ -66,6 +74,7 @@ class Model:
             _crop(answer.segmentation.float().softmax(dim=1), height, width),
             _numpy(answer.cell_type.float().softmax(dim=1)),
             _crop(evidence, height, width)[:, 0],
+            _numpy(answer.embedding),
         )
 
 
@@ -90,12 +99,9 @@ def _numpy(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def weights_digest(net: nn.Module) -> str:
-    """Hash names, dtypes and bytes of a network's state to 16 hexadecimal digits."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
+    """Hash names, dtypes, shapes and bytes of a network's state to 16 hexadecimal digits."""
+    state = sorted(net.state_dict().items())
+    return tensors_digest((name, tensor.detach().cpu().contiguous().numpy()) for name, tensor in state)
 
 
 def pick_device(name: str = "auto") -> torch.device:

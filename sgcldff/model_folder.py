@@ -1,10 +1,14 @@
 """The files of a saved model, as far as they can be read without torch."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.labels import LabelSpace
@@ -28,6 +32,32 @@ def open_spec(folder: str | Path) -> ModelSpec:
         if not (Path(folder) / name).is_file():
             raise MissingInputError(f"{folder}: holds no {name}; name a folder that training or the registry wrote")
     return read_spec(Path(folder) / SPEC_FILE)
+
+
+def saved_digest(folder: str | Path) -> str:
+    """Hash the weights of a saved model; `sgcldff.model.Model.digest` of the model when it is loaded.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        As `open_spec`, or if the weights are damaged.
+    """
+    open_spec(folder)
+    path = Path(folder) / WEIGHTS_FILE
+    try:
+        with safe_open(path, "numpy") as file:
+            return tensors_digest((name, file.get_tensor(name)) for name in sorted(file.keys()))
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged ({error}); export the model again") from error
+
+
+def tensors_digest(tensors: Iterable[tuple[str, NDArray[Any]]]) -> str:
+    """Hash names, dtypes (as torch names them), shapes and bytes of arrays, in the order given, to 16 hex digits."""
+    total = hashlib.sha256()
+    for name, array in tensors:
+        total.update(f"{name}:torch.{array.dtype}:{array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()[:16]
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -8,6 +8,8 @@ import pyarrow as pa
 
 UNIDENTIFIED = "unidentified"
 """Label of a cell that was found but whose type was not told."""
+UNCERTAIN, ATYPICAL = "uncertain", "atypical"
+"""Why a type was not told: it was less likely than asked for; the cell is too unlike those of the training."""
 
 
 class Split(StrEnum):
@@ -166,9 +168,11 @@ class Lineage:
 def cell_schema(classes: Iterable[str]) -> pa.Schema:
     """Describe the table of cells: one row a cell, positions in px of level 0 (x right, y down) and in um.
 
-    `area` is the part of the smear in which the cell's centre lies ("monolayer", say; empty where it was not told), and
-    `counted` whether it is usable, so that the cell enters the differential. `outline` and `nucleus` are WKB; `nucleus`
-    is missing where it was not kept.
+    `typicality` is the share of cells held out of the training that are at least as unlike the training cells
+    (`sgcldff.typicality`; missing where the model does not know); `abstained_for` says why no type was told
+    ("uncertain", "atypical", or empty). `area` is the part of the smear in which the cell's centre lies ("monolayer",
+    say; empty where it was not told), and `counted` whether it is usable, so that the cell enters the differential.
+    `outline` and `nucleus` are WKB; `nucleus` is missing where it was not kept.
     """
     text, number, flag = pa.string(), pa.float64(), pa.bool_()
     places = [(name, number) for name in ("x", "y", "x0", "y0", "x1", "y1", "x_um", "y_um")]
@@ -176,6 +180,7 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
     types = [
         ("label", text),
         ("confidence", pa.float32()),
+        ("typicality", pa.float32()),
         *((f"probability_{name}", pa.float32()) for name in classes),
     ]
     lineage = [(name, text) for name in Lineage.__dataclass_fields__]
@@ -186,10 +191,11 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
         *measures,
         *types,
         ("abstained", flag),
+        ("abstained_for", text),
         ("at_edge", flag),
         ("area", text),
         ("counted", flag),
         ("outline", pa.binary()),
         ("nucleus", pa.binary()),
     ]
-    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/2"})
+    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/3"})

@@ -264,6 +264,63 @@ class PromotionSpec:
             require(value > 0, f"PromotionSpec.{name} is {value}: give a positive multiple of the champion's")
 
 
+class Start(StrEnum):
+    """Which weights a retraining begins with."""
+
+    SCRATCH = "scratch"
+    """Random or ImageNet weights, as `NetSpec.pretrained` says."""
+    CHAMPION = "champion"
+    """Those of the champion, as far as they fit."""
+
+
+@dataclass(frozen=True)
+class DriftSpec:
+    """How far new images may be from the champion's; distances lie in [0, 1], and a limit of 1 is never exceeded."""
+
+    stain: float = 0.1
+    """Colour of what is stained; 0.1 is a shift by about 0.7 standard deviations."""
+    prior: float = 0.1
+    """Share of the image that the saliency priors cover; scaled as `stain`."""
+    embedding: float = 0.1
+    """What the champion tells types from; scaled as `stain`."""
+    class_mix: float = 0.2
+    """Shares of the types; 0.2 is what a population stability index of 0.25 calls changed."""
+    chance: float = 0.99
+    """Quantile of the distances between parts of the champion's own images that has to be exceeded, too."""
+    resamples: int = 200
+    """Parts that are drawn for it."""
+    min_images: int = 20
+    """Fewer new images are not compared."""
+    seed: int = 0
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("stain", "prior", "embedding", "class_mix"):
+            limit = getattr(self, name)
+            require(0 <= limit <= 1, f"DriftSpec.{name} is {limit}: give 0 to 1")
+        require(0.5 <= self.chance < 1, f"DriftSpec.chance is {self.chance}: give 0.5 to below 1")
+        require(self.resamples >= 20, f"DriftSpec.resamples is {self.resamples}: give at least 20")
+        require(self.min_images >= 2, f"DriftSpec.min_images is {self.min_images}: give at least 2")
+
+
+@dataclass(frozen=True)
+class RetrainPolicy:
+    """When new images are worth a training; any one reason is enough."""
+
+    new_cells: int = 200
+    """Labelled cells that the champion did not know when it was trained; what one careful count by eye comprises."""
+    max_age_days: float = 90.0
+    """Age of the champion from which on any new image is enough; 0 lets every new image be enough."""
+    drift: DriftSpec = field(default_factory=DriftSpec)
+    start: Start = Start.SCRATCH
+    """Starting from scratch takes longer and cannot inherit what a former model had wrong."""
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.new_cells >= 1, f"RetrainPolicy.new_cells is {self.new_cells}: give at least 1")
+        require(self.max_age_days >= 0, f"RetrainPolicy.max_age_days is {self.max_age_days}: give at least 0")
+
+
 class Engine(StrEnum):
     """What runs a network."""
 
@@ -339,7 +396,10 @@ class InferSpec:
     """Smaller objects are not counted as cells."""
     min_confidence: float = 0.0
     """Cells below this probability are `unidentified`."""
-    version: int = 2
+    min_typicality: float = 0.0
+    """Cells are `unidentified`, too, if fewer than this share of the cells held out of the training are as unlike the
+    training cells as they are (`sgcldff.typicality`); 0 switches the limit off."""
+    version: int = 3
 
     def __post_init__(self) -> None:
         aligned = self.tile_px % 32 == 0 and self.halo_px % 32 == 0
@@ -347,3 +407,6 @@ class InferSpec:
         whole = self.shard_px % self.tile_px == 0
         require(whole, f"InferSpec.shard_px {self.shard_px} must be a multiple of tile_px {self.tile_px}")
         require(self.batch_size >= 1, f"InferSpec.batch_size is {self.batch_size}: give at least 1")
+        for name in ("min_confidence", "min_typicality"):
+            limit = getattr(self, name)
+            require(0 <= limit <= 1, f"InferSpec.{name} is {limit}: give 0 to 1")

@@ -1,4 +1,4 @@
-"""Stain augmentation in optical-density space.
+"""Stain in optical-density space: augmentation, and statistics by which stains are compared.
 
 Stains absorb; absorbance adds up in optical density (OD = -ln I/I0, Beer-Lambert). Varying the gain of each OD channel,
 mixing channels a little and shifting them moves an image towards other stains, scanners and thicknesses, as Tellez et
@@ -8,8 +8,12 @@ al. (Medical Image Analysis 2019) found to matter most for stains never seen.
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from sgcldff.images import Rgb
+
+STAINED = 0.15 * np.log(10)
+"""Optical density (natural logarithm) of green from which on a pixel is stained (0.15 decades: Macenko et al. 2009)."""
 
 
 def augment(rgb: Rgb, strength: float, rng: Generator) -> Rgb:
@@ -53,3 +57,23 @@ def noise(image: np.ndarray, strength: float, rng: Generator) -> np.ndarray:
     grain = rng.standard_normal(image.shape, dtype=np.float32)
     noisy: np.ndarray = image + grain * np.float32(rng.uniform(0, 6 * strength))
     return noisy
+
+
+def stain_statistics(rgb: Rgb) -> NDArray[np.float32]:
+    """Describe the stain of an image by its colour where it is stained, so that empty glass does not count.
+
+    Parameters
+    ----------
+    rgb
+        uint8, (H, W, 3).
+
+    Returns
+    -------
+    ndarray
+        Mean and standard deviation of the optical density (natural logarithm) of R, G, B; float32 (6,). Where nothing
+        is stained, those of the whole image.
+    """
+    density = -np.log((rgb.reshape(-1, 3).astype(np.float32) + 1) / 256)
+    stained = density[density[:, 1] > STAINED]
+    measured = stained if len(stained) else density
+    return np.concatenate((measured.mean(axis=0), measured.std(axis=0))).astype(np.float32)

@@ -27,6 +27,7 @@ from torchmetrics import SumMetric
 
 from sgcldff.data import BACKGROUND, NUCLEUS, UNKNOWN, Item, SmearDataModule
 from sgcldff.errors import InputError
+from sgcldff.inheritance import Inherited, Successor, begin
 from sgcldff.losses import SmearLoss, class_weights
 from sgcldff.model import save_model
 from sgcldff.nets import Prediction, build
@@ -42,7 +43,7 @@ LAST = "last"
 """Name of the checkpoint to resume from."""
 
 CHECKPOINT_STEPS = 100
-"""Steps between checkpoints to resume from."""
+"""Steps between checkpoints to resume from; there is one at every epoch's end, too."""
 
 
 LOG_STEPS = 10
@@ -52,10 +53,10 @@ LOG_STEPS = 10
 class SmearModule(lightning.LightningModule):
     """A network with its losses, validation counts and optimiser."""
 
-    def __init__(self, model: ModelSpec, train: TrainSpec, weights: Tensor) -> None:
+    def __init__(self, net: nn.Module, train: TrainSpec, weights: Tensor) -> None:
         super().__init__()
         self.spec = train
-        self.net = build(model)
+        self.net = net
         self.loss = SmearLoss(train.loss, weights, cast(Network, self.net).embedding_width)
         self.counts = nn.ModuleDict({name: SumMetric() for name in COUNTS})
 
@@ -142,11 +143,13 @@ class Trained:
     score: float
     """Best validation score, in [0, 1]; 0 without a validation split."""
     epochs: int
+    inherited: Inherited | None = None
+    """What was taken over from another model, if any."""
 
 
 def train(
     data: tuple[Sequence[Sample], PriorStore],
-    model: ModelSpec,
+    model: ModelSpec | Successor,
     spec: TrainSpec,
     folder: str | Path,
     experiment: Logger | Sequence[Logger] | None = None,
@@ -158,6 +161,8 @@ def train(
     ----------
     data
         Samples with their splits, and the priors of all of them.
+    model
+        What is trained; a `Successor` begins with the weights of another model.
     folder
         Checkpoints are kept here; the model is written to `folder/model`.
     experiment
@@ -168,8 +173,8 @@ def train(
     Raises
     ------
     InputError
-        If no sample is in the training split, an image cannot be read, or a checkpoint holds more than weights and
-        numbers: what it holds is not run.
+        If no sample is in the training split, an image cannot be read, nothing of the other model fits, or a
+        checkpoint holds more than weights and numbers: what it holds is not run.
     SystemExit
         With 143 after SIGTERM, once a checkpoint is written.
     """
@@ -177,9 +182,10 @@ def train(
     lightning.seed_everything(spec.seed, verbose=False)
     samples, priors = data
     labels = [sample.label for sample in samples if sample.split is Split.TRAIN]
-    module = SmearModule(model, spec, class_weights(labels, model.labels))
-    batches = SmearDataModule(samples, priors, model, spec)
     last = place / f"{LAST}.ckpt"
+    net, seen, inherited = _begun(model)
+    module = SmearModule(net, spec, class_weights(labels, seen.labels))
+    batches = SmearDataModule(samples, priors, seen, spec)
     best = ModelCheckpoint(place, "best", monitor=SCORE, mode="max", enable_version_counter=False)
     trainer = lightning.Trainer(
         accelerator=accelerator,
@@ -209,8 +215,16 @@ def train(
                 "anew, and if nothing damaged it, find out who wrote it"
             ) from None
     load_best(module, best)
-    exported = save_model(place / "model", model, module.net)
-    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch)
+    exported = save_model(place / "model", seen, module.net)
+    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch, inherited)
+
+
+def _begun(model: ModelSpec | Successor) -> tuple[nn.Module, ModelSpec, Inherited | None]:
+    """Build the network that is to be trained, and say what it took over."""
+    if isinstance(model, ModelSpec):
+        return build(model), model, None
+    net, inherited = begin(model)
+    return net, model.spec, inherited
 
 
 @dataclass(frozen=True)
@@ -241,10 +255,9 @@ class KeepOnSigterm(Callback):
 
 def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
     """Give what watches over a run: progress, checkpoints to resume from, averaging, early stop."""
-    last = ModelCheckpoint(
-        folder, LAST, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=1, enable_version_counter=False
-    )
-    chosen: list[Callback] = [last, KeepOnSigterm(folder / f"{LAST}.ckpt"), RichProgressBar()]
+    steps = ModelCheckpoint(folder, LAST, every_n_train_steps=CHECKPOINT_STEPS, enable_version_counter=False)
+    epochs = ModelCheckpoint(folder, LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
+    chosen: list[Callback] = [steps, epochs, KeepOnSigterm(folder / f"{LAST}.ckpt"), RichProgressBar()]
     if spec.ema_decay:
         chosen.append(WeightAveraging(use_buffers=True, avg_fn=MovingAverage(spec.ema_decay)))
     if spec.patience:

@@ -11,8 +11,10 @@ from prefect import task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from sgcldff.catalog import Catalog
-from sgcldff.evaluation import EvalReport, evaluate, examples
+from sgcldff.evaluation import EvalReport
+from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.explain import picture
+from sgcldff.inheritance import Successor
 from sgcldff.labels import covering
 from sgcldff.model import load_model
 from sgcldff.model_folder import spec_to_dict
@@ -42,6 +44,8 @@ class TrainJob:
     net: NetSpec
     prior: PriorSpec
     train: TrainSpec
+    parent: str | None = None
+    """Folder of a model whose weights the training begins with."""
 
     def model(self) -> ModelSpec:
         """Give the model's spec; its label space is the smallest that covers the catalog."""
@@ -50,7 +54,12 @@ class TrainJob:
 
     def key(self) -> str:
         """Hash content, never paths: equal keys stand for equal models."""
-        return digest((self.prepared.digest, self.prepared.priors.digest, digest(self.model()), digest(self.train)))
+        content = (self.prepared.digest, self.prepared.priors.digest, digest(self.model()), digest(self.train))
+        return digest(content if self.parent is None else (*content, load_model(self.parent, "cpu").digest))
+
+    def start(self) -> ModelSpec | Successor:
+        """Say what is trained, and with which weights it begins."""
+        return self.model() if self.parent is None else Successor(self.model(), Path(self.parent))
 
 
 @task(name="train", tags=MODEL, **STAGE)
@@ -64,10 +73,12 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto") 
         samples = Catalog.open(job.prepared.catalog).samples
         data = (samples, PriorStore.open(job.prepared.priors))
         loggers = [registry.experiment_logger(run), Gauges()]
-        trained = train(data, job.model(), job.train, folder, loggers, accelerator)
+        trained = train(data, job.start(), job.train, folder, loggers, accelerator)
         seen = sorted(sample.sha256 for sample in samples if sample.split is not Split.TEST)
         write_json(trained.folder / TRAINED_ON, {"sha256": seen, "data": job.prepared.digest})
-        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs})
+        inherited = {} if trained.inherited is None else {"inherited": str(trained.inherited)}
+        registry.tag(run, {f"sgcldff.{name}": text for name, text in inherited.items()})
+        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs} | inherited)
         told = f"Training {folder.name}: best score {trained.score:.4f}"
         create_table_artifact(epochs_table(registry.curves(run)), key="training", description=told)
     return str(folder)

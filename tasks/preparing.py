@@ -10,6 +10,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from sgcldff.catalog import QUARANTINE, Catalog, ingest
 from sgcldff.datasets import Source
 from sgcldff.errors import InputError
+from sgcldff.landing import landed
 from sgcldff.priors import gallery
 from sgcldff.priors.precompute import compute_priors
 from sgcldff.records import ArrayRef, samples_to_table
@@ -45,6 +46,13 @@ class Prepared:
     def picture(self) -> Path:
         """Some images beside their priors, in the store's folder."""
         return Path(self.priors.uri) / f"gallery-{self.priors.digest}.png"
+
+
+@task(name="land", tags=DATA, **STAGE)
+@observed()
+def land(sources: Sequence[Source], workspace: Workspace) -> list[Source]:
+    """Mirror the sources that lie in stores, and put their mirrors in their place."""
+    return [landed(source, workspace.landing) for source in sources]
 
 
 @task(name="ingest", tags=DATA, **STAGE)

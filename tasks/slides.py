@@ -40,7 +40,9 @@ from sgcldff.logs import about, ids_in_force, start_json_log
 from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
 from sgcldff.records import ModelRef
+from sgcldff.reference import reference_digest
 from sgcldff.report import write_report
+from sgcldff.review.applying import forget_reviews
 from sgcldff.runtimes import load_runtime, resolve
 from sgcldff.sequential import Goal
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
@@ -110,7 +112,8 @@ def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
     began = time.monotonic()
     known = known_sha256(job.folder, job.slide.uri)
     with private(job.slide), closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)) as slide:
-        plan = plan_slide(slide, read_spec(Path(job.model) / SPEC_FILE), job.reference, job.spec, job.folder)
+        model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
+        plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
         write_origin(job.folder, job.slide.uri, slide.ref.sha256)
         done = committed(plan) if job.goal is None else sampled(plan)
         with runner(address, job) as run, view.slide(job.slide.id, len(plan.grid), done) as progress:
@@ -220,6 +223,7 @@ def write_results(results: Results, slide: SlideSource, job: SlideJob, seconds: 
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / "differential.json", found, slide.ref.id, plan.lineage)
     agreements = compared(found, job, plan)
+    forget_reviews(folder)
     write_report(folder, scaled, results.cells(), found, plan.lineage, agreements)
     tally = results.tally
     told = SlideSummary(slide.ref.id, job.slide.shown_name, areas=results.areas, tiles=tally.tiles)

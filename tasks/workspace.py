@@ -40,6 +40,20 @@ class Workspace:
         """Report and pictures of the evaluation with that content key."""
         return Path(self.root) / "evaluations" / key
 
+    @property
+    def landing(self) -> Path:
+        """Mirrors of folders of training images that lie in stores."""
+        return Path(self.root) / "landing"
+
+    def drift(self, key: str) -> Path:
+        """Report of how far new images are from a model's own, with that content key."""
+        return Path(self.root) / "drift" / f"{key}.json"
+
+    @property
+    def decision(self) -> Path:
+        """Why the latest retraining was begun, or was not."""
+        return Path(self.root) / "drift" / "decision.json"
+
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that a reader never sees half of it."""

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 
+import numpy as np
 import pytest
 
 from flows.environment import ALWAYS, QUIET, set_defaults
@@ -29,3 +30,61 @@ def postgres():
     """Run one PostgreSQL server for the session; every test creates databases of its own."""
     with servers.postgres() as server:
         yield server
+
+
+def smear(tmp_path_factory):
+    """Make a slide of 40 white cells."""
+    from sgcldff.synthetic.slides import write_slide
+
+    return write_slide(tmp_path_factory.mktemp("smear") / "smear.tiff", (3000, 3000), cells=40, seed=5)
+
+
+@pytest.fixture(scope="session")
+def read_as():
+    """Give the function that writes a slide's results as if a model had told certain types: no network is trained."""
+    return write_read
+
+
+def write_read(folder, slide, told, version="3"):
+    """Write the results of a slide whose cells a model told to be `told`; every fifth lies in a thick area."""
+    from sgcldff.batch import SlideSummary, write_summary
+    from sgcldff.differential import differential, write_differential
+    from sgcldff.images import sha256_of
+    from sgcldff.labels import FIVE_TYPES
+    from sgcldff.outputs import write_cells
+    from sgcldff.records import Lineage
+
+    lineage = Lineage(sha256_of(slide.slide), "sgcldff", version, "cd" * 8, "ef" * 8, "0.1.0")
+    rows = [row_of(folder.name, number, *pair) for number, pair in enumerate(zip(slide.cells, told, strict=True))]
+    write_cells(folder / "cells.parquet", rows, FIVE_TYPES, 0.1, lineage)
+    counted = [row.label for row in rows if row.counted]
+    found = differential(counted, FIVE_TYPES, excluded=len(rows) - len(counted))
+    write_differential(folder / "differential.json", found, folder.name, lineage)
+    write_summary(folder, SlideSummary(folder.name, slide.slide.name))
+    return folder
+
+
+def row_of(slide, number, cell, label):
+    """Give the row of a cell that was told to be `label`: with 0.9, or 0.4 where it is unidentified."""
+    from sgcldff.labels import FIVE_TYPES
+    from sgcldff.outputs import CellRow
+
+    (y, x), thick, likeliest = cell.centroid, number % 5 == 4, label if label in FIVE_TYPES else cell.label
+    top = 0.9 if label in FIVE_TYPES else 0.4
+    chances = np.full(5, (1 - top) / 4, np.float32)
+    chances[FIVE_TYPES.index(likeliest)] = top
+    return CellRow(
+        cell_id=f"{slide}-x{x:.0f}-y{y:.0f}",
+        slide_id=slide,
+        centroid=(y, x),
+        box=tuple(map(float, cell.box)),
+        outline=np.zeros((0, 2)),
+        area_um2=cell.area_um2,
+        nucleus_area_um2=cell.nucleus_area_um2,
+        label=label,
+        confidence=top,
+        probabilities=chances,
+        abstained=label not in FIVE_TYPES,
+        area="thick" if thick else "monolayer",
+        counted=not thick,
+    )

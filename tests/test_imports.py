@@ -108,6 +108,6 @@ def test_the_command_line_starts_without_what_it_may_not_need():
 
 def test_who_only_plans_slides_does_without_torch():
     """A client that waits for a thousand slides pays for what it imports."""
-    script = "import sys, sgcldff.inference, sgcldff.cluster; print('torch' in sys.modules)"
+    script = "import sys, flows.infer, sgcldff.cluster; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"

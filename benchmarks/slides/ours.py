@@ -28,7 +28,7 @@ from sgcldff.images import Rgb
 from sgcldff.inference import Plan, Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
 from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.records import ModelRef
-from sgcldff.runtimes import Runtime, load_runtime, resolve
+from sgcldff.runtimes import Runtime, Types, load_runtime, resolve
 from sgcldff.runtimes.openvino_runtime import threads
 from sgcldff.slides import open_slide
 from sgcldff.specs import Engine, GateSpec, InferSpec, ModelSpec, Precision
@@ -46,8 +46,9 @@ class Traced:
     """`torch.jit.ScriptModule`; torch is imported where it is used, for its memory is part of what is measured."""
     engine: Engine = Engine.TORCH
     precision: Precision = Precision.FP32
+    typicality: None = None
 
-    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
+    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> Types:
         raise NotImplementedError("the exported file tells no types: leave out --cells")
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -66,12 +67,14 @@ class Stub:
     spec: ModelSpec
     engine: Engine = Engine.TORCH
     precision: Precision = Precision.FP32
+    typicality: None = None
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.uint8]:
         return (prior[:, 0] > 0.5).astype(np.uint8) + (prior[:, 0] > 0.25)
 
-    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.eye(1, len(self.spec.labels.classes), dtype=np.float32).repeat(len(rgb), axis=0)
+    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> Types:
+        first = np.eye(1, len(self.spec.labels.classes), dtype=np.float32).repeat(len(rgb), axis=0)
+        return Types(first, np.zeros((len(rgb), 1), np.float32))
 
 
 def load(model: Path, network: Path | None, engine: Engine, precision: Precision) -> Runtime:

@@ -61,8 +61,9 @@ def load_all(folder: Path) -> list[Runtime]:
 
 
 def question(runtime: Runtime, tiles: Tiles) -> Callable[[], np.ndarray]:
-    ask = runtime.classify if tiles[0].shape[1] == CROP_PX else runtime.segment
-    return lambda: ask(*tiles)
+    if tiles[0].shape[1] == CROP_PX:
+        return lambda: runtime.classify(*tiles).probabilities
+    return lambda: runtime.segment(*tiles)
 
 
 def timed(call: Callable[[], np.ndarray]) -> float:

@@ -35,6 +35,7 @@ class Source:
 
     adapter: str
     folder: str
+    """Path, or, where `sgcldff.landing.landed` is asked first, a URL such as `s3://bucket/prefix`."""
     mpp: float | None = None
     """um/px; None takes the adapter's own."""
 

@@ -48,6 +48,8 @@ class Adapter(ABC):
     mask_code: MaskCode | None = None
     download: Download | None = None
     """None where the licence or the site does not allow a download without a person."""
+    own_scale: bool = False
+    """The scale of every image stands beside it, and is not asked for."""
 
     @abstractmethod
     def recognises(self, folder: Path) -> bool:

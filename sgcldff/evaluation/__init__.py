@@ -1,7 +1,9 @@
-"""How good a model is on images it never saw, with intervals."""
+"""How good a model is on images it never saw, with intervals.
 
-from sgcldff.evaluation.evaluate import evaluate, examples
+Scores and their records, which take no network; `sgcldff.evaluation.evaluate` asks the models.
+"""
+
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.scores import EvalReport, SetAside
 
-__all__ = ["EvalReport", "Predictions", "SetAside", "evaluate", "examples"]
+__all__ = ["EvalReport", "Predictions", "SetAside"]

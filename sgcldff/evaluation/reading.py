@@ -106,7 +106,7 @@ def _batches(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
 
 def _one(answer: Output, row: int) -> Output:
     one = slice(row, row + 1)
-    return Output(answer.segmentation[one], answer.cell_type[one], answer.evidence[one])
+    return Output(answer.segmentation[one], answer.cell_type[one], answer.evidence[one], answer.embedding[one])
 
 
 def _centre(labels: NDArray[np.uint8], mpp: float) -> tuple[float, float] | None:

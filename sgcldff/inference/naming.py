@@ -22,8 +22,8 @@ from sgcldff.inference.plan import Plan, Step, gate_step, label_array, opened
 from sgcldff.inference.segmenting import read_areas, segmented, write_labels
 from sgcldff.instances import REACH_UM, Cell, find_cells
 from sgcldff.outputs import CellRow
-from sgcldff.records import UNIDENTIFIED
-from sgcldff.runtimes import Runtime
+from sgcldff.records import ATYPICAL, UNCERTAIN, UNIDENTIFIED
+from sgcldff.runtimes import Runtime, Types
 from sgcldff.slides import ScaledSlide
 from sgcldff.tally import Tally
 
@@ -37,6 +37,7 @@ PART_SCHEMA = pa.schema(
         ("outline", pa.list_(pa.float64())),
         ("nuclei", pa.list_(pa.list_(pa.float64()))),
         ("probabilities", pa.list_(pa.float32())),
+        ("typicality", pa.float32()),
     ]
 )
 """Cells of one shard: places in px of level 0, outlines as x, y, x, y, ..."""
@@ -126,9 +127,18 @@ def typed(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Runtime, wat
     for crops in ahead(read_crops(plan, cells, runtime.spec.crop_px, watch)):
         with watch("model"):
             told = runtime.classify(crops.rgb, crops.prior)
-        for cell, probabilities in zip(crops.cells, told, strict=True):
-            rows.append(part_row(plan, cell, areas.at(*cell.centroid, block_px), probabilities))
+            scores = typicalities(runtime, told)
+        for cell, probabilities, score in zip(crops.cells, told.probabilities, scores, strict=True):
+            found = part_row(plan, cell, areas.at(*cell.centroid, block_px))
+            rows.append(found | {"probabilities": probabilities, "typicality": score})
     return pa.Table.from_pylist(rows, schema=PART_SCHEMA)
+
+
+def typicalities(runtime: Runtime, told: Types) -> Sequence[float | None]:
+    """Give the typicality of cells; None for those of a model that does not know its training cells."""
+    if runtime.typicality is None:
+        return [None] * len(told.embedding)
+    return [float(score) for score in runtime.typicality(told.embedding)]
 
 
 def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[Crops]:
@@ -153,7 +163,7 @@ def crop_box(cell: Cell, side: int) -> Box:
     return Box(y0, x0, y0 + side, x0 + side)
 
 
-def part_row(plan: Plan, cell: Cell, area: Area, probabilities: NDArray[np.float32]) -> dict[str, object]:
+def part_row(plan: Plan, cell: Cell, area: Area) -> dict[str, object]:
     """Bring a cell from the model's scale to level 0."""
     factor = ScaledSlide(opened(plan.slide), plan.model.mpp).factor
     box, (height, width), pixel_um2 = cell.box, plan.grid.shape, plan.model.mpp**2
@@ -168,7 +178,6 @@ def part_row(plan: Plan, cell: Cell, area: Area, probabilities: NDArray[np.float
         "area": area.name.lower(),
         "outline": (cell.outline * factor).ravel(),
         "nuclei": [(part * factor).ravel() for part in cell.nuclei],
-        "probabilities": probabilities,
     }
 
 
@@ -182,6 +191,7 @@ def read_cells(plan: Plan, step: Step = Step.TYPE, shards: Iterable[int] | None 
 def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
     """Name a cell by its place and tell its type, or that it is not certain enough."""
     probabilities = np.array(row["probabilities"], np.float32)
+    reason = doubt(plan, probabilities, row["typicality"])
     return CellRow(
         cell_id=f"{plan.slide.id}-x{row['x']:.0f}-y{row['y']:.0f}",
         slide_id=plan.slide.id,
@@ -190,10 +200,12 @@ def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
         outline=np.array(row["outline"]).reshape(-1, 2),
         area_um2=row["area_um2"],
         nucleus_area_um2=row["nucleus_area_um2"],
-        label=told(plan, probabilities),
+        label=told(plan, probabilities, row["typicality"]),
         confidence=float(probabilities.max()),
         probabilities=probabilities,
-        abstained=told(plan, probabilities) == UNIDENTIFIED,
+        typicality=row["typicality"],
+        abstained=bool(reason),
+        abstained_for=reason,
         at_edge=row["at_edge"],
         area=row["area"],
         counted=counts(plan, row["area"]),
@@ -201,12 +213,21 @@ def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
     )
 
 
-def told(plan: Plan, probabilities: NDArray[np.float32]) -> str:
-    """Name the likeliest type, or none where it is less likely than asked for."""
-    likeliest = int(probabilities.argmax())
-    if probabilities[likeliest] < plan.spec.min_confidence:
+def told(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
+    """Name the likeliest type, or none where there is doubt."""
+    if doubt(plan, probabilities, typicality):
         return UNIDENTIFIED
-    return plan.model.labels.classes[likeliest]
+    return plan.model.labels.classes[int(probabilities.argmax())]
+
+
+def doubt(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
+    """Name the limit because of which no type is told; empty where one is.
+
+    Of a cell that is unlike all that the model learned from, its confidence says nothing: that limit goes first.
+    """
+    if typicality is not None and typicality < plan.spec.min_typicality:
+        return ATYPICAL
+    return UNCERTAIN if probabilities.max() < plan.spec.min_confidence else ""
 
 
 def counts(plan: Plan, area: str) -> bool:
@@ -216,5 +237,10 @@ def counts(plan: Plan, area: str) -> bool:
 
 def count(plan: Plan, table: pa.Table) -> Counter[str]:
     """Count the cells of a shard, of those that enter the differential, by type."""
-    rows = zip(table["probabilities"].to_pylist(), table["area"].to_pylist(), strict=True)
-    return Counter(told(plan, np.array(row, np.float32)) for row, area in rows if counts(plan, area))
+    columns = (table[name].to_pylist() for name in ("probabilities", "typicality", "area"))
+    rows = (
+        (np.array(chances, np.float32), score)
+        for chances, score, area in zip(*columns, strict=True)
+        if counts(plan, area)
+    )
+    return Counter(told(plan, chances, score) for chances, score in rows)

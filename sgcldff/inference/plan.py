@@ -19,7 +19,7 @@ from sgcldff.outputs import create_labels
 from sgcldff.priors import PriorStack, build
 from sgcldff.records import Lineage, ModelRef, SlideRef
 from sgcldff.slides import ScaledSlide, SlideSource, reopen
-from sgcldff.specs import InferSpec, ModelSpec, digest
+from sgcldff.specs import InferSpec, ModelSpec, digest, require
 
 SURVEY_PX = 2048
 """Side of the sample of the slide from which priors and gate take their statistics."""
@@ -56,6 +56,8 @@ class Plan:
     """With statistics of the whole slide."""
     folder: str
     """Results of the slide."""
+    typicality: str = ""
+    """Digest of what the model knows of its training cells; empty where it knows nothing."""
 
     @property
     def segment_key(self) -> str:
@@ -69,8 +71,8 @@ class Plan:
 
     @property
     def type_key(self) -> str:
-        """Digest of what the cells depend on besides the labels; the least confidence is applied when they are read."""
-        return digest((self.segment_key, self.spec.min_cell_um2))
+        """Digest of what the cells depend on besides the labels; both limits of a type are applied when it is read."""
+        return digest((self.segment_key, self.spec.min_cell_um2, self.typicality))
 
     @property
     def lineage(self) -> Lineage:
@@ -118,16 +120,35 @@ class Plan:
         return [index for index in range(len(self.grid)) if not self.committed(step, index).exists()]
 
 
-def plan_slide(slide: SlideSource, model: ModelSpec, reference: ModelRef, spec: InferSpec, folder: str | Path) -> Plan:
+def plan_slide(
+    slide: SlideSource,
+    model: ModelSpec,
+    reference: ModelRef,
+    spec: InferSpec,
+    folder: str | Path,
+    typicality: str = "",
+) -> Plan:
     """Look at a slide as a whole and plan its inference.
 
     Shards in `folder` that this plan can use are kept, those of another slide, model or tiling are cleared away, and so
     is what a killed run left half written.
+
+    Parameters
+    ----------
+    typicality
+        `sgcldff.reference.reference_digest` of the model's folder.
+
+    Raises
+    ------
+    InputError
+        If a typicality is asked for of a model that has none.
     """
+    told = typicality or not spec.min_typicality
+    require(bool(told), f"min_typicality is {spec.min_typicality}, but the model has no reference: set it to 0")
     priors = build(model.prior).fit(smear_pixels(ScaledSlide(slide, model.mpp).survey(SURVEY_PX)))
     afar = model.mpp * gate_step(spec, model)
     gate = Gate.fit(spec.gate, from_afar(slide, afar).survey(SURVEY_PX), afar)
-    plan = Plan(slide.ref, model, reference, spec, priors, gate, str(folder))
+    plan = Plan(slide.ref, model, reference, spec, priors, gate, str(folder), typicality)
     clear(plan)
     create_labels(plan.labels, plan.grid.shape, spec.tile_px, plan.grid.shard_px)
     return plan

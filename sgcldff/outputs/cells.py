@@ -26,7 +26,9 @@ KEPT = (
     "nucleus_area_um2",
     "label",
     "confidence",
+    "typicality",
     "abstained",
+    "abstained_for",
     "at_edge",
     "area",
     "counted",
@@ -55,7 +57,11 @@ class CellRow:
     probabilities: Sequence[float] | NDArray[np.float32]
     """Shape (C,)."""
     abstained: bool = False
-    """The type was not told because the confidence was too low."""
+    """The type was not told."""
+    abstained_for: str = ""
+    """Why: "uncertain", "atypical"; empty where the type was told."""
+    typicality: float | None = None
+    """Share of cells held out of the training that are at least as unlike the training cells; None: not known."""
     at_edge: bool = False
     """The slide's border cuts the cell."""
     nuclei: tuple[NDArray[np.float64], ...] = ()

@@ -13,6 +13,7 @@ from mlflow.types import Schema, TensorSpec
 import sgcldff
 from sgcldff.evaluation.scores import METRICS, EvalReport
 from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE
+from sgcldff.reference import REFERENCE_FILE
 
 PACKAGE = Path(sgcldff.__file__).parent
 NEEDED = (
@@ -64,7 +65,7 @@ def write_package(folder: Path, place: Path, classes: int) -> Path:
     """Write the MLflow model: code, spec and weights, loaded without pickle in a process with the locked packages."""
     tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
     number = np.dtype(np.float32)
-    files = {"spec": SPEC_FILE, "weights": WEIGHTS_FILE, "trained_on": TRAINED_ON}
+    files = {"spec": SPEC_FILE, "weights": WEIGHTS_FILE, "trained_on": TRAINED_ON, "reference": REFERENCE_FILE}
     answers = [
         TensorSpec(number, (-1, 3, -1, -1), "segmentation"),
         TensorSpec(number, (-1, classes), "cell_type"),

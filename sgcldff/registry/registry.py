@@ -33,8 +33,7 @@ from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError,
 from sgcldff.evaluation.scores import EvalReport
 from sgcldff.images import sha256_of
 from sgcldff.locks import locked
-from sgcldff.model import load_model
-from sgcldff.model_folder import WEIGHTS_FILE
+from sgcldff.model_folder import WEIGHTS_FILE, saved_digest
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.records import ModelRef
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
@@ -188,6 +187,8 @@ class Registry:
         ServiceError
             If MLflow does not answer.
         """
+        from sgcldff.model import load_model  # takes memory that who only reads the registry does without
+
         model = load_model(folder, "cpu")
         identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
         with TemporaryDirectory() as workspace, self._run(run_id, "register") as run:
@@ -568,7 +569,7 @@ def _read_decision(path: Path) -> Decision:
 def _local(folder: Path) -> tuple[ModelRef, Path]:
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: no such folder; give one, models:/NAME@ALIAS or models:/NAME/VERSION")
-    return ModelRef(folder.resolve().name, "folder", load_model(folder, "cpu").digest), folder
+    return ModelRef(folder.resolve().name, "folder", saved_digest(folder)), folder
 
 
 def _listed(aliases: Mapping[str, str]) -> str:

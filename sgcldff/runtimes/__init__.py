@@ -7,11 +7,12 @@ without its memory.
 
 from pathlib import Path
 
-from sgcldff.model_folder import open_spec
-from sgcldff.runtimes.runtime import Labels, Runtime
+from sgcldff.model_folder import open_spec, saved_digest
+from sgcldff.reference import read_typicality
+from sgcldff.runtimes.runtime import Labels, Runtime, Types
 from sgcldff.specs import Engine, Precision
 
-__all__ = ["Labels", "Runtime", "load_runtime", "resolve"]
+__all__ = ["Labels", "Runtime", "Types", "load_runtime", "resolve"]
 
 
 def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> tuple[Engine, Precision]:
@@ -44,7 +45,9 @@ def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Pr
         from sgcldff.model import load_model
         from sgcldff.runtimes.torch_runtime import TorchRuntime
 
-        return TorchRuntime(load_model(folder), numbers)
+        model = load_model(folder)
+        return TorchRuntime(model, numbers, read_typicality(folder, model.digest))
     from sgcldff.runtimes.openvino_runtime import OpenVinoRuntime
 
-    return OpenVinoRuntime(str(folder), open_spec(folder), numbers)
+    spec, typicality = open_spec(folder), read_typicality(folder, saved_digest(folder))
+    return OpenVinoRuntime(str(folder), spec, numbers, typicality)

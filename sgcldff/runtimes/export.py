@@ -44,9 +44,8 @@ def export(graph: Graph, place: Path) -> None:
 
 
 def _traced(question: nn.Module, rgb: Tensor, prior: Tensor) -> Any:
-    def ask(rgb: Tensor, prior: Tensor) -> Tensor:
-        answer: Tensor = question(rgb, prior)
-        return answer
+    def ask(rgb: Tensor, prior: Tensor) -> Any:
+        return question(rgb, prior)
 
     question.eval().requires_grad_(False)
     with warnings.catch_warnings():

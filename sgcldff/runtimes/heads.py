@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from sgcldff.nets import Prediction
+
 
 class Segment(nn.Module):
     """Labels alone, one byte a pixel; what tells the type is not asked."""
@@ -24,16 +26,16 @@ def likeliest(logits: Tensor) -> Tensor:
 
 
 class Classify(nn.Module):
-    """Probabilities of the type alone."""
+    """The type alone, and what it is told from."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, rgb: Tensor, prior: Tensor) -> Tensor:
-        """Map uint8 (B, H, W, 3) and float32 (B, P, H, W), H and W multiples of 32, to float32 (B, C)."""
-        logits: Tensor = self.net(_unit(rgb), prior).cell_type
-        return logits.float().softmax(dim=1)
+    def forward(self, rgb: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """Map uint8 (B, H, W, 3) and float32 (B, P, H, W), H and W multiples of 32, to float32 (B, C) and (B, D)."""
+        told: Prediction = self.net(_unit(rgb), prior)
+        return told.cell_type.float().softmax(dim=1), told.embedding.float()
 
 
 def _unit(rgb: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from sgcldff.images import Rgb
 from sgcldff.runtimes.filling import cropped, filled
 from sgcldff.runtimes.graphs import Graph, Question, exported
-from sgcldff.runtimes.runtime import Labels
+from sgcldff.runtimes.runtime import Labels, Types
 from sgcldff.specs import Engine, ModelSpec, Precision
+from sgcldff.typicality import Typicality
 
 HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 """OpenVINO's names of precisions."""
@@ -29,6 +30,9 @@ CHUNKS = (4, 2, 1)
 """Images that may be run at a time."""
 CHUNK_PX = 150_000
 """Pixels up to which more of them are faster, as measured with images of 128, 192 and 320 px."""
+
+Answer = tuple[NDArray[Any], ...]
+"""What a question is answered with, a row an image in each part."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,15 @@ class Compiled:
     chunk: int
     """Images that are run at a time."""
 
-    def __call__(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[Any]:
+    def __call__(self, rgb: Rgb, prior: NDArray[np.float32]) -> Answer:
         """Answer for images of the shape that it was compiled for, any number of them."""
-        answers: dict[int, NDArray[Any]] = {}
+        answers: dict[int, Answer] = {}
         self.requests.set_callback(lambda request, place: answers.__setitem__(place, _answer(request)))
         for place, inputs in self._chunks(rgb, prior):
             self.requests.start_async(inputs, place, share_inputs=True)
         self.requests.wait_all()
-        return np.concatenate([answers[place] for place in sorted(answers)])[: len(rgb)]
+        parts = zip(*(answers[place] for place in sorted(answers)), strict=True)
+        return tuple(np.concatenate(part)[: len(rgb)] for part in parts)
 
     def _chunks(self, rgb: Rgb, prior: NDArray[np.float32]) -> Iterator[tuple[int, list[NDArray[Any]]]]:
         for start in range(0, len(rgb), self.chunk):
@@ -58,8 +63,8 @@ class Compiled:
         return np.concatenate((images, images[-1:].repeat(missing, axis=0))) if missing else images
 
 
-def _answer(request: Any) -> NDArray[Any]:
-    return np.array(request.get_output_tensor(0).data)
+def _answer(request: Any) -> Answer:
+    return tuple(np.array(tensor.data) for tensor in request.output_tensors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +75,20 @@ class OpenVinoRuntime:
     """Of the model."""
     spec: ModelSpec
     precision: Precision
+    typicality: Typicality | None = None
     engine: Engine = Engine.OPENVINO
     _compiled: dict[tuple[Question, int, int], Compiled] = field(default_factory=dict, repr=False)
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
         """Give labels; see `Runtime`."""
-        return cropped(self._ask(Question.SEGMENT, *filled(rgb, prior)), *rgb.shape[1:3])
+        (labels,) = self._ask(Question.SEGMENT, *filled(rgb, prior))
+        return cropped(labels, *rgb.shape[1:3])
 
-    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give probabilities of the type; see `Runtime`."""
-        return self._ask(Question.CLASSIFY, *filled(rgb, prior))
+    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> Types:
+        """Tell types; see `Runtime`."""
+        return Types(*self._ask(Question.CLASSIFY, *filled(rgb, prior)))
 
-    def _ask(self, question: Question, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[Any]:
+    def _ask(self, question: Question, rgb: Rgb, prior: NDArray[np.float32]) -> Answer:
         key = (question, *rgb.shape[1:3])
         if key not in self._compiled:
             self._compiled[key] = self._compile(*key)

@@ -1,15 +1,25 @@
 """What the reading of slides asks of a network, however it is run."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.images import Rgb
 from sgcldff.specs import Engine, ModelSpec, Precision
+from sgcldff.typicality import Typicality
 
 Labels = NDArray[np.uint8]
 """0 background, 1 cytoplasm, 2 nucleus."""
+
+
+class Types(NamedTuple):
+    """What a network tells of the cells at the centres of B images."""
+
+    probabilities: NDArray[np.float32]
+    """Of the types; (B, C)."""
+    embedding: NDArray[np.float32]
+    """What the type was told from; (B, D)."""
 
 
 class Runtime(Protocol):
@@ -27,6 +37,10 @@ class Runtime(Protocol):
     def precision(self) -> Precision:
         """Numbers that it computes with; never `AUTO`."""
 
+    @property
+    def typicality(self) -> Typicality | None:
+        """Tells from an embedding how much a cell is like the training cells; None where that is not known."""
+
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
         """Give the likeliest label of every pixel, uint8 (B, H, W).
 
@@ -38,5 +52,5 @@ class Runtime(Protocol):
             float32, (B, P, H, W) in [0, 1].
         """
 
-    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the probabilities of the type of the cell at the centre, float32 (B, C), of images as in `segment`."""
+    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> Types:
+        """Tell the type of the cell at the centre of images as in `segment`."""

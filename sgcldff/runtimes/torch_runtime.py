@@ -13,8 +13,9 @@ from sgcldff.images import Rgb
 from sgcldff.model import Model
 from sgcldff.runtimes.filling import cropped, filled
 from sgcldff.runtimes.heads import Classify, Segment
-from sgcldff.runtimes.runtime import Labels
+from sgcldff.runtimes.runtime import Labels, Types
 from sgcldff.specs import Engine, ModelSpec, Precision
+from sgcldff.typicality import Typicality
 
 DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
@@ -25,6 +26,7 @@ class TorchRuntime:
 
     model: Model
     precision: Precision
+    typicality: Typicality | None = None
     engine: Engine = Engine.TORCH
 
     @property
@@ -34,11 +36,12 @@ class TorchRuntime:
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
         """Give labels; see `Runtime`."""
-        return cropped(self._ask(self._segment, *filled(rgb, prior)), *rgb.shape[1:3])
+        (labels,) = self._ask(self._segment, *filled(rgb, prior))
+        return cropped(labels, *rgb.shape[1:3])
 
-    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give probabilities of the type; see `Runtime`."""
-        return self._ask(self._classify, *filled(rgb, prior))
+    def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> Types:
+        """Tell types; see `Runtime`."""
+        return Types(*self._ask(self._classify, *filled(rgb, prior)))
 
     @cached_property
     def _segment(self) -> nn.Module:
@@ -49,11 +52,12 @@ class TorchRuntime:
         return Classify(self.model.net).eval()
 
     @torch.inference_mode()
-    def _ask(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> NDArray[Any]:
+    def _ask(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
         kind, fewer_bits = self.model.device.type, self.precision is not Precision.FP32
         with torch.autocast(kind, DTYPES[self.precision], enabled=fewer_bits):
-            answer: Tensor = module(self._send(rgb), self._send(prior))
-        return np.asarray(answer.cpu().numpy())
+            answer = module(self._send(rgb), self._send(prior))
+        answers: tuple[Tensor, ...] = answer if isinstance(answer, tuple) else (answer,)
+        return tuple(np.asarray(part.cpu().numpy()) for part in answers)
 
     def _send(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)

@@ -26,8 +26,8 @@ from sgcldff.specs import require
 
 LISTS = (".csv", ".tsv", ".parquet")
 """Extensions of tables that name slides."""
-RESULTS = ("differential.json", "labels.ome.zarr")
-"""A folder with one of these holds the results of a slide."""
+RESULTS = ("differential.json", "labels.ome.zarr", "queue.parquet")
+"""A folder with one of these holds the results of a slide, or pictures of cells to review."""
 NAMED_AT_MOST = 100
 """Missing inputs that a message names."""
 DIGITS = re.compile(r"([0-9]+)")

@@ -22,6 +22,7 @@ import os
 import shutil
 import time
 import weakref
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,13 +183,13 @@ def _look(store: Filesystem, path: str, uri: str) -> Remote:
     name = safe_name(slide_file(uri))
     told = ask(store, "info", path)
     if told["type"] == "directory":
-        parts = _below(store, path, name, uri)
+        parts = parts_below(store, path, name, uri)
         if not is_zarr([part.name.removeprefix(f"{name}/") for part in parts]):
             raise SlideError(f"{shown(uri)}: is a folder without Zarr metadata; name a slide or an OME-Zarr folder")
         return Remote(uri, path, name, parts)
     parts = (_part(path, name, told),)
     if name.lower().endswith(".mrxs"):
-        parts += _below(store, path[: -len(".mrxs")], name[: -len(".mrxs")], uri)
+        parts += parts_below(store, path[: -len(".mrxs")], name[: -len(".mrxs")], uri)
     return Remote(uri, path, name, parts)
 
 
@@ -198,14 +199,14 @@ def slide_file(uri: str) -> str:
     return place.rstrip("/").rpartition("/")[2]
 
 
-def _below(store: Filesystem, folder: str, name: str, uri: str) -> tuple[Part, ...]:
-    """List the files of a folder; a name that leads out of it is refused."""
+def parts_below(store: Filesystem, folder: str, name: str, uri: str) -> tuple[Part, ...]:
+    """List the files of a folder, to be kept below `name`; a name that leads out of it is refused."""
     found: dict[str, Info] = ask(store, "find", folder, LISTING_S)
     root = f"{folder.rstrip('/')}/"
     inside = {path: path.removeprefix(root) for path in sorted(found) if not path.endswith("/")}
     strange = [path for path, below in inside.items() if not _stays_inside(below)]
     if strange:
-        raise SlideError(f"{shown(uri)}: holds {strange[0]!r}, which leads out of its folder; do not use this slide")
+        raise SlideError(f"{shown(uri)}: holds {strange[0]!r}, which leads out of its folder; do not use it")
     return tuple(_part(path, f"{name}/{below}", found[path]) for path, below in inside.items())
 
 
@@ -264,23 +265,28 @@ def _copy(store: Filesystem, remote: Remote, folder: Path) -> bool:
 
 
 def _get(store: Filesystem, remote: Remote, unfinished: Path) -> None:
-    """Copy all parts; begin again where the connection broke or bytes are missing, a few times."""
+    """Copy all parts of a slide."""
     targets = [unfinished / part.name for part in remote.parts]
     for folder in {target.parent for target in targets}:
         folder.mkdir(parents=True, exist_ok=True)
+    get_parts(store, remote.uri, remote.parts, targets)
+
+
+def get_parts(store: Filesystem, uri: str, parts: Sequence[Part], targets: Sequence[Path]) -> None:
+    """Copy files; begin again where the connection broke or bytes are missing, a few times."""
     for left in reversed(range(TRIES)):
         try:
-            store.get([part.path for part in remote.parts], [str(target) for target in targets])
-            _require_whole(remote.parts, targets)
+            store.get([part.path for part in parts], [str(target) for target in targets])
+            _require_whole(parts, targets)
             return
         except FAILURES as error:
             if left == 0 or not passes(error):
                 raise
-            logger.warning("%s: its copy broke off; %d more tries", remote.name, left)
+            logger.warning("%s: its copy broke off; %d more tries", slide_file(uri), left)
         time.sleep(PAUSE_S * 2 ** (TRIES - 1 - left))
 
 
-def _require_whole(parts: tuple[Part, ...], targets: list[Path]) -> None:
+def _require_whole(parts: Sequence[Part], targets: Sequence[Path]) -> None:
     for part, target in zip(parts, targets, strict=True):
         size = target.stat().st_size
         if part.size not in (None, size):

@@ -88,4 +88,4 @@ class Contest(NamedTuple):
 @pytest.fixture(scope="session")
 def contest(lab, quick) -> Contest:
     """Retrain with another seed and a margin that nothing can pass."""
-    return Contest(lab, retrain(lab.sources, lab.workspace, quick(seed=1, margin=-0.9), "cpu"))
+    return Contest(lab, retrain(lab.sources, lab.workspace, quick(seed=1, margin=-0.9), "cpu", force=True))

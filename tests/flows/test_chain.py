@@ -63,7 +63,7 @@ def test_the_evaluation_is_of_the_test_split(lab):
 
 def test_the_same_content_is_not_trained_again(lab):
     before = times(lab.first.challenger.training)
-    again = retrain(lab.sources, lab.workspace, lab.settings, "cpu")
+    again = retrain(lab.sources, lab.workspace, lab.settings, "cpu", force=True)
     assert again.challenger == lab.first.challenger
     assert times(lab.first.challenger.training) == before
 

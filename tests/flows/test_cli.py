@@ -238,6 +238,14 @@ def test_the_gate_is_calibrated_on_the_catalog(lab, run, tmp_path):
     assert told["low"] <= told["recall"] <= told["high"]
 
 
+def test_without_a_reason_to_retrain_there_is_nothing_to_do(lab, run, settings):
+    ran = run("retrain", "-d", lab.sources[0].folder, "-w", lab.workspace, "--settings", settings, "--device", "cpu")
+    assert ran.code == 0
+    assert "- 0 new images with 0 labelled cells (from 200 on)" in ran.out
+    assert "Nothing to do: " in ran.out.splitlines()[-1]
+    assert "decision.json" in ran.out.splitlines()[-1]
+
+
 def test_a_refusal_has_its_own_exit_code(contest, run, tmp_path):
     strict = tmp_path / "strict.toml"
     strict.write_text(QUICK + "[promote]\nmargin = -0.9\n")
@@ -287,7 +295,7 @@ def test_settings_are_printed_as_they_are_read(run, tmp_path):
 
     printed = json.loads(run("settings").out)
     assert printed["train"]["epochs"] == Settings().train.epochs
-    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer"}
+    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer", "retrain"}
     assert merge(printed, {}) == printed
 
 
@@ -341,3 +349,38 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_review_on_the_command_line(server, run, smear, read_as, tmp_path):
+    results, workspace = (
+        read_as(tmp_path / "results" / "smear", smear, ["unidentified"] * len(smear.cells)).parent,
+        tmp_path,
+    )
+    place = ("-w", workspace / "ws")
+    made = run(
+        "review", "make", results, "-s", smear.slide, "-s", tmp_path / "gone.svs", "-o", tmp_path / "queue", *place
+    )
+    assert made.code == 3
+    assert "gone.svs" in made.line
+    assert "review.html" in made.out
+    cells = [line.split(",")[0] for line in (tmp_path / "queue" / "queue.csv").read_text().splitlines()[1:4]]
+    rows = [(cells[0], "monocyte", "A"), (cells[1], "martian", "A"), (cells[2], "basophil", "")]
+    answers = tmp_path / "answers.csv"
+    lines = [",".join((*row, "2026-03-01T12:00:00Z")) for row in rows]
+    answers.write_text("\n".join(["cell_id,label,reviewer,reviewed_at", *lines]))
+    read = run("review", "read", answers, "-q", tmp_path / "queue", "--store", tmp_path / "store", *place)
+    assert read.code == 3
+    assert "1 answers, 1 of them new" in read.out
+    assert all(f"answers.csv, row {row}: " in read.line for row in (2, 3))
+    applied = run("review", "apply", results, "--store", tmp_path / "store", *place)
+    assert applied.code == 0
+    assert "monocyte 0 → 1" in applied.out
+    assert run("review", "apply", results, "--store", tmp_path / "nowhere", *place).code == 2
+
+
+def test_a_batch_without_unidentified_cells_has_nothing_to_review(server, run, smear, read_as, tmp_path):
+    results = read_as(tmp_path / "results" / "smear", smear, [cell.label for cell in smear.cells]).parent
+    made = run("review", "make", results, "-s", smear.slide, "-o", tmp_path / "queue", "-w", tmp_path / "ws")
+    assert made.code == 0
+    assert "No cell to review" in made.out
+    assert not (tmp_path / "queue").exists()

@@ -21,7 +21,8 @@ from flows.environment import require_answer
 from sgcldff.cluster import connect
 from sgcldff.cluster.specs import SchedulerSpec
 from sgcldff.errors import ServiceError
-from sgcldff.model import WEIGHTS_FILE, load_model, save_model
+from sgcldff.model import load_model, save_model
+from sgcldff.model_folder import WEIGHTS_FILE
 from sgcldff.nets import build
 from sgcldff.registry import Registry
 from sgcldff.specs import ModelSpec, NetSpec, Pretrained

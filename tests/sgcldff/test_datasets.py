@@ -75,12 +75,12 @@ def scanned(source: Source) -> tuple[dict[str, Sample], list[Rejected]]:
 
 
 def test_every_adapter_says_what_it_reads_and_where_from():
-    expected = {"bccd", "lisc", "all_idb1", "all_idb2", "jtsc", "cellavision", "pbc", "folder", "table"}
+    expected = {"bccd", "lisc", "all_idb1", "all_idb2", "jtsc", "cellavision", "pbc", "folder", "table", "reviewed"}
     assert set(ADAPTERS) == expected
     for name, item in ADAPTERS.items():
         assert item.name == name
         assert all((item.title, item.licence, item.instructions))
-        assert item.url.startswith("http") or name in ("folder", "table")
+        assert item.url.startswith("http") or name in ("folder", "table", "reviewed")
         assert item.mpp is None or 0.05 < item.mpp < 0.5
         assert item.download is None or item.licence in ("MIT", "CC BY 4.0")
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from sgcldff.datasets import detect
 from sgcldff.errors import InputError, LabelError, MissingInputError
-from sgcldff.evaluation import EvalReport, Predictions, evaluate, examples
+from sgcldff.evaluation import EvalReport, Predictions
+from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.metrics import Interval
 from sgcldff.evaluation.predictions import Choice, schema
 from sgcldff.evaluation.reading import window

@@ -16,7 +16,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sgcldff.errors import SlideError
+from sgcldff.errors import InputError, SlideError
 from sgcldff.grid import Box
 from sgcldff.inference import (
     ShardTask,
@@ -32,9 +32,11 @@ from sgcldff.inference import (
     serially,
 )
 from sgcldff.instances import find_cells
-from sgcldff.records import UNIDENTIFIED, ModelRef
+from sgcldff.records import ATYPICAL, UNCERTAIN, UNIDENTIFIED, ModelRef
+from sgcldff.runtimes import Types
 from sgcldff.slides import ScaledSlide, open_slide
 from sgcldff.specs import GateSpec, InferSpec, ModelSpec
+from sgcldff.typicality import Typicality, fit
 
 PAPER, RED, CYTOPLASM = (236, 230, 232), (222, 176, 178), (176, 186, 226)
 NUCLEI = ((96, 64, 150), (96, 64, 190))
@@ -56,6 +58,7 @@ class ColourModel:
 
     digest: str = "colours"
     spec: ModelSpec = field(default_factory=lambda: ModelSpec(crop_px=96))
+    typicality: Typicality | None = None
     tiles: int = 0
     crops: int = 0
 
@@ -68,7 +71,8 @@ class ColourModel:
     def classify(self, rgb, prior):
         assert prior.shape == (len(rgb), 1, 96, 96)
         self.crops += len(rgb)
-        return np.stack([self.types(image) for image in rgb])
+        told = np.stack([self.types(image) for image in rgb])
+        return Types(told, rgb[:, 48, 48].astype(np.float32))
 
     def types(self, image):
         side = image.shape[0]
@@ -118,7 +122,8 @@ REFERENCE = ModelRef("stub", "7", "colours")
 
 def inferred(slide, folder, spec=SPEC, model=None):
     model = model or ColourModel()
-    plan = plan_slide(slide, model.spec, replace(REFERENCE, digest=model.digest), spec, folder)
+    known = "" if model.typicality is None else "known"
+    plan = plan_slide(slide, model.spec, replace(REFERENCE, digest=model.digest), spec, folder, known)
     run_plan(plan, serially(model))
     return plan
 
@@ -289,6 +294,32 @@ def test_less_confidence_than_asked_for_is_no_type_and_costs_no_work(slide, tmp_
     assert {cell.label for cell in cells} == {UNIDENTIFIED}
     assert all(cell.abstained and cell.confidence == pytest.approx(0.8) for cell in cells)
     assert (again.tiles, again.crops) == (0, 0)
+
+
+def test_cells_unlike_those_of_the_training_are_no_type_and_the_limit_costs_no_work(slide, tmp_path):
+    """The embedding is the colour in the middle: cells of the second type's blue are far from the training's."""
+    blue = np.array([NUCLEI[0]] * 3, np.float32)
+    typicality = fit(blue + np.eye(3), [""] * 3, blue + np.arange(3, dtype=np.float32)[:, None] * 4)
+    model = ColourModel(typicality=typicality)
+    scores = {cell.cell_id: cell.typicality for cell in read_cells(inferred(slide, tmp_path, SPEC, model))}
+    assert {round(4 * score) for score in scores.values()} == {1, 4}
+    again = ColourModel(typicality=typicality)
+    strict = replace(SPEC, min_typicality=0.3, min_confidence=0.9)
+    for cell in read_cells(inferred(slide, tmp_path, strict, again)):
+        assert cell.typicality == scores[cell.cell_id]
+        assert (cell.label, cell.abstained) == (UNIDENTIFIED, True)
+        assert cell.abstained_for == (ATYPICAL if cell.typicality < 0.3 else UNCERTAIN)
+    assert (again.tiles, again.crops) == (0, 0)
+    assert committed(inferred(slide, tmp_path, replace(strict, min_confidence=0), again)).cells[UNIDENTIFIED] > 0
+
+
+def test_a_model_that_does_not_know_its_training_cells_cannot_refuse_any(slide, tmp_path):
+    assert {cell.typicality for cell in read_cells(inferred(slide, tmp_path))} == {None}
+    with pytest.raises(InputError, match=r"min_typicality is 0\.1, but the model has no reference"):
+        inferred(slide, tmp_path, replace(SPEC, min_typicality=0.1))
+    known = ColourModel(typicality=fit(np.eye(3, dtype=np.float32), [""] * 3, np.eye(3, dtype=np.float32)))
+    assert None not in {cell.typicality for cell in read_cells(inferred(slide, tmp_path, SPEC, known))}
+    assert (known.tiles, known.crops > 0) == (0, True), "cells are typed again, nothing is segmented again"
 
 
 def test_only_what_a_change_touches_is_computed_again(slide, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.labels import WBC6
 from sgcldff.model import load_model, save_model
-from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE
+from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE, saved_digest
 from sgcldff.nets import build
 from sgcldff.specs import ModelSpec, NetSpec, Pretrained, PriorSpec
 
@@ -97,3 +97,7 @@ def test_pickled_code_in_place_of_a_models_files_is_not_run(saved, tmp_path, nam
         with pytest.raises(InputError, match=name):
             load_model(saved)
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_digest_is_known_without_loading_the_network(saved):
+    assert saved_digest(saved) == load_model(saved, "cpu").digest

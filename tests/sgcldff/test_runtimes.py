@@ -32,6 +32,8 @@ SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=(
 ENGINES = (Engine.TORCH, Engine.OPENVINO)
 TYPES_WITHIN = {Precision.FP32: 1e-4, Precision.BF16: 0.15}
 """How far probabilities of the type may be from the model's."""
+EMBEDDING_WITHIN = {Precision.FP32: 1e-3, Precision.BF16: 1.0}
+"""How far embeddings may be from the model's, in units of their spread over images."""
 UNDECIDED = {Precision.FP32: 1e-4, Precision.BF16: 0.3}
 """Margins, of the likeliest label over the next, below which labels may differ from the model's."""
 HAS_BF16 = not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(processor_flags())
@@ -111,14 +113,16 @@ def test_the_oracle_decides(model):
 def test_answers_are_those_of_the_model(loaded, model, engine, precision, n, height, width):
     runtime, (rgb, prior) = loaded[engine, precision], smooth(n, height, width)
     expected = model.predict(rgb, prior)
-    labels, types = runtime.segment(rgb, prior), runtime.classify(rgb, prior)
-    assert (labels.dtype, types.dtype) == (np.uint8, np.float32)
+    labels, (types, embedding) = runtime.segment(rgb, prior), runtime.classify(rgb, prior)
+    assert (labels.dtype, types.dtype, embedding.dtype) == (np.uint8, np.float32, np.float32)
     assert labels.shape == (n, height, width)
     ranked = np.sort(expected.segmentation, axis=1)
     certain = ranked[:, -1] - ranked[:, -2] > UNDECIDED[precision]
     assert np.array_equal(labels[certain], expected.segmentation.argmax(axis=1)[certain])
     np.testing.assert_allclose(types, expected.cell_type, atol=TYPES_WITHIN[precision])
     np.testing.assert_allclose(types.sum(axis=1), 1, atol=1e-5)
+    spread = model.predict(*smooth(8, 96, 64, seed=3)).embedding.std()
+    np.testing.assert_allclose(embedding / spread, expected.embedding / spread, atol=EMBEDDING_WITHIN[precision])
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -127,7 +131,8 @@ def test_answers_are_those_of_the_model(loaded, model, engine, precision, n, hei
 def test_with_openvino_an_answer_depends_on_its_own_image_alone(loaded, precision, order):
     runtime, (rgb, prior) = loaded[Engine.OPENVINO, precision], smooth(6, 96, 64)
     assert np.array_equal(runtime.segment(rgb[order], prior[order]), runtime.segment(rgb, prior)[order])
-    assert np.array_equal(runtime.classify(rgb[order], prior[order]), runtime.classify(rgb, prior)[order])
+    for some, every in zip(runtime.classify(rgb[order], prior[order]), runtime.classify(rgb, prior), strict=True):
+        assert np.array_equal(some, every[order])
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -137,8 +142,14 @@ def test_with_torch_the_batch_changes_an_answer_within_the_tolerance(loaded, mod
     certain = (ranked[:, -1] - ranked[:, -2] > UNDECIDED[precision])[2]
     alone, together = runtime.segment(rgb[2:3], prior[2:3])[0], runtime.segment(rgb, prior)[2]
     assert np.array_equal(alone[certain], together[certain])
-    types = runtime.classify(rgb[2:3], prior[2:3])[0]
-    np.testing.assert_allclose(types, runtime.classify(rgb, prior)[2], atol=TYPES_WITHIN[precision])
+    types = runtime.classify(rgb[2:3], prior[2:3]).probabilities[0]
+    np.testing.assert_allclose(types, runtime.classify(rgb, prior).probabilities[2], atol=TYPES_WITHIN[precision])
+
+
+def told(runtime, rgb, prior):
+    """Give the bytes of all answers."""
+    answers = (runtime.segment(rgb, prior), *runtime.classify(rgb, prior))
+    return b"".join(answer.tobytes() for answer in answers)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -146,7 +157,7 @@ def test_the_same_question_gets_the_same_bytes(loaded, engine):
     for precision in PRECISIONS:
         runtime, (rgb, prior) = loaded[engine, precision], smooth(5, 96, 64)
         assert runtime.segment(rgb, prior).tobytes() == runtime.segment(rgb, prior).tobytes()
-        assert runtime.classify(rgb, prior).tobytes() == runtime.classify(rgb, prior).tobytes()
+        assert told(runtime, rgb, prior) == told(runtime, rgb, prior)
 
 
 ASK = """
@@ -157,7 +168,8 @@ from sgcldff.specs import Engine, Precision
 given = np.load(sys.argv[2])
 runtime = load_runtime(sys.argv[1], Engine(sys.argv[3]), Precision(sys.argv[4]))
 rgb, prior = given["rgb"], given["prior"]
-answer = runtime.segment(rgb, prior).tobytes() + runtime.classify(rgb, prior).tobytes()
+answers = (runtime.segment(rgb, prior), *runtime.classify(rgb, prior))
+answer = b"".join(part.tobytes() for part in answers)
 print(hashlib.sha256(answer).hexdigest(), sys.modules.get("openvino_telemetry"), os.listdir(os.environ["HOME"]))
 print("torch" in sys.modules)
 """
@@ -167,7 +179,7 @@ def test_another_process_gets_the_same_bytes_without_torch_and_reports_to_nobody
     """It exports the graphs anew, by a child that it starts."""
     precision = PRECISIONS[-1]
     runtime, (rgb, prior) = loaded[Engine.OPENVINO, precision], smooth(5, 96, 64)
-    answer = runtime.segment(rgb, prior).tobytes() + runtime.classify(rgb, prior).tobytes()
+    answer = told(runtime, rgb, prior)
     np.savez(tmp_path / "given.npz", rgb=rgb, prior=prior)
     (tmp_path / "home").mkdir()
     places = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -187,7 +199,9 @@ def test_the_baselines_run_as_well(tmp_path, name):
     ranked = np.sort(expected.segmentation, axis=1)
     certain = ranked[:, -1] - ranked[:, -2] > UNDECIDED[Precision.FP32]
     assert np.array_equal(runtime.segment(rgb, prior)[certain], expected.segmentation.argmax(axis=1)[certain])
-    np.testing.assert_allclose(runtime.classify(rgb, prior), expected.cell_type, atol=1e-4)
+    told = runtime.classify(rgb, prior)
+    np.testing.assert_allclose(told.probabilities, expected.cell_type, atol=1e-4)
+    np.testing.assert_allclose(told.embedding, expected.embedding, rtol=1e-3, atol=1e-3 * expected.embedding.std())
 
 
 def test_a_runtime_tells_what_it_is(loaded, model):

@@ -28,17 +28,17 @@ from sgcldff.catalog import Catalog
 from sgcldff.store import PriorStore
 from sgcldff import training
 from tests_training import MODEL, SPEC
-training.CHECKPOINT_STEPS = 3
+training.CHECKPOINT_STEPS = int(sys.argv[4])
 training.train((Catalog.open(sys.argv[1]).samples, PriorStore.open(sys.argv[2])), MODEL, SPEC, sys.argv[3], None, "cpu")
 """
 
 
-def start(smears, folder: Path):
+def start(smears, folder: Path, steps: int = 3):
     catalog, priors = smears
     (folder / "tests_training.py").write_text(Path(__file__).read_text().split("SCRIPT = ")[0])
     (folder / "run.py").write_text(SCRIPT)
-    arguments = [str(catalog.folder), priors.ref.uri, str(folder / "run")]
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    arguments = [str(catalog.folder), priors.ref.uri, str(folder / "run"), str(steps)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(folder), *sys.path))}
     return subprocess.Popen(
         [sys.executable, str(folder / "run.py"), *arguments],
         env=environment,
@@ -65,15 +65,17 @@ def undisturbed(smears, tmp_path_factory):
     return load_model(folder / "run" / "model", "cpu").digest
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_stopped_run_ends_like_an_undisturbed_one(smears, undisturbed, tmp_path, how):
-    process = start(smears, tmp_path)
+@pytest.mark.parametrize(
+    ("how", "steps"), [(signal.SIGTERM, 3), (signal.SIGKILL, 1000)], ids=["SIGTERM-in-an-epoch", "SIGKILL-after-one"]
+)
+def test_a_stopped_run_ends_like_an_undisturbed_one(smears, undisturbed, tmp_path, how, steps):
+    process = start(smears, tmp_path, steps)
     wait_for(tmp_path / "run" / "last.ckpt", process)
     process.send_signal(how)
     process.wait(60)
     assert process.returncode != 0
     assert not (tmp_path / "run" / "model").exists()
-    second = start(smears, tmp_path)
+    second = start(smears, tmp_path, steps)
     _, errors = second.communicate(timeout=200)
     assert second.returncode == 0, errors.decode()
     assert load_model(tmp_path / "run" / "model", "cpu").digest == undisturbed

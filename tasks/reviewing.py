@@ -1,0 +1,67 @@
+"""Tasks around what people say of cells: make a queue, store answers, apply them to results."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_table_artifact
+
+from sgcldff.review.answers import Answers, read_answers
+from sgcldff.review.applying import Applied, apply_reviews
+from sgcldff.review.choosing import Found
+from sgcldff.review.crops import FOLDER, crop_name, write_crops
+from sgcldff.review.queue import QueuedCell, queued, read_queue
+from sgcldff.review.slides import namesakes, open_read
+from sgcldff.review.store import Review, ReviewStore
+from sgcldff.review.verdicts import Verdict
+from sgcldff.slides import SlideEntry
+from tasks.policy import DATA, SLIDES, STAGE
+from tasks.slides import private
+from tasks.stages import observed
+
+
+@task(name="picture-cells", tags=SLIDES, **STAGE)
+@observed()
+def picture_cells(
+    found: Found, cells: pd.DataFrame, slides: Sequence[SlideEntry], out: Path, progress: Callable[[], None]
+) -> list[QueuedCell]:
+    """Cut the pictures of a slide's chosen cells out of it and give their rows of the queue."""
+    names = [crop_name(found.sha256, cell_id) for cell_id in cells["cell_id"]]
+    places = zip(cells["y"], cells["x"], strict=True)
+    with ExitStack() as kept_private:
+        for slide in namesakes(found, slides):
+            kept_private.enter_context(private(slide))
+        source = kept_private.enter_context(closing(open_read(found, slides)))
+        write_crops(out / FOLDER, source, zip(names, places, strict=True), progress)
+        return queued(cells, found.classes, source)
+
+
+@task(name="store-answers", tags=DATA, **STAGE)
+@observed()
+def store_answers(files: Sequence[Path], queue: Path, store: ReviewStore) -> tuple[Answers, int]:
+    """Check answers against their queue and store those that can be used; gives them and how many are new."""
+    answers = read_answers(files, queue, read_queue(queue))
+    reviews = [answer.review for answer in answers.usable]
+    pictures = {answer.review.crop_sha256: answer.picture for answer in answers.usable}
+    added = store.add(reviews, pictures)
+    create_table_artifact(_by_reviewer(reviews), key="answers", description=f"{added} new answers")
+    return answers, added
+
+
+def _by_reviewer(reviews: Sequence[Review]) -> list[dict[str, object]]:
+    counts = Counter((review.reviewer, review.label) for review in reviews)
+    return [{"reviewer": name, "label": label, "answers": number} for (name, label), number in sorted(counts.items())]
+
+
+@task(name="apply-reviews", tags=SLIDES, **STAGE)
+@observed()
+def apply_to_slide(folder: Path, verdicts: Sequence[Verdict]) -> Applied | None:
+    """Count a slide anew with what people said of its cells; None where they said nothing."""
+    applied = apply_reviews(folder, verdicts)
+    if applied is not None:
+        shares = [{"type": one.label, "count": one.count, "share": one.share} for one in applied.reviewed.shares]
+        create_table_artifact(shares, key="differential-reviewed", description=applied.slide_id)
+    return applied
