@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.settings import Settings
 from sgcldff.errors import InputError, PromotionRefusedError
-from sgcldff.model import load_model
+from sgcldff.model_folder import saved_digest
 from sgcldff.promotion import Decision, Finding, Outcome, Signature, Verdict
 from sgcldff.promotion.decision import require_approvable, require_not_held
 from sgcldff.promotion.frozen import Located
@@ -155,7 +155,7 @@ def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
     frozen = registry.test_set()
     waiting = require_approvable(
         registry.decision(challenger),
-        load_model(folder, "cpu").digest,
+        saved_digest(folder),
         registry.aliases().get(CHAMPION),
         frozen.digest if frozen else None,
     )

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sgcldff.inheritance import Successor
 from sgcldff.labels import covering
 from sgcldff.model import load_model
 from sgcldff.model_folder import spec_to_dict
+from sgcldff.promotion.leakage import Training
 from sgcldff.records import ModelRef, Sample, Split
 from sgcldff.registry import TRAINED_ON, Registry
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
@@ -74,14 +75,22 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto") 
         data = (samples, PriorStore.open(job.prepared.priors))
         loggers = [registry.experiment_logger(run), Gauges()]
         trained = train(data, job.start(), job.train, folder, loggers, accelerator)
-        seen = sorted(sample.sha256 for sample in samples if sample.split is not Split.TEST)
-        write_json(trained.folder / TRAINED_ON, {"sha256": seen, "data": job.prepared.digest})
+        write_json(trained.folder / TRAINED_ON, learned_from(samples, job))
         inherited = {} if trained.inherited is None else {"inherited": str(trained.inherited)}
         registry.tag(run, {f"sgcldff.{name}": text for name, text in inherited.items()})
         write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs} | inherited)
         told = f"Training {folder.name}: best score {trained.score:.4f}"
         create_table_artifact(epochs_table(registry.curves(run)), key="training", description=told)
     return str(folder)
+
+
+def learned_from(samples: Sequence[Sample], job: TrainJob) -> dict[str, object]:
+    """Say what a model learned from, through its parent's weights too; complete only where all of that is known."""
+    parent = None if job.parent is None else Training.read(Path(job.parent) / TRAINED_ON)
+    own = {sample.sha256 for sample in samples if sample.split is not Split.TEST}
+    seen = own | (parent.images if parent else frozenset())
+    complete = job.parent is None or (parent is not None and parent.complete)
+    return {"sha256": sorted(seen), "data": job.prepared.digest, "complete": complete}
 
 
 def record_of(folder: Path, what: str, registry: Registry) -> Path:

@@ -27,6 +27,8 @@ class Training:
     """sha256 of the files."""
     data: str
     """Digest of the catalog that they came from."""
+    complete: bool = True
+    """Off where it began with the weights of a model of which this is not known."""
 
     @classmethod
     def read(cls, record: Path) -> "Training | None":
@@ -34,7 +36,7 @@ class Training:
         if not record.is_file():
             return None
         told = json.loads(record.read_text())
-        return cls(frozenset(told["sha256"]), told.get("data", ""))
+        return cls(frozenset(told["sha256"]), told.get("data", ""), told.get("complete", True))
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Leaks:
     """Training images, ..."""
     compared: int
     """... of which so many were compared by what they show; the others' files are not in the catalog."""
+    complete: bool = True
+    """As `Training.complete`."""
 
 
 def known_images(catalog: Path) -> dict[str, Facts]:
@@ -75,12 +79,12 @@ def find_leaks(
     pairs = near_duplicates(hash_bits([facts.phash for facts in every]), thumbnails, spec or IngestSpec())
     crossing = pairs[(pairs[:, 0] < len(tested)) & (pairs[:, 1] >= len(tested))]
     near = tuple(test[place].id for place in np.unique(crossing[:, 0]))
-    return Leaks(same, near, len(training.images), len(learned) + len(same))
+    return Leaks(same, near, len(training.images), len(learned) + len(same), training.complete)
 
 
 def leak_finding(leaks: Leaks | None) -> Finding:
     """Find whether nothing leaks; what a model learned from has to be known."""
-    if leaks is None:
+    if leaks is None or not leaks.complete:
         text = "what the challenger learned from is not recorded (trained_on.json), so that no leak can be ruled out"
         return Finding("leakage", False, f"{text}: train it with `sgcldff train`")
     leaking = [

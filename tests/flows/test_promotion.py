@@ -18,9 +18,12 @@ from flows.promote import promote, reject, rollback
 from sgcldff.catalog import Catalog
 from sgcldff.errors import InputError, PromotionRefusedError
 from sgcldff.promotion import FrozenTest, Outcome, Signature
-from sgcldff.records import ModelRef, Split
+from sgcldff.records import ArrayRef, ModelRef, Sample, Split
 from sgcldff.registry import CHAMPION, Registry
+from sgcldff.specs import NetSpec, PriorSpec, TrainSpec
 from tasks.compute import Compute
+from tasks.modelling import TrainJob, learned_from
+from tasks.preparing import Prepared
 from tasks.workspace import Workspace
 
 SECOND = "models:/sgcldff/2"
@@ -172,6 +175,19 @@ def test_a_test_set_that_was_learned_from_refuses(workspace, quick):
     assert record.outcome is Outcome.REFUSED
     assert [finding.rule for finding in record.findings] == ["test set", "leakage", "leakage of the champion"]
     assert registry.aliases()[CHAMPION] == "1"
+
+
+def test_who_begins_with_a_models_weights_learned_from_its_images_too(tmp_path):
+    given = NetSpec(), PriorSpec(), TrainSpec()
+    prepared = Prepared("", "catalog", 1, 0, ArrayRef("", "", ""))
+    own = [Sample("s/a", "s", "g", "a.png", 0.2, "none", sha256="own", split=Split.TRAIN)]
+    own += [replace(own[0], id="s/b", sha256="kept", split=Split.TEST)]
+    assert learned_from(own, TrainJob(prepared, *given))["sha256"] == ["own"]
+    unknown = learned_from(own, TrainJob(prepared, *given, str(tmp_path)))
+    assert (unknown["sha256"], unknown["complete"]) == (["own"], False)
+    (tmp_path / "trained_on.json").write_text('{"sha256": ["kept"], "data": "former"}')
+    heir = learned_from(own, TrainJob(prepared, *given, str(tmp_path)))
+    assert heir == {"sha256": ["kept", "own"], "data": "catalog", "complete": True}
 
 
 def test_a_test_set_that_changed_refuses_until_it_is_frozen_anew(workspace, sgcldff, quick, tmp_path):
