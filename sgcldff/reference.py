@@ -88,7 +88,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     try:
         with safe_open(path, "numpy") as file:
             told: dict[str, Any] = json.loads((file.metadata() or {}).get(TOLD, "{}"))
-            require(told.get("layout") == LAYOUT, f"{path}: layout {told.get('layout')!r} is not {LAYOUT!r}")
+            found = told.get("layout")
+            require(found == LAYOUT, f"{path}: layout {found!r} is not {LAYOUT!r}; train the model again")
             for name in file.keys():  # noqa: SIM118  # an open file is no mapping
                 field, _, part = name.partition(".")
                 parts.setdefault(field, {})[part] = file.get_tensor(name)
