@@ -235,7 +235,7 @@ def finding_cells(finding: Finding) -> tuple[str, ...]:
     """Give rule, whether it was kept, both figures, the judged figure, its interval and its limit, as text."""
     spread = "" if finding.low is None or finding.high is None else f"{finding.low:+.4f} to {finding.high:+.4f}"
     numbers = (finding.champion, finding.challenger, finding.figure)
-    shown = ("" if value is None else f"{value:.4f}" for value in numbers)
+    shown = ("" if value is None else f"{value:.4f}" if abs(value) < 1e4 else f"{value:.0f}" for value in numbers)
     limit = "" if finding.limit is None else f"{finding.limit:g}"
     return finding.rule, "yes" if finding.passed else "no", *shown, spread, limit
 

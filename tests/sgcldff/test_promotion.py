@@ -28,7 +28,7 @@ from sgcldff.model import Model
 from sgcldff.nets.prediction import Prediction
 from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, Signature, Verdict, compare
 from sgcldff.promotion.cost import Cost, LiveTensors, cost_findings, costs, shortest
-from sgcldff.promotion.decision import require_approvable, require_not_held
+from sgcldff.promotion.decision import finding_cells, require_approvable, require_not_held
 from sgcldff.promotion.leakage import Training, champion_leak_finding, find_leaks, known_images, leak_finding
 from sgcldff.promotion.robustness import change_of
 from sgcldff.promotion.rules import mean_score
@@ -450,6 +450,13 @@ def test_a_record_comes_back_from_json_and_says_everything() -> None:
     for damaged in ("", "[]", "{}", '{"outcome": "maybe"}'):
         with pytest.raises(StoreError, match="not a decision record"):
             Decision.from_json(damaged)
+
+
+def test_figures_of_a_table_are_short_whatever_their_unit() -> None:
+    assert finding_cells(PASSED[0]) == ("score", "yes", "0.9000", "0.9100", "0.0100", "-0.0050 to +0.0200", "-0.01")
+    assert finding_cells(Finding("memory", False, "", 2.0**27, 2.0**28, 2.0, limit=1.5))[1:5] == (
+        "no", "134217728", "268435456", "2.0000",
+    )  # fmt: skip
 
 
 def test_what_a_person_writes_cannot_break_the_page() -> None:
