@@ -327,6 +327,8 @@ class Engine(StrEnum):
     AUTO = "auto"
     """The fastest that this machine has."""
     TORCH = "torch"
+    COMPILED = "compiled"
+    """torch with `torch.compile`, which replays CUDA graphs on a GPU; takes minutes to start, and a C compiler."""
     OPENVINO = "openvino"
     """OpenVINO on the CPU."""
 

@@ -41,12 +41,12 @@ def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Pr
         If the files are damaged, which OpenVINO tells when it is first asked, or the machine lacks what is asked for.
     """
     chosen, numbers = resolve(engine, precision)
-    if chosen is Engine.TORCH:
+    if chosen is not Engine.OPENVINO:
         from sgcldff.model import load_model
         from sgcldff.runtimes.torch_runtime import TorchRuntime
 
         model = load_model(folder)
-        return TorchRuntime(model, numbers, read_typicality(folder, model.digest))
+        return TorchRuntime(model, numbers, read_typicality(folder, model.digest), chosen)
     from sgcldff.runtimes.openvino_runtime import OpenVinoRuntime
 
     spec, typicality = open_spec(folder), read_typicality(folder, saved_digest(folder))

@@ -3,6 +3,7 @@
 import platform
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 from sgcldff.specs import Engine, Precision, require
 
@@ -12,6 +13,7 @@ BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 """Names under which processors state that they compute with bf16."""
 GPU_DEVICES = ("nvidia[0-9]*", "dxg", "kfd")
 """Files in `/dev` of GPUs of NVIDIA, of those that Windows lends to Linux, and of AMD's."""
+COMPILERS = ("g++", "c++", "clang++")
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -24,7 +26,7 @@ def fastest(engine: Engine, precision: Precision) -> tuple[Engine, Precision]:
         If the machine lacks what is asked for.
     """
     chosen = _engine(engine)
-    return chosen, _precision(precision, on_gpu=chosen is Engine.TORCH and gpu_usable())
+    return chosen, _precision(precision, on_gpu=chosen is not Engine.OPENVINO and gpu_usable())
 
 
 def gpu_usable() -> bool:
@@ -53,6 +55,10 @@ def _engine(engine: Engine) -> Engine:
         return Engine.OPENVINO if faster else Engine.TORCH
     there = engine is not Engine.OPENVINO or installed
     require(there, "engine openvino is not installed: install the package openvino, or give the engine torch or auto")
+    compiles = engine is not Engine.COMPILED or any(which(name) for name in COMPILERS)
+    require(
+        compiles, f"engine compiled finds no C compiler ({', '.join(COMPILERS)}): install one, or give another engine"
+    )
     return engine
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,12 +17,18 @@ from sgcldff.runtimes.runtime import Labels, Types
 from sgcldff.specs import Engine, ModelSpec, Precision
 from sgcldff.typicality import Typicality
 
+COMPILED_BATCH = 8
+"""Images that a compiled network takes at a time: every other number would be compiled anew."""
 DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 
 @dataclass(frozen=True)
 class TorchRuntime:
-    """Channels last, autocast where fewer bits are asked for; images reach the device as bytes, labels leave it so."""
+    """Channels last, autocast where fewer bits are asked for; images reach the device as bytes, labels leave it so.
+
+    With the engine `compiled` every size of image is compiled when it is first seen; on a GPU its kernels are then
+    recorded as a CUDA graph and replayed.
+    """
 
     model: Model
     precision: Precision
@@ -45,14 +51,30 @@ class TorchRuntime:
 
     @cached_property
     def _segment(self) -> nn.Module:
-        return Segment(self.model.net).eval()
+        return self._prepared(Segment(self.model.net))
 
     @cached_property
     def _classify(self) -> nn.Module:
-        return Classify(self.model.net).eval()
+        return self._prepared(Classify(self.model.net))
+
+    def _prepared(self, question: nn.Module) -> nn.Module:
+        question.eval()
+        if self.engine is not Engine.COMPILED:
+            return question
+        mode = "reduce-overhead" if self.model.device.type == "cuda" else "default"
+        return cast(nn.Module, torch.compile(question, dynamic=False, mode=mode))
+
+    def _ask(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        if self.engine is not Engine.COMPILED:
+            return self._answer(module, rgb, prior)
+        parts = [
+            self._answer(module, *(_whole(images[at : at + COMPILED_BATCH]) for images in (rgb, prior)))
+            for at in range(0, len(rgb), COMPILED_BATCH)
+        ]
+        return tuple(np.concatenate(part)[: len(rgb)] for part in zip(*parts, strict=True))
 
     @torch.inference_mode()
-    def _ask(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+    def _answer(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
         kind, fewer_bits = self.model.device.type, self.precision is not Precision.FP32
         with torch.autocast(kind, DTYPES[self.precision], enabled=fewer_bits):
             answer = module(self._send(rgb), self._send(prior))
@@ -64,3 +86,9 @@ class TorchRuntime:
         if self.model.device.type != "cuda":
             return tensor.to(self.model.device)
         return tensor.pin_memory().to(self.model.device, non_blocking=True)
+
+
+def _whole(images: NDArray[Any]) -> NDArray[Any]:
+    """Fill a batch up to `COMPILED_BATCH` by repeating its last image."""
+    missing = COMPILED_BATCH - len(images)
+    return np.concatenate((images, images[-1:].repeat(missing, axis=0))) if missing else images

@@ -210,6 +210,30 @@ def test_a_runtime_tells_what_it_is(loaded, model):
         assert runtime.spec == model.spec == SPEC
 
 
+def test_a_compiled_network_sees_one_size_of_batch_and_answers_as_the_model_does(model, folder, monkeypatch):
+    """The graph is traced as for compiling, and then run as it is: to compile it takes minutes."""
+    seen, compile_ = set(), torch.compile
+
+    def traced(question, **options):
+        question.register_forward_pre_hook(lambda _, images: seen.add(tuple(images[0].shape)))
+        assert options == {"dynamic": False, "mode": "default"}
+        return compile_(question, dynamic=False, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    monkeypatch.setattr(f"{MACHINE}.which", lambda name: "/usr/bin/c++")
+    runtime, (rgb, prior) = load_runtime(folder, Engine.COMPILED, Precision.FP32), smooth(11, 64, 32)
+    assert runtime.engine is Engine.COMPILED
+    expected = model.predict(rgb, prior).cell_type
+    np.testing.assert_allclose(runtime.classify(rgb, prior).probabilities, expected, atol=1e-4)
+    assert seen == {(8, 64, 32, 3)}
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch):
+    monkeypatch.setattr(f"{MACHINE}.which", lambda name: None)
+    with pytest.raises(InputError, match="no C compiler"):
+        resolve(Engine.COMPILED)
+
+
 def test_auto_is_resolved_and_stays_so():
     engine, precision = resolve()
     assert Engine.AUTO is not engine
