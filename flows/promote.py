@@ -1,12 +1,13 @@
 """Challenger to champion, or a refusal with reasons; a person's say; and the way back."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect import flow
 
 from flows.settings import Settings
 from sgcldff.errors import InputError, PromotionRefusedError
-from sgcldff.model_folder import saved_digest
+from sgcldff.model_folder import SPEC_FILE, read_spec, saved_digest
 from sgcldff.promotion import Decision, Finding, Outcome, Signature, Verdict
 from sgcldff.promotion.decision import require_approvable, require_not_held
 from sgcldff.promotion.frozen import Located
@@ -108,9 +109,13 @@ def judge(rivals: Rivals, located: Located, place: Workspace, chosen: Settings) 
     after = evaluate_model(EvalJob(rivals.challenger, located.samples, chosen.evaluate), place)
     if rivals.champion is None:
         return Verdict((*clean, FIRST))
-    before = evaluate_model(EvalJob(rivals.champion, located.samples, chosen.evaluate), place)
+    common = located.told_by(read_spec(Path(rivals.champion) / SPEC_FILE).labels)
+    if len(common.samples) < len(located.samples):
+        clean = (*clean, common.shared(located))
+        after = evaluate_model(EvalJob(rivals.challenger, common.samples, chosen.evaluate), place)
+    before = evaluate_model(EvalJob(rivals.champion, common.samples, chosen.evaluate), place)
     spec = chosen.promote
-    changed = [compare_changed(rivals, located, kind, place, spec) for kind in spec.robustness]
+    changed = [compare_changed(rivals, common, kind, place, spec) for kind in spec.robustness]
     return joined(clean, compare_evaluations(before, after, spec), changed, compare_costs(rivals, spec))
 
 

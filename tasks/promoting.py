@@ -97,7 +97,8 @@ def compare_changed(
 def _changed(folder: str, located: Located, kind: Perturbation, workspace: Workspace) -> Predictions:
     """Ask a model about changed images, or find what it said before."""
     model = load_model(folder)
-    key = digest((model.digest, located.frozen.digest, kind.value, PromotionSpec.version))
+    asked = sorted(sample.id for sample in located.samples)
+    key = digest((model.digest, located.frozen.digest, asked, kind.value, PromotionSpec.version))
     kept = workspace.evaluation(key) / PREDICTIONS
     if not kept.is_file():
         with bar(f"evaluate under {kind}") as progress:

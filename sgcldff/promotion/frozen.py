@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from sgcldff.errors import InputError, StoreError
 from sgcldff.images import sha256_of
+from sgcldff.labels import LabelSpace
 from sgcldff.promotion.findings import Finding
 from sgcldff.records import Sample, samples_from_table, samples_to_table
 from sgcldff.specs import digest
@@ -116,6 +117,17 @@ class Located:
             return Finding("test set", True, f"{named} is as it was frozen: {size}")
         text = f"{named} is no longer as it was frozen: {listed(self.faults)}; {REMEDY}"
         return Finding("test set", False, text, figure=len(self.faults), limit=0)
+
+    def told_by(self, labels: LabelSpace) -> "Located":
+        """Leave out the images whose labels a model cannot tell."""
+        kept = (sample for sample in self.samples if sample.label is None or sample.label in labels.known)
+        return replace(self, samples=tuple(kept))
+
+    def shared(self, whole: "Located") -> Finding:
+        """Say how much of the whole test set this part of it is."""
+        missing = len(whole.samples) - len(self.samples)
+        text = f"compared on {len(self.samples)} images: {missing} have labels that the champion does not tell"
+        return Finding("shared labels", True, text, figure=missing)
 
 
 def listed(items: Sequence[str]) -> str:

@@ -12,15 +12,17 @@ from prefect.client.orchestration import get_client
 from typer.testing import CliRunner
 
 import flows.infer
+import flows.promote
 from flows.cli import app
 from flows.infer import infer
 from flows.promote import promote, reject, rollback
 from sgcldff.catalog import Catalog
 from sgcldff.errors import InputError, PromotionRefusedError
+from sgcldff.labels import FIVE_TYPES, LabelSpace
 from sgcldff.promotion import FrozenTest, Outcome, Signature
 from sgcldff.records import ArrayRef, ModelRef, Sample, Split
 from sgcldff.registry import CHAMPION, Registry
-from sgcldff.specs import NetSpec, PriorSpec, TrainSpec
+from sgcldff.specs import ModelSpec, NetSpec, PriorSpec, TrainSpec
 from tasks.compute import Compute
 from tasks.modelling import TrainJob, learned_from
 from tasks.preparing import Prepared
@@ -199,6 +201,18 @@ def test_a_test_set_that_changed_refuses_until_it_is_frozen_anew(workspace, sgcl
     assert registry.decision(second(workspace)).outcome is Outcome.REFUSED
     assert f"{len(test)} images" in sgcldff("registry", "freeze", "--by", "ada", "-w", workspace)
     assert promote(workspace, SECOND, quick()).outcome is Outcome.PROMOTED
+
+
+def test_both_are_compared_on_images_whose_labels_the_champion_can_tell(workspace, quick, monkeypatch):
+    test = Catalog.open(Workspace(workspace).catalog).select(Split.TEST)
+    lacking = next(sample.label for sample in test if sample.label)
+    told = LabelSpace(tuple(name for name in FIVE_TYPES if name != lacking))
+    monkeypatch.setattr(flows.promote, "read_spec", lambda path: ModelSpec(labels=told))
+    assert promote(workspace, SECOND, quick()).outcome is Outcome.PROMOTED
+    found = {finding.rule: finding for finding in registry_of(workspace).decision(second(workspace)).findings}
+    without = sum(sample.label == lacking for sample in test)
+    assert found["shared labels"].figure == without > 0
+    assert f"compared on {len(test) - without} images" in found["shared labels"].text
 
 
 def test_who_comes_second_is_told_and_so_is_the_record(workspace, quick, monkeypatch):
