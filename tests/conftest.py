@@ -32,6 +32,7 @@ def postgres():
         yield server
 
 
+@pytest.fixture(scope="session")
 def smear(tmp_path_factory):
     """Make a slide of 40 white cells."""
     from sgcldff.synthetic.slides import write_slide

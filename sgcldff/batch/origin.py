@@ -25,8 +25,10 @@ def write_origin(folder: str | Path, uri: str, sha256: str | None = None) -> Non
     sha256
         None where the slide could not be opened.
     """
-    with draft(Path(folder) / ORIGIN) as partial:
-        partial.write_text(json.dumps({"address": _hashed(uri), "sha256": sha256, "state": _state(uri)}))
+    origin = {"address": _hashed(uri), "sha256": sha256, "state": _state(uri)}
+    if origin != _read_origin(Path(folder)):
+        with draft(Path(folder) / ORIGIN) as partial:
+            partial.write_text(json.dumps(origin))
 
 
 def known_sha256(folder: str | Path, uri: str) -> str | None:

@@ -97,7 +97,8 @@ def test_too_little_news_is_measured_and_ends_well(grown, written):
 
 
 def test_a_retraining_that_was_killed_goes_on_from_the_champion_s_weights(grown, written):
-    before, champion = grown.trainings(), Registry(Workspace(grown.workspace).tracking_uri).resolve("models:/sgcldff/1")
+    registry = Registry(Workspace(grown.workspace).tracking_uri)
+    before, champion, versions = grown.trainings(), registry.resolve("models:/sgcldff/1"), len(registry.versions())
     first = started(grown, written(LATER))
     wait_for(grown, before, first)
     first.send_signal(signal.SIGKILL)
@@ -111,7 +112,7 @@ def test_a_retraining_that_was_killed_goes_on_from_the_champion_s_weights(grown,
     settings = starting(read_settings(written(LATER)), warm=True)
     done = retrain(grown.sources, grown.workspace, settings, "cpu", promotion=False)
     assert done.decision.outcome == f"Retraining: {LATER} new labelled cells, {LATER} are enough."
-    assert done.outcome == "models:/sgcldff/2 is challenger."
+    assert done.outcome == f"models:/sgcldff/{versions + 1} is challenger."
     assert grown.trainings() - before == {key}
     assert (Path(grown.workspace) / "catalog" / "facts.parquet").read_bytes() == facts
     assert champion[0].digest in json.loads((folder / TRAINED).read_text())["inherited"]
