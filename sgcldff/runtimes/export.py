@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from sgcldff.errors import InputError
 from sgcldff.model import load_model
-from sgcldff.runtimes.graphs import Graph, Question
+from sgcldff.runtimes.graph import Graph, Question
 from sgcldff.runtimes.heads import Classify, Segment
-from sgcldff.runtimes.openvino_runtime import import_openvino
+from sgcldff.runtimes.openvino_library import import_openvino
 
 MODULES: dict[Question, type[nn.Module]] = {Question.SEGMENT: Segment, Question.CLASSIFY: Classify}
 

@@ -5,21 +5,20 @@ are faster than open ones, and small chunks stay in the processor's caches. Each
 neither the number of threads nor the rest of a batch changes a result.
 """
 
-import importlib
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.images import Rgb
 from sgcldff.runtimes.filling import cropped, filled
-from sgcldff.runtimes.graphs import Graph, Question, exported
+from sgcldff.runtimes.graph import Graph, Question
+from sgcldff.runtimes.graph_cache import exported
+from sgcldff.runtimes.openvino_library import import_openvino
 from sgcldff.runtimes.runtime import Labels, Types
 from sgcldff.specs import Engine, ModelSpec, Precision
 from sgcldff.typicality import Typicality
@@ -119,9 +118,3 @@ def threads() -> int:
     """Count the threads that this process may use: `OMP_NUM_THREADS`, or a thread a core."""
     stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return int(stated) if stated.isdigit() and int(stated) else len(os.sched_getaffinity(0))
-
-
-def import_openvino() -> ModuleType:
-    """Import OpenVINO without its reports of use, which it else sends over the network without asking."""
-    sys.modules["openvino_telemetry"] = cast(ModuleType, None)
-    return importlib.import_module("openvino")

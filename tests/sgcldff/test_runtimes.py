@@ -22,7 +22,8 @@ from sgcldff.labels import WBC6
 from sgcldff.model import load_model, save_model
 from sgcldff.nets import build
 from sgcldff.runtimes import load_runtime, resolve
-from sgcldff.runtimes.graphs import KEPT, Graph, Question, exported
+from sgcldff.runtimes.graph import Graph, Question
+from sgcldff.runtimes.graph_cache import KEPT, exported
 from sgcldff.runtimes.heads import likeliest
 from sgcldff.runtimes.machine import gpu_usable, processor_flags
 from sgcldff.runtimes.openvino_runtime import threads
@@ -300,7 +301,8 @@ def test_a_damaged_model_is_told_by_whoever_exports(folder, tmp_path, monkeypatc
     graph = Graph(str(damaged), Question.SEGMENT, (1, 32, 32))
     with pytest.raises(InputError, match="export the model again"):
         exported(graph)
-    script = f"from sgcldff.runtimes.graphs import *; exported(Graph({str(damaged)!r}, Question.SEGMENT, (1, 32, 32)))"
+    asked = f"exported(Graph({str(damaged)!r}, Question.SEGMENT, (1, 32, 32)))"
+    script = f"from sgcldff.runtimes.graph import *; from sgcldff.runtimes.graph_cache import *; {asked}"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "InputError" in ended.stderr
     assert "export the model again" in ended.stderr

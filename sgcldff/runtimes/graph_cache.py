@@ -1,4 +1,4 @@
-"""Networks as graphs of OpenVINO, exported once a machine and kept in the user's cache.
+"""Graphs of OpenVINO, exported once a machine and kept in the user's cache.
 
 Tracing a network takes torch, and with it more memory than all else that reads slides. Where torch is not in use
 already a child process traces, so that who reads slides does without. A graph is found again by what it was made of:
@@ -8,21 +8,14 @@ the model's files, the code of the networks, and the versions of torch and OpenV
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
 
-import sgcldff
 from sgcldff.addresses import user_cache
 from sgcldff.errors import InputError
-from sgcldff.images import sha256_of
 from sgcldff.locks import locked
-from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE
-from sgcldff.specs import digest
+from sgcldff.runtimes.graph import Graph
 
 KEPT = 30
 """Graphs that are kept: those used last, of about 25 MB each."""
@@ -30,33 +23,6 @@ PATIENCE_S = 600.0
 """How long another process may take to export, s."""
 NETWORK = "network.xml"
 """File of a graph; its weights lie beside it."""
-CODE = (*sorted(Path(sgcldff.__file__).with_name("nets").glob("*.py")), Path(__file__).with_name("heads.py"))
-
-
-class Question(StrEnum):
-    """What is asked of a network."""
-
-    SEGMENT = "segment"
-    """The label of every pixel."""
-    CLASSIFY = "classify"
-    """The type of the cell at the centre."""
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A question to a saved model about images of one size."""
-
-    model: str
-    """Folder of the model."""
-    question: Question
-    shape: tuple[int, int, int]
-    """Images at a time, their height and their width, px; multiples of 32."""
-
-    @cached_property
-    def key(self) -> str:
-        """Digest of all that the graph is made of."""
-        files = [sha256_of(path) for path in (*(Path(self.model) / name for name in (SPEC_FILE, WEIGHTS_FILE)), *CODE)]
-        return digest((files, self.question, self.shape, version("torch"), version("timm"), version("openvino")))
 
 
 def exported(graph: Graph) -> Path:
