@@ -6,6 +6,7 @@ neither the number of threads nor the rest of a batch changes a result.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,4 +118,6 @@ class OpenVinoRuntime:
 def threads() -> int:
     """Count the threads that this process may use: `OMP_NUM_THREADS`, or a thread a core."""
     stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(stated) if stated.isdigit() and int(stated) else len(os.sched_getaffinity(0))
+    if stated.isdigit() and int(stated):
+        return int(stated)
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
