@@ -20,10 +20,10 @@ ALWAYS = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "10000",
 }
-"""Threads that wait for each other sleep: where other work shares the cores, spinning made trainings 3 to 7 times as
-slow (two threads, two cores under load)."""
+"""Threads that wait for each other soon sleep: where other work shares the cores, spinning for long made trainings 3 to
+7 times as slow (two threads, two cores under load)."""
 QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
