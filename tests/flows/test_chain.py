@@ -1,5 +1,6 @@
 """Retrain, promote, refuse, roll back, evaluate: with real training, MLflow and Prefect on a tiny scale."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,10 @@ def test_a_refused_promotion_moves_no_alias(contest, quick):
     assert registry_of(contest.lab).aliases() == before
 
 
-def test_promotion_and_the_way_back(contest, quick):
-    lab, registry = contest.lab, registry_of(contest.lab)
+def test_promotion_and_the_way_back(contest, quick, tmp_path):
+    workspace = str(shutil.copytree(contest.lab.workspace, tmp_path / "workspace"))
+    lab = contest.lab._replace(workspace=workspace)
+    registry = registry_of(lab)
     assert promote(lab.workspace, settings=quick()).model.version == "2"
     assert (registry.aliases()[CHAMPION], registry.aliases()[PREVIOUS]) == ("2", "1")
     assert promote(lab.workspace, settings=quick()).model.version == "2", "a champion stays champion"
