@@ -76,11 +76,13 @@ def test_another_seed_gives_a_challenger_and_a_verdict(contest):
     assert contest.second.outcome.startswith("models:/sgcldff/2 stays challenger: ")
 
 
-def test_a_refused_promotion_moves_no_alias(contest, quick):
-    before = registry_of(contest.lab).aliases()
+def test_a_refused_promotion_moves_no_alias(contest, quick, tmp_path):
+    workspace = str(shutil.copytree(contest.lab.workspace, tmp_path / "workspace"))
+    lab = contest.lab._replace(workspace=workspace)
+    before = registry_of(lab).aliases()
     with pytest.raises(PromotionRefusedError, match=r"models:/sgcldff@challenger stays challenger: .*score"):
-        promote(contest.lab.workspace, settings=quick(margin=-0.9))
-    assert registry_of(contest.lab).aliases() == before
+        promote(lab.workspace, settings=quick(margin=-0.9))
+    assert registry_of(lab).aliases() == before
 
 
 def test_promotion_and_the_way_back(contest, quick, tmp_path):
