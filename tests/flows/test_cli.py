@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -249,7 +250,8 @@ def test_without_a_reason_to_retrain_there_is_nothing_to_do(lab, run, settings):
 def test_a_refusal_has_its_own_exit_code(contest, run, tmp_path):
     strict = tmp_path / "strict.toml"
     strict.write_text(QUICK + "[promote]\nmargin = -0.9\n")
-    ran = run("promote", "-w", contest.lab.workspace, "--settings", strict)
+    workspace = shutil.copytree(contest.lab.workspace, tmp_path / "workspace")
+    ran = run("promote", "-w", workspace, "--settings", strict)
     assert ran.code == 6
     assert "stays challenger" in ran.line
 
