@@ -1,4 +1,6 @@
-"""Images brought to sides that networks take."""
+"""Images brought to sides, and batches to sizes, that networks take."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,12 @@ def cropped(labels: Labels, height: int, width: int) -> Labels:
     """Undo `filled` on labels (B, H, W)."""
     (top, _), (left, _) = _margins(height), _margins(width)
     return np.ascontiguousarray(labels[:, top : top + height, left : left + width])
+
+
+def whole(images: NDArray[Any], count: int) -> NDArray[Any]:
+    """Fill a batch up to `count` images by repeating the last."""
+    missing = count - len(images)
+    return np.concatenate((images, images[-1:].repeat(missing, axis=0))) if missing else images
 
 
 def _margins(length: int) -> tuple[int, int]:

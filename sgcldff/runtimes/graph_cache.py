@@ -13,7 +13,7 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from sgcldff.addresses import user_cache
-from sgcldff.errors import InputError
+from sgcldff.errors import InputError, SgcldffError
 from sgcldff.locks import locked
 from sgcldff.runtimes.graph import Graph
 
@@ -46,6 +46,8 @@ def exported(graph: Graph) -> Path:
                     Path(scratch).mkdir()
             os.utime(kept)
             _forget(cache)
+    except SgcldffError:
+        raise
     except OSError as error:
         raise InputError(f"{cache}: no graph can be kept there ({error}); set XDG_CACHE_HOME") from error
     return kept / NETWORK

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.images import Rgb
-from sgcldff.runtimes.filling import cropped, filled
+from sgcldff.runtimes.filling import cropped, filled, whole
 from sgcldff.runtimes.graph import Graph, Question
 from sgcldff.runtimes.graph_cache import exported
 from sgcldff.runtimes.openvino_library import import_openvino
@@ -56,11 +56,7 @@ class Compiled:
 
     def _chunks(self, rgb: Rgb, prior: NDArray[np.float32]) -> Iterator[tuple[int, list[NDArray[Any]]]]:
         for start in range(0, len(rgb), self.chunk):
-            yield start, [self._whole(array[start : start + self.chunk]) for array in (rgb, prior)]
-
-    def _whole(self, images: NDArray[Any]) -> NDArray[Any]:
-        missing = self.chunk - len(images)
-        return np.concatenate((images, images[-1:].repeat(missing, axis=0))) if missing else images
+            yield start, [whole(array[start : start + self.chunk], self.chunk) for array in (rgb, prior)]
 
 
 def _answer(request: Any) -> Answer:

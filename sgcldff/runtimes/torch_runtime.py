@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sgcldff.images import Rgb
 from sgcldff.model import Model
-from sgcldff.runtimes.filling import cropped, filled
+from sgcldff.runtimes.filling import cropped, filled, whole
 from sgcldff.runtimes.heads import Classify, Segment
 from sgcldff.runtimes.runtime import Labels, Types
 from sgcldff.specs import Engine, ModelSpec, Precision
@@ -68,7 +68,7 @@ class TorchRuntime:
         if self.engine is not Engine.COMPILED:
             return self._answer(module, rgb, prior)
         parts = [
-            self._answer(module, *(_whole(images[at : at + COMPILED_BATCH]) for images in (rgb, prior)))
+            self._answer(module, *(whole(images[at : at + COMPILED_BATCH], COMPILED_BATCH) for images in (rgb, prior)))
             for at in range(0, len(rgb), COMPILED_BATCH)
         ]
         return tuple(np.concatenate(part)[: len(rgb)] for part in zip(*parts, strict=True))
@@ -86,9 +86,3 @@ class TorchRuntime:
         if self.model.device.type != "cuda":
             return tensor.to(self.model.device)
         return tensor.pin_memory().to(self.model.device, non_blocking=True)
-
-
-def _whole(images: NDArray[Any]) -> NDArray[Any]:
-    """Fill a batch up to `COMPILED_BATCH` by repeating its last image."""
-    missing = COMPILED_BATCH - len(images)
-    return np.concatenate((images, images[-1:].repeat(missing, axis=0))) if missing else images
