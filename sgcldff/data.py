@@ -31,6 +31,9 @@ from sgcldff.store import PriorStore
 
 BACKGROUND, CYTOPLASM, NUCLEUS = 1, 2, 4
 CELL, UNKNOWN = CYTOPLASM | NUCLEUS, BACKGROUND | CYTOPLASM | NUCLEUS
+SURELY_BACKGROUND, SURELY_CELL, SURELY_NUCLEUS = 0.05, 0.4, 0.7
+"""Values of the prior below and above which it teaches where no mask and no box does. On training images of BCCD,
+ALL-IDB2 and JTSC at most 1.1 % of what lies below is cell, at least 98.7 % above is cell, and 96.7 % is nucleus."""
 SCENES_KEPT = 8192
 """Images kept decoded in memory, at the model's scale (about 0.1 MB each)."""
 
@@ -105,6 +108,16 @@ def _box_target(sample: Sample, shape: tuple[int, int], mpp: float) -> NDArray[n
     for x0, y0, x1, y1 in boxes:
         rows, columns = (slice(int(low * scale), int(np.ceil(high * scale))) for low, high in ((y0, y1), (x0, x1)))
         target[rows, columns] = UNKNOWN
+    return target
+
+
+def told_by_prior(prior: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Give the target (H, W), as bits of allowed classes, that a prior (P, H, W) in [0, 1] is sure enough of."""
+    mean = prior.mean(axis=0)
+    target = np.full(mean.shape, UNKNOWN, np.uint8)
+    target[mean < SURELY_BACKGROUND] = BACKGROUND
+    target[mean > SURELY_CELL] = CELL
+    target[mean > SURELY_NUCLEUS] = NUCLEUS
     return target
 
 
@@ -213,13 +226,23 @@ def cached_scene(sample: Sample, mpp: float) -> Scene:
     return read_scene(sample, mpp)
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """How images are turned into examples."""
+
+    augmentation: float = 0
+    """Strength of the stain and intensity augmentation."""
+    from_prior: bool = False
+    """Whether the prior outlines the cells of images without mask and boxes."""
+
+
 class SmearDataset(Dataset[Item]):
     """Crops around cells (and, in fields, elsewhere) with priors and targets; indexed by `Draw`."""
 
-    def __init__(self, samples: Sequence[Sample], priors: PriorStore, spec: ModelSpec, augmentation: float) -> None:
+    def __init__(self, samples: Sequence[Sample], priors: PriorStore, spec: ModelSpec, lessons: Lessons) -> None:
         self.samples = tuple(samples)
         self.spec = spec
-        self.augmentation = augmentation
+        self.lessons = lessons
         self.read_prior = lru_cache(maxsize=SCENES_KEPT)(priors.read)
 
     def __len__(self) -> int:
@@ -234,14 +257,16 @@ class SmearDataset(Dataset[Item]):
             return self._item(sample, scene, view, view.cut(scene.rgb))
         rng = np.random.default_rng(draw.key)
         view = aim(scene, sample.label is not None, self.spec.crop_px, rng)
-        return self._item(sample, scene, view, augment(view.cut(scene.rgb), self.augmentation, rng))
+        return self._item(sample, scene, view, augment(view.cut(scene.rgb), self.lessons.augmentation, rng))
 
     def _item(self, sample: Sample, scene: Scene, view: View, crop: Rgb) -> Item:
-        prior = np.stack([view.cut(channel) for channel in self.read_prior(sample.sha256)])
+        saliency = self.read_prior(sample.sha256)
+        untold = self.lessons.from_prior and sample.mask is None and sample.boxes is None
+        target = told_by_prior(saliency) if untold else scene.target
         return Item(
             torch.from_numpy(crop).permute(2, 0, 1).float() / 255,
-            torch.from_numpy(prior),
-            torch.from_numpy(view.cut_target(scene.target)),
+            torch.from_numpy(np.stack([view.cut(channel) for channel in saliency])),
+            torch.from_numpy(view.cut_target(target)),
             torch.from_numpy(self.spec.labels.allowed(sample.label if view.on_cell else None)),
         )
 
@@ -321,8 +346,8 @@ class SmearDataModule(lightning.LightningDataModule):
         watch = [sample for sample in samples if sample.split is Split.VAL]
         if not learn:
             raise InputError("no image is in the training split: ingest more images or lower the other splits' shares")
-        self.training = SmearDataset(learn, priors, model, train.augment)
-        self.validation = SmearDataset(watch, priors, model, 0)
+        self.training = SmearDataset(learn, priors, model, Lessons(train.augment, train.prior_outlines))
+        self.validation = SmearDataset(watch, priors, model, Lessons())
         self.sampler = EpochSampler(balanced_weights(learn, train.balance), train.batch_size, train.seed)
 
     def train_dataloader(self) -> DataLoader[Item]:

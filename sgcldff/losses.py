@@ -58,19 +58,19 @@ def set_cross_entropy(logits: Tensor, allowed: Tensor, weights: Tensor) -> Tenso
     Tensor
         Scalar; exactly 0, without a gradient, where no element excludes a class.
     """
-    log_p = logits.float().log_softmax(dim=1)
-    missing = torch.finfo(log_p.dtype).min
-    cost = -torch.logsumexp(log_p.masked_fill(~allowed, missing), dim=1)
-    per_class = weights.view(1, -1, *[1] * (logits.ndim - 2)) * allowed
-    weight = per_class.sum(dim=1) / allowed.sum(dim=1)
-    weight = weight * ~allowed.all(dim=1)
+    p, mask = logits.float().softmax(dim=1), allowed.float()
+    members = mask.sum(dim=1)
+    cost = -(p * mask).sum(dim=1).clamp_min(torch.finfo(p.dtype).tiny).log()
+    weight = (weights.view(1, -1, *[1] * (logits.ndim - 2)) * mask).sum(dim=1) / members
+    weight = weight * (members < mask.shape[1])
     return (cost * weight).sum() / weight.sum().clamp_min(1e-6)
 
 
 def soft_dice(logits: Tensor, allowed: Tensor) -> Tensor:
     """Average 1 - Dice over classes and images, where the class of a pixel is known (Milletari et al. 2016)."""
-    known = (allowed.sum(dim=1, keepdim=True) == 1).float()
-    p, t = logits.float().softmax(dim=1) * known, allowed.float() * known
+    mask = allowed.float()
+    known = (mask.sum(dim=1, keepdim=True) == 1).float()
+    p, t = logits.float().softmax(dim=1) * known, mask * known
     overlap = 2 * (p * t).sum(dim=(2, 3)) + 1
     dice = overlap / (p.sum(dim=(2, 3)) + t.sum(dim=(2, 3)) + 1)
     present = (known.sum(dim=(1, 2, 3)) > 0).float()[:, None]
@@ -162,8 +162,9 @@ class SmearLoss(nn.Module):
     def forward(self, prediction: Prediction, prior: Tensor, target: Tensor, allowed: Tensor) -> LossTerms:
         """Compare a prediction with targets: bits (B, H, W) and allowed types (B, C)."""
         spec, pixels = self.spec, allowed_from_bits(target)
-        outlines = set_cross_entropy(prediction.segmentation, pixels, self.segmentation_weights)
-        outlines = outlines + soft_dice(prediction.segmentation, pixels)
+        logits = prediction.segmentation.float().contiguous()
+        outlines = set_cross_entropy(logits, pixels, self.segmentation_weights)
+        outlines = outlines + soft_dice(logits, pixels)
         types = set_cross_entropy(prediction.cell_type, allowed, self.weights)
         none = outlines.new_zeros(())
         aligned = alignment(prediction.evidence, prior, target) if spec.alignment else none

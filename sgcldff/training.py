@@ -56,7 +56,7 @@ class SmearModule(lightning.LightningModule):
     def __init__(self, net: nn.Module, train: TrainSpec, weights: Tensor) -> None:
         super().__init__()
         self.spec = train
-        self.net = net
+        self.net = net.to(memory_format=torch.channels_last)
         self.loss = SmearLoss(train.loss, weights, cast(Network, self.net).embedding_width)
         self.counts = nn.ModuleDict({name: SumMetric() for name in COUNTS})
 

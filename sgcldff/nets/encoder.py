@@ -44,7 +44,8 @@ class Encoder(nn.Module):
         convolutions = {Mixing.HYBRID: 3, Mixing.CONVOLUTION: 5, Mixing.SWIN: 1}[spec.mixing]
         self.convolutional = efficientnet(spec, convolutions)
         widen(self.convolutional, prior_channels)
-        widths = list(self.convolutional.feature_info.channels())
+        self.stages = list(range(convolutions))
+        widths = [info["num_chs"] for info in self.convolutional.feature_info[:convolutions]]
         self.swin = nn.ModuleList()
         for stride in STRIDES[convolutions:]:
             self.swin.append(swin_stage(widths[-1], SWIN_WIDTHS[stride]))
@@ -56,7 +57,8 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor, prior: Tensor | None) -> list[Tensor]:
         """Give five feature maps (B, width, H/stride, W/stride) of an image in [0, 1]."""
         seen = (image - self.mean) / self.std
-        features = list(self.convolutional(seen if prior is None else torch.cat((seen, prior), dim=1)))
+        together = seen if prior is None else torch.cat((seen, prior), dim=1)
+        features = self.convolutional.forward_intermediates(together, self.stages, intermediates_only=True)
         for stage in self.swin:
             deeper = stage(features[-1].permute(0, 2, 3, 1))
             features.append(deeper.permute(0, 3, 1, 2))
@@ -88,7 +90,9 @@ def efficientnet(spec: NetSpec, stages: int) -> Any:
 
 
 def _features(backbone: str, stages: int, *, pretrained: bool) -> Any:
-    return timm.create_model(backbone, pretrained=pretrained, features_only=True, out_indices=tuple(range(stages)))
+    model = timm.create_model(backbone, pretrained=pretrained, num_classes=0)
+    model.prune_intermediate_layers(list(range(stages)), prune_norm=True)
+    return model
 
 
 def widen(model: Any, channels: int) -> None:

@@ -31,8 +31,9 @@ class PriorGate(nn.Module):
 class CrossLayerFusion(nn.Module):
     """Bring features of all levels to stride 4 and fuse them by grouped convolutions and ECA.
 
-    After ResNeXt-CC (10.1038/s41598-024-69076-1) and ECA-Net (Wang et al., CVPR 2020). Channels are dealt to the groups
-    level by level, so every group sees every level.
+    After ResNeXt-CC (10.1038/s41598-024-69076-1) and ECA-Net (Wang et al., CVPR 2020). Every level has a grouped
+    convolution at its own resolution, and the sum over the levels is what one grouped convolution computes on their
+    channels dealt to the groups level by level: every group sees every level, and no map is enlarged to be convolved.
     """
 
     def __init__(self, widths: tuple[int, ...], fused: int, groups: int, prior_channels: int) -> None:
@@ -41,8 +42,10 @@ class CrossLayerFusion(nn.Module):
             nn.Sequential(nn.Conv2d(width, fused, 1, bias=False), nn.BatchNorm2d(fused)) for width in widths
         )
         self.gate = nn.ModuleList(PriorGate(prior_channels, fused) for _ in widths if prior_channels)
+        self.group = nn.ModuleList(
+            nn.Conv2d(fused, fused, 3, padding=1, groups=groups, bias=False) for _ in widths
+        )
         self.mix = nn.Sequential(
-            nn.Conv2d(fused * len(widths), fused, 3, padding=1, groups=groups, bias=False),
             nn.BatchNorm2d(fused),
             nn.SiLU(inplace=True),
             nn.Conv2d(fused, fused, 1, bias=False),
@@ -56,9 +59,16 @@ class CrossLayerFusion(nn.Module):
         levels = [project(level) for project, level in zip(self.project, features, strict=True)]
         if len(self.gate):
             levels = [gate(level, prior) for gate, level in zip(self.gate, levels, strict=True)]
-        enlarged = [interpolate(level, size=size, mode="bilinear", align_corners=False) for level in levels]
-        dealt = torch.stack(enlarged, dim=2).flatten(1, 2)
-        return nn.functional.silu(self.mix(dealt) + torch.stack(enlarged).mean(dim=0))
+        grouped = [group(level) for group, level in zip(self.group, levels, strict=True)]
+        return nn.functional.silu(self.mix(enlarged_sum(grouped, size)) + enlarged_sum(levels, size) / len(levels))
+
+
+def enlarged_sum(levels: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """Add maps (B, channels, h, w) up at a common size (H, W)."""
+    first, *others = (interpolate(level, size=size, mode="bilinear", align_corners=False) for level in levels)
+    for other in others:
+        first = first + other
+    return first
 
 
 class SegmentationHead(nn.Module):

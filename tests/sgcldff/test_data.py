@@ -10,7 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sgcldff.data import Draw, EpochSampler, SmearDataModule, SmearDataset, aim, balanced_weights, read_scene, steady
+from sgcldff.data import (
+    BACKGROUND,
+    CELL,
+    NUCLEUS,
+    UNKNOWN,
+    Draw,
+    EpochSampler,
+    Lessons,
+    SmearDataModule,
+    SmearDataset,
+    aim,
+    balanced_weights,
+    read_scene,
+    steady,
+    told_by_prior,
+)
 from sgcldff.errors import InputError
 from sgcldff.labels import WBC5
 from sgcldff.records import MaskCode, Sample, Split
@@ -98,13 +113,43 @@ def test_image_and_target_are_turned_alike(seed):
 
 def test_examples_are_repeatable_and_differ_between_epochs(smears):
     catalog, priors = smears
-    data = SmearDataset(catalog.samples, priors, ModelSpec(labels=WBC5, crop_px=64), 1.0)
+    data = SmearDataset(catalog.samples, priors, ModelSpec(labels=WBC5, crop_px=64), Lessons(1.0))
     first, again, later = data[Draw(3, (0, 1, 3))], data[Draw(3, (0, 1, 3))], data[Draw(3, (0, 2, 3))]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first.image, later.image)
     assert first.image.shape == (3, 64, 64)
     assert first.image.min() >= 0
     assert first.image.max() <= 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_prior_tells_less_than_a_mask_and_more_the_surer_it_is(low, high):
+    less, more = sorted((low, high))
+    told = told_by_prior(np.array([[[less, more]]], np.float32))[0]
+    assert set(told) <= {BACKGROUND, CELL, NUCLEUS, UNKNOWN}
+    order = [BACKGROUND, UNKNOWN, CELL, NUCLEUS]
+    assert order.index(told[0]) <= order.index(told[1])
+
+
+def test_the_prior_outlines_only_what_nothing_else_does(smears):
+    catalog, priors = smears
+    masked = catalog.samples[0]
+    bare = replace(masked, mask=None, mask_sha256="", boxes=None)
+    empty = replace(bare, boxes=())
+    spec, draws = ModelSpec(labels=WBC5, crop_px=64), [Draw(place, None) for place in range(3)]
+
+    def targets(lessons):
+        data = SmearDataset([masked, bare, empty], priors, spec, lessons)
+        return [data[draw].target.numpy() for draw in draws]
+
+    taught, untaught = targets(Lessons(from_prior=True)), targets(Lessons())
+    assert np.array_equal(taught[0], untaught[0])
+    assert np.array_equal(taught[2], untaught[2])
+    assert (untaught[1] == UNKNOWN).all()
+    assert (taught[1] == NUCLEUS).any()
+    known = (taught[1] != UNKNOWN) & (taught[0] != UNKNOWN)
+    assert ((taught[1] & taught[0])[known] > 0).mean() > 0.95
 
 
 def test_unvaried_view_is_centred_on_the_cell(tmp_path):
