@@ -42,9 +42,7 @@ class CrossLayerFusion(nn.Module):
             nn.Sequential(nn.Conv2d(width, fused, 1, bias=False), nn.BatchNorm2d(fused)) for width in widths
         )
         self.gate = nn.ModuleList(PriorGate(prior_channels, fused) for _ in widths if prior_channels)
-        self.group = nn.ModuleList(
-            nn.Conv2d(fused, fused, 3, padding=1, groups=groups, bias=False) for _ in widths
-        )
+        self.group = nn.ModuleList(nn.Conv2d(fused, fused, 3, padding=1, groups=groups, bias=False) for _ in widths)
         self.mix = nn.Sequential(
             nn.BatchNorm2d(fused),
             nn.SiLU(inplace=True),
