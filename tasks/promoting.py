@@ -13,11 +13,11 @@ from sgcldff.catalog import Catalog
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.evaluate import predict
 from sgcldff.model import load_model
+from sgcldff.perturbations import change_of
 from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Signature, Verdict, compare
 from sgcldff.promotion.cost import cost_findings, costs
 from sgcldff.promotion.frozen import Located
 from sgcldff.promotion.leakage import Training, champion_leak_finding, find_leaks, known_images, leak_finding
-from sgcldff.promotion.robustness import change_of
 from sgcldff.promotion.rules import mean_score
 from sgcldff.records import Split
 from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, Registry, code_tags
