@@ -1,32 +1,55 @@
-"""What users would pick instead, under the same interface: encoders and decoders of segmentation-models-pytorch.
+"""What users would pick instead, under the same interface, from segmentation-models-pytorch and timm.
 
-The baselines see no prior. Their type is read from the encoder's deepest features by the library's own head.
+No baseline feeds the prior to its layers. Outlining ones tell the type from the encoder's deepest features by the
+library's own head; the others tell the type alone, and take the prior for outlines.
 """
 
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from sgcldff.nets.encoder import IMAGENET_MEAN, IMAGENET_STD
 from sgcldff.nets.prediction import Prediction, register
+from sgcldff.nets.pretrained import initialise
 from sgcldff.specs import ModelSpec
+
+DROPOUT = 0.2
+"""Before the types are told, as in SG-CLDFF."""
+CELL_PRIOR, NUCLEUS_PRIOR = 0.2, 0.5
+"""Mean priors above which a pixel is called cell and nucleus where no outline is learned; best overlap of RAMF with the
+masks of stained smears."""
+STEEPNESS = 20.0
+"""Logits a unit of the prior."""
+
+
+class Normalise(nn.Module):
+    """Bring images in [0, 1] to mean 0 and deviation 1 of ImageNet's channels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to the same shape."""
+        return (image - self.mean) / self.std
 
 
 class Baseline(nn.Module):
     """An encoder-decoder with a class head, wrapped to give a `Prediction`."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.normalise = Normalise()
         self.deepest = nn.Identity()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     @property
     def embedding_width(self) -> int:
@@ -38,9 +61,14 @@ class Baseline(nn.Module):
         """The encoder's deepest features, which the type is told from."""
         return self.deepest
 
+    @property
+    def outlines(self) -> bool:
+        """True: cell and nucleus are outlined."""
+        return True
+
     def forward(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) in [0, 1] to a `Prediction`; its evidence is the predicted share of cell."""
-        features = self.model.encoder((image - self.mean) / self.std)
+        features = self.model.encoder(self.normalise(image))
         segmentation = self.model.segmentation_head(self.model.decoder(features))
         cell = 1 - segmentation.softmax(dim=1)[:, :1]
         evidence = interpolate(cell, scale_factor=0.25, mode="area")
@@ -49,21 +77,99 @@ class Baseline(nn.Module):
         return Prediction(segmentation, self.model.classification_head(deepest), evidence, embedding)
 
 
-def _parts(spec: ModelSpec) -> dict[str, Any]:
-    return {
-        "encoder_weights": None,
-        "classes": 3,
-        "aux_params": {"classes": len(spec.labels.classes), "dropout": 0.2},
-    }
+class TypeOnly(nn.Module):
+    """A classifier; what it calls cell and nucleus is the prior's doing, so that there is a cell to type at all."""
+
+    def __init__(self, encoder: Any, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.normalise = Normalise()
+        self.deepest = nn.Identity()
+        self.tell = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(self.embedding_width, classes))
+
+    @property
+    def embedding_width(self) -> int:
+        """Channels of the deepest features."""
+        return int(self.encoder.num_features)
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        """The deepest features, which the type is told from."""
+        return self.deepest
+
+    @property
+    def outlines(self) -> bool:
+        """False: no outline is learned."""
+        return False
+
+    def forward(self, image: Tensor, prior: Tensor) -> Prediction:
+        """Map images (B, 3, H, W) and priors (B, P, H, W), both in [0, 1], to a `Prediction`.
+
+        The type is read from everywhere alike, so the evidence is 1 everywhere.
+        """
+        deepest = self.deepest(self.encoder.forward_features(self.normalise(image)))
+        embedding = deepest.mean(dim=(2, 3))
+        evidence = prior.new_ones(len(prior), 1, prior.shape[2] // 4, prior.shape[3] // 4)
+        return Prediction(parts_of(image, prior), self.tell(embedding), evidence, embedding)
+
+
+def parts_of(image: Tensor, prior: Tensor) -> Tensor:
+    """Call a pixel background, cytoplasm or nucleus by how salient it is: logits (B, 3, H, W) of priors (B, P, H, W).
+
+    Adjacent-category logits (Agresti, Categorical Data Analysis, 2013) with fixed thresholds: the more salient, the
+    rather cell, and the rather nucleus, without which an object is no cell. Of the image (B, 3, H, W) only the shape is
+    used: a graph that never reads it would lose it as an input.
+    """
+    mean = prior.mean(dim=1)
+    cytoplasm = STEEPNESS * (mean - CELL_PRIOR)
+    nucleus = cytoplasm + STEEPNESS * (mean - NUCLEUS_PRIOR)
+    return torch.stack((torch.zeros_like(image[:, 0]), cytoplasm, nucleus), dim=1)
+
+
+def _outlining(spec: ModelSpec, architecture: Any, backbone: str, encoder: dict[str, Any] | None = None) -> nn.Module:
+    heads = {"classes": 3, "aux_params": {"classes": len(spec.labels.classes), "dropout": DROPOUT}}
+
+    def create(pretrained: bool) -> Any:
+        return architecture(f"tu-{backbone}", encoder_weights=pretrained or None, **heads, **(encoder or {}))
+
+    return Baseline(initialise(backbone, spec.net.pretrained, create))
+
+
+def _type_only(spec: ModelSpec, backbone: str) -> nn.Module:
+    def create(pretrained: bool) -> Any:
+        return timm.create_model(backbone, pretrained=pretrained, num_classes=0)
+
+    return TypeOnly(initialise(backbone, spec.net.pretrained, create), len(spec.labels.classes))
 
 
 @register("unet")
 def unet(spec: ModelSpec) -> nn.Module:
-    """Build a U-Net (Ronneberger et al. 2015) on a timm EfficientNet-B0."""
-    return Baseline(smp.Unet("tu-efficientnet_b0", **_parts(spec)))
+    """Build a U-Net (Ronneberger et al., MICCAI 2015) on an EfficientNet-B0."""
+    return _outlining(spec, smp.Unet, "efficientnet_b0")
 
 
 @register("deeplabv3plus")
 def deeplabv3plus(spec: ModelSpec) -> nn.Module:
-    """Build a DeepLabV3+ (Chen et al. 2018) on a ResNet-50."""
-    return Baseline(smp.DeepLabV3Plus("resnet50", **_parts(spec)))
+    """Build a DeepLabV3+ (Chen et al., ECCV 2018) on a ResNet-50."""
+    return _outlining(spec, smp.DeepLabV3Plus, "resnet50")
+
+
+@register("swin-unet")
+def swin_unet(spec: ModelSpec) -> nn.Module:
+    """Build a U-Net decoder on a Swin-T (Liu et al., ICCV 2021) that takes any size.
+
+    Unlike Swin-Unet (Cao et al., ECCV Workshops 2022), whose decoder is made of Swin blocks too, it is a hybrid.
+    """
+    return _outlining(spec, smp.Unet, "swin_tiny_patch4_window7_224", {"strict_img_size": False})
+
+
+@register("resnet50")
+def resnet50(spec: ModelSpec) -> nn.Module:
+    """Build a ResNet-50 (He et al., CVPR 2016) that tells types alone."""
+    return _type_only(spec, "resnet50")
+
+
+@register("efficientnet")
+def efficientnet(spec: ModelSpec) -> nn.Module:
+    """Build an EfficientNet-B0 (Tan and Le, ICML 2019) that tells types alone."""
+    return _type_only(spec, "efficientnet_b0")

@@ -4,7 +4,6 @@ After "EfficientSwin" as named by SG-CLDFF (arXiv 2510.17278), which leaves the 
 down to stride 8 and Swin blocks (Liu et al., ICCV 2021) take over at strides 16 and 32, where attention is cheap.
 """
 
-import logging
 from typing import Any
 
 import timm
@@ -13,9 +12,8 @@ from timm.models.swin_transformer import SwinTransformerStage
 from torch import Tensor, nn
 
 from sgcldff.errors import InputError
-from sgcldff.specs import Mixing, NetSpec, Pretrained
-
-logger = logging.getLogger(__name__)
+from sgcldff.nets.pretrained import initialise
+from sgcldff.specs import Mixing, NetSpec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -75,18 +73,9 @@ def efficientnet(spec: NetSpec, stages: int) -> Any:
     """
     if not timm.is_model(spec.backbone):
         raise InputError(f"backbone {spec.backbone!r} is unknown to timm: name an EfficientNet such as efficientnet_b0")
-    if spec.pretrained is Pretrained.OFF:
-        return _features(spec.backbone, stages, pretrained=False)
-    try:
-        return _features(spec.backbone, stages, pretrained=True)
-    except (OSError, RuntimeError) as error:
-        if spec.pretrained is Pretrained.REQUIRED:
-            raise InputError(
-                f"ImageNet weights of {spec.backbone} cannot be had ({type(error).__name__}): "
-                "go online once, or set pretrained to auto or off"
-            ) from error
-        logger.warning("no ImageNet weights for %s (offline?): starting from random ones", spec.backbone)
-        return _features(spec.backbone, stages, pretrained=False)
+    return initialise(
+        spec.backbone, spec.pretrained, lambda weights: _features(spec.backbone, stages, pretrained=weights)
+    )
 
 
 def _features(backbone: str, stages: int, *, pretrained: bool) -> Any:

@@ -35,6 +35,10 @@ class Network(Protocol):
     def cam_layer(self) -> nn.Module:
         """Module whose output Grad-CAM looks at."""
 
+    @property
+    def outlines(self) -> bool:
+        """Whether `Prediction.segmentation` is learned; scores of outlines say nothing of the network where not."""
+
     def __call__(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) and priors (B, P, H, W), float32 in [0, 1], to a `Prediction`."""
 

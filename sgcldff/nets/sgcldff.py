@@ -155,6 +155,11 @@ class SgCldff(nn.Module):
         """The fused features, which both heads read."""
         return self.fusion
 
+    @property
+    def outlines(self) -> bool:
+        """True: cell and nucleus are outlined."""
+        return True
+
     def forward(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) and priors (B, P, H, W), both in [0, 1], to a `Prediction`."""
         detail, *levels = self.encoder(image, prior if self.prior_input else None)

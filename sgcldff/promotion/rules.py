@@ -167,10 +167,7 @@ def _ends(drawn: Floats, spec: EvalSpec) -> tuple[float | None, float | None]:
 
 def _mean_score(predictions: Predictions) -> Reduction:
     """From weights of the images (R, N) to the mean of the available scores (R, 1)."""
-    outlines = [
-        iou(predictions.numbers(f"{part}_intersection"), predictions.numbers(f"{part}_union"))
-        for part in ("cell", "nucleus")
-    ]
+    outlines = [iou(*predictions.counts(part)) for part in ("cell_", "nucleus_")]
     mean, (typing, typed) = mean_of(np.column_stack(outlines)), typing_of(predictions)
 
     def reduce(weights: Floats) -> Floats:

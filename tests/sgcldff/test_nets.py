@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from sgcldff.data import read_scene
 from sgcldff.errors import InputError
+from sgcldff.evaluation.reading import read
 from sgcldff.labels import BLAST_OR_NOT, WBC5, WBC6
+from sgcldff.losses import SmearLoss
+from sgcldff.model import Model
 from sgcldff.nets import build
 from sgcldff.nets.prediction import REGISTRY
-from sgcldff.specs import Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
+from sgcldff.specs import LossSpec, Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
 
 OFF = NetSpec(pretrained=Pretrained.OFF)
 
@@ -34,6 +39,78 @@ def test_every_network_answers_for_any_label_space(name, labels):
     assert got.evidence.min() >= 0
     assert got.evidence.max() <= 1
     assert got.embedding.shape == (2, build(spec).embedding_width)
+
+
+def batch_for(spec):
+    """Make images, priors, targets (bits; some unknown) and allowed types of two images."""
+    make = torch.Generator().manual_seed(3)
+    image = torch.rand(2, 3, 64, 64, generator=make).to(memory_format=torch.channels_last)
+    prior = torch.rand(2, len(spec.prior.names), 64, 64, generator=make)
+    target = torch.tensor([1, 2, 4, 7], dtype=torch.uint8)[torch.randint(0, 4, (2, 64, 64), generator=make)]
+    return image, prior, target, torch.eye(len(spec.labels.classes))[[0, 3]].bool()
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_batch_teaches_every_weight_of_every_network(name, bf16):
+    spec = ModelSpec(net=replace(OFF, name=name))
+    torch.manual_seed(0)
+    net = build(spec).train().to(memory_format=torch.channels_last)
+    loss = SmearLoss(LossSpec(), torch.ones(5), net.embedding_width)
+    image, prior, target, allowed = batch_for(spec)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        terms = loss(net(image, prior), prior, target, allowed)
+    assert terms.segmentation.requires_grad == net.outlines
+    assert torch.isfinite(terms.total)
+    terms.total.backward()
+    grads = {place: weight.grad for place, weight in net.named_parameters()}
+    untaught = [place for place, grad in grads.items() if grad is None]
+    # timm keeps the stages of a shortened EfficientNet that nothing reads
+    assert [place for place in untaught if not place.startswith("encoder.convolutional.")] == []
+    assert all(torch.isfinite(grad).all() for grad in grads.values() if grad is not None)
+
+
+@pytest.mark.parametrize("name", sorted(set(REGISTRY) - {"sgcldff"}))
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 160), (256, 64)])
+def test_every_baseline_takes_any_tile_size(name, height, width):
+    got = answer(ModelSpec(net=replace(OFF, name=name)), height, width, batch=1)
+    assert got.segmentation.shape == (1, 3, height, width)
+    assert got.evidence.shape == (1, 1, height // 4, width // 4)
+    assert all(torch.isfinite(part).all() for part in (got.segmentation, got.cell_type, got.embedding))
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_grad_cam_finds_its_layer(name):
+    net, seen = build(ModelSpec(net=replace(OFF, name=name))).eval(), []
+    net.cam_layer.register_forward_hook(lambda *passed: seen.append(passed[-1].shape))
+    with torch.inference_mode():
+        net(torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64))
+    assert len(seen) == 1
+    assert len(seen[0]) == 4
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet"])
+def test_what_tells_types_alone_takes_outlines_from_the_prior(name):
+    spec = ModelSpec(net=replace(OFF, name=name), prior=PriorSpec(names=("ramf", "spectral_residual")))
+    ramp = torch.linspace(0, 1, 64).expand(1, 2, 64, 64)
+    got = answer(spec, batch=1, prior=ramp)
+    cell, nucleus = 1 - got.segmentation.softmax(1)[0, 0, 0], got.segmentation.softmax(1)[0, 2, 0]
+    assert (cell.diff() >= 0).all()
+    assert (nucleus.diff() >= 0).all()
+    assert set(got.segmentation.argmax(1).unique().tolist()) == {0, 1, 2}
+    assert not build(spec).outlines
+    assert (got.evidence == 1).all()
+
+
+def test_a_network_without_outlines_types_the_cell_that_the_prior_shows(smears):
+    catalog, _ = smears
+    spec = ModelSpec(net=replace(OFF, name="efficientnet"))
+    model = Model(spec, build(spec).eval(), torch.device("cpu"))
+    crops = [sample for sample in catalog.samples if sample.label][:20]
+    readings = read(model, [(sample, read_scene(sample, spec.mpp)) for sample in crops])
+    middle = spec.crop_px // 2
+    on_cell = [reading.found and not reading.crop.target[middle, middle] & 1 for reading in readings]
+    assert np.mean(on_cell) >= 0.9
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 160), (224, 224), (256, 64)])
@@ -88,9 +165,12 @@ def test_unknown_names_are_told():
         build(ModelSpec(net=replace(OFF, backbone="effnet")))
 
 
-def test_required_weights_that_cannot_be_had_are_an_error(monkeypatch):
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_required_weights_that_cannot_be_had_are_an_error(monkeypatch, caplog, name):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    net = replace(OFF, name=name)
     with pytest.raises(InputError, match="pretrained to auto or off"):
-        build(ModelSpec(net=replace(OFF, pretrained=Pretrained.REQUIRED)))
-    assert build(ModelSpec(net=replace(OFF, pretrained=Pretrained.AUTO)))
+        build(ModelSpec(net=replace(net, pretrained=Pretrained.REQUIRED)))
+    assert build(ModelSpec(net=replace(net, pretrained=Pretrained.AUTO)))
+    assert "no ImageNet weights" in caplog.text

@@ -21,8 +21,8 @@ from torch.nn.functional import avg_pool2d
 from sgcldff.catalog import Catalog, ingest
 from sgcldff.datasets import Source, detect
 from sgcldff.errors import InputError, PromotionRefusedError, StoreError
-from sgcldff.evaluation.predictions import Predictions, schema
-from sgcldff.images import read_rgb, sha256_of
+from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
+from sgcldff.images import sha256_of
 from sgcldff.labels import FIVE_TYPES
 from sgcldff.model import Model
 from sgcldff.nets.prediction import Prediction
@@ -30,10 +30,9 @@ from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, 
 from sgcldff.promotion.cost import Cost, LiveTensors, cost_findings, costs, shortest
 from sgcldff.promotion.decision import finding_cells, require_approvable, require_not_held
 from sgcldff.promotion.leakage import Training, champion_leak_finding, find_leaks, known_images, leak_finding
-from sgcldff.promotion.robustness import change_of
 from sgcldff.promotion.rules import mean_score
-from sgcldff.records import ModelRef, Sample, Split
-from sgcldff.specs import EvalSpec, ModelSpec, Perturbation, PriorSpec, PromotionSpec
+from sgcldff.records import ModelRef, Split
+from sgcldff.specs import EvalSpec, ModelSpec, PriorSpec, PromotionSpec
 from sgcldff.synthetic import write_dataset
 
 QUICK = EvalSpec(resamples=200)
@@ -46,7 +45,7 @@ def answers(true: np.ndarray, told: np.ndarray, confidence: np.ndarray, groups: 
     table = {name: [f"{name}{i:05}" for i in range(rows)] for name in ("id", "sha256", "mask_sha256")}
     table |= {"source": ["s"] * rows, "group": [f"g{i % groups}" for i in range(rows)], "found": [True] * rows}
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told], "confidence": confidence}
-    table |= {f"{part}_{kind}": [90] * rows for part in ("cell", "nucleus") for kind in ("intersection", "union")}
+    table |= {start + name: [90] * rows for start, names in COUNTS.items() for name in names}
     table |= {name: [None] * rows for name in ("cam_on_cell", "saliency_consistency")}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     return Predictions(FIVE_TYPES, "m", pa.table(table, schema=schema(FIVE_TYPES, "m")))
@@ -166,47 +165,6 @@ def test_the_mean_score_under_changes_has_a_limit_of_its_own() -> None:
     assert strict.rule == "score under blur"
     assert "below the limit of -0.0300" in strict.text
     assert mean_score(better, worse, "score under blur", 0.5, QUICK).passed
-
-
-# Changes of images
-
-
-def sample(path: Path, mpp: float = 0.2, sha256: str = "ab" * 32) -> Sample:
-    return Sample("s/a", "s", "g", str(path), mpp, "none", sha256=sha256)
-
-
-@pytest.fixture(scope="module")
-def smear(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    data = write_dataset(tmp_path_factory.mktemp("one") / "data", 1, 0, seed=5)
-    return read_rgb(next((data / "images").iterdir()))
-
-
-@pytest.mark.parametrize("kind", Perturbation)
-def test_a_change_is_the_same_for_all_models_mild_and_leaves_the_input(kind: Perturbation, smear: np.ndarray) -> None:
-    before, one = smear.copy(), sample(Path("a.png"))
-    changed = change_of(kind)(smear, one)
-    assert (changed.dtype, changed.shape) == (np.uint8, smear.shape)
-    assert (changed == change_of(kind)(smear, replace(one, image="elsewhere.png"))).all()
-    assert (smear == before).all()
-    difference = np.abs(changed.astype(float) - smear)
-    assert 0.5 < difference.mean() < 45
-
-
-def test_each_change_is_what_its_name_says(smear: np.ndarray) -> None:
-    one = sample(Path("a.png"))
-    changed = {kind: change_of(kind)(smear, one).astype(float) for kind in Perturbation}
-    assert changed[Perturbation.BRIGHTNESS].mean() == pytest.approx(0.85 * smear.mean(), abs=0.6)
-    assert (changed[Perturbation.NOISE] - smear)[60:, :, 1].std() == pytest.approx(8, rel=0.2)
-    assert changed[Perturbation.HUE].max(axis=2) == pytest.approx(smear.max(axis=2), abs=1.5)
-    flat = np.full((40, 40, 3), 200, np.uint8)
-    assert change_of(Perturbation.BLUR)(flat, one) == pytest.approx(flat)
-    fine, coarse = (
-        np.abs(np.diff(change_of(Perturbation.BLUR)(smear, sample(Path(), mpp)).astype(float), axis=0)).sum()
-        for mpp in (0.1, 0.4)
-    )
-    assert fine < coarse, "the blur is as wide in um whatever the scale"
-    other = change_of(Perturbation.NOISE)(smear, replace(one, sha256="cd" * 32))
-    assert (other != changed[Perturbation.NOISE]).any()
 
 
 # What a model costs

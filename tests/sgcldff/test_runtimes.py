@@ -190,7 +190,7 @@ def test_another_process_gets_the_same_bytes_without_torch_and_reports_to_nobody
     assert done.stdout.split() == [hashlib.sha256(answer).hexdigest(), "None", "[]", "False"]
 
 
-@pytest.mark.parametrize("name", ["unet", "deeplabv3plus"])
+@pytest.mark.parametrize("name", ["unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet"])
 def test_the_baselines_run_as_well(tmp_path, name):
     spec = replace(SPEC, net=replace(SPEC.net, name=name))
     torch.manual_seed(1)
