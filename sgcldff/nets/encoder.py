@@ -56,7 +56,9 @@ class Encoder(nn.Module):
         """Give five feature maps (B, width, H/stride, W/stride) of an image in [0, 1]."""
         seen = (image - self.mean) / self.std
         together = seen if prior is None else torch.cat((seen, prior), dim=1)
-        features = self.convolutional.forward_intermediates(together, self.stages, intermediates_only=True)
+        features: list[Tensor] = self.convolutional.forward_intermediates(
+            together, self.stages, intermediates_only=True
+        )
         for stage in self.swin:
             deeper = stage(features[-1].permute(0, 2, 3, 1))
             features.append(deeper.permute(0, 3, 1, 2))
