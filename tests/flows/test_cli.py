@@ -269,6 +269,13 @@ def test_the_released_model_is_adopted_and_promoted_by_the_rules(shipped, lab, r
     assert registry.versions()[0].tags["sgcldff.adopted"] == f"{NAME} {VERSION}"
 
 
+def test_only_what_is_registered_can_be_promoted(shipped, lab, run):
+    """The released model and the champion may have the same number."""
+    ran = run("promote", "--model", "released", "-w", lab.workspace)
+    assert ran.code == 2
+    assert f"models:/{NAME}/{VERSION}: no such version" in ran.line
+
+
 def test_a_registered_model_is_exported_in_half_precision(lab, run, tmp_path):
     command = ("registry", "export", "models:/sgcldff@champion", "--half", "-w", lab.workspace)
     exported = run(*command, "-o", tmp_path / "model")
