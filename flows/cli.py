@@ -46,6 +46,13 @@ AdapterOption = Annotated[
     str, typer.Option(help="How to read the data; `auto` finds known data sets. See `sgcldff data list`.")
 ]
 MppOption = Annotated[float | None, typer.Option(min=0.02, max=8, help="um/px, where the files do not say.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, a folder, or `released`: the model that ships with sgcldff. "
+        "Where left out, the champion, or, where there is none, the released model."
+    ),
+]
 SettingsOption = Annotated[
     Path | None, typer.Option("--settings", help="TOML file; `sgcldff settings` prints all keys with defaults.")
 ]
@@ -78,6 +85,15 @@ def sources_from(folders: list[str], adapter: str, mpp: float | None) -> list[An
     from sgcldff.datasets import Source
 
     return [Source(adapter, folder, mpp) for folder in folders]
+
+
+def chosen_model(workspace: Path, model: str | None) -> str:
+    """Find a model that is named, or the one that is used otherwise; say which it is and why."""
+    from sgcldff.registry import choose
+
+    choice = choose(registry.registry_of(workspace), model)
+    out.print(f"[bold]Model[/bold] {escape(str(choice))}", highlight=False)
+    return choice.reference
 
 
 def where(title: str, **places: object) -> None:
@@ -212,7 +228,7 @@ def retrain(
 @app.command()
 def evaluate(
     data: DataOption,
-    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")],
+    model: ModelOption = None,
     adapter: AdapterOption = "auto",
     mpp: MppOption = None,
     report: Annotated[Path | None, typer.Option("--json", help="Write the report here as JSON.")] = None,
@@ -223,7 +239,8 @@ def evaluate(
     configure(workspace)
     from flows.evaluate import evaluate as flow
 
-    folder = Path(flow(sources_from(data, adapter, mpp), model, str(workspace), settings_from(settings)))
+    chosen, sources = settings_from(settings), sources_from(data, adapter, mpp)
+    folder = Path(flow(sources, str(workspace), chosen_model(workspace, model), chosen))
     out.print((folder / "report.md").read_text())
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -284,7 +301,7 @@ def infer(
         typer.Argument(help="Slides: files, folders, patterns, tables with a column `slide`, or URLs (s3://)."),
     ],
     to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, one folder a slide.")],
-    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS or a folder.")] = "models:/sgcldff@champion",
+    model: ModelOption = None,
     mpp: MppOption = None,
     gate: Annotated[
         bool | None, typer.Option("--gate/--no-gate", help="Read only what may hold a white cell, or everything.")
@@ -316,7 +333,8 @@ def infer(
 
     chosen = settings_from(settings, {"gate": {"enabled": gate}, "usable_only": usable})
     batch = Batch(mpp, until, manual and str(manual), retry_failed)
-    results = flow(slides, model, str(to), str(workspace), batch, Compute(cluster, workers), chosen)
+    named = chosen_model(workspace, model)
+    results = flow(slides, str(to), str(workspace), named, batch, Compute(cluster, workers), chosen)
     where(f"{len(results)} slides read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 

@@ -68,7 +68,7 @@ def demo(out: str, side: int = 8192, epochs: int = 5) -> Found:
     settings = demo_settings(epochs)
     smears, slide, truth = make_smears(out, side)
     retrain([Source("table", smears)], workspace, settings, "cpu", force=True)
-    (result,) = infer([slide], "models:/sgcldff@champion", f"{out}/results", workspace, settings=settings)
+    (result,) = infer([slide], f"{out}/results", workspace, "models:/sgcldff@champion", settings=settings)
     found = compare(Path(result), Path(truth), Workspace(workspace))
     require_quality(found.matching)
     return found

@@ -1,5 +1,6 @@
 """Slides to cells, differentials and reports."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,16 @@ from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.labels import LabelSpace
 from sgcldff.model_folder import SPEC_FILE, read_spec
 from sgcldff.reference import require_typicality
-from sgcldff.registry import Registry
+from sgcldff.registry import Registry, choose
 from sgcldff.sequential import Goal
 from sgcldff.slides import SlideEntry, find_slides
 from tasks.compute import Compute, address_of, dashboard_of, processes
 from tasks.live import BatchView
 from tasks.slides import SlideJob, on_this_cluster, read_slide, set_aside
+from tasks.stages import model_ids
 from tasks.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 SLIDES_AT_ONCE = 2
 """Slides under way: while one is opened or written, the workers read the other."""
@@ -48,8 +52,9 @@ class Batch:
 class Reading:
     """With what slides are read, and where results go."""
 
-    model: str
-    """`models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder."""
+    model: str | None
+    """`models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released` or a folder; None for the champion, or, where there is
+    none, the released model."""
     out: str
     """Folder for the results, one folder a slide, and a table and a page of the batch."""
     workspace: str
@@ -62,9 +67,9 @@ class Reading:
 @flow(name="infer", flow_run_name="infer", task_runner=ThreadPoolTaskRunner(max_workers=SLIDES_AT_ONCE))
 def infer(
     slides: list[str],
-    model: str,
     out: str,
     workspace: str,
+    model: str | None = None,
     batch: Batch | None = None,
     compute: Compute | None = None,
     settings: Settings | None = None,
@@ -76,9 +81,10 @@ def infer(
 
     Args:
         slides: Files, folders, patterns, OME-Zarr folders, tables with a column `slide`, or URLs.
-        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
         out: Folder for the results, one folder a slide, and a table and a page of the batch.
         workspace: Folder of the registry.
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released` or a folder; where left out, the champion, or,
+            where there is none, the released model.
         batch: How the slides are counted.
         compute: Dask cluster, or worker processes on this machine.
         settings: Settings by stage; defaults where left out.
@@ -105,14 +111,16 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
     """
     out, how, spec = reading.out, reading.batch, reading.settings.infer
     require_own_folders(entries, out)
-    reference, folder = Registry(Workspace(reading.workspace).tracking_uri).resolve(reading.model)
-    require_typicality(folder, spec.min_typicality)
-    labels = read_spec(folder / SPEC_FILE).labels
+    model = choose(Registry(Workspace(reading.workspace).tracking_uri), reading.model)
+    logger.info("slides are read with %s", model, extra=model_ids(model.model))
+    require_typicality(model.folder, spec.min_typicality)
+    labels = read_spec(model.folder / SPEC_FILE).labels
     goal, counts = how.until and Goal.parse(how.until, labels.classes), manual_counts(how.manual, labels)
     with processes(reading.compute) as client, BatchView(len(entries), dashboard_of(client), timed=True) as view:
         used = on_this_cluster(spec, client)
         jobs = [
-            SlideJob(slide, str(folder), reference, out, used, goal or None, counts.get(slide.id)) for slide in entries
+            SlideJob(slide, str(model.folder), model.model, out, used, goal or None, counts.get(slide.id))
+            for slide in entries
         ]
         failed = read_slides(jobs, address_of(client), view)
     write_batch(out, [SlideSummary.read(job.folder) for job in jobs])

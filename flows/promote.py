@@ -75,7 +75,7 @@ def promote(
     challenger, folder = registry.resolve(model)
     seen = registry.aliases()
     held = seen.get(CHAMPION)
-    if held == challenger.version:
+    if held == challenger.version and challenger.name == registry.name:
         return Promotion(challenger, Outcome.PROMOTED)
     if not overrule:
         require_not_held(registry.decision(challenger))
@@ -187,7 +187,7 @@ def reject(workspace: str, model: str, because: str, by: str | None = None) -> M
     challenger, _ = registry.resolve(model)
     if not because.strip():
         raise InputError("no reason is given: say why it is rejected, for those who read the record later")
-    if registry.aliases().get(CHAMPION) == challenger.version:
+    if registry.champion() == f"models:/{challenger.name}/{challenger.version}":
         raise InputError(f"{model} is champion: put the former one back with `sgcldff rollback`")
     former = registry.decision(challenger)
     if former is None:

@@ -44,6 +44,11 @@ class Address:
         return cls(f"sqlite:///{database.absolute()}", database.absolute().parent)
 
     @property
+    def database(self) -> Path | None:
+        """SQLite's file, which need not be there yet; None where a server answers."""
+        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:") else None
+
+    @property
     def artifacts(self) -> str | None:
         """URI of the folder for artifacts; None where the server decides."""
         return (self.folder / "artifacts").as_uri() if self.uri.startswith("sqlite:") else None

@@ -1,6 +1,7 @@
 """A trained network with its spec: saved without pickle, loaded, and asked with NumPy arrays."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -109,18 +110,46 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def save_model(folder: str | Path, spec: ModelSpec, net: nn.Module) -> Path:
-    """Write `spec.json` and `weights.safetensors` into a folder, which is made."""
+def save_model(folder: str | Path, spec: ModelSpec, net: nn.Module, *, half: bool = False) -> Path:
+    """Write `spec.json` and `weights.safetensors` into a folder, which is made.
+
+    Parameters
+    ----------
+    half
+        Write float32 as float16: half the size, rounded to 11 bits. `load_model` gives float32 again, and the digest
+        of the model as it is loaded is not that of `net`.
+
+    Raises
+    ------
+    InputError
+        If a weight is too large for float16; nothing is written then.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    written = _halved(state) if half else state
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    save_file(state, place / WEIGHTS_FILE)
+    save_file(written, place / WEIGHTS_FILE)
     (place / SPEC_FILE).write_text(json.dumps(spec_to_dict(spec), indent=2))
     return place
 
 
+def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: _narrow(name, tensor) if tensor.dtype == torch.float32 else tensor for name, tensor in state.items()}
+
+
+def _narrow(name: str, tensor: Tensor) -> Tensor:
+    narrow = tensor.half()
+    lost = tensor[narrow.isinf() & tensor.isfinite()]
+    if len(lost):
+        most = torch.finfo(torch.float16).max
+        raise InputError(f"{name}: {lost[0]:g} is beyond half precision (+-{most:g}); save the model in full precision")
+    return narrow
+
+
 def load_model(folder: str | Path, device: str = "auto") -> Model:
     """Load what `save_model` wrote; no pickled code is run and no pretrained weights are fetched.
+
+    Weights are float32, whatever precision the file has.
 
     Raises
     ------

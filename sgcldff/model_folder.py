@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -16,6 +17,9 @@ from sgcldff.specs import Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
 
 SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "weights.safetensors"
+"""Weights in float32, or in float16 where the model was saved in half precision."""
+TRAINED_ON = "trained_on.json"
+"""Beside a model, where it is known: the digests of the images that it learned from. It travels with the version."""
 
 
 def open_spec(folder: str | Path) -> ModelSpec:
@@ -35,7 +39,7 @@ def open_spec(folder: str | Path) -> ModelSpec:
 
 
 def saved_digest(folder: str | Path) -> str:
-    """Hash the weights of a saved model; `sgcldff.model.Model.digest` of the model when it is loaded.
+    """Hash the weights of a saved model as they are loaded, in float32; `sgcldff.model.Model.digest` of that model.
 
     Raises
     ------
@@ -46,9 +50,13 @@ def saved_digest(folder: str | Path) -> str:
     path = Path(folder) / WEIGHTS_FILE
     try:
         with safe_open(path, "numpy") as file:
-            return tensors_digest((name, file.get_tensor(name)) for name in sorted(file.keys()))
+            return tensors_digest((name, _widened(file.get_tensor(name))) for name in sorted(file.keys()))
     except SafetensorError as error:
         raise InputError(f"{path}: damaged ({error}); export the model again") from error
+
+
+def _widened(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def tensors_digest(tensors: Iterable[tuple[str, NDArray[Any]]]) -> str:

@@ -115,9 +115,8 @@ class NetSpec:
 
     name: str = "sgcldff"
     """Name in the registry of `sgcldff.nets`."""
-    backbone: str = "tf_efficientnetv2_b0"
-    """timm EfficientNet whose stages make the convolutional part of the encoder. The second version (Tan and Le, ICML
-    2021) has whole convolutions instead of depthwise ones where maps are large, and trains 1.6 times as fast."""
+    backbone: str = "efficientnet_b0"
+    """timm EfficientNet whose stages make the convolutional part of the encoder."""
     pretrained: Pretrained = Pretrained.AUTO
     mixing: Mixing = Mixing.HYBRID
     fusion_width: int = 96

@@ -21,6 +21,9 @@ app = typer.Typer(help="Versions of the model: what was decided of them, and a p
 
 ByOption = Annotated[str | None, typer.Option(help="Who decides, for the record; by default the account in use.")]
 ReferenceArgument = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.")]
+AnyModelArgument = Annotated[
+    str, typer.Argument(help="models:/NAME/VERSION, models:/NAME@ALIAS, a folder, or `released`.")
+]
 
 
 @app.command()
@@ -75,6 +78,33 @@ def reject(
 
     rejected = flow(str(workspace), model, because, by)
     out.print(f"Rejected is {rejected.name} version {rejected.version}.")
+
+
+@app.command()
+def adopt(model: AnyModelArgument = "released", workspace: WorkspaceOption = WORKSPACE) -> None:
+    """Register a model from elsewhere, by default the released one, as challenger."""
+    registry = registry_of(workspace)
+    source, folder = registry.resolve(model)
+    adopted = registry.register(folder, tags={"sgcldff.adopted": f"{source.name} {source.version}"})
+    out.print(
+        f"{adopted.name} version {adopted.version} ({adopted.digest}) is challenger: `sgcldff promote` judges it."
+    )
+
+
+@app.command()
+def export(
+    model: AnyModelArgument,
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model's files; made if needed.")],
+    half: Annotated[bool, typer.Option("--half", help="Write weights in half precision, at half the size.")] = False,
+    workspace: WorkspaceOption = WORKSPACE,
+) -> None:
+    """Write a model into a folder: weights, spec, reference, and the record of its images."""
+    from sgcldff.exporting import export_model
+    from sgcldff.model_folder import saved_digest
+
+    source, folder = registry_of(workspace).resolve(model)
+    place = export_model(folder, to, half=half)
+    out.print(escape(f"{source.name} {source.version} is written to {place}, digest {saved_digest(place)}."))
 
 
 def registry_of(workspace: Path) -> "Registry":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sgcldff.doctor import exposure, machine, packages, places, servers
+from sgcldff.doctor import exposure, machine, packages, places, servers, shipped
 from sgcldff.doctor.checks import Check, tried
 
 AGAIN = "install the locked packages again (make install)"
@@ -37,6 +37,7 @@ def _looks(setup: Setup) -> list[tuple[str, Callable[[], Check], str]]:
         ("gpu", machine.gpu, AGAIN),
         ("processor", machine.processor, AGAIN),
         ("memory", machine.memory, AGAIN),
+        ("released model", shipped.released_model, "install sgcldff again, with its folder models/"),
         ("workspace", partial(places.workspace, place), ALLOW),
         ("permissions", partial(places.doors, place), ALLOW),
         ("disk", partial(places.disk, place), ALLOW),

@@ -9,7 +9,9 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from sgcldff.registry.packaging import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, code_tags
+from sgcldff.model_folder import TRAINED_ON
+from sgcldff.registry.choosing import Choice, choose
+from sgcldff.registry.packaging import CODE_DIGEST_TAG, CODE_TAG, code_tags
 from sgcldff.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "CODE_TAG",
     "PREVIOUS",
     "TRAINED_ON",
+    "Choice",
     "Registry",
     "Version",
+    "choose",
     "code_tags",
 ]

@@ -12,7 +12,7 @@ from mlflow.types import Schema, TensorSpec
 
 import sgcldff
 from sgcldff.evaluation.scores import METRICS, EvalReport
-from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE
+from sgcldff.model_folder import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
 from sgcldff.reference import REFERENCE_FILE
 
 PACKAGE = Path(sgcldff.__file__).parent
@@ -32,8 +32,6 @@ NEEDED = (
 """Distributions that a model needs to answer."""
 CODE_TAG, CODE_DIGEST_TAG, TRUTH_TAG = "sgcldff.code", "sgcldff.code_digest", "sgcldff.test_images"
 SCORE_TAG = "sgcldff.score."
-TRAINED_ON = "trained_on.json"
-"""Beside a model, where it is known: the digests of the images that it learned from. It travels with the version."""
 
 
 def requirements() -> list[str]:

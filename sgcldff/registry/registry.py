@@ -37,6 +37,7 @@ from sgcldff.model_folder import WEIGHTS_FILE, saved_digest
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.records import ModelRef
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
+from sgcldff.released import RELEASED, released
 from sgcldff.specs import digest
 
 if TYPE_CHECKING:
@@ -252,8 +253,19 @@ class Registry:
                 raise
         return {alias: str(number) for alias, number in held.items()}
 
+    def champion(self) -> str | None:
+        """Name the version that is champion now, for `resolve`; None where there is none.
+
+        Where the registry is a SQLite file that is not there yet, none is made.
+        """
+        database = self.address.database
+        if database is not None and not database.is_file():
+            return None
+        held = self.aliases().get(CHAMPION)
+        return f"models:/{self.name}/{held}" if held else None
+
     def resolve(self, reference: str | Path) -> tuple[ModelRef, Path]:
-        """Find a model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder.
+        """Find a model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released`, or a folder.
 
         Returns
         -------
@@ -268,6 +280,8 @@ class Registry:
             If the weights are not those that were registered.
         """
         text = str(reference)
+        if text == RELEASED:
+            return released()
         if not text.startswith("models:/"):
             return _local(Path(text))
         version = self._find(text)
@@ -452,7 +466,9 @@ class Registry:
     def _find(self, reference: str) -> ModelVersion:
         match = REFERENCE.fullmatch(reference)
         if match is None:
-            raise InputError(f"{reference!r} is no model: give models:/NAME@ALIAS, models:/NAME/VERSION or a folder")
+            raise InputError(
+                f"{reference!r} is no model: give models:/NAME@ALIAS, models:/NAME/VERSION, released or a folder"
+            )
         name, alias, number = match["name"], match["alias"], match["number"]
         if alias is None:
             return self._version(name, number)
@@ -568,7 +584,9 @@ def _read_decision(path: Path) -> Decision:
 
 def _local(folder: Path) -> tuple[ModelRef, Path]:
     if not folder.is_dir():
-        raise MissingInputError(f"{folder}: no such folder; give one, models:/NAME@ALIAS or models:/NAME/VERSION")
+        raise MissingInputError(
+            f"{folder}: no such folder; give one, models:/NAME@ALIAS, models:/NAME/VERSION or released"
+        )
     return ModelRef(folder.resolve().name, "folder", saved_digest(folder)), folder
 
 

@@ -1,5 +1,6 @@
 """One Prefect server, one set of made-up smears and one trained workspace for all tests of flows."""
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +9,13 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import Retrained, retrain
 from flows.settings import Settings, read_settings
+from sgcldff import released
 from sgcldff.datasets import Source
+from sgcldff.exporting import export_model
+from sgcldff.registry import Registry
 from sgcldff.synthetic import write_dataset
 from sgcldff.synthetic.slides import SlideTruth, write_slide
+from tasks.workspace import Workspace
 from tests import servers
 
 
@@ -76,6 +81,22 @@ def lab(server, smears, quick, tmp_path_factory) -> Lab:
     """Retrain once in an empty workspace."""
     workspace, sources = str(tmp_path_factory.mktemp("lab") / "workspace"), [Source("auto", str(smears))]
     return Lab(workspace, sources, quick(), retrain(sources, workspace, quick(), "cpu"))
+
+
+@pytest.fixture(scope="session")
+def halved(lab, tmp_path_factory) -> Path:
+    """Export the first champion as a model is released."""
+    _, folder = Registry(Workspace(lab.workspace).tracking_uri).resolve(
+        f"models:/sgcldff/{lab.first.challenger.model.version}"
+    )
+    return export_model(folder, tmp_path_factory.mktemp("halved") / "model", half=True)
+
+
+@pytest.fixture
+def shipped(halved, tmp_path, monkeypatch) -> Path:
+    """Put that model where the released one lies; gives its folder."""
+    monkeypatch.setattr(released, "ROOT", tmp_path / "root")
+    return shutil.copytree(halved, tmp_path / "root" / "models" / f"{released.NAME}_{released.VERSION}")
 
 
 class Contest(NamedTuple):

@@ -101,17 +101,17 @@ def test_promotion_and_the_way_back(contest, quick, tmp_path):
 def test_evaluate_scores_a_registered_model_on_data_it_never_saw(lab, tmp_path):
     before = Catalog.open(Workspace(lab.workspace).catalog).digest
     unseen = [Source("auto", str(write_dataset(tmp_path / "unseen", 10, 2, seed=77)))]
-    folder = evaluate(unseen, "models:/sgcldff@champion", lab.workspace, lab.settings)
+    folder = evaluate(unseen, lab.workspace, "models:/sgcldff@champion", lab.settings)
     assert read_report(folder).pooled.images == 12
     assert times(folder)
     written = times(folder)
-    assert evaluate(unseen, "models:/sgcldff@champion", lab.workspace, lab.settings) == folder
+    assert evaluate(unseen, lab.workspace, "models:/sgcldff@champion", lab.settings) == folder
     assert times(folder) == written, "a finished report is found again"
     assert Catalog.open(Workspace(lab.workspace).catalog).digest == before, "the workspace's catalog stays as it is"
 
 
 def test_images_that_the_model_learned_from_are_not_scored(lab):
-    report = read_report(evaluate(lab.sources, "models:/sgcldff@champion", lab.workspace, lab.settings))
+    report = read_report(evaluate(lab.sources, lab.workspace, "models:/sgcldff@champion", lab.settings))
     assert report.pooled.images == len(Catalog.open(Workspace(lab.workspace).catalog).select(Split.TEST))
 
 
@@ -124,7 +124,7 @@ def test_labels_that_the_model_does_not_know_are_named(lab, tmp_path):
     blasts = [",".join([*row[:column], "blast", *row[column + 1 :]]) for row in cells]
     table.write_text("\n".join([head, *blasts]))
     with pytest.raises(LabelError, match="blast"):
-        evaluate([Source("auto", str(data))], "models:/sgcldff@champion", lab.workspace, lab.settings)
+        evaluate([Source("auto", str(data))], lab.workspace, "models:/sgcldff@champion", lab.settings)
 
 
 def test_training_needs_a_catalog(server, tmp_path):

@@ -95,7 +95,7 @@ def wait_for(count, out, running):
 def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, start, unused_port, tmp_path):
     quiet, out = tmp_path / "quiet", tmp_path / "out"
     settings = read_settings(tmp_path / "settings.toml")
-    infer([str(slide.slide)], "models:/sgcldff@champion", str(quiet), lab.workspace, None, Compute(workers=0), settings)
+    infer([str(slide.slide)], str(quiet), lab.workspace, "models:/sgcldff@champion", None, Compute(workers=0), settings)
     total = len(parts(quiet))
     assert total == 2 * 36
 

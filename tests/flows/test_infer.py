@@ -19,7 +19,7 @@ CHAMPION = "models:/sgcldff@champion"
 def result(lab, slide, tmp_path_factory):
     """Read the small slide in this process."""
     out = tmp_path_factory.mktemp("results")
-    (folder,) = infer([str(slide.slide)], CHAMPION, str(out), lab.workspace, compute=HERE, settings=lab.settings)
+    (folder,) = infer([str(slide.slide)], str(out), lab.workspace, CHAMPION, compute=HERE, settings=lab.settings)
     return Path(folder)
 
 
@@ -29,7 +29,7 @@ def read(lab):
 
     def read(slides, out, **batch):
         given = [str(slide) for slide in slides]
-        return infer(given, CHAMPION, str(out), lab.workspace, Batch(**batch), HERE, lab.settings)
+        return infer(given, str(out), lab.workspace, CHAMPION, Batch(**batch), HERE, lab.settings)
 
     return read
 

@@ -99,9 +99,9 @@ def audit(lab, slide, tmp_path_factory):
         with pytest.raises(IncompleteBatchError) as ended:
             infer(
                 [str(table)],
-                "models:/sgcldff@champion",
                 str(out),
                 lab.workspace,
+                "models:/sgcldff@champion",
                 None,
                 Compute(workers=0),
                 lab.settings,

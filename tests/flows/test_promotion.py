@@ -248,7 +248,7 @@ def test_a_batch_keeps_the_version_with_which_it_began(workspace, slide, tmp_pat
 
     monkeypatch.setattr(flows.infer, "read_slide", then_promoted)
     champion = registry.resolve("models:/sgcldff@champion")[0]
-    where = [str(tmp_path / "slides")], "models:/sgcldff@champion", str(tmp_path / "out"), workspace
+    where = [str(tmp_path / "slides")], str(tmp_path / "out"), workspace, "models:/sgcldff@champion"
     folders = infer(*where, compute=Compute(workers=0), settings=quick())
     assert registry.resolve("models:/sgcldff@champion")[0].version == "2"
     for folder in folders:

@@ -72,7 +72,7 @@ def test_what_is_copied_exists_and_is_let_through():
     for name in copied:
         assert (ROOT / name).exists(), name
         assert f"!{name}" in ignore, name
-    assert {"flows", "infra", "sgcldff", "tasks", "prefect.yaml"} <= set(copied)
+    assert {"flows", "infra", "models", "sgcldff", "tasks", "prefect.yaml"} <= set(copied)
 
 
 def test_the_image_can_run_the_servers():

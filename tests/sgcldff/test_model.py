@@ -7,10 +7,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from safetensors.numpy import load_file
 
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.labels import WBC6
-from sgcldff.model import load_model, save_model
+from sgcldff.model import load_model, save_model, weights_digest
 from sgcldff.model_folder import SPEC_FILE, WEIGHTS_FILE, saved_digest
 from sgcldff.nets import build
 from sgcldff.specs import ModelSpec, NetSpec, Pretrained, PriorSpec
@@ -101,3 +105,55 @@ def test_pickled_code_in_place_of_a_models_files_is_not_run(saved, tmp_path, nam
 
 def test_the_digest_is_known_without_loading_the_network(saved):
     assert saved_digest(saved) == load_model(saved, "cpu").digest
+
+
+def holding(weights, steps=7):
+    """Make a net of one tensor of weights and a counter, as BatchNorm has one."""
+    net = torch.nn.Module()
+    net.register_buffer("weights", torch.from_numpy(weights))
+    net.register_buffer("steps", torch.tensor(steps))
+    return net
+
+
+FITTING = arrays(np.float32, array_shapes(), elements=st.floats(-65504, 65504, width=32))
+
+
+@given(weights=FITTING, steps=st.integers(0, 2**60))
+def test_half_precision_rounds_each_float_once_and_leaves_counters_alone(tmp_path_factory, spec, weights, steps):
+    folder = save_model(tmp_path_factory.mktemp("half"), spec, holding(weights, steps), half=True)
+    written = load_file(folder / WEIGHTS_FILE)
+    assert written["weights"].dtype == np.float16
+    np.testing.assert_array_equal(written["weights"], weights.astype(np.float16))
+    assert (written["steps"].dtype, int(written["steps"])) == (np.int64, steps)
+    assert saved_digest(folder) == weights_digest(holding(weights.astype(np.float16).astype(np.float32), steps))
+
+
+@given(weights=FITTING)
+def test_saving_in_half_precision_again_changes_nothing_more(tmp_path_factory, spec, weights):
+    once = save_model(tmp_path_factory.mktemp("half"), spec, holding(weights), half=True)
+    loaded = load_file(once / WEIGHTS_FILE)["weights"].astype(np.float32)
+    twice = save_model(tmp_path_factory.mktemp("half"), spec, holding(loaded), half=True)
+    assert (twice / WEIGHTS_FILE).read_bytes() == (once / WEIGHTS_FILE).read_bytes()
+
+
+@given(weights=FITTING.filter(lambda weights: weights.size > 0), large=st.floats(65536, 2.0**120, width=32))
+def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path_factory, spec, weights, large):
+    weights.flat[-1] = -large
+    folder = tmp_path_factory.mktemp("large") / "model"
+    with pytest.raises(InputError, match=r"weights: -\S+ is beyond half precision .*full precision"):
+        save_model(folder, spec, holding(weights), half=True)
+    assert not folder.exists()
+
+
+def test_a_model_in_half_precision_answers_alike_at_half_the_size(spec, saved, tmp_path):
+    whole = load_model(saved, "cpu")
+    halved = save_model(tmp_path / "half", spec, whole.net, half=True)
+    model = load_model(halved, "cpu")
+    assert {tensor.dtype for tensor in model.net.state_dict().values()} == {torch.float32, torch.int64}
+    assert saved_digest(halved) == model.digest != whole.digest
+    sizes = [(folder / WEIGHTS_FILE).stat().st_size for folder in (halved, saved)]
+    assert sizes[0] == pytest.approx(sizes[1] / 2, rel=0.02)
+    rgb, prior = batch(64, 96)
+    ours, theirs = model.predict(rgb, prior), whole.predict(rgb, prior)
+    np.testing.assert_allclose(ours.segmentation, theirs.segmentation, atol=0.01)
+    np.testing.assert_allclose(ours.cell_type, theirs.cell_type, atol=0.01)
