@@ -76,9 +76,7 @@ class TrainJob:
 
 @task(name="train", tags=MODEL, **STAGE)
 @observed()
-def train_model(
-    job: TrainJob, workspace: Workspace, accelerator: str = "auto", until: float | None = None
-) -> str:
+def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", until: float | None = None) -> str:
     """Train, or go on where an interrupted run stopped, or find the finished run; returns its folder.
 
     Raises

@@ -34,5 +34,7 @@ class Budget:
             return cls(epochs=int(counted["epochs"]))
         seconds = sum(int(timed[unit] or 0) * length for unit, length in SECONDS.items()) if timed else 0
         if seconds == 0:
-            raise InputError(f"budget {text!r}: give epochs of every training (40), or the time for all (2h, 90m, 1h30m)")
+            raise InputError(
+                f"budget {text!r}: give epochs of every training (40), or the time for all (2h, 90m, 1h30m)"
+            )
         return cls(seconds=float(seconds))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sgcldff.benchmark.protocols import Protocol
 from sgcldff.benchmark.robustness import SHARE, TYPE_SHARE
 from sgcldff.benchmark.scoring import FIGURES, LOWER_IS_BETTER, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Entry
-from sgcldff.benchmark.speed import PRIOR, Size
+from sgcldff.benchmark.speed import BATCH, Size
 from sgcldff.benchmark.table import Table
 from sgcldff.evaluation.metrics import Interval
 from sgcldff.evaluation.scores import METRICS
@@ -15,10 +15,10 @@ from sgcldff.specs import Perturbation
 BETTER, WORSE, OPEN = "▲", "▼", "…"
 """Marks of figures whose lead has an interval without 0, and of contenders whose seeds are not all finished."""
 LEGEND = (
-    f"The best figure of a column is bold. {BETTER} and {WORSE}: better and worse than {REFERENCE}, paired on the same images "
-    f"and draws, by an interval that leaves out 0; leads are figures less those of {REFERENCE}. {OPEN}: not all seeds or data "
-    "sets are finished. Every figure is the mean over the seeds; in brackets its interval over draws of whole groups. "
-    "Intervals are not widened for the number of comparisons."
+    f"The best figure of a column is bold. {BETTER} and {WORSE}: better and worse than {REFERENCE}, paired on the same "
+    "images and draws, by an interval that leaves out 0; leads are figures less those of "
+    f"{REFERENCE}. {OPEN}: not all of it is finished. Every figure is the mean over the seeds; in brackets is its "
+    "interval over draws of whole groups. Intervals are not widened for the number of comparisons."
 )
 TITLES: Mapping[Protocol, str] = {
     Protocol.WITHIN: "Within the data sets",
@@ -26,14 +26,17 @@ TITLES: Mapping[Protocol, str] = {
     Protocol.ROBUSTNESS: "Changed images",
 }
 SAYS: Mapping[Protocol, str] = {
-    Protocol.WITHIN: "Trained once on the training splits of all data sets together, scored on the test split of each.",
+    Protocol.WITHIN: (
+        "Trained on the training splits of all data sets together, scored on the test split of each of them."
+    ),
     Protocol.LEFT_OUT: (
-        "Trained on the training splits of all other data sets, chosen on their validation splits, and scored on all images of "
-        "the data set that was left out: a stain never seen."
+        "Trained on the training splits of all other data sets, chosen on their validation splits, and scored on all "
+        "images of the data set that was left out: a stain never seen."
     ),
     Protocol.ROBUSTNESS: (
-        "The models of *within*, asked about the same test images in other hue, brightness, focus, JPEG quality and noise, at "
-        "five strengths each; means over the strengths. The share is what is left of the score on unchanged images."
+        "The models of *within*, asked about the same test images in other hue, brightness, focus, JPEG quality and "
+        "noise, at five strengths each; means over the strengths. The share is what is left of the score on unchanged "
+        "images."
     ),
 }
 Row = Sequence[str]
@@ -169,10 +172,10 @@ def _costs(table: Table) -> Iterator[str]:
     ours = known.get(REFERENCE)
     head = ("contender", "parameters (M)", "GFLOPs a crop", "images/s", f"images/s, times {REFERENCE}'s")
     yield _grid(head, [_cost(known[name], ours) for name in table.contenders if name in known])
-    if PRIOR in known and known[PRIOR].images_per_s:
+    if table.priors_per_s is not None:
         yield (
-            f"Images/s are crops through the network alone. Priors are computed at {known[PRIOR].images_per_s:,.0f} crops a "
-            "second on one thread, once an image, for those that take a prior."
+            f"Images/s are crops through the network alone, {BATCH} at a time, timed in turns. Priors are computed "
+            f"beside, at {table.priors_per_s:,.0f} crops a second, for those that take a prior."
         )
 
 
@@ -181,7 +184,7 @@ def _cost(size: Size, ours: Size | None) -> Row:
     return (
         size.contender,
         f"{size.parameters / 1e6:.2f}",
-        "-" if size.flops is None else f"{size.flops / 1e9:.3f}",
+        f"{size.flops / 1e9:.3f}",
         "-" if rate is None else f"{rate:,.0f}",
         "-" if rate is None or not base else f"{rate / base:.2f}",
     )

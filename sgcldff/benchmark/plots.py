@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def _whiskers(axes: Axes, entries: Sequence[Entry]) -> None:
     _plain(axes, "x")
 
 
-def _plain(axes: Axes, grid: str) -> None:
+def _plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#e8e8e8", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -109,7 +110,9 @@ def _cost(table: Table) -> Figure | None:
         return None
     rows = len({score for _, score in panels})
     figure = Figure(figsize=(5.2 * (len(panels) // rows), 3.7 * rows), layout="constrained")
-    for axes, (measure, score) in zip(figure.subplots(rows, len(panels) // rows, squeeze=False).flat, panels, strict=True):
+    for axes, (measure, score) in zip(
+        figure.subplots(rows, len(panels) // rows, squeeze=False).flat, panels, strict=True
+    ):
         _cloud(axes, _priced(table, measure, score))
         axes.set_xscale("log")
         axes.set_xlabel("parameters, millions" if measure == "parameters" else "images a second", fontsize=8)
@@ -131,8 +134,12 @@ def _cloud(axes: Axes, points: Sequence[tuple[float, Entry]]) -> None:
         ours = entry.contender == REFERENCE
         low, high = ((entry.score.value if end is None else end) for end in (entry.score.low, entry.score.high))
         axes.plot([at, at], [low, high], color=colour_of(entry.contender), linewidth=1, alpha=0.6)
-        axes.plot(at, entry.score.value, "D" if ours else "o", color=colour_of(entry.contender), markersize=8 if ours else 6)
-        axes.annotate(entry.contender, (at, entry.score.value), (6, 3), textcoords="offset points", fontsize=6.5, color=INK)
+        axes.plot(
+            at, entry.score.value, "D" if ours else "o", color=colour_of(entry.contender), markersize=8 if ours else 6
+        )
+        axes.annotate(
+            entry.contender, (at, entry.score.value), (6, 3), textcoords="offset points", fontsize=6.5, color=INK
+        )
 
 
 def _robustness(table: Table) -> Figure | None:

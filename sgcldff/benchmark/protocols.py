@@ -6,10 +6,11 @@ from enum import StrEnum
 
 from sgcldff.errors import InputError
 from sgcldff.labels import LabelSpace
+from sgcldff.perturbations import AMOUNTS
 from sgcldff.records import Sample, Split
 from sgcldff.specs import Perturbation, require
 
-STRENGTHS = (1, 2, 3, 4, 5)
+STRENGTHS = tuple(AMOUNTS)
 
 
 class Protocol(StrEnum):

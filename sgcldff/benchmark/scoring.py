@@ -118,7 +118,10 @@ class Layout:
         """Prepare `FIGURES` of every data set: weights (R, N) to (R, M); NaN where the run lacks a data set."""
         ends = np.cumsum([len(said.groups) for said in self.images.values()])
         parts = [
-            (slice(end - len(said.groups), end), figures(run[source], bins, outlines=outlines) if source in run else None)
+            (
+                slice(end - len(said.groups), end),
+                figures(run[source], bins, outlines=outlines) if source in run else None,
+            )
             for end, (source, said) in zip(ends.tolist(), self.images.items(), strict=True)
         ]
         missing = np.full(len(FIGURES), np.nan)
@@ -131,6 +134,17 @@ class Layout:
             return np.column_stack(columns)
 
         return reduce
+
+
+def values(run: Run, bins: int, *, outlines: bool = True) -> dict[tuple[str, str], float]:
+    """Give the defined figures of one run on its own, by data set and figure, its scores over all of them too."""
+    layout = Layout.of([run])
+    (row,) = layout.reduction(run, bins, outlines=outlines)(np.ones((1, len(layout.groups))))
+    found = {place: float(value) for place, value in zip(layout.columns, row, strict=True) if np.isfinite(value)}
+    for name, goals in ((SCORE, GOALS if outlines else ()), (TYPE_SCORE, TYPE_GOALS)):
+        told = [value for (_, figure), value in found.items() if figure in goals]
+        found |= {(OVERALL, name): float(np.mean(told))} if told else {}
+    return found
 
 
 def figures(said: Predictions, bins: int, *, outlines: bool = True) -> Reduction:
@@ -150,9 +164,7 @@ def figures(said: Predictions, bins: int, *, outlines: bool = True) -> Reduction
 
 def outline_figures(said: Predictions) -> Floats:
     """Give `OUTLINES` of every image, (N, F)."""
-    counts = [
-        (said.numbers(f"{part}_intersection"), said.numbers(f"{part}_union")) for part in ("cell", "nucleus")
-    ]
+    counts = [(said.numbers(f"{part}_intersection"), said.numbers(f"{part}_union")) for part in ("cell", "nucleus")]
     return np.column_stack([measure(*pair) for pair in counts for measure in (iou, dice)])
 
 

@@ -2,16 +2,22 @@
 
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
 
 from sgcldff.model import Model
+from sgcldff.nets import build as build_net
+from sgcldff.nets.prediction import Network
+from sgcldff.nets.size import flops, parameters
 from sgcldff.priors import build
 from sgcldff.promotion.cost import shortest
 from sgcldff.runtimes.machine import CPUINFO
+from sgcldff.specs import ModelSpec, Pretrained
 
 BATCH = 16
 """Crops that are asked about at once."""
@@ -24,10 +30,18 @@ class Size:
 
     contender: str
     parameters: int
-    flops: float | None
-    """Floating-point operations for one crop, a multiplication and an addition counting as two; None if not known."""
+    flops: int
+    """Floating-point operations for one crop, a multiplication and an addition counting as two."""
+    outlines: bool
+    """Whether outlines are learned."""
     images_per_s: float | None = None
     """Crops a second through the network, the prior not counted; None if it was not timed."""
+
+
+def size_of(contender: str, spec: ModelSpec) -> Size:
+    """Count what a network of that spec holds and computes."""
+    net = build_net(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
+    return Size(contender, parameters(net), flops(spec, spec.crop_px), cast(Network, net).outlines)
 
 
 def rates(models: Mapping[str, Model], rounds: int) -> dict[str, float]:
@@ -37,11 +51,12 @@ def rates(models: Mapping[str, Model], rounds: int) -> dict[str, float]:
     crops = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), np.uint8)
     stack = build(first.spec.prior)
     priors = np.stack([stack(crop) for crop in crops])
-    runs = {name: (lambda model=model: model.predict(crops, priors)) for name, model in models.items()}
+    runs: dict[str, Callable[[], object]] = {name: partial(one.predict, crops, priors) for name, one in models.items()}
     runs[PRIOR] = lambda: [stack(crop) for crop in crops]
     for run in runs.values():
         run()
-    return {name: BATCH / took for name, took in zip(runs, shortest(list(runs.values()), rounds), strict=True)}
+    times = shortest(list(runs.values()), rounds)
+    return {name: BATCH / took for name, took in zip(runs, times, strict=True)}
 
 
 def machine(device: torch.device) -> str:

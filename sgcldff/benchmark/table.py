@@ -63,8 +63,6 @@ class Table:
     head: Mapping[str, str]
     """What was run, in words: name -> what."""
     contenders: tuple[str, ...]
-    type_only: tuple[str, ...]
-    """Contenders that learn no outlines."""
     protocols: tuple[Protocol, ...]
     sources: tuple[str, ...]
     seeds: int
@@ -72,6 +70,8 @@ class Table:
     sizes: tuple[Size, ...]
     entries: tuple[Entry, ...]
     cells: tuple[CellRecord, ...]
+    priors_per_s: float | None = None
+    """Crops a second whose priors are computed; None if it was not timed."""
     notes: tuple[str, ...] = ()
     version: int = 1
 
