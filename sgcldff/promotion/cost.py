@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sgcldff.model import Model
+from sgcldff.nets.size import parameters
 from sgcldff.priors import build
 from sgcldff.promotion.findings import ROUNDING, Finding
 from sgcldff.specs import PromotionSpec
@@ -37,8 +38,7 @@ def costs(champion: Model, challenger: Model, rounds: int) -> tuple[Cost, Cost]:
     memory = [peak_memory(model, run) for model, run in zip(models, runs, strict=True)]
     seconds = shortest(runs, rounds)
     before, after = (
-        Cost(took, held, sum(weight.numel() for weight in model.net.parameters()))
-        for model, took, held in zip(models, seconds, memory, strict=True)
+        Cost(took, held, parameters(model.net)) for model, took, held in zip(models, seconds, memory, strict=True)
     )
     return before, after
 

@@ -1,0 +1,48 @@
+"""How large a network is and how much it computes."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sgcldff.nets.prediction import build
+from sgcldff.specs import STRIDE, ModelSpec, Pretrained, require
+
+
+def parameters(net: nn.Module) -> int:
+    """Count the learned weights that a network holds; buffers are none."""
+    return sum(weight.numel() for weight in net.parameters())
+
+
+def flops(network: ModelSpec | nn.Module, side_px: int) -> int:
+    """Count the floating-point operations of one image of `side_px` x `side_px` px in evaluation mode.
+
+    A multiply-add is two operations. Convolutions, matrix products and attention count, as torch counts them;
+    normalisations, activations and interpolation do not. Priors are not of the network.
+
+    Parameters
+    ----------
+    network
+        A spec, for which an untrained network is built, or a network that takes one prior, which is left as it is.
+
+    Raises
+    ------
+    InputError
+        If the side is no positive multiple of `STRIDE`, or no network has the spec's name.
+    """
+    legal = side_px > 0 and side_px % STRIDE == 0
+    require(legal, f"side_px is {side_px}: give a positive multiple of {STRIDE} px")
+    priors = len(network.prior.names) if isinstance(network, ModelSpec) else 1
+    asked = _untrained(network) if isinstance(network, ModelSpec) else deepcopy(network)
+    weight = next(asked.parameters())
+    image, prior = (weight.new_zeros(1, channels, side_px, side_px) for channels in (3, priors))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        asked.eval()(image, prior)
+    return int(counter.get_total_flops())
+
+
+def _untrained(spec: ModelSpec) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        return build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
