@@ -307,7 +307,7 @@ def head(bench: Bench, settings: Settings) -> dict[str, str]:
     limit = "" if seconds is None else f"; {seconds / 3600:.4g} h for everything in this run"
     return {
         "data": bench.prepared.digest,
-        "budget": f"{train.epochs} epochs a training, batches of {train.batch_size}{limit}",
+        "budget": f"epochs of every training: {train.epochs}, batches of {train.batch_size}{limit}",
         "seeds": f"{bench.plan.seeds}, from 0 on",
         "start": STARTS[bench.start],
         "scale": f"{settings.prior.mpp} um/px, crops of {ModelSpec().crop_px} px, augmentation {train.augment}",

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from sgcldff.benchmark.protocols import STRENGTHS, Protocol
@@ -115,6 +116,10 @@ def _cost(table: Table) -> Figure | None:
     ):
         _cloud(axes, _priced(table, measure, score))
         axes.set_xscale("log")
+        axes.margins(x=0.2)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_xlabel("parameters, millions" if measure == "parameters" else "images a second", fontsize=8)
         axes.set_ylabel(NAMES[score], fontsize=8)
         _plain(axes, "both")

@@ -17,6 +17,7 @@ from sgcldff.benchmark.scoring import (
     entries,
     mean_sampled,
 )
+from sgcldff.evaluation.metrics import Floats
 from sgcldff.evaluation.sampling import Sampled
 from sgcldff.specs import EvalSpec, Perturbation
 
@@ -80,12 +81,16 @@ def _against(clean: Sampled, changed: Sequence[Sampled]) -> Sampled:
     return Sampled(values[0], draws)
 
 
-def _rows(clean: np.ndarray, changed: np.ndarray) -> np.ndarray:
+def _rows(clean: Floats, changed: Floats) -> Floats:
     """From scores (R, 2), and those under C changes (C, R, 2), to columns of `_columns`, (R, M)."""
     parts = []
     for k in range(2):
         scores = changed[..., k].T
         kinds = [scores[:, [kind is own for own, _ in CHANGES]].mean(axis=1) for kind in Perturbation]
         mean = scores.mean(axis=1)
-        parts += [clean[:, k], scores, *kinds, mean, mean / clean[:, k]]
+        parts += [clean[:, k], scores, *kinds, mean, _ratio(mean, clean[:, k])]
     return np.column_stack(parts)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))

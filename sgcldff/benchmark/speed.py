@@ -61,7 +61,7 @@ def rates(models: Mapping[str, Model], rounds: int) -> dict[str, float]:
 
 def machine(device: torch.device) -> str:
     """Say on what kind of machine models run, without naming it."""
-    cores = f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    cores = f"{processor()}, cores: {os.cpu_count()}, threads used: {torch.get_num_threads()}"
     return f"{torch.cuda.get_device_name(device)} ({cores})" if device.type == "cuda" else cores
 
 
