@@ -212,7 +212,7 @@ class EvalSpec:
     confidence: float = 0.95
     calibration_bins: int = 15
     seed: int = 0
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         require(0.5 < self.confidence < 1, f"EvalSpec.confidence is {self.confidence}: give more than 0.5, less than 1")

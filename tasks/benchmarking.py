@@ -20,6 +20,7 @@ from sgcldff.benchmark.table import Table
 from sgcldff.errors import OutOfTimeError
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.evaluate import predict
+from sgcldff.evaluation.predictions import LAYOUT
 from sgcldff.evaluation.scores import PREDICTIONS_FILE
 from sgcldff.model import load_model, pick_device
 from sgcldff.model_folder import saved_digest
@@ -81,7 +82,7 @@ class Question:
     def places(self, workspace: Workspace) -> dict[Change, Path]:
         """Say where the answers are, or will be."""
         asked = (saved_digest(self.model), content_of(self.samples))
-        keys = {change: digest((*asked, "unexplained", _content(change))) for change in self.changes}
+        keys = {change: digest((*asked, LAYOUT, "unexplained", _content(change))) for change in self.changes}
         return {change: workspace.evaluation(key) / PREDICTIONS_FILE for change, key in keys.items()}
 
 

@@ -21,7 +21,7 @@ from sgcldff.promotion.leakage import Training, champion_leak_finding, find_leak
 from sgcldff.promotion.rules import mean_score
 from sgcldff.records import Split
 from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, Registry, code_tags
-from sgcldff.specs import IngestSpec, Perturbation, PromotionSpec, digest
+from sgcldff.specs import EvalSpec, IngestSpec, Perturbation, PromotionSpec, digest
 from tasks.policy import MODEL, STAGE
 from tasks.progress import bar
 from tasks.stages import observed
@@ -98,7 +98,7 @@ def _changed(folder: str, located: Located, kind: Perturbation, workspace: Works
     """Ask a model about changed images, or find what it said before."""
     model = load_model(folder)
     asked = sorted(sample.id for sample in located.samples)
-    key = digest((model.digest, located.frozen.digest, asked, kind.value, PromotionSpec.version))
+    key = digest((model.digest, located.frozen.digest, asked, kind.value, PromotionSpec.version, EvalSpec.version))
     kept = workspace.evaluation(key) / PREDICTIONS
     if not kept.is_file():
         with bar(f"evaluate under {kind}") as progress:

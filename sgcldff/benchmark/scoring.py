@@ -18,18 +18,17 @@ from sgcldff.evaluation.metrics import (
     Interval,
     Reduction,
     calibration_error,
-    dice,
-    iou,
     mean_of,
     nanmean,
     type_scores,
 )
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.sampling import Sampled, sampled
-from sgcldff.evaluation.scores import typing_of
+from sgcldff.evaluation.scores import METRICS, outline_scores, typing_of
 from sgcldff.specs import EvalSpec
 
-OUTLINES = ("cell_iou", "cell_dice", "nucleus_iou", "nucleus_dice")
+OUTLINES = tuple(METRICS)[:6]
+"""IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `outline_scores`."""
 TYPES = ("accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
 FIGURES = (*OUTLINES, *TYPES)
 GOALS, TYPE_GOALS = ("cell_iou", "nucleus_iou", "accuracy", "macro_f1"), ("accuracy", "macro_f1")
@@ -149,7 +148,7 @@ def values(run: Run, bins: int, *, outlines: bool = True) -> dict[tuple[str, str
 
 def figures(said: Predictions, bins: int, *, outlines: bool = True) -> Reduction:
     """Prepare `FIGURES` of one data set: weights (R, N) to (R, F); those of outlines are NaN where none are learned."""
-    values = outline_figures(said)
+    values = outline_scores(said)[:, : len(OUTLINES)]
     drawn, (typing, typed) = mean_of(values if outlines else np.full_like(values, np.nan)), typing_of(said)
     kinds, gap = type_scores(typing), calibration_error(typing, bins)
 
@@ -160,12 +159,6 @@ def figures(said: Predictions, bins: int, *, outlines: bool = True) -> Reduction
         return np.column_stack((drawn(weights), kinds(labelled)[:, :3], gap(labelled)))
 
     return reduce
-
-
-def outline_figures(said: Predictions) -> Floats:
-    """Give `OUTLINES` of every image, (N, F)."""
-    counts = [(said.numbers(f"{part}_intersection"), said.numbers(f"{part}_union")) for part in ("cell", "nucleus")]
-    return np.column_stack([measure(*pair) for pair in counts for measure in (iou, dice)])
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,21 @@ from sgcldff.data import Change, Scene, read_scene
 from sgcldff.errors import InputError, LabelError
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import (
+    Boundary,
     Overlap,
+    cell_boundary,
     cell_overlap,
+    nucleus_boundary,
     nucleus_overlap,
 )
-from sgcldff.evaluation.predictions import PROBABILITY, Choice, Predictions, tabulate
+from sgcldff.evaluation.predictions import COUNTS, PROBABILITY, Choice, Predictions, tabulate
 from sgcldff.evaluation.reading import Reading, read
 from sgcldff.evaluation.scores import EvalReport, SetAside, score
 from sgcldff.images import sha256_of
 from sgcldff.labels import LabelSpace
 from sgcldff.model import Model
 from sgcldff.records import Sample
-from sgcldff.specs import EvalSpec
+from sgcldff.specs import EvalSpec, ModelSpec
 
 Progress = Callable[[int, int], None]
 """Called with images done and images to do."""
@@ -87,7 +90,7 @@ def predict(
         scenes, unread = _scenes(samples[start : start + CHUNK], readable)
         aside += unread
         for explanation, hashes in _explained(model, scenes, look):
-            rows.append(_row(explanation, hashes, choices[explanation.reading.sample.source], space))
+            rows.append(_row(explanation, hashes, choices[explanation.reading.sample.source], model.spec))
         if progress is not None:
             progress(min(start + CHUNK, len(samples)), len(samples))
     if not rows:
@@ -173,24 +176,32 @@ def _explained(
     return zip(look(model, readings), (hashes for _, _, hashes in scenes), strict=True)
 
 
-def _row(explanation: Explanation, hashes: tuple[str, str], choice: Choice, space: LabelSpace) -> dict[str, object]:
+def _row(explanation: Explanation, hashes: tuple[str, str], choice: Choice, spec: ModelSpec) -> dict[str, object]:
     """Make a row of `schema` from what was read and the hashes of image and mask, so that no image need be kept."""
     reading = explanation.reading
     sample, probabilities = reading.sample, reading.probabilities
-    told, confidence = choice.tell(probabilities, sample.label, space)
+    told, confidence = choice.tell(probabilities, sample.label, spec.labels)
     identity = {name: getattr(sample, name) for name in ("id", "source", "group", "label")}
     identity |= dict(zip(("sha256", "mask_sha256"), hashes, strict=True))
     answer = {"told": told, "confidence": confidence, "found": reading.found}
-    cell = _counts("cell", cell_overlap(reading.labels, reading.scene.target))
-    nucleus = _counts("nucleus", nucleus_overlap(reading.labels, reading.scene.target))
     looked = {"cam_on_cell": _null(explanation.on_cell), "saliency_consistency": _null(explanation.consistency)}
-    chances = {PROBABILITY + name: float(p) for name, p in zip(space.classes, probabilities, strict=True)}
-    return identity | answer | cell | nucleus | looked | chances
+    chances = {PROBABILITY + name: float(p) for name, p in zip(spec.labels.classes, probabilities, strict=True)}
+    return identity | answer | _counts(reading, spec.mpp) | looked | chances
 
 
-def _counts(part: str, overlap: Overlap | None) -> dict[str, int | None]:
-    names = (f"{part}_intersection", f"{part}_union")
-    return dict(zip(names, (overlap.intersection, overlap.union) if overlap else (None, None), strict=True))
+def _counts(reading: Reading, mpp: float) -> dict[str, int | None]:
+    pair = (reading.labels, reading.scene.target)
+    counted: dict[str, Overlap | Boundary | None] = {
+        "cell_": cell_overlap(*pair),
+        "nucleus_": nucleus_overlap(*pair),
+        "cell_boundary_": cell_boundary(*pair, mpp),
+        "nucleus_boundary_": nucleus_boundary(*pair, mpp),
+    }
+    return {
+        start + name: getattr(counted[start], name) if counted[start] else None
+        for start, names in COUNTS.items()
+        for name in names
+    }
 
 
 def _null(value: float) -> float | None:

@@ -11,14 +11,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sgcldff.errors import InputError, MissingInputError
-from sgcldff.evaluation.metrics import Floats
+from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
 from sgcldff.labels import LabelSpace
 from sgcldff.specs import digest
 
-LAYOUT = "predictions/1"
+LAYOUT = "predictions/2"
 TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
 """Columns that say what was scored against what."""
 PROBABILITY = "probability_"
+COUNTS: Mapping[str, tuple[str, ...]] = {
+    f"{part}_{kind}": tuple(counts.__dataclass_fields__)
+    for kind, counts in (("", Overlap), ("boundary_", Boundary))
+    for part in ("cell", "nucleus")
+}
+"""Beginnings of the columns that count pixels, and how each of them ends."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,10 @@ class Predictions:
     def numbers(self, name: str) -> Floats:
         """Give a numeric column as float64, NaN where it is null."""
         return np.array([np.nan if value is None else value for value in self.table.column(name).to_pylist()], float)
+
+    def counts(self, start: str) -> tuple[Floats, ...]:
+        """Give the columns of `COUNTS` that begin so, each (N,), NaN where the truth cannot tell."""
+        return tuple(self.numbers(start + name) for name in COUNTS[start])
 
     @property
     def probabilities(self) -> Floats:
@@ -95,7 +105,7 @@ def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
         *((name, text) for name in (*TRUTH, "told")),
         ("confidence", number),
         ("found", pa.bool_()),
-        *((f"{part}_{kind}", count) for part in ("cell", "nucleus") for kind in ("intersection", "union")),
+        *((start + name, count) for start, names in COUNTS.items() for name in names),
         ("cam_on_cell", number),
         ("saliency_consistency", number),
         *((PROBABILITY + name, number) for name in classes),

@@ -14,6 +14,7 @@ from sgcldff.evaluation.metrics import (
     Floats,
     Interval,
     Typing,
+    boundary_f1,
     calibration_error,
     confusion,
     dice,
@@ -35,6 +36,8 @@ METRICS: Mapping[str, str] = {
     "cell_dice": "cell Dice",
     "nucleus_iou": "nucleus IoU",
     "nucleus_dice": "nucleus Dice",
+    "cell_boundary_f1": "cell boundary F1",
+    "nucleus_boundary_f1": "nucleus boundary F1",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -66,7 +69,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one data set, or of all; None where the data cannot tell. IoU and Dice are means over images."""
+    """Scores of one data set, or of all; None where the data cannot tell. Outlines' are means over images."""
 
     source: str
     images: int
@@ -79,6 +82,8 @@ class Scores:
     cell_dice: Interval | None
     nucleus_iou: Interval | None
     nucleus_dice: Interval | None
+    cell_boundary_f1: Interval | None
+    nucleus_boundary_f1: Interval | None
     accuracy: Interval | None
     balanced_accuracy: Interval | None
     macro_f1: Interval | None
@@ -114,7 +119,7 @@ class EvalReport:
     set_aside: tuple[SetAside, ...] = ()
     predictions: Predictions | None = field(default=None, compare=False, repr=False)
     """Row by row; not part of the JSON."""
-    version: int = 1
+    version: int = 2
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
@@ -205,18 +210,20 @@ def score_source(predictions: Predictions, named: tuple[str, LabelSpace], spec: 
         outlined=int(np.isfinite(predictions.numbers("cell_union")).sum()),
         classes=kinds.classes,
         confusion=kinds.confusion,
-        **dict(zip(METRICS, (*spread[:4], *kinds.overall, *spread[4:]), strict=True)),
+        **dict(zip(METRICS, (*spread[:6], *kinds.overall, *spread[6:]), strict=True)),
     )
 
 
 def outline_scores(predictions: Predictions) -> Floats:
-    """Give cell IoU and Dice, nucleus IoU and Dice, CAM share and consistency of every image; (N, 6), NaN: unknown."""
-    pairs = [
-        (predictions.numbers(f"{part}_intersection"), predictions.numbers(f"{part}_union"))
-        for part in ("cell", "nucleus")
-    ]
-    measures = [measure(*pair) for pair in pairs for measure in (iou, dice)]
-    return np.column_stack([*measures, predictions.numbers("cam_on_cell"), predictions.numbers("saliency_consistency")])
+    """Score the outlines and what was looked at of every image: (N, 8), NaN where that is not known.
+
+    Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and consistency.
+    """
+    parts = ("cell_", "nucleus_")
+    areas = [measure(*predictions.counts(part)) for part in parts for measure in (iou, dice)]
+    boundaries = [boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
+    looked = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
+    return np.column_stack([*areas, *boundaries, *looked])
 
 
 @dataclass(frozen=True)

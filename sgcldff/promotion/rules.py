@@ -158,10 +158,7 @@ def paired(
 
 def _mean_score(predictions: Predictions) -> Reduction:
     """From weights of the images (R, N) to the mean of the available scores (R, 1)."""
-    outlines = [
-        iou(predictions.numbers(f"{part}_intersection"), predictions.numbers(f"{part}_union"))
-        for part in ("cell", "nucleus")
-    ]
+    outlines = [iou(*predictions.counts(part)) for part in ("cell_", "nucleus_")]
     mean, (typing, typed) = mean_of(np.column_stack(outlines)), typing_of(predictions)
 
     def reduce(weights: Floats) -> Floats:

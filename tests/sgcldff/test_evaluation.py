@@ -1,5 +1,6 @@
 """Evaluation on painted cells: a net that knows the paint answers exactly, so every expected score is known."""
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ from sgcldff.errors import InputError, LabelError, MissingInputError
 from sgcldff.evaluation import EvalReport, Predictions
 from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.metrics import Interval
-from sgcldff.evaluation.predictions import Choice, schema
+from sgcldff.evaluation.predictions import COUNTS, Choice, schema
 from sgcldff.evaluation.reading import window
 from sgcldff.evaluation.scores import METRICS, SetAside, score
 from sgcldff.labels import BLAST, BLAST_OR_NOT, FIVE_TYPES, NON_BLAST, WBC5, WBC6, LabelSpace
@@ -144,6 +146,21 @@ def test_overlaps_are_those_of_the_masks(tmp_path: Path) -> None:
     ):
         assert iou == Interval(pytest.approx(oracle.jaccard_score(true.ravel(), found.ravel())))
         assert dice == Interval(pytest.approx(oracle.f1_score(true.ravel(), found.ravel())))
+
+
+def test_boundaries_are_measured_in_um_and_kept_row_by_row(tmp_path: Path) -> None:
+    image, mask = paint(tmp_path, "near", 0)
+    Image.fromarray(np.roll(np.asarray(Image.open(mask)), 2, axis=1)).save(mask)
+    near = evaluate(model_of(), [sample_of((image, mask), FIVE_TYPES[0])], QUICK)
+    assert (near.pooled.cell_boundary_f1, near.pooled.nucleus_boundary_f1) == (Interval(1.0), Interval(1.0))
+    Image.fromarray(np.roll(np.asarray(Image.open(mask)), 5, axis=1)).save(mask)
+    far = evaluate(model_of(), [sample_of((image, mask), FIVE_TYPES[0])], QUICK)
+    assert far.predictions is not None
+    assert far.pooled.cell_boundary_f1 is not None
+    found, found_matched, true, true_matched = (float(count[0]) for count in far.predictions.counts("cell_boundary_"))
+    precision, recall = found_matched / found, true_matched / true
+    assert far.pooled.cell_boundary_f1.value == pytest.approx(2 * precision * recall / (precision + recall))
+    assert 0.05 < far.pooled.cell_boundary_f1.value < 0.4
 
 
 def test_the_crop_is_placed_on_what_was_found_and_the_truth_has_no_say(tmp_path: Path) -> None:
@@ -303,6 +320,7 @@ def predictions_of(rows: int, seed: int, skill: float = 0.7, groups: int = 40, t
         "cell_union": unions,
         "nucleus_intersection": (unions * 0.8).astype(int),
         "nucleus_union": unions,
+        **{start + name: [90] * rows for start, names in COUNTS.items() if "boundary" in start for name in names},
         "cam_on_cell": rng.random(rows),
         "saliency_consistency": [None] * rows,
         **{f"probability_{name}": chances[:, k] for k, name in enumerate(FIVE_TYPES)},
@@ -351,9 +369,21 @@ def test_files_that_are_no_reports_are_refused(tmp_path: Path) -> None:
             EvalReport.from_json(text)
     with pytest.raises(MissingInputError, match="gone"):
         Predictions.open(tmp_path / "gone.parquet")
+    former = schema(FIVE_TYPES).with_metadata({"sgcldff.layout": "predictions/1", "sgcldff.model": "m"})
+    pq.write_table(former.empty_table(), tmp_path / "former.parquet")
+    with pytest.raises(InputError, match=r"former\.parquet: not a table of layout predictions/2"):
+        Predictions.open(tmp_path / "former.parquet")
     (tmp_path / "text.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"text\.parquet"):
         Predictions.open(tmp_path / "text.parquet")
+
+
+def test_a_report_from_before_boundaries_were_scored_is_refused(report: EvalReport) -> None:
+    plain = json.loads(report.to_json())
+    for scores in (plain["pooled"], *plain["sources"]):
+        del scores["cell_boundary_f1"], scores["nucleus_boundary_f1"]
+    with pytest.raises(InputError, match="evaluate the model again"):
+        EvalReport.from_json(json.dumps(plain))
 
 
 def test_the_markdown_names_every_class_and_survives_odd_names(report: EvalReport) -> None:
@@ -368,6 +398,7 @@ def test_boxes_without_masks_type_but_do_not_score_outlines(painted: tuple[Sampl
     boxed = [replace(sample, mask=None, mask_code=None, boxes=((10, 10, 90, 90),)) for sample in painted]
     scores = evaluate(model_of(), boxed, QUICK).pooled
     assert (scores.cell_iou, scores.nucleus_dice, scores.outlined) == (None, None, 0)
+    assert (scores.cell_boundary_f1, scores.nucleus_boundary_f1) == (None, None)
     assert scores.accuracy == Interval(1.0, 1.0, 1.0)
 
 

@@ -3,16 +3,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import cdist
+from skimage.segmentation import find_boundaries
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from sgcldff.evaluation.metrics import (
+    Boundary,
     Interval,
     Overlap,
     Typing,
     auroc,
     bootstrap,
+    boundary_f1,
     calibration_error,
+    cell_boundary,
     cell_overlap,
     confusion,
     dice,
@@ -20,6 +26,7 @@ from sgcldff.evaluation.metrics import (
     iou,
     macro_auroc,
     mean_of,
+    nucleus_boundary,
     nucleus_overlap,
     type_scores,
 )
@@ -79,6 +86,116 @@ def test_boxes_alone_do_not_assess_an_outline_but_an_empty_field_does() -> None:
     assert cell_overlap(labels, boxed) is None
     assert nucleus_overlap(labels, np.full((1, 4), CELL, np.uint8)) is None
     assert cell_overlap(labels, np.full((1, 4), BACKGROUND, np.uint8)) == Overlap(0, 2)
+
+
+def f1_of(seen: Boundary | None) -> float:
+    assert seen is not None
+    counts = (seen.found, seen.found_matched, seen.true, seen.true_matched)
+    return float(boundary_f1(*(np.array(count, float) for count in counts)))
+
+
+def disc(x: float, radius: float = 60, side: int = 200) -> np.ndarray:
+    """Label a disc of cytoplasm about (side / 2, x) with a nucleus of half its width."""
+    across = np.hypot(np.arange(side)[:, None] - side / 2, np.arange(side)[None, :] - x)
+    return ((across <= radius).astype(np.uint8) + (across <= radius / 2)).astype(np.uint8)
+
+
+def blobs(seed: int, side: int = 48) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    height = gaussian_filter(rng.standard_normal((side, side)), 3)
+    return np.digitize(height, np.quantile(height, (0.5, 0.8))).astype(np.uint8)
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_boundaries_match_as_a_measuring_of_all_pairs_says(seed: int) -> None:
+    """With unknown areas, and with cells that the image cuts."""
+    found, truth, unknown = blobs(seed), blobs(seed + 1), blobs(seed + 2) == 2
+    target = np.where(unknown, UNKNOWN, 1 << truth).astype(np.uint8)
+    for count, ours, theirs in (
+        (cell_boundary, found > 0, (truth > 0) & ~unknown),
+        (nucleus_boundary, found == 2, (truth == 2) & ~unknown),
+    ):
+        lines = [find_boundaries(area, connectivity=1, mode="inner") & area for area in (ours, theirs)]
+        places = [np.argwhere(line) for line in lines]
+        away = [cdist(line, np.argwhere(unknown)).min(axis=1) > 3 for line in places]
+        apart = cdist(*places)
+        matched = [(apart <= 2).any(axis=1) & away[0], (apart <= 2).any(axis=0) & away[1]]
+        sums = [int(part.sum()) for pair in zip(away, matched, strict=True) for part in pair]
+        assert count(found, target, 0.2) == (Boundary(*sums) if sums[2] else None)
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_boundaries_are_blind_to_what_stands_on_unknown_pixels(seed: int) -> None:
+    rng, unknown = np.random.default_rng(seed), blobs(seed) == 2
+    target = np.where(unknown, UNKNOWN, 1 << blobs(seed + 1)).astype(np.uint8)
+    first = blobs(seed + 2)
+    second = np.where(unknown, rng.integers(0, 3, first.shape), first).astype(np.uint8)
+    assert cell_boundary(first, target, 0.2) == cell_boundary(second, target, 0.2)
+    assert nucleus_boundary(first, target, 0.2) == nucleus_boundary(second, target, 0.2)
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_boundary_f1_does_not_care_which_of_two_outlines_is_the_truth(seed: int) -> None:
+    one, other = blobs(seed), blobs(seed + 1)
+    for count in (cell_boundary, nucleus_boundary):
+        forth, back = count(one, 1 << other, 0.2), count(other, 1 << one, 0.2)
+        assert forth is not None
+        assert back == Boundary(forth.true, forth.true_matched, forth.found, forth.found_matched)
+        assert f1_of(forth) == f1_of(back)
+        assert f1_of(count(one, 1 << one, 0.2)) == 1
+
+
+@pytest.mark.parametrize(("shift", "mpp"), [(6, 0.2), (10, 0.2), (6, 0.1), (6, 0.4)])
+def test_a_shifted_disc_matches_where_its_edge_runs_along_the_shift(shift: int, mpp: float) -> None:
+    """Two circles lie |shift cos(angle)| apart, so that 2/pi asin(tolerance / shift) of the one matches the other.
+
+    A grid moves their pixels by less than one px.
+    """
+    exact, coarse = (2 / np.pi * np.arcsin((0.4 / mpp + grid) / shift) for grid in (0, 1))
+    found, target = disc(250, 200, 500), 1 << disc(250 + shift, 200, 500)
+    assert exact - 0.02 < f1_of(cell_boundary(found, target, mpp)) < coarse
+
+
+def test_within_the_tolerance_a_shift_costs_nothing() -> None:
+    found = disc(100)
+    assert f1_of(cell_boundary(found, 1 << disc(102), 0.2)) == 1
+    assert f1_of(nucleus_boundary(found, 1 << disc(102), 0.2)) == 1
+    assert f1_of(cell_boundary(found, 1 << disc(103), 0.2)) < 1
+    assert f1_of(cell_boundary(found, 1 << disc(103), 0.1)) == 1
+
+
+def test_boundaries_along_unknown_pixels_do_not_count() -> None:
+    """The right half is not known; the left half of the outline matches, whatever is found on the right."""
+    target = (1 << disc(100)).astype(np.uint8)
+    target[:, 100:] = UNKNOWN
+    whole, half = disc(100), disc(100)
+    half[:, 100:] = 0
+    seen = cell_boundary(whole, target, 0.2)
+    assert seen is not None
+    assert seen == cell_boundary(half, target, 0.2)
+    assert f1_of(seen) == 1
+    fully = cell_boundary(whole, 1 << whole, 0.2)
+    assert fully is not None
+    assert 0.4 * fully.true < seen.true < 0.5 * fully.true
+
+
+def test_a_missed_or_invented_boundary_scores_zero_and_none_at_all_nothing() -> None:
+    nothing, cell = np.zeros((200, 200), np.uint8), disc(100)
+    assert f1_of(cell_boundary(nothing, 1 << cell, 0.2)) == 0
+    assert f1_of(cell_boundary(cell, 1 << nothing, 0.2)) == 0
+    assert np.isnan(f1_of(cell_boundary(nothing, 1 << nothing, 0.2)))
+    assert cell_boundary(cell, np.full((200, 200), UNKNOWN, np.uint8), 0.2) is None
+    assert nucleus_boundary(cell, np.where(cell > 0, CELL, BACKGROUND).astype(np.uint8), 0.2) is None
+    boxed = np.where(cell > 0, UNKNOWN, BACKGROUND).astype(np.uint8)
+    assert cell_boundary(cell, boxed, 0.2) is None
+
+
+def test_the_end_of_an_image_is_no_boundary() -> None:
+    inside = np.full((30, 30), 2, np.uint8)
+    assert cell_boundary(inside, 1 << inside, 0.2) == Boundary(0, 0, 0, 0)
 
 
 def test_nothing_found_where_nothing_is_has_no_iou() -> None:

@@ -21,7 +21,7 @@ from torch.nn.functional import avg_pool2d
 from sgcldff.catalog import Catalog, ingest
 from sgcldff.datasets import Source, detect
 from sgcldff.errors import InputError, PromotionRefusedError, StoreError
-from sgcldff.evaluation.predictions import Predictions, schema
+from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
 from sgcldff.images import sha256_of
 from sgcldff.labels import FIVE_TYPES
 from sgcldff.model import Model
@@ -45,7 +45,7 @@ def answers(true: np.ndarray, told: np.ndarray, confidence: np.ndarray, groups: 
     table = {name: [f"{name}{i:05}" for i in range(rows)] for name in ("id", "sha256", "mask_sha256")}
     table |= {"source": ["s"] * rows, "group": [f"g{i % groups}" for i in range(rows)], "found": [True] * rows}
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told], "confidence": confidence}
-    table |= {f"{part}_{kind}": [90] * rows for part in ("cell", "nucleus") for kind in ("intersection", "union")}
+    table |= {start + name: [90] * rows for start, names in COUNTS.items() for name in names}
     table |= {name: [None] * rows for name in ("cam_on_cell", "saliency_consistency")}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     return Predictions(FIVE_TYPES, "m", pa.table(table, schema=schema(FIVE_TYPES, "m")))
