@@ -1,12 +1,13 @@
 """Pictures of a benchmark: leads, quality against cost, curves over changes, reliability."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
@@ -32,6 +33,20 @@ def colour_of(contender: str) -> str:
     if contender == REFERENCE:
         return OURS
     return PALETTE[BASELINES.index(contender)] if contender in BASELINES else FAINT
+
+
+def label_of(contender: str) -> str:
+    """Name a contender in a legend; ablations, alike in colour, share a name."""
+    return contender if contender == REFERENCE or contender in BASELINES else "ablations"
+
+
+def width_of(contender: str) -> float:
+    """Give the width of a contender's line, points."""
+    return 2.4 if contender == REFERENCE else 1.6 if contender in BASELINES else 0.8
+
+
+def _front_last(contender: str) -> tuple[bool, bool]:
+    return contender == REFERENCE, contender in BASELINES
 
 
 def draw(table: Table, runs: Mapping[str, Sequence[Run]], folder: Path) -> tuple[Path, ...]:
@@ -67,7 +82,7 @@ def _forest(table: Table, protocol: Protocol) -> Figure | None:
     for axes, (name, entries) in zip(figure.subplots(1, len(sides), squeeze=False)[0], sides, strict=True):
         _whiskers(axes, entries)
         axes.set_xlabel(f"lead in {NAMES[name]}", fontsize=8)
-    figure.suptitle(f"Leads over {REFERENCE}: {protocol.value}", fontsize=11, color=INK)
+    figure.suptitle(f"Leads over {REFERENCE}, {protocol.value}; coloured where 0 is left out", fontsize=10, color=INK)
     return figure
 
 
@@ -163,18 +178,23 @@ def _robustness(table: Table) -> Figure | None:
         row[0].set_ylabel(NAMES[score], fontsize=8)
     for axes in grid[-1]:
         axes.set_xlabel("strength", fontsize=8)
-    handles = {line.get_label(): line for axes in grid.flat for line in axes.get_lines()}
+    handles = _handles(grid.flat)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=7, fontsize=7, frameon=False)
     return figure
+
+
+def _handles(panels: Iterable[Axes]) -> dict[str, Line2D]:
+    lines = [line for axes in panels for line in axes.get_lines()]
+    return {str(line.get_label()): line for line in lines if not str(line.get_label()).startswith("_")}
 
 
 def _curves(axes: Axes, table: Table, kind: Perturbation, score: str) -> None:
     clean = table.of(Protocol.ROBUSTNESS, OVERALL, f"clean_{score}")
     steps = [table.of(Protocol.ROBUSTNESS, kind.value, f"{score}@{strength}") for strength in STRENGTHS]
-    for name in sorted(clean, key=lambda name: (name == REFERENCE, name in BASELINES)):
+    for name in sorted(clean, key=_front_last):
         values = [column[name].score.value if name in column else np.nan for column in (clean, *steps)]
-        colour, width = colour_of(name), 2.4 if name == REFERENCE else 1.6 if name in BASELINES else 0.8
-        axes.plot((0, *STRENGTHS), values, color=colour, linewidth=width, marker=".", label=name)
+        style = {"color": colour_of(name), "linewidth": width_of(name), "marker": ".", "label": label_of(name)}
+        axes.plot((0, *STRENGTHS), values, **style)
 
 
 def _reliability(runs: Mapping[str, Sequence[Run]]) -> Figure | None:
@@ -185,11 +205,12 @@ def _reliability(runs: Mapping[str, Sequence[Run]]) -> Figure | None:
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1)
-    for name in sorted(curves, key=lambda name: (name == REFERENCE, name in BASELINES)):
-        width = 2.4 if name == REFERENCE else 1.6 if name in BASELINES else 0.8
-        axes.plot(*curves[name].T[:2], color=colour_of(name), linewidth=width, marker=".", label=name)
+    for name in sorted(curves, key=_front_last):
+        style = {"color": colour_of(name), "linewidth": width_of(name), "marker": ".", "label": label_of(name)}
+        axes.plot(*curves[name].T[:2], **style)
     axes.set(xlabel="mean confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(fontsize=6.5, frameon=False)
+    handles = _handles([axes])
+    axes.legend(handles.values(), handles.keys(), fontsize=6.5, frameon=False)
     _plain(axes, "both")
     axes.set_title("Reliability, within the data sets", fontsize=10)
     return figure
