@@ -69,7 +69,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one data set, or of all; None where the data cannot tell. Outlines' are means over images."""
+    """Scores of one data set, or of all; None where the data cannot tell. Outlines are scored by means over images."""
 
     source: str
     images: int

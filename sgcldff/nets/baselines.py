@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from sgcldff.nets.encoder import IMAGENET_MEAN, IMAGENET_STD
 from sgcldff.nets.prediction import Prediction, register
-from sgcldff.nets.pretrained import begin
+from sgcldff.nets.pretrained import initialise
 from sgcldff.specs import ModelSpec
 
 DROPOUT = 0.2
@@ -132,14 +132,14 @@ def _outlining(spec: ModelSpec, architecture: Any, backbone: str, encoder: dict[
     def create(pretrained: bool) -> Any:
         return architecture(f"tu-{backbone}", encoder_weights=pretrained or None, **heads, **(encoder or {}))
 
-    return Baseline(begin(backbone, spec.net.pretrained, create))
+    return Baseline(initialise(backbone, spec.net.pretrained, create))
 
 
 def _type_only(spec: ModelSpec, backbone: str) -> nn.Module:
     def create(pretrained: bool) -> Any:
         return timm.create_model(backbone, pretrained=pretrained, num_classes=0)
 
-    return TypeOnly(begin(backbone, spec.net.pretrained, create), len(spec.labels.classes))
+    return TypeOnly(initialise(backbone, spec.net.pretrained, create), len(spec.labels.classes))
 
 
 @register("unet")

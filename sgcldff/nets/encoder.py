@@ -12,7 +12,7 @@ from timm.models.swin_transformer import SwinTransformerStage
 from torch import Tensor, nn
 
 from sgcldff.errors import InputError
-from sgcldff.nets.pretrained import begin
+from sgcldff.nets.pretrained import initialise
 from sgcldff.specs import Mixing, NetSpec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -71,7 +71,9 @@ def efficientnet(spec: NetSpec, stages: int) -> Any:
     """
     if not timm.is_model(spec.backbone):
         raise InputError(f"backbone {spec.backbone!r} is unknown to timm: name an EfficientNet such as efficientnet_b0")
-    return begin(spec.backbone, spec.pretrained, lambda weights: _features(spec.backbone, stages, pretrained=weights))
+    return initialise(
+        spec.backbone, spec.pretrained, lambda weights: _features(spec.backbone, stages, pretrained=weights)
+    )
 
 
 def _features(backbone: str, stages: int, *, pretrained: bool) -> Any:

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def begin(backbone: str, policy: Pretrained, create: Callable[[bool], T]) -> T:
+def initialise(backbone: str, policy: Pretrained, create: Callable[[bool], T]) -> T:
     """Create a network, pretrained if that is asked for and can be had.
 
     Parameters
