@@ -148,15 +148,15 @@ def values(run: Run, bins: int, *, outlines: bool = True) -> dict[tuple[str, str
 
 def figures(said: Predictions, bins: int, *, outlines: bool = True) -> Reduction:
     """Prepare `FIGURES` of one data set: weights (R, N) to (R, F); those of outlines are NaN where none are learned."""
-    values = outline_scores(said)[:, : len(OUTLINES)]
-    drawn, (typing, typed) = mean_of(values if outlines else np.full_like(values, np.nan)), typing_of(said)
+    measured = outline_scores(said)[:, : len(OUTLINES)]
+    outlined, (typing, typed) = mean_of(measured if outlines else np.full_like(measured, np.nan)), typing_of(said)
     kinds, gap = type_scores(typing), calibration_error(typing, bins)
 
     def reduce(weights: Floats) -> Floats:
         if not typed.any():
-            return np.column_stack((drawn(weights), np.full((len(weights), len(TYPES)), np.nan)))
+            return np.column_stack((outlined(weights), np.full((len(weights), len(TYPES)), np.nan)))
         labelled = weights[:, typed]
-        return np.column_stack((drawn(weights), kinds(labelled)[:, :3], gap(labelled)))
+        return np.column_stack((outlined(weights), kinds(labelled)[:, :3], gap(labelled)))
 
     return reduce
 
@@ -228,11 +228,11 @@ def _mean(rows: Floats) -> Floats:
 def mean_sampled(seeds: Iterable[Sampled]) -> Sampled:
     """Average over the seeds for which a score is defined, draw by draw."""
     every = list(seeds)
-    values = np.stack([one.values for one in every])
-    counted = np.isfinite(values)
+    single = np.stack([one.values for one in every])
+    counted = np.isfinite(single)
     draws = np.where(counted[:, None], np.stack([one.draws for one in every]), 0).sum(axis=0)
     with np.errstate(invalid="ignore"):
-        return Sampled(nanmean(values.T), draws / counted.sum(axis=0))
+        return Sampled(nanmean(single.T), draws / counted.sum(axis=0))
 
 
 def entries(
