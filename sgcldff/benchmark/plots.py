@@ -183,6 +183,10 @@ def _robustness(table: Table) -> Figure | None:
     return figure
 
 
+def _line(axes: Axes, name: str, x: Sequence[float], y: Sequence[float]) -> None:
+    axes.plot(x, y, color=colour_of(name), linewidth=width_of(name), marker=".", label=label_of(name))
+
+
 def _handles(panels: Iterable[Axes]) -> dict[str, Line2D]:
     lines = [line for axes in panels for line in axes.get_lines()]
     return {str(line.get_label()): line for line in lines if not str(line.get_label()).startswith("_")}
@@ -193,8 +197,7 @@ def _curves(axes: Axes, table: Table, kind: Perturbation, score: str) -> None:
     steps = [table.of(Protocol.ROBUSTNESS, kind.value, f"{score}@{strength}") for strength in STRENGTHS]
     for name in sorted(clean, key=_front_last):
         values = [column[name].score.value if name in column else np.nan for column in (clean, *steps)]
-        style = {"color": colour_of(name), "linewidth": width_of(name), "marker": ".", "label": label_of(name)}
-        axes.plot((0, *STRENGTHS), values, **style)
+        _line(axes, name, (0, *STRENGTHS), values)
 
 
 def _reliability(runs: Mapping[str, Sequence[Run]]) -> Figure | None:
@@ -206,8 +209,7 @@ def _reliability(runs: Mapping[str, Sequence[Run]]) -> Figure | None:
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1)
     for name in sorted(curves, key=_front_last):
-        style = {"color": colour_of(name), "linewidth": width_of(name), "marker": ".", "label": label_of(name)}
-        axes.plot(*curves[name].T[:2], **style)
+        _line(axes, name, *curves[name].T[:2].tolist())
     axes.set(xlabel="mean confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
     handles = _handles([axes])
     axes.legend(handles.values(), handles.keys(), fontsize=6.5, frameon=False)
