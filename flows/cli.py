@@ -342,7 +342,13 @@ def infer(
 def benchmark(
     data: DataOption,
     to: Annotated[Path, typer.Option("--out", "-o", help="Folder for table.md, table.json and the runs.")],
-    budget: Annotated[int, typer.Option(min=1, help="Epochs for every model.")] = 10,
+    budget: Annotated[
+        str, typer.Option(help="Epochs of every training (40), or the time for everything (2h, 90m).")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of every contender.")] = 3,
+    protocols: Annotated[
+        str, typer.Option(help="within, left-out, robustness, by commas; all that the data allow.")
+    ] = "",
     networks: Annotated[str, typer.Option(help="Networks and ablations, by commas.")] = "",
     adapter: AdapterOption = "auto",
     mpp: MppOption = None,
@@ -350,15 +356,21 @@ def benchmark(
     device: DeviceOption = "auto",
     metrics_port: MetricsOption = None,
 ) -> None:
-    """Train SG-CLDFF, baselines and ablations alike on the same splits and write one table."""
+    """Train SG-CLDFF, baselines and ablations alike on the same splits; write tables and plots that compare them."""
     serve_metrics(metrics_port)
+    from sgcldff.benchmark.budget import Budget
+    from sgcldff.benchmark.protocols import Plan, read_protocols
+
+    spent = Budget.parse(budget)
+    plan = Plan(seeds, read_protocols(protocols), spent.seconds)
     configure(to)
     from flows.benchmark import benchmark as flow
-    from flows.benchmark import contenders
+    from flows.benchmark import chosen
 
-    names = [name for name in networks.split(",") if name] or list(contenders())
-    flow(sources_from(data, adapter, mpp), str(to), names, settings_from(settings, epochs=budget), device)
-    where("Compared.", table=to / "table.md")
+    base = settings_from(settings, epochs=spent.epochs)
+    names = list(chosen([name.strip() for name in networks.split(",") if name.strip()], base))
+    flow(sources_from(data, adapter, mpp), str(to), names, base, device, plan)
+    where("Compared.", table=to / "table.md", plots=to / "plots")
 
 
 @app.command()

@@ -42,6 +42,10 @@ class IncompleteBatchError(SgcldffError):
     exit_code = 3
 
 
+class OutOfTimeError(IncompleteBatchError):
+    """Work that stopped because its time was up; what is done is kept, and the same command goes on after it."""
+
+
 class StoreError(SgcldffError, OSError):
     """An array store that is damaged, of another layout version, or written out of line."""
 

@@ -152,7 +152,7 @@ def train(
     model: ModelSpec | Successor,
     spec: TrainSpec,
     folder: str | Path,
-    experiment: Logger | Sequence[Logger] | None = None,
+    watchers: Logger | Sequence[Logger | Callback] | None = None,
     accelerator: str = "auto",
 ) -> Trained:
     """Train a network, or go on with a run that was interrupted in `folder`.
@@ -165,8 +165,8 @@ def train(
         What is trained; a `Successor` begins with the weights of another model.
     folder
         Checkpoints are kept here; the model is written to `folder/model`.
-    experiment
-        Where curves are logged.
+    watchers
+        Where curves are logged, and what else looks on (a `Deadline`, say).
     accelerator
         Lightning's name of the device; several GPUs are used together.
 
@@ -175,10 +175,12 @@ def train(
     InputError
         If no sample is in the training split, an image cannot be read, nothing of the other model fits, or a
         checkpoint holds more than weights and numbers: what it holds is not run.
+    OutOfTimeError
+        If a `Deadline` looks on and is over, once a checkpoint is written.
     SystemExit
         With 143 after SIGTERM, once a checkpoint is written.
     """
-    place = Path(folder)
+    place, beside = Path(folder), [watchers] if isinstance(watchers, Logger) else watchers or ()
     lightning.seed_everything(spec.seed, verbose=False)
     samples, priors = data
     labels = [sample.label for sample in samples if sample.split is Split.TRAIN]
@@ -192,8 +194,8 @@ def train(
         devices="auto" if accelerator != "cpu" else 1,
         precision=precision(spec.precision),
         max_epochs=spec.epochs,
-        callbacks=[best, *callbacks(place, spec)],
-        logger=experiment or False,
+        callbacks=[best, *callbacks(place, spec), *(one for one in beside if isinstance(one, Callback))],
+        logger=[one for one in beside if isinstance(one, Logger)] or False,
         default_root_dir=place,
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,

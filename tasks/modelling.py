@@ -10,20 +10,23 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from sgcldff.benchmark.protocols import leave_out
 from sgcldff.catalog import Catalog
+from sgcldff.deadline import Deadline
 from sgcldff.evaluation import EvalReport
 from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.explain import picture
+from sgcldff.evaluation.scores import PREDICTIONS_FILE, REPORT_FILE
 from sgcldff.inheritance import Successor
 from sgcldff.labels import covering
 from sgcldff.model import load_model
-from sgcldff.model_folder import spec_to_dict
+from sgcldff.model_folder import saved_digest, spec_to_dict
 from sgcldff.promotion.leakage import Training
 from sgcldff.records import ModelRef, Sample, Split
 from sgcldff.registry import TRAINED_ON, Registry
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
 from sgcldff.store import PriorStore
-from sgcldff.training import train
+from sgcldff.training import LAST, train
 from tasks.curves import Gauges, epochs_table
 from tasks.policy import MODEL, STAGE
 from tasks.preparing import Prepared
@@ -47,16 +50,24 @@ class TrainJob:
     train: TrainSpec
     parent: str | None = None
     """Folder of a model whose weights the training begins with."""
+    without: str = ""
+    """Data set whose images, and what is alike them, are kept out of the training."""
 
     def model(self) -> ModelSpec:
         """Give the model's spec; its label space is the smallest that covers the catalog."""
         labels = covering(sample.label for sample in Catalog.open(self.prepared.catalog).samples)
         return ModelSpec(net=self.net, prior=self.prior, labels=labels, mpp=self.prior.mpp)
 
+    def samples(self) -> tuple[Sample, ...]:
+        """Give the images of the catalog that may be learned from, and those of its test split."""
+        samples = Catalog.open(self.prepared.catalog).samples
+        return leave_out(samples, self.without) if self.without else samples
+
     def key(self) -> str:
         """Hash content, never paths: equal keys stand for equal models."""
         content = (self.prepared.digest, self.prepared.priors.digest, digest(self.model()), digest(self.train))
-        return digest(content if self.parent is None else (*content, load_model(self.parent, "cpu").digest))
+        begun = () if self.parent is None else (load_model(self.parent, "cpu").digest,)
+        return digest((*content, *begun, *(("without", self.without) if self.without else ())))
 
     def start(self) -> ModelSpec | Successor:
         """Say what is trained, and with which weights it begins."""
@@ -65,16 +76,23 @@ class TrainJob:
 
 @task(name="train", tags=MODEL, **STAGE)
 @observed()
-def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto") -> str:
-    """Train, or go on where an interrupted run stopped, or find the finished run; returns its folder."""
+def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", until: float | None = None) -> str:
+    """Train, or go on where an interrupted run stopped, or find the finished run; returns its folder.
+
+    Raises
+    ------
+    OutOfTimeError
+        If it is not finished at `until`, s of `time.monotonic`.
+    """
     folder = workspace.training(job.key())
     if not (folder / TRAINED).is_file():
         registry = Registry(workspace.tracking_uri)
         run = tracked_run(registry, folder, job)
-        samples = Catalog.open(job.prepared.catalog).samples
+        samples = job.samples()
         data = (samples, PriorStore.open(job.prepared.priors))
-        loggers = [registry.experiment_logger(run), Gauges()]
-        trained = train(data, job.start(), job.train, folder, loggers, accelerator)
+        deadline = [] if until is None else [Deadline(until, folder / f"{LAST}.ckpt")]
+        watchers = [registry.experiment_logger(run), Gauges(), *deadline]
+        trained = train(data, job.start(), job.train, folder, watchers, accelerator)
         write_json(trained.folder / TRAINED_ON, learned_from(samples, job))
         inherited = {} if trained.inherited is None else {"inherited": str(trained.inherited)}
         registry.tag(run, {f"sgcldff.{name}": text for name, text in inherited.items()})
@@ -133,22 +151,30 @@ class EvalJob:
 @observed()
 def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     """Score a model on images it never saw, or find the finished report; returns the folder of the report."""
-    model = load_model(job.model)
-    content = sorted(digest(asdict(sample) | {"image": "", "mask": sample.mask_sha256}) for sample in job.samples)
-    folder = workspace.evaluation(digest((model.digest, digest(job.spec), content)))
-    if not (folder / "report.json").is_file():
+    model, folder = load_model(job.model), evaluation_folder(job, workspace)
+    if not (folder / REPORT_FILE).is_file():
         with bar("evaluate") as progress:
             report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
         folder.mkdir(parents=True, exist_ok=True)
         assert report.predictions is not None
-        report.predictions.save(folder / "predictions.parquet")
+        report.predictions.save(folder / PREDICTIONS_FILE)
         (folder / "report.md").write_text(report.to_markdown())
         picture(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
-        write_json(folder / "report.json", json.loads(report.to_json()))
+        write_json(folder / REPORT_FILE, json.loads(report.to_json()))
     logger.info("model %s is scored on %d images", model.digest, len(job.samples), extra={"model_digest": model.digest})
     create_markdown_artifact((folder / "report.md").read_text(), key="evaluation", description=f"Model {model.digest}")
     create_image_artifact((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
     return str(folder)
+
+
+def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
+    """Say where the report of an evaluation is, or will be."""
+    return workspace.evaluation(digest((saved_digest(job.model), digest(job.spec), content_of(job.samples))))
+
+
+def content_of(samples: Sequence[Sample]) -> list[str]:
+    """Hash what is known of images, without their places."""
+    return sorted(digest(asdict(sample) | {"image": "", "mask": sample.mask_sha256}) for sample in samples)
 
 
 def trained_on(model: Path) -> frozenset[str]:
@@ -159,7 +185,7 @@ def trained_on(model: Path) -> frozenset[str]:
 
 def read_report(folder: str) -> EvalReport:
     """Read the report that `evaluate_model` wrote."""
-    return EvalReport.from_json((Path(folder) / "report.json").read_text())
+    return EvalReport.from_json((Path(folder) / REPORT_FILE).read_text())
 
 
 @task(name="register", tags=MODEL, **STAGE)

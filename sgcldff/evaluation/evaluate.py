@@ -9,7 +9,7 @@ import numpy as np
 
 from sgcldff.data import Change, Scene, read_scene
 from sgcldff.errors import InputError, LabelError
-from sgcldff.evaluation.explain import Explanation, explain
+from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import (
     Boundary,
     Overlap,
@@ -66,8 +66,12 @@ def predict(
     progress: Progress | None = None,
     trained_on: frozenset[str] = frozenset(),
     change: Change | None = None,
+    *,
+    explained: bool = True,
 ) -> tuple[Predictions, tuple[SetAside, ...]]:
     """Read every image end to end, changed if asked to; gives what was said of it, and what was set aside.
+
+    Without explanations, whose columns are then null, no gradient is computed.
 
     Raises
     ------
@@ -79,13 +83,13 @@ def predict(
     space = model.spec.labels
     require_same_space(samples, space)
     require_unique(samples)
-    choices = _choices(samples, space)
+    choices, look = _choices(samples, space), explain if explained else unexplained
     rows, aside = [], []
     for start in range(0, len(samples), CHUNK):
         readable = partial(_scene, mpp=model.spec.mpp, trained_on=trained_on, change=change)
         scenes, unread = _scenes(samples[start : start + CHUNK], readable)
         aside += unread
-        for explanation, hashes in _explained(model, scenes):
+        for explanation, hashes in _explained(model, scenes, look):
             rows.append(_row(explanation, hashes, choices[explanation.reading.sample.source], model.spec))
         if progress is not None:
             progress(min(start + CHUNK, len(samples)), len(samples))
@@ -162,9 +166,14 @@ def _scene(
     return sample, scene, (sha256, mask)
 
 
-def _explained(model: Model, scenes: Sequence[Hashed]) -> Iterator[tuple[Explanation, tuple[str, str]]]:
+Look = Callable[[Model, Sequence[Reading]], tuple[Explanation, ...]]
+
+
+def _explained(
+    model: Model, scenes: Sequence[Hashed], look: Look = explain
+) -> Iterator[tuple[Explanation, tuple[str, str]]]:
     readings = read(model, [(sample, scene) for sample, scene, _ in scenes])
-    return zip(explain(model, readings), (hashes for _, _, hashes in scenes), strict=True)
+    return zip(look(model, readings), (hashes for _, _, hashes in scenes), strict=True)
 
 
 def _row(explanation: Explanation, hashes: tuple[str, str], choice: Choice, spec: ModelSpec) -> dict[str, object]:

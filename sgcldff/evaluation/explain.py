@@ -48,6 +48,14 @@ def explain(model: Model, readings: Sequence[Reading]) -> tuple[Explanation, ...
     )
 
 
+def unexplained(model: Model, readings: Sequence[Reading]) -> tuple[Explanation, ...]:
+    """Give readings in the form of `explain` without looking into the network: nothing is known of what it saw."""
+    unknown = float("nan")
+    return tuple(
+        Explanation(reading, np.zeros(reading.evidence.shape, np.float32), unknown, unknown) for reading in readings
+    )
+
+
 def grad_cam(model: Model, rgb: Rgb, prior: NDArray[np.float32], classes: NDArray[np.integer]) -> NDArray[np.float32]:
     """Compute Grad-CAM (Selvaraju et al., ICCV 2017) on the net's `cam_layer`.
 

@@ -7,18 +7,16 @@ import numpy as np
 
 from sgcldff.errors import InputError
 from sgcldff.evaluation.metrics import (
-    DEFINED,
     Floats,
     Reduction,
-    bootstrap,
     calibration_error,
     iou,
     mean_of,
     nanmean,
-    quantiles,
     type_scores,
 )
 from sgcldff.evaluation.predictions import Predictions
+from sgcldff.evaluation.sampling import sampled
 from sgcldff.evaluation.scores import typing_of
 from sgcldff.promotion.findings import ROUNDING, Finding, Verdict
 from sgcldff.specs import EvalSpec, PromotionSpec
@@ -152,17 +150,10 @@ def paired(
     reduction: Callable[[Predictions], Reduction], champion: Predictions, challenger: Predictions, spec: EvalSpec
 ) -> tuple[Paired, ...]:
     """Reduce both models' answers on all images and on the same draws of groups; one `Paired` a column."""
-    sides = [(reduction(side), side.groups) for side in (champion, challenger)]
-    before, after = (reduce(np.ones((1, len(groups))))[0] for reduce, groups in sides)
-    if len(set(champion.groups)) < 2:
-        return tuple(Paired(float(old), float(new), None, None) for old, new in zip(before, after, strict=True))
-    former, latter = (bootstrap(reduce, groups, spec) for reduce, groups in sides)
-    columns = zip(before, after, (latter - former).T, strict=True)
-    return tuple(Paired(float(old), float(new), *_ends(drawn, spec)) for old, new, drawn in columns)
-
-
-def _ends(drawn: Floats, spec: EvalSpec) -> tuple[float | None, float | None]:
-    return quantiles(drawn, spec) if np.isfinite(drawn).mean() >= DEFINED else (None, None)
+    before, after = (sampled(reduction(side), side.groups, spec) for side in (champion, challenger))
+    ends = (after - before).ends(spec)
+    pairs = zip(before.values, after.values, ends, strict=True)
+    return tuple(Paired(float(old), float(new), *spread) for old, new, spread in pairs)
 
 
 def _mean_score(predictions: Predictions) -> Reduction:

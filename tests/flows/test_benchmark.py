@@ -1,38 +1,207 @@
-"""The benchmark trains its contenders alike, writes one table and does not repeat what is done."""
+"""The benchmark trains its contenders alike, compares them, ends in time and does not repeat what is done."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from mlflow import MlflowClient
+from typer.testing import CliRunner
 
-from flows.benchmark import benchmark, contenders
+from flows.benchmark import benchmark, chosen, contenders
+from flows.cli import app
+from sgcldff.benchmark import Plan, Protocol
+from sgcldff.benchmark.table import Table
+from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
-from sgcldff.errors import InputError
+from sgcldff.errors import IncompleteBatchError, InputError
+from sgcldff.registry import TRAINED_ON
+from sgcldff.synthetic import write_dataset
+from tasks.workspace import Workspace
+
+COMMAND = Path(sys.executable).with_name("sgcldff")
+NAMES = ["sgcldff", "efficientnet"]
+QUICK = "[train]\nepochs = 1\nbatch_size = 8\n[net]\npretrained = 'off'\n[evaluate]\nresamples = 100\n"
+
+
+class Done(NamedTuple):
+    """A benchmark that is finished."""
+
+    out: Path
+    sources: list[Source]
+
+    @property
+    def table(self) -> Table:
+        """Read the table."""
+        return Table.from_json((self.out / "table.json").read_text())
+
+    def times(self) -> dict[Path, int]:
+        """Tell when models and answers were written."""
+        written = [*self.out.rglob("weights.safetensors"), *self.out.rglob("predictions.parquet")]
+        return {path: path.stat().st_mtime_ns for path in written}
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Make a second data set."""
+    return write_dataset(tmp_path_factory.mktemp("others") / "others", 24, 2, seed=7)
+
+
+@pytest.fixture(scope="module")
+def done(server, smears, others, quick, tmp_path_factory):
+    """Run all protocols on two data sets with one seed."""
+    sources = [Source("table", str(folder)) for folder in (smears, others)]
+    out = tmp_path_factory.mktemp("bench") / "out"
+    benchmark(sources, str(out), NAMES, quick(), "cpu", Plan(seeds=1))
+    return Done(out, sources)
 
 
 def test_contenders_differ_in_one_thing_each():
-    chosen = contenders()
-    ours = chosen.pop("sgcldff")
-    for name, other in chosen.items():
+    listed = dict(contenders())
+    ours = listed.pop("sgcldff")
+    assert len(listed) == 13
+    for name, other in listed.items():
         assert (other.net != ours.net) != (other.train != ours.train), name
         assert other.train.epochs == ours.train.epochs
         assert other.prior == ours.prior
+        assert other.net.pretrained == ours.net.pretrained
+
+
+def test_all_protocols_are_in_one_table(done):
+    table = done.table
+    assert table.protocols == tuple(Protocol)
+    assert table.contenders == tuple(NAMES)
+    assert not table.unfinished
+    assert len(table.cells) == 6
+    for protocol in Protocol:
+        told = {entry.contender for entry in table.entries if entry.protocol is protocol}
+        assert told == set(NAMES)
+    assert {entry.figure for entry in table.entries if entry.contender == "efficientnet"}.isdisjoint({"cell_iou"})
+    assert all(size.images_per_s > 0 for size in table.sizes)
+    assert "random weights" in table.head["start"]
+    page = (done.out / "table.md").read_text()
+    assert str(done.out) not in page
+    assert str(done.out) not in (done.out / "table.json").read_text()
+    pictures = [line for line in page.splitlines() if line.startswith("![")]
+    assert len(pictures) == 6
+    assert all((done.out / line.partition("](")[2].rstrip(")")).is_file() for line in pictures)
+
+
+def test_a_training_never_sees_the_data_set_that_is_left_out(done):
+    samples = Catalog.open(Workspace(str(done.out)).catalog).samples
+    assert {cell.without for cell in done.table.cells} == {"", "smears", "others"}
+    for cell in done.table.cells:
+        learned = set(json.loads((done.out / cell.training / "model" / TRAINED_ON).read_text())["sha256"])
+        seen = {sample.source for sample in samples if sample.sha256 in learned}
+        assert seen == {"smears", "others"} - {cell.without}
+
+
+def test_every_training_is_a_run_of_mlflow_with_its_scores(done):
+    client = MlflowClient(Workspace(str(done.out)).tracking_uri)
+    table = done.table
+    assert len({cell.run for cell in table.cells}) == len(table.cells)
+    for cell in table.cells:
+        run = client.get_run(cell.run)
+        assert run.info.status == "FINISHED"
+        tags = {name: run.data.tags[f"sgcldff.{name}"] for name in ("contender", "seed", "without")}
+        assert tags == {"contender": cell.contender, "seed": "0", "without": cell.without}
+        protocol, data = (Protocol.LEFT_OUT, cell.without) if cell.without else (Protocol.WITHIN, "smears")
+        entry = table.of(protocol, data, "accuracy")[cell.contender]
+        assert run.data.metrics[f"{protocol}/{data}/accuracy"] == pytest.approx(entry.score.value)
+        assert ("robustness/hue/5" in run.data.metrics) != bool(cell.without)
+
+
+def test_nothing_finished_is_repeated(done, quick):
+    before, table = done.times(), done.table
+    benchmark(done.sources, str(done.out), NAMES, quick(), "cpu", Plan(seeds=1, seconds=1e-3))
+    assert done.times() == before
+    assert done.table.entries == table.entries
+    assert done.table.sizes == table.sizes
+
+
+def test_a_benchmark_out_of_time_says_what_is_left_and_writes_the_rest(done, quick):
+    before, names = done.times(), [*NAMES, "no-fusion"]
+    with pytest.raises(
+        IncompleteBatchError, match=r"3 of 9 trainings are left, the first no-fusion, seed 0 \(training\)"
+    ):
+        benchmark(done.sources, str(done.out), names, quick(), "cpu", Plan(seeds=1, seconds=1e-3))
+    page, table = (done.out / "table.md").read_text(), done.table
+    assert done.times() == before
+    assert [cell.contender for cell in table.unfinished] == ["no-fusion"] * 3
+    assert "- no-fusion, seed 0, without smears: training" in page
+    assert "| no-fusion … | - |" in page
+    assert table.of(Protocol.WITHIN, "smears", "accuracy").keys() == set(NAMES)
+    assert IncompleteBatchError.exit_code == 3
+
+
+def wait_for(found, running):
+    """Wait until there is something, while the command runs."""
+    for _ in range(6000):
+        if found() or running.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert running.poll() is None, running.communicate()[0]
+
+
+def test_killed_and_started_again_it_goes_on(smears, tmp_path):
+    out, settings = tmp_path / "out", tmp_path / "quick.toml"
+    settings.write_text(QUICK)
+    asked = ["-d", smears, "--adapter", "table", "-o", out, "--networks", "sgcldff,efficientnet", "--seeds", "1"]
+    command = [COMMAND, "benchmark", *asked, "--settings", settings, "--device", "cpu", "--protocols", "robustness"]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": outside}
+    running = subprocess.Popen([*map(str, command)], start_new_session=True, **told)
+    first = Done(out, [])
+    wait_for(lambda: len(list(out.rglob("predictions.parquet"))) >= 5, running)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    before = first.times()
+    assert not (out / "table.md").exists()
+    again = subprocess.run([*map(str, command)], check=False, timeout=500, **told)
+    assert again.returncode == 0, again.stdout
+    after = first.times()
+    assert {path: after[path] for path in before} == before
+    assert len(after) == 2 * (1 + 1 + 25)
+    assert not first.table.unfinished
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--networks", "alexnet", r"contender alexnet is unknown.*sgcldff"),
+        ("--networks", "unet,unet", "named twice"),
+        ("--protocols", "within,bagging", r"protocol bagging is unknown.*robustness"),
+        ("--budget", "soon", r"budget 'soon'.*1h30m"),
+    ],
+)
+def test_what_is_unknown_is_refused_before_any_work(smears, tmp_path, option, value, message):
+    ran = CliRunner().invoke(app, ["benchmark", "-d", str(smears), "-o", str(tmp_path / "out"), option, value])
+    assert isinstance(ran.exception, InputError)
+    with pytest.raises(InputError, match=message):
+        raise ran.exception
+    assert not (tmp_path / "out" / "catalog").exists()
+
+
+def test_the_budget_of_epochs_holds_for_all():
+    from flows.settings import Settings
+
+    base = Settings()
+    few = replace(base, train=replace(base.train, epochs=3))
+    assert {own.train.epochs for own in chosen(None, few).values()} == {3}
+    assert list(chosen([], few)) == list(contenders())
+    with pytest.raises(InputError, match="alexnet"):
+        chosen(["alexnet"])
 
 
 @pytest.mark.usefixtures("server")
-def test_contenders_share_one_table(smears, quick, tmp_path):
-    out, names = tmp_path / "bench", ["no-fusion", "unet"]
-    benchmark([Source("table", str(smears))], str(out), names, quick(), "cpu")
-    rows = json.loads((out / "table.json").read_text())["rows"]
-    assert [row["model"] for row in rows] == names
-    assert len({row["scores"]["images"] for row in rows}) == 1
-    assert (out / "table.md").read_text().count("\n") == 2 + len(names)
-    weights = {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
-    assert len(weights) == len(names)
-    benchmark([Source("table", str(smears))], str(out), names, quick(), "cpu")
-    assert weights == {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
-
-
-@pytest.mark.usefixtures("server")
-def test_an_unknown_contender_is_told(smears, tmp_path):
-    with pytest.raises(InputError, match=r"contender alexnet is unknown.*sgcldff"):
-        benchmark([Source("table", str(smears))], str(tmp_path), ["alexnet"])
+def test_one_data_set_cannot_be_left_out_and_is_told_so(smears, quick, tmp_path):
+    plan = Plan(1, (Protocol.LEFT_OUT,))
+    with pytest.raises(InputError, match="needs two data sets, and there is only smears"):
+        benchmark([Source("table", str(smears))], str(tmp_path), NAMES, quick(), "cpu", plan)
+    assert not (tmp_path / "training").exists()

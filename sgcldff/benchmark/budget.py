@@ -1,0 +1,40 @@
+"""How much may be spent on a benchmark: epochs a training, or time for everything."""
+
+import re
+from dataclasses import dataclass
+
+from sgcldff.errors import InputError
+
+EPOCHS = re.compile(r"(?P<epochs>\d{1,6})(?: ?epochs?)?")
+TIME = re.compile(r"(?:(?P<d>\d{1,3})d)?(?:(?P<h>\d{1,5})h)?(?:(?P<m>\d{1,6})m(?:in)?)?(?:(?P<s>\d{1,7})s)?")
+SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One of the two; the epochs are those of the settings where only a time is given."""
+
+    epochs: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Read `40`, `40epochs`, `2h`, `90m` or `1h30m`; empty asks for neither.
+
+        Raises
+        ------
+        InputError
+            If it is none of these, or 0.
+        """
+        plain = text.strip().lower()
+        if not plain:
+            return cls()
+        counted, timed = EPOCHS.fullmatch(plain), TIME.fullmatch(plain)
+        if counted and int(counted["epochs"]) > 0:
+            return cls(epochs=int(counted["epochs"]))
+        seconds = sum(int(timed[unit] or 0) * length for unit, length in SECONDS.items()) if timed else 0
+        if seconds == 0:
+            raise InputError(
+                f"budget {text!r}: give epochs of every training (40), or the time for all (2h, 90m, 1h30m)"
+            )
+        return cls(seconds=float(seconds))
