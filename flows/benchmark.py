@@ -52,28 +52,40 @@ STARTS: Mapping[Pretrained, str] = {
 
 
 def contenders(base: Settings | None = None) -> Mapping[str, Settings]:
-    """Give the settings of every model of the table; each differs from SG-CLDFF in one thing."""
+    """Give the settings of every model of the table.
+
+    Baselines are trained as their users would: on outlines and types alike, with classes weighed as for SG-CLDFF, but
+    without a prior and without the centre loss. Ablations differ from SG-CLDFF in one thing each.
+    """
     ours = base or Settings()
-    net, loss = ours.net, ours.train.loss
-
-    def other(**parts: object) -> Settings:
-        return replace(ours, net=replace(net, **parts))
-
-    def without(**terms: object) -> Settings:
-        return replace(ours, train=replace(ours.train, loss=replace(loss, **terms)))
-
+    plain = _without_prior(_losing(ours, centre=0.0))
     return {
         "sgcldff": ours,
-        **{name: other(name=name) for name in ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")},
-        "no-prior": other(prior_input=False, prior_gate=False),
-        "prior-as-input-only": other(prior_gate=False),
-        "no-alignment-loss": without(alignment=0.0),
-        "no-fusion": other(cross_layer_fusion=False),
-        "no-class-weighting": without(class_weighting=False),
-        "no-centre-loss": without(centre=0.0),
-        "convolution-only": other(mixing=Mixing.CONVOLUTION),
-        "swin-only": other(mixing=Mixing.SWIN),
+        **{name: _net(plain, name=name) for name in ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")},
+        "no-prior": _without_prior(_net(ours, prior_input=False, prior_gate=False)),
+        "prior-as-input-only": _net(ours, prior_gate=False),
+        "no-prior-outlines": replace(ours, train=replace(ours.train, prior_outlines=False)),
+        "no-alignment-loss": _losing(ours, alignment=0.0),
+        "no-fusion": _net(ours, cross_layer_fusion=False),
+        "no-class-weighting": _losing(ours, class_weighting=False),
+        "no-centre-loss": _losing(ours, centre=0.0),
+        "convolution-only": _net(ours, mixing=Mixing.CONVOLUTION),
+        "swin-only": _net(ours, mixing=Mixing.SWIN),
     }
+
+
+def _net(settings: Settings, **parts: object) -> Settings:
+    return replace(settings, net=replace(settings.net, **parts))
+
+
+def _losing(settings: Settings, **terms: object) -> Settings:
+    return replace(settings, train=replace(settings.train, loss=replace(settings.train.loss, **terms)))
+
+
+def _without_prior(settings: Settings) -> Settings:
+    """Train without what the prior teaches; the network may still be given it."""
+    untaught = _losing(settings, alignment=0.0)
+    return replace(untaught, train=replace(untaught.train, prior_outlines=False))
 
 
 def chosen(networks: Sequence[str] | None, settings: Settings | None = None) -> dict[str, Settings]:

@@ -186,7 +186,7 @@ class TrainSpec:
     """Decay of the moving average of the weights, a step; 0 switches it off."""
     patience: int = 0
     """Epochs without a better validation score before training stops; 0 never stops early."""
-    augment: float = 1.0
+    augment: float = 0.5
     """Strength of the stain and intensity augmentation; 0 switches it off."""
     prior_outlines: bool = True
     """Let the prior, where it is sure, outline the cells of images that have neither mask nor boxes."""

@@ -1,12 +1,10 @@
 """EfficientSwin: EfficientNet stages for local detail, Swin blocks for context, features at strides 2 to 32.
 
-After "EfficientSwin" as named by SG-CLDFF (arXiv 2510.17278), which leaves the split open. Here the convolutions go all
-the way down, and Swin blocks (Liu et al., ICCV 2021) refine their features at strides 16 and 32, where attention is
-cheap. Their branches begin at zero, so that the encoder begins as its convolutions (after Bachlechner et al., UAI
-2021): trained from scratch on some hundred smears, Swin stages in the place of convolutions learned types far slower.
+After "EfficientSwin" as named by SG-CLDFF (arXiv 2510.17278), which leaves the split open. Here the convolutions reach
+down to stride 8 and Swin blocks (Liu et al., ICCV 2021) take over at strides 16 and 32, where attention is cheap.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -21,10 +19,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDES = (2, 4, 8, 16, 32)
 SWIN_WIDTHS = {2: 24, 4: 48, 8: 96, 16: 160, 32: 256}
-CONTEXT_LEVELS = 2
-"""Deepest levels that Swin blocks refine in the hybrid: strides 16 and 32."""
-HEAD = 32
-"""Channels of an attention head."""
 WINDOW = 8
 """Side of an attention window, in positions: at stride 16, two cells' width."""
 
@@ -35,8 +29,7 @@ class Encoder(nn.Module):
     Parameters
     ----------
     spec
-        `mixing` says where Swin blocks stand: on top of the convolutions at strides 16 and 32 (hybrid), nowhere, or in
-        the place of the convolutions from stride 4 on.
+        `mixing` says where Swin blocks stand: strides 16 and 32 (hybrid), nowhere, or from stride 4 on.
     prior_channels
         Channels of the prior that are fed beside the image; 0 leaves the prior out.
     """
@@ -46,7 +39,7 @@ class Encoder(nn.Module):
 
     def __init__(self, spec: NetSpec, prior_channels: int) -> None:
         super().__init__()
-        convolutions = 1 if spec.mixing is Mixing.SWIN else len(STRIDES)
+        convolutions = {Mixing.HYBRID: 3, Mixing.CONVOLUTION: 5, Mixing.SWIN: 1}[spec.mixing]
         self.convolutional = efficientnet(spec, convolutions)
         widen(self.convolutional, prior_channels)
         self.stages = list(range(convolutions))
@@ -55,8 +48,6 @@ class Encoder(nn.Module):
         for stride in STRIDES[convolutions:]:
             self.swin.append(swin_stage(widths[-1], SWIN_WIDTHS[stride]))
             widths.append(SWIN_WIDTHS[stride])
-        refined = widths[-CONTEXT_LEVELS:] if spec.mixing is Mixing.HYBRID else []
-        self.context = nn.ModuleList(context(width) for width in refined)
         self.widths = tuple(widths)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
@@ -71,14 +62,7 @@ class Encoder(nn.Module):
         for stage in self.swin:
             deeper = stage(features[-1].permute(0, 2, 3, 1))
             features.append(deeper.permute(0, 3, 1, 2))
-        plain, refined = features[:-CONTEXT_LEVELS], features[-CONTEXT_LEVELS:]
-        return [*plain, *self._in_context(refined)]
-
-    def _in_context(self, levels: list[Tensor]) -> list[Tensor]:
-        if not len(self.context):
-            return levels
-        pairs = zip(self.context, levels, strict=True)
-        return [refine(level.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for refine, level in pairs]
+        return features
 
 
 def efficientnet(spec: NetSpec, stages: int) -> Any:
@@ -115,31 +99,16 @@ def widen(model: Any, channels: int) -> None:
 
 
 def swin_stage(width: int, out_width: int) -> nn.Module:
-    """Mix with two Swin blocks, the second with shifted windows, at half the resolution if the width changes.
-
-    Maps are (B, h, w, width), of any size.
-    """
+    """Halve the resolution and mix with two Swin blocks, the second with shifted windows; any input size."""
     stage: nn.Module = SwinTransformerStage(
         dim=width,
         out_dim=out_width,
         input_resolution=(2 * WINDOW, 2 * WINDOW),
-        downsample=width != out_width,
         depth=2,
-        num_heads=max(1, out_width // HEAD),
-        head_dim=HEAD,
+        num_heads=max(1, out_width // 32),
         window_size=WINDOW,
         always_partition=True,
         dynamic_mask=True,
         drop_path=0.05,
     )
     return stage
-
-
-def context(width: int) -> nn.Module:
-    """Give Swin blocks that keep width and resolution, and at first the features as they are."""
-    blocks = swin_stage(width, width)
-    for block in cast(Any, blocks).blocks:
-        for last in (block.attn.proj, block.mlp.fc2):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-    return blocks

@@ -62,15 +62,29 @@ def done(server, smears, others, quick, tmp_path_factory):
     return Done(out, sources)
 
 
-def test_contenders_differ_in_one_thing_each():
+BASELINES = ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")
+
+
+def test_ablations_differ_in_one_thing_each():
     listed = dict(contenders())
     ours = listed.pop("sgcldff")
-    assert len(listed) == 13
-    for name, other in listed.items():
-        assert (other.net != ours.net) != (other.train != ours.train), name
+    assert len(listed) == 14
+    for name in listed.keys() - {*BASELINES, "no-prior"}:
+        assert (listed[name].net != ours.net) != (listed[name].train != ours.train), name
+    for other in listed.values():
         assert other.train.epochs == ours.train.epochs
+        assert other.train.augment == ours.train.augment
         assert other.prior == ours.prior
         assert other.net.pretrained == ours.net.pretrained
+
+
+def test_baselines_and_no_prior_learn_nothing_from_the_prior():
+    listed = contenders()
+    for name in (*BASELINES, "no-prior"):
+        assert listed[name].train.loss.alignment == 0
+        assert not listed[name].train.prior_outlines
+    assert not listed["no-prior"].net.prior_input
+    assert not listed["no-prior"].net.prior_gate
 
 
 def test_all_protocols_are_in_one_table(done):
