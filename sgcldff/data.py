@@ -234,6 +234,12 @@ class Lessons:
     """Strength of the stain and intensity augmentation."""
     from_prior: bool = False
     """Whether the prior outlines the cells of images without mask and boxes."""
+    prior_epochs: int = 0
+    """First epochs in which the prior alone teaches, and is not shown."""
+
+    def warming_up(self, draw: Draw) -> bool:
+        """Tell whether an example is to be learned from the prior alone."""
+        return draw.key is not None and draw.key[1] < self.prior_epochs
 
 
 class SmearDataset(Dataset[Item]):
@@ -251,6 +257,12 @@ class SmearDataset(Dataset[Item]):
     def __getitem__(self, draw: Draw) -> Item:
         """Cut the crop that a draw asks for."""
         sample = self.samples[draw.index]
+        if not self.lessons.warming_up(draw):
+            return self._seen(sample, draw)
+        item = self._seen(replace(sample, label=None, mask=None, boxes=None), draw)
+        return item._replace(prior=torch.zeros_like(item.prior))
+
+    def _seen(self, sample: Sample, draw: Draw) -> Item:
         scene = cached_scene(sample, self.spec.mpp)
         if draw.key is None:
             view = steady(scene, self.spec.crop_px)
@@ -346,7 +358,9 @@ class SmearDataModule(lightning.LightningDataModule):
         watch = [sample for sample in samples if sample.split is Split.VAL]
         if not learn:
             raise InputError("no image is in the training split: ingest more images or lower the other splits' shares")
-        self.training = SmearDataset(learn, priors, model, Lessons(train.augment, train.prior_outlines))
+        self.training = SmearDataset(
+            learn, priors, model, Lessons(train.augment, train.prior_outlines, train.prior_epochs)
+        )
         self.validation = SmearDataset(watch, priors, model, Lessons())
         self.sampler = EpochSampler(balanced_weights(learn, train.balance), train.batch_size, train.seed)
 

@@ -81,7 +81,8 @@ def alignment(evidence: Tensor, prior: Tensor, target: Tensor) -> Tensor:
     """Pull evidence onto the prior and off the background.
 
     1 - soft Dice of evidence and mean prior, plus the share of background that shows evidence. The paper leaves the
-    form open. Where a mask says background, the prior is taken as 0: it may be wrong there.
+    form open. Where a mask says background, the prior is taken as 0: it may be wrong there. An image whose prior is 0
+    everywhere is not shown one, and has nothing to be aligned with.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ def alignment(evidence: Tensor, prior: Tensor, target: Tensor) -> Tensor:
     seen = evidence.float()
     dice = (2 * (seen * guide).sum(dim=(1, 2, 3)) + 1) / ((seen**2 + guide**2).sum(dim=(1, 2, 3)) + 1)
     stray = (seen * off).sum(dim=(1, 2, 3)) / off.sum(dim=(1, 2, 3)).clamp_min(1)
-    return (1 - dice + stray).mean()
+    shown = (prior.amax(dim=(1, 2, 3)) > 0).float()
+    return ((1 - dice + stray) * shown).sum() / shown.sum().clamp_min(1)
 
 
 class CentreLoss(nn.Module):

@@ -190,6 +190,8 @@ class TrainSpec:
     """Strength of the stain and intensity augmentation; 0 switches it off."""
     prior_outlines: bool = True
     """Let the prior, where it is sure, outline the cells of images that have neither mask nor boxes."""
+    prior_epochs: int = 0
+    """First epochs in which the network is not shown the prior and learns from it alone: a warm-up without labels."""
     balance: float = 0.5
     """Class balance of the sampling: 0 as the data are, 1 all classes and data sets alike."""
     precision: str = "auto"
@@ -201,6 +203,12 @@ class TrainSpec:
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"TrainSpec.epochs is {self.epochs}: give at least 1")
+        warm = 0 <= self.prior_epochs < self.epochs and (self.prior_outlines or not self.prior_epochs)
+        require(
+            warm,
+            f"TrainSpec.prior_epochs is {self.prior_epochs} of {self.epochs} epochs, prior_outlines "
+            f"{self.prior_outlines}: give fewer than epochs, and 0 where the prior outlines nothing",
+        )
         require(self.batch_size >= 2, f"TrainSpec.batch_size is {self.batch_size}: give at least 2")
         require(0 <= self.balance <= 1, f"TrainSpec.balance is {self.balance}: give 0 to 1")
         require(0 <= self.ema_decay < 1, f"TrainSpec.ema_decay is {self.ema_decay}: give 0 to below 1")

@@ -152,6 +152,17 @@ def test_the_prior_outlines_only_what_nothing_else_does(smears):
     assert ((taught[1] & taught[0])[known] > 0).mean() > 0.95
 
 
+def test_the_warm_up_shows_nothing_but_what_the_prior_teaches(smears):
+    catalog, priors = smears
+    data = SmearDataset(catalog.samples, priors, ModelSpec(labels=WBC5, crop_px=64), Lessons(0, True, prior_epochs=2))
+    for place in range(len(catalog.samples)):
+        warm, later = data[Draw(place, (0, 1, place))], data[Draw(place, (0, 2, place))]
+        assert not warm.prior.any()
+        assert warm.allowed.all()
+        assert later.prior.any()
+    assert data[Draw(0, None)].prior.any()
+
+
 def test_unvaried_view_is_centred_on_the_cell(tmp_path):
     scene = read_scene(sample_of(tmp_path, disc(centre=(40, 75))), 0.2)
     told = steady(scene, 64).cut_target(scene.target)

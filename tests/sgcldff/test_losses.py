@@ -88,6 +88,13 @@ def test_alignment_prefers_evidence_on_the_prior_to_evidence_on_background():
     assert alignment(1 - on, prior, target) > 1.5
 
 
+def test_an_image_without_a_prior_is_aligned_with_nothing():
+    evidence, prior, target = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 32, 32), torch.ones(2, 32, 32, dtype=torch.uint8)
+    prior[1] = 0
+    assert alignment(evidence[1:], prior[1:], target[1:]) == 0
+    torch.testing.assert_close(alignment(evidence, prior, target), alignment(evidence[:1], prior[:1], target[:1]))
+
+
 def test_switched_off_terms_are_zero():
     spec = LossSpec(segmentation=0, cell_type=0, alignment=0, centre=0)
     terms = SmearLoss(spec, torch.ones(6), 8)(
