@@ -143,6 +143,19 @@ def data_fetch(
     where("Fetched.", data=fetch(name, to, sha256=sha256))
 
 
+@data_app.command("synthesize")
+def data_synthesize(
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for images, masks and manifest.csv.")],
+    crops: Annotated[int, typer.Option(min=0, help="Crops around one labelled cell.")] = 800,
+    fields: Annotated[int, typer.Option(min=0, help="Fields with several cells, without a label.")] = 80,
+    seed: Annotated[int, typer.Option(help="The same arguments write the same pixels.")] = 0,
+) -> None:
+    """Draw smears with known outlines and types, as further data for a training that has few."""
+    from sgcldff.synthetic import write_dataset
+
+    where(f"{crops} crops and {fields} fields.", data=write_dataset(to, crops, fields, seed))
+
+
 @app.command()
 def settings() -> None:
     """Print all settings with their defaults as JSON, by stage."""

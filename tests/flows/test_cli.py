@@ -391,6 +391,20 @@ def test_help_names_every_command(run):
     assert all(f" {command} " in shown for command in commands)
 
 
+def test_drawn_smears_are_a_data_set_and_the_same_again(server, run, tmp_path):
+    def drawn(name):
+        folder = tmp_path / name
+        assert run("data", "synthesize", "--out", folder, "--crops", 5, "--fields", 1, "--seed", 4).code == 0
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+
+    once = drawn("once")
+    assert once == drawn("again")
+    assert len(once) == 2 * 6 + 1
+    assert run("prepare", "-d", tmp_path / "once", "-w", tmp_path / "ws").code == 0
+    nothing = run("data", "synthesize", "--out", tmp_path / "none", "--crops", 0, "--fields", 0)
+    assert "give at least 1" in nothing.line
+
+
 def test_data_list_names_every_adapter_with_licence_and_address(run):
     from sgcldff.datasets import ADAPTERS
 
