@@ -199,7 +199,7 @@ class TrainSpec:
     workers: int = 0
     """Processes that load data beside the training; 0 loads in the training process."""
     seed: int = 0
-    version: int = 2
+    version: int = 3
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"TrainSpec.epochs is {self.epochs}: give at least 1")

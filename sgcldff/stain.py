@@ -37,11 +37,21 @@ def restain(rgb: Rgb, strength: float, rng: Generator) -> np.ndarray:
     density = -np.log((rgb.astype(np.float32) + 1) / 256)
     mixture = np.eye(3) * rng.uniform(1 - 0.3 * strength, 1 + 0.3 * strength, 3)
     mixture += rng.normal(0, 0.06 * strength, (3, 3))
-    offset = rng.normal(0, 0.06 * strength, 3) + rng.normal(0, 0.05 * strength)
+    offset = rng.normal(0, 0.06 * strength, 3) + rng.normal(0, 0.05 * strength) + cast(strength, rng)
     contrast = rng.uniform(1 - 0.2 * strength, 1 + 0.2 * strength)
     restained = density @ (contrast * mixture).astype(np.float32) + offset.astype(np.float32)
     varied: np.ndarray = 256 * np.exp(-restained) - 1
     return varied
+
+
+def cast(strength: float, rng: Generator) -> NDArray[np.float64]:
+    """Give one image in three a colour cast: OD that lamp, filter or stained plasma add to every pixel, (3,).
+
+    Backgrounds differ more between laboratories than stained cells do: the blue of a yellow rapid stain's background is
+    about 0.6 (natural logarithm) darker than white.
+    """
+    tinted = rng.random() < 1 / 3
+    return tinted * (rng.random(3) < 0.5) * rng.uniform(0, 0.8 * strength, 3)
 
 
 def blur(image: np.ndarray, strength: float, rng: Generator) -> np.ndarray:
