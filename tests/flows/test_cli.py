@@ -26,7 +26,6 @@ from sgcldff.released import NAME, VERSION
 from sgcldff.synthetic import write_dataset
 from sgcldff.synthetic.slides import write_slide
 from tasks.workspace import Workspace
-from tests.servers import ROOT
 
 QUICK = "[net]\npretrained = 'off'\n[train]\nepochs = 1\nbatch_size = 8\n[evaluate]\nresamples = 100\n"
 
@@ -288,7 +287,6 @@ def test_a_registered_model_is_exported_in_half_precision(lab, run, tmp_path):
     assert "holds a model already" in again.line
 
 
-@pytest.mark.skipif(not (ROOT / "models" / f"{NAME}_{VERSION}").is_dir(), reason="no model is released yet")
 def test_the_model_that_ships_finds_cells_on_a_slide_without_any_preparation(server, run, tmp_path):
     made = write_slide(tmp_path / "smear.tiff", (2000, 2000), cells=20, seed=9)
     ran = run("infer", made.slide, "-o", tmp_path / "out", "-w", tmp_path / "ws", "--workers", "0")
