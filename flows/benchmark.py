@@ -50,15 +50,20 @@ STARTS: Mapping[Pretrained, str] = {
     Pretrained.OFF: "random weights for all; ImageNet weights were not asked for, or cannot be had for every contender",
 }
 
+CENTRE = 0.02
+"""Weight of the centre loss where it is tried."""
+
 
 def contenders(base: Settings | None = None) -> Mapping[str, Settings]:
     """Give the settings of every model of the table.
 
     Baselines are trained as their users would: on outlines and types alike, with classes weighed as for SG-CLDFF, but
-    without a prior and without the centre loss. Ablations differ from SG-CLDFF in one thing each.
+    without a prior and without the centre loss. The others differ from SG-CLDFF in one thing each: a part less, or one
+    of the paper's that is off by default.
     """
     ours = base or Settings()
     plain = _without_prior(_losing(ours, centre=0.0))
+    weighted, centred = ours.train.loss.class_weighting, ours.train.loss.centre > 0
     return {
         "sgcldff": ours,
         **{name: _net(plain, name=name) for name in ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")},
@@ -67,11 +72,16 @@ def contenders(base: Settings | None = None) -> Mapping[str, Settings]:
         "no-prior-outlines": replace(ours, train=replace(ours.train, prior_outlines=False)),
         "no-alignment-loss": _losing(ours, alignment=0.0),
         "no-fusion": _net(ours, cross_layer_fusion=False),
-        "no-class-weighting": _losing(ours, class_weighting=False),
-        "no-centre-loss": _losing(ours, centre=0.0),
+        _named("class-weighting", weighted): _losing(ours, class_weighting=not weighted),
+        _named("centre-loss", centred): _losing(ours, centre=0.0 if centred else CENTRE),
         "convolution-only": _net(ours, mixing=Mixing.CONVOLUTION),
         "swin-only": _net(ours, mixing=Mixing.SWIN),
     }
+
+
+def _named(part: str, used: bool) -> str:
+    """Name a contender that has a part which SG-CLDFF has not, or has it not."""
+    return f"no-{part}" if used else f"with-{part}"
 
 
 def _net(settings: Settings, **parts: object) -> Settings:
@@ -96,7 +106,8 @@ def chosen(networks: Sequence[str] | None, settings: Settings | None = None) -> 
     InputError
         If a contender is unknown, or named twice.
     """
-    known, names = contenders(settings), list(networks or contenders())
+    known = contenders(settings)
+    names = list(networks or known)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(f"contender {', '.join(unknown)} is unknown: name some of {', '.join(known)}")

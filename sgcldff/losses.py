@@ -159,7 +159,7 @@ class SmearLoss(nn.Module):
         areas = torch.tensor(SEGMENTATION_WEIGHTS) if spec.class_weighting else ones
         self.register_buffer("segmentation_weights", areas, persistent=False)
         self.register_buffer("weights", weights if spec.class_weighting else torch.ones_like(weights), persistent=False)
-        self.centre = CentreLoss(len(weights), embedding)
+        self.centre = CentreLoss(len(weights), embedding) if spec.centre else None
 
     def forward(self, prediction: Prediction, prior: Tensor, target: Tensor, allowed: Tensor) -> LossTerms:
         """Compare a prediction with targets: bits (B, H, W) and allowed types (B, C)."""
@@ -170,7 +170,7 @@ class SmearLoss(nn.Module):
         types = set_cross_entropy(prediction.cell_type, allowed, self.weights)
         none = outlines.new_zeros(())
         aligned = alignment(prediction.evidence, prior, target) if spec.alignment else none
-        centred = self.centre(prediction.embedding, allowed) if spec.centre else none
+        centred = self.centre(prediction.embedding, allowed) if self.centre else none
         return LossTerms(
             spec.segmentation * outlines, spec.cell_type * types, spec.alignment * aligned, spec.centre * centred
         )

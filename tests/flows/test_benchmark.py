@@ -16,12 +16,14 @@ from typer.testing import CliRunner
 
 from flows.benchmark import benchmark, chosen, contenders
 from flows.cli import app
+from flows.settings import Settings
 from sgcldff.benchmark import Plan, Protocol
 from sgcldff.benchmark.table import Table
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
 from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.registry import TRAINED_ON
+from sgcldff.specs import LossSpec, TrainSpec
 from sgcldff.synthetic import write_dataset
 from tasks.workspace import Workspace
 
@@ -76,6 +78,15 @@ def test_ablations_differ_in_one_thing_each():
         assert other.train.augment == ours.train.augment
         assert other.prior == ours.prior
         assert other.net.pretrained == ours.net.pretrained
+
+
+def test_a_part_that_is_off_is_tried_and_one_that_is_on_is_left_out():
+    loss = LossSpec(class_weighting=True, centre=0.01)
+    listed = contenders(Settings(train=TrainSpec(loss=loss)))
+    assert listed["no-class-weighting"].train.loss == replace(loss, class_weighting=False)
+    assert listed["no-centre-loss"].train.loss == replace(loss, centre=0)
+    assert contenders()["with-class-weighting"].train.loss == replace(LossSpec(), class_weighting=True)
+    assert contenders()["with-centre-loss"].train.loss.centre > 0
 
 
 def test_baselines_and_no_prior_learn_nothing_from_the_prior():

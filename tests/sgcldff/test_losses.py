@@ -103,6 +103,11 @@ def test_switched_off_terms_are_zero():
     assert terms.total == 0
 
 
+def test_a_term_that_is_off_has_no_weights_that_nothing_trains():
+    assert not list(SmearLoss(LossSpec(centre=0), torch.ones(6), 8).parameters())
+    assert list(SmearLoss(LossSpec(centre=0.02), torch.ones(6), 8).parameters())
+
+
 def test_rare_classes_weigh_more_and_weights_average_one():
     weights = class_weights(["neutrophil"] * 500 + ["basophil"] * 5 + [None] * 9, WBC5)
     assert weights[2] > 20 * weights[0]
