@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -23,6 +24,8 @@ def pytest_configure(config):
     os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
     os.environ["COLUMNS"] = "200"
     set_defaults(ALWAYS | QUIET)
+    hypothesis.settings.register_profile("no-deadline", deadline=None)
+    hypothesis.settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")

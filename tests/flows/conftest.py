@@ -22,7 +22,7 @@ from tests import servers
 @pytest.fixture(scope="session")
 def server():
     """Start a Prefect server for the session."""
-    with prefect_test_harness(server_startup_timeout=60):
+    with prefect_test_harness(server_startup_timeout=180):
         yield
 
 
