@@ -14,7 +14,7 @@ from flows.settings import Settings
 from sgcldff.benchmark import Cell, Plan, Protocol
 from sgcldff.benchmark.protocols import CHANGES, cells, unscored, unseen
 from sgcldff.benchmark.robustness import Trial
-from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Contest, Entry, Run, values
+from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Contest, Entry, Run, values
 from sgcldff.benchmark.speed import PRIOR, Size, machine
 from sgcldff.benchmark.table import CellRecord, Table, counts
 from sgcldff.catalog import Catalog
@@ -65,8 +65,8 @@ def contenders(base: Settings | None = None) -> Mapping[str, Settings]:
     plain = _without_prior(_losing(ours, centre=0.0))
     weighted, centred = ours.train.loss.class_weighting, ours.train.loss.centre > 0
     return {
-        "sgcldff": ours,
-        **{name: _net(plain, name=name) for name in ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")},
+        REFERENCE: ours,
+        **{name: _net(plain, name=name) for name in BASELINES},
         "no-prior": _without_prior(_net(ours, prior_input=False, prior_gate=False)),
         "prior-as-input-only": _net(ours, prior_gate=False),
         "no-prior-outlines": replace(ours, train=replace(ours.train, prior_outlines=False)),

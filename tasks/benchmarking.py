@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from sgcldff.perturbations import AMOUNTS, change_of
 from sgcldff.records import Sample
 from sgcldff.registry import Registry
 from sgcldff.specs import ModelSpec, NetSpec, Perturbation, Pretrained, digest
-from tasks.modelling import TRAINED, TrainJob, content_of, record_of, tracked_run, trained_on
+from tasks.modelling import TRAINED, TrainJob, content_of, keep, record_of, tracked_run, trained_on
 from tasks.policy import MODEL, STAGE
 from tasks.progress import bar
 from tasks.stages import observed
@@ -120,12 +119,6 @@ def require_time(until: float | None, left: str) -> None:
     """Raise `OutOfTimeError`, saying what is left, if time is up."""
     if until is not None and time.monotonic() >= until:
         raise OutOfTimeError(f"time is up: {left}; the same command goes on there")
-
-
-def keep(found: Predictions, place: Path) -> None:
-    """Write predictions so that a reader never sees half of them."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    found.save(place.with_suffix(f".{os.getpid()}.partial")).replace(place)
 
 
 def is_trained(job: TrainJob, workspace: Workspace) -> bool:

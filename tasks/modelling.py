@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.catalog import Catalog
 from sgcldff.deadline import Deadline
-from sgcldff.evaluation import EvalReport
+from sgcldff.evaluation import EvalReport, Predictions
 from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.explain import picture
 from sgcldff.evaluation.scores import PREDICTIONS_FILE, REPORT_FILE
@@ -175,6 +176,12 @@ def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
 def content_of(samples: Sequence[Sample]) -> list[str]:
     """Hash what is known of images, without their places."""
     return sorted(digest(asdict(sample) | {"image": "", "mask": sample.mask_sha256}) for sample in samples)
+
+
+def keep(found: Predictions, place: Path) -> None:
+    """Write predictions so that a reader never sees half of them."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    found.save(place.with_suffix(f".{os.getpid()}.partial")).replace(place)
 
 
 def trained_on(model: Path) -> frozenset[str]:

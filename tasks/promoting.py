@@ -1,6 +1,5 @@
 """Tasks that decide whether a challenger becomes champion, and keep the record."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -12,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from sgcldff.catalog import Catalog
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.evaluate import predict
+from sgcldff.evaluation.scores import PREDICTIONS_FILE
 from sgcldff.model import load_model
 from sgcldff.perturbations import change_of
 from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Signature, Verdict, compare
@@ -22,12 +22,11 @@ from sgcldff.promotion.rules import mean_score
 from sgcldff.records import Split
 from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, Registry, code_tags
 from sgcldff.specs import EvalSpec, IngestSpec, Perturbation, PromotionSpec, digest
+from tasks.modelling import keep
 from tasks.policy import MODEL, STAGE
 from tasks.progress import bar
 from tasks.stages import observed
 from tasks.workspace import Workspace
-
-PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def check_leakage(rivals: Rivals, located: Located, workspace: Workspace, spec: 
 @observed()
 def compare_evaluations(champion: str, challenger: str, spec: PromotionSpec) -> tuple[Finding, ...]:
     """Compare two evaluations of the same images."""
-    former, latter = (Predictions.open(Path(folder) / PREDICTIONS) for folder in (champion, challenger))
+    former, latter = (Predictions.open(Path(folder) / PREDICTIONS_FILE) for folder in (champion, challenger))
     return compare(former, latter, spec).findings
 
 
@@ -99,12 +98,11 @@ def _changed(folder: str, located: Located, kind: Perturbation, workspace: Works
     model = load_model(folder)
     asked = sorted(sample.id for sample in located.samples)
     key = digest((model.digest, located.frozen.digest, asked, kind.value, PromotionSpec.version, EvalSpec.version))
-    kept = workspace.evaluation(key) / PREDICTIONS
+    kept = workspace.evaluation(key) / PREDICTIONS_FILE
     if not kept.is_file():
         with bar(f"evaluate under {kind}") as progress:
             found, _ = predict(model, located.samples, progress, change=change_of(kind))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        found.save(kept.with_suffix(f".{os.getpid()}.partial")).replace(kept)
+        keep(found, kept)
     return Predictions.open(kept)
 
 

@@ -150,17 +150,14 @@ def _figure(entry: Entry | None, best: bool) -> str:
     return f"{value}{_interval(entry.score)}{mark}"
 
 
-def _interval(score: Interval) -> str:
-    return "" if score.low is None or score.high is None else f" ({score.low:.3f} to {score.high:.3f})"
+def _interval(score: Interval, form: str = ".3f") -> str:
+    return "" if score.low is None or score.high is None else f" ({score.low:{form}} to {score.high:{form}})"
 
 
 def _lead(entry: Entry | None) -> str:
     if entry is None or entry.lead is None:
         return "-"
-    lead = entry.lead
-    return f"{lead.value:+.3f}" + (
-        "" if lead.low is None or lead.high is None else f" ({lead.low:+.3f} to {lead.high:+.3f})"
-    )
+    return f"{entry.lead.value:+.3f}{_interval(entry.lead, '+.3f')}"
 
 
 def _spread(entry: Entry | None) -> str:

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from sgcldff.benchmark.protocols import STRENGTHS, Protocol
-from sgcldff.benchmark.scoring import OVERALL, REFERENCE, SCORE, TYPE_SCORE, Entry, Run
+from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Entry, Run
 from sgcldff.benchmark.table import Table
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.scores import typing_of
@@ -22,14 +22,12 @@ DPI = 130
 INK, FAINT, OURS = "#222222", "#b9b9b9", "#d55e00"
 PALETTE = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c2896", "#7f7f3f", "#444444")
 """Told apart by readers who see red and green alike (after Okabe and Ito 2008); the reference is `OURS`."""
-BASELINES = ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")
-"""Drawn in colours of their own; ablations are thin and grey where lines would be too many."""
 NAMES: Mapping[str, str] = {SCORE: "mean score", TYPE_SCORE: "mean score of types"}
 BINS = 10
 
 
 def colour_of(contender: str) -> str:
-    """Give a contender's colour, the same in every picture."""
+    """Give a contender's colour, the same in every picture; ablations, which would be too many, are grey."""
     if contender == REFERENCE:
         return OURS
     return PALETTE[BASELINES.index(contender)] if contender in BASELINES else FAINT

@@ -24,11 +24,9 @@ from sgcldff.evaluation.metrics import (
 )
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.sampling import Sampled, sampled
-from sgcldff.evaluation.scores import METRICS, outline_scores, typing_of
+from sgcldff.evaluation.scores import OUTLINES, outline_scores, typing_of
 from sgcldff.specs import EvalSpec
 
-OUTLINES = tuple(METRICS)[:6]
-"""IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `outline_scores`."""
 TYPES = ("accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
 FIGURES = (*OUTLINES, *TYPES)
 GOALS, TYPE_GOALS = ("cell_iou", "nucleus_iou", "accuracy", "macro_f1"), ("accuracy", "macro_f1")
@@ -37,6 +35,8 @@ SCORE, TYPE_SCORE = "score", "type_score"
 LOWER_IS_BETTER = frozenset({"calibration_error"})
 REFERENCE = "sgcldff"
 """The contender whom the others are compared with."""
+BASELINES = ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")
+"""Contenders of other makes; the rest are SG-CLDFF, one part changed."""
 OVERALL = "all"
 """Name under which data sets, or changes, are taken together."""
 

@@ -1,7 +1,7 @@
 """The benchmark's outcome: everything in one record, as JSON."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,13 +31,9 @@ def counts(samples: Sequence[Sample]) -> Iterator[Count]:
     """Count images by data set and split."""
     for source, split in sorted({(sample.source, sample.split) for sample in samples}):
         own = [sample for sample in samples if (sample.source, sample.split) == (source, split)]
-        labelled, masked = (sum(value is not None for value in values) for values in _known(own))
+        labelled = sum(sample.label is not None for sample in own)
+        masked = sum(sample.mask is not None for sample in own)
         yield Count(source, split, len(own), len({sample.group for sample in own}), labelled, masked)
-
-
-def _known(samples: Iterable[Sample]) -> tuple[list[str | None], list[str | None]]:
-    kept = list(samples)
-    return [sample.label for sample in kept], [sample.mask for sample in kept]
 
 
 @dataclass(frozen=True)

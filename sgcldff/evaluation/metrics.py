@@ -7,7 +7,6 @@ class that is not there, say) and becomes None, never a number.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -279,27 +278,6 @@ def bootstrap(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> Fl
     step = max(1, CHUNK // len(member))
     parts = [reduction(draws[at : at + step, member].astype(float)) for at in range(0, spec.resamples, step)]
     return np.concatenate(parts)
-
-
-def intervals(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> tuple[Interval | None, ...]:
-    """Score with percentile intervals, one per column of the reduction; None where a score is undefined.
-
-    With a single group there is a value but no interval; so it is where fewer than `DEFINED` of the draws define it.
-    """
-    values = reduction(np.ones((1, len(groups))))[0]
-    if len(set(groups)) < 2:
-        return tuple(_interval(value, None, spec) for value in values)
-    draws = bootstrap(reduction, groups, spec)
-    return tuple(_interval(value, column, spec) for value, column in zip(values, draws.T, strict=True))
-
-
-def _interval(value: Any, draws: Floats | None, spec: EvalSpec) -> Interval | None:
-    if not np.isfinite(value):
-        return None
-    if draws is None or np.isfinite(draws).mean() < DEFINED:
-        return Interval(float(value))
-    low, high = quantiles(draws, spec)
-    return Interval(float(value), low, high)
 
 
 def quantiles(draws: Floats, spec: EvalSpec) -> tuple[float, float]:

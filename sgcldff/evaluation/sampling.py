@@ -45,3 +45,11 @@ def sampled(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> Samp
     values = reduction(np.ones((1, len(groups))))[0]
     alone = len(set(groups)) < 2
     return Sampled(values, np.empty((0, len(values))) if alone else bootstrap(reduction, groups, spec))
+
+
+def intervals(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> tuple[Interval | None, ...]:
+    """Score with percentile intervals, one per column of the reduction; None where a score is undefined.
+
+    With a single group there is a value but no interval; so it is where fewer than `DEFINED` of the draws define it.
+    """
+    return sampled(reduction, groups, spec).intervals(spec)

@@ -18,13 +18,13 @@ from sgcldff.evaluation.metrics import (
     calibration_error,
     confusion,
     dice,
-    intervals,
     iou,
     macro_auroc,
     mean_of,
     type_scores,
 )
 from sgcldff.evaluation.predictions import Predictions
+from sgcldff.evaluation.sampling import intervals
 from sgcldff.labels import LabelSpace
 from sgcldff.specs import EvalSpec
 
@@ -47,6 +47,8 @@ METRICS: Mapping[str, str] = {
     "saliency_consistency": "evidence with prior (r)",
 }
 """Fields of `Scores` that are intervals, with the names that readers see."""
+OUTLINES = tuple(METRICS)[:6]
+"""IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `outline_scores`."""
 
 
 LISTED = 20
@@ -210,7 +212,7 @@ def score_source(predictions: Predictions, named: tuple[str, LabelSpace], spec: 
         outlined=int(np.isfinite(predictions.numbers("cell_union")).sum()),
         classes=kinds.classes,
         confusion=kinds.confusion,
-        **dict(zip(METRICS, (*spread[:6], *kinds.overall, *spread[6:]), strict=True)),
+        **dict(zip(METRICS, (*spread[: len(OUTLINES)], *kinds.overall, *spread[len(OUTLINES) :]), strict=True)),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from sgcldff.nets.encoder import IMAGENET_MEAN, IMAGENET_STD
+from sgcldff.nets.encoder import Normalise
 from sgcldff.nets.prediction import Prediction, register
 from sgcldff.nets.pretrained import initialise
 from sgcldff.specs import ModelSpec
@@ -24,22 +24,6 @@ CELL_PRIOR, NUCLEUS_PRIOR = 0.2, 0.5
 masks of stained smears."""
 STEEPNESS = 20.0
 """Logits a unit of the prior."""
-
-
-class Normalise(nn.Module):
-    """Bring images in [0, 1] to mean 0 and deviation 1 of ImageNet's channels."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to the same shape."""
-        return (image - self.mean) / self.std
 
 
 class Baseline(nn.Module):

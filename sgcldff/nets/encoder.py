@@ -23,6 +23,22 @@ WINDOW = 8
 """Side of an attention window, in positions: at stride 16, two cells' width."""
 
 
+class Normalise(nn.Module):
+    """Bring images in [0, 1] to mean 0 and deviation 1 of ImageNet's channels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to the same shape."""
+        return (image - self.mean) / self.std
+
+
 class Encoder(nn.Module):
     """Image and prior to features at strides 2, 4, 8, 16 and 32.
 
@@ -33,9 +49,6 @@ class Encoder(nn.Module):
     prior_channels
         Channels of the prior that are fed beside the image; 0 leaves the prior out.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, spec: NetSpec, prior_channels: int) -> None:
         super().__init__()
@@ -49,12 +62,11 @@ class Encoder(nn.Module):
             self.swin.append(swin_stage(widths[-1], SWIN_WIDTHS[stride]))
             widths.append(SWIN_WIDTHS[stride])
         self.widths = tuple(widths)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.normalise = Normalise()
 
     def forward(self, image: Tensor, prior: Tensor | None) -> list[Tensor]:
         """Give five feature maps (B, width, H/stride, W/stride) of an image in [0, 1]."""
-        seen = (image - self.mean) / self.std
+        seen = self.normalise(image)
         together = seen if prior is None else torch.cat((seen, prior), dim=1)
         features: list[Tensor] = self.convolutional.forward_intermediates(
             together, self.stages, intermediates_only=True

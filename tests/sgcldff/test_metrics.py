@@ -22,7 +22,6 @@ from sgcldff.evaluation.metrics import (
     cell_overlap,
     confusion,
     dice,
-    intervals,
     iou,
     macro_auroc,
     mean_of,
@@ -30,6 +29,7 @@ from sgcldff.evaluation.metrics import (
     nucleus_overlap,
     type_scores,
 )
+from sgcldff.evaluation.sampling import intervals
 from sgcldff.specs import EvalSpec
 
 BACKGROUND, CYTOPLASM, NUCLEUS, CELL, UNKNOWN = 1, 2, 4, 6, 7
