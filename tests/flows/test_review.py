@@ -6,7 +6,9 @@ import os
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +50,7 @@ class Page:
         self.browser.get((queue / "review.html").as_uri())
         self.browser.execute_script("localStorage.clear()")
         self.reload()
+        self.wait(lambda: self.find("reviewer").is_displayed(), "the page asks for no name")
 
     def open(self, queue: Path, reviewer: str) -> "Page":
         """Open a queue's page for the first time and give a name."""
@@ -57,8 +60,19 @@ class Page:
         return self
 
     def reload(self) -> None:
-        """Load the page again."""
+        """Load the page again; what answers from now on is the new document, which the driver alone does not assure."""
+        self.browser.execute_script("window.left = true")
         self.browser.refresh()
+        loaded = "return !window.left && document.readyState === 'complete'"
+        self.wait(lambda: self.browser.execute_script(loaded), "the page does not load again")
+
+    def wait(self, holds: Callable[[], Any], otherwise: str) -> None:
+        """Wait until something holds, or fail with what is wrong otherwise."""
+        for _ in range(20 * PATIENCE_S):
+            if holds():
+                return
+            time.sleep(0.05)
+        raise AssertionError(otherwise)
 
     def find(self, name: str):
         """Give an element by its id."""
@@ -85,24 +99,17 @@ class Page:
 
     def seen(self) -> str:
         """Name the picture that is shown, once it has loaded."""
-        for _ in range(20 * PATIENCE_S):
-            if self.browser.execute_script(
-                "const i = document.getElementById('crop'); return i.complete && i.naturalWidth"
-            ):
-                return self.find("crop").get_attribute("src").rpartition("/")[2]
-            time.sleep(0.05)
-        raise AssertionError("the picture does not load")
+        shown = "const i = document.getElementById('crop'); return i.complete && i.naturalWidth"
+        self.wait(lambda: self.browser.execute_script(shown), "the picture does not load")
+        return self.find("crop").get_attribute("src").rpartition("/")[2]
 
     def download(self) -> Path:
         """Download the answers."""
         place = self.downloads / "answers.csv"
         place.unlink(missing_ok=True)
         self.find("download").click()
-        for _ in range(20 * PATIENCE_S):
-            if place.exists() and place.stat().st_size:
-                return place
-            time.sleep(0.05)
-        raise AssertionError(f"no download in {self.downloads}: {list(self.downloads.iterdir())}")
+        self.wait(lambda: place.exists() and place.stat().st_size, f"no download in {self.downloads}")
+        return place
 
 
 LEFT, RIGHT, BACKSPACE = "\ue012", "\ue014", "\ue003"
