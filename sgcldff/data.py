@@ -232,6 +232,8 @@ class Lessons:
 
     augmentation: float = 0
     """Strength of the stain and intensity augmentation."""
+    recoloured: float = 0
+    """Share of examples that are shown in the colours of another stain."""
     from_prior: bool = False
     """Whether the prior outlines the cells of images without mask and boxes."""
     prior_epochs: int = 0
@@ -269,7 +271,8 @@ class SmearDataset(Dataset[Item]):
             return self._item(sample, scene, view, view.cut(scene.rgb))
         rng = np.random.default_rng(draw.key)
         view = aim(scene, sample.label is not None, self.spec.crop_px, rng)
-        return self._item(sample, scene, view, augment(view.cut(scene.rgb), self.lessons.augmentation, rng))
+        crop = augment(view.cut(scene.rgb), self.lessons.augmentation, rng, self.lessons.recoloured)
+        return self._item(sample, scene, view, crop)
 
     def _item(self, sample: Sample, scene: Scene, view: View, crop: Rgb) -> Item:
         saliency = self.read_prior(sample.sha256)
@@ -358,9 +361,8 @@ class SmearDataModule(lightning.LightningDataModule):
         watch = [sample for sample in samples if sample.split is Split.VAL]
         if not learn:
             raise InputError("no image is in the training split: ingest more images or lower the other splits' shares")
-        self.training = SmearDataset(
-            learn, priors, model, Lessons(train.augment, train.prior_outlines, train.prior_epochs)
-        )
+        lessons = Lessons(train.augment, train.recolour, train.prior_outlines, train.prior_epochs)
+        self.training = SmearDataset(learn, priors, model, lessons)
         self.validation = SmearDataset(watch, priors, model, Lessons())
         self.sampler = EpochSampler(balanced_weights(learn, train.balance), train.batch_size, train.seed)
 

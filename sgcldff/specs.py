@@ -189,6 +189,9 @@ class TrainSpec:
     """Epochs without a better validation score before training stops; 0 never stops early."""
     augment: float = 0.5
     """Strength of the stain and intensity augmentation; 0 switches it off."""
+    recolour: float = 0.25
+    """Share of examples shown in the colours of a stain unlike any known: types are then told from shape and texture,
+    as they have to be on stains never seen."""
     prior_outlines: bool = True
     """Let the prior, where it is sure, outline the cells of images that have neither mask nor boxes."""
     prior_epochs: int = 0
@@ -200,7 +203,7 @@ class TrainSpec:
     workers: int = 0
     """Processes that load data beside the training; 0 loads in the training process."""
     seed: int = 0
-    version: int = 3
+    version: int = 4
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"TrainSpec.epochs is {self.epochs}: give at least 1")
@@ -211,6 +214,7 @@ class TrainSpec:
             f"{self.prior_outlines}: give fewer than epochs, and 0 where the prior outlines nothing",
         )
         require(self.batch_size >= 2, f"TrainSpec.batch_size is {self.batch_size}: give at least 2")
+        require(0 <= self.recolour <= 1, f"TrainSpec.recolour is {self.recolour}: give 0 to 1")
         require(0 <= self.balance <= 1, f"TrainSpec.balance is {self.balance}: give 0 to 1")
         require(0 <= self.ema_decay < 1, f"TrainSpec.ema_decay is {self.ema_decay}: give 0 to below 1")
 

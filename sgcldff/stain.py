@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from sgcldff.images import Rgb
 
+CLEAREST = -0.1
+"""Least optical density after augmentation: what is brighter than white is white."""
 STAINED = 0.15 * np.log(10)
 """Optical density (natural logarithm) of green from which on a pixel is stained (0.15 decades: Macenko et al. 2009)."""
 
 
-def augment(rgb: Rgb, strength: float, rng: Generator) -> Rgb:
+def augment(rgb: Rgb, strength: float, rng: Generator, recoloured: float = 0) -> Rgb:
     """Vary stain, brightness, focus and noise.
 
     Parameters
@@ -24,24 +26,43 @@ def augment(rgb: Rgb, strength: float, rng: Generator) -> Rgb:
     rgb
         uint8, (H, W, 3).
     strength
-        0 returns the image as it is; 1 is meant for training across stains.
+        0 returns the image as it is; 1 is the most that images of one stain differ.
+    recoloured
+        Share of images, 0 to 1, that get the colours of a stain unlike any that is known.
     """
     if strength == 0:
         return rgb
-    varied = noise(blur(restain(rgb, strength, rng), strength, rng), strength, rng)
+    mixture = other_stain(rng) if rng.random() < recoloured else similar_stain(strength, rng)
+    offset = rng.normal(0, 0.06 * strength, 3) + rng.normal(0, 0.05 * strength) + cast(strength, rng)
+    varied = noise(blur(restain(rgb, mixture, offset), strength, rng), strength, rng)
     return np.clip(varied + 0.5, 0, 255).astype(np.uint8)
 
 
-def restain(rgb: Rgb, strength: float, rng: Generator) -> np.ndarray:
-    """Change gains, mixture and offset of the OD channels and the contrast; float32, (H, W, 3), not clipped."""
+def restain(rgb: Rgb, mixture: NDArray[np.float64], offset: NDArray[np.float64]) -> np.ndarray:
+    """Mix an image's OD channels by a matrix (3, 3) and add an OD (3,); float32, (H, W, 3), not clipped."""
     density = -np.log((rgb.astype(np.float32) + 1) / 256)
+    restained = density @ mixture.astype(np.float32) + offset.astype(np.float32)
+    varied: np.ndarray = 256 * np.exp(-np.maximum(restained, CLEAREST)) - 1
+    return varied
+
+
+def similar_stain(strength: float, rng: Generator) -> NDArray[np.float64]:
+    """Draw how the OD channels of another smear of the same stain come from those of this one, (3, 3)."""
     mixture = np.eye(3) * rng.uniform(1 - 0.3 * strength, 1 + 0.3 * strength, 3)
     mixture += rng.normal(0, 0.06 * strength, (3, 3))
-    offset = rng.normal(0, 0.06 * strength, 3) + rng.normal(0, 0.05 * strength) + cast(strength, rng)
-    contrast = rng.uniform(1 - 0.2 * strength, 1 + 0.2 * strength)
-    restained = density @ (contrast * mixture).astype(np.float32) + offset.astype(np.float32)
-    varied: np.ndarray = 256 * np.exp(-restained) - 1
-    return varied
+    return mixture * rng.uniform(1 - 0.2 * strength, 1 + 0.2 * strength)
+
+
+def other_stain(rng: Generator) -> NDArray[np.float64]:
+    """Draw how the OD channels of any other stain come from those of this one, (3, 3); one in four has a single dye.
+
+    Colours are then no evidence, and types are learned from what all stains show: shape, texture and how dark parts
+    are beside each other.
+    """
+    mixture = np.eye(3) * rng.uniform(0.6, 1.4, 3) + rng.normal(0, 0.2, (3, 3))
+    if rng.random() < 0.25:
+        mixture = np.outer(rng.dirichlet((2, 2, 2)), mixture.sum(axis=0))
+    return mixture * rng.uniform(0.7, 1.5)
 
 
 def cast(strength: float, rng: Generator) -> NDArray[np.float64]:

@@ -101,7 +101,7 @@ def _changed(folder: str, located: Located, kind: Perturbation, workspace: Works
     kept = workspace.evaluation(key) / PREDICTIONS_FILE
     if not kept.is_file():
         with bar(f"evaluate under {kind}") as progress:
-            found, _ = predict(model, located.samples, progress, change=change_of(kind))
+            found, _ = predict(model, located.samples, progress, change=change_of(kind), explained=False)
         keep(found, kept)
     return Predictions.open(kept)
 

@@ -154,7 +154,9 @@ def test_the_prior_outlines_only_what_nothing_else_does(smears):
 
 def test_the_warm_up_shows_nothing_but_what_the_prior_teaches(smears):
     catalog, priors = smears
-    data = SmearDataset(catalog.samples, priors, ModelSpec(labels=WBC5, crop_px=64), Lessons(0, True, prior_epochs=2))
+    data = SmearDataset(
+        catalog.samples, priors, ModelSpec(labels=WBC5, crop_px=64), Lessons(from_prior=True, prior_epochs=2)
+    )
     for place in range(len(catalog.samples)):
         warm, later = data[Draw(place, (0, 1, place))], data[Draw(place, (0, 2, place))]
         assert not warm.prior.any()
