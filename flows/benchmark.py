@@ -357,7 +357,10 @@ def notes(bench: Bench) -> Iterator[str]:
         return
     for source in bench.sources:
         for label, images in unscored(bench.samples, source, bench.space).items():
-            yield f"{source} left out: the type of {images} images ({label}) is not scored; no training image has it."
+            yield (
+                f"{source} left out: the type of {images} images ({label}) is not scored; no training image has it, or "
+                "none has another."
+            )
 
 
 def require_finished(table: Table, page: str) -> None:

@@ -106,27 +106,31 @@ def leave_out(samples: Iterable[Sample], source: str) -> tuple[Sample, ...]:
 
 
 def unseen(samples: Iterable[Sample], cell: Cell, space: LabelSpace) -> tuple[Sample, ...]:
-    """Give the images on which a training is scored; labels that it never saw are taken off them.
+    """Give the images on which a training is scored; labels that are no question to it are taken off them.
 
-    A label was seen if it is itself one of the training's, or all types that it may mean are.
+    A question needs an answer that was taught: the label itself, or all types that it may mean. And it needs a wrong
+    one: where the label allows all types that were taught, nothing else can be told.
     """
     known = tuple(samples)
     if not cell.without:
         return tuple(sample for sample in known if sample.split is Split.TEST)
-    taught = {sample.label for sample in leave_out(known, cell.without) if sample.split is Split.TRAIN}
+    learned = [sample for sample in leave_out(known, cell.without) if sample.split is Split.TRAIN]
+    taught = {sample.label for sample in learned if sample.label is not None}
     held_out = [sample for sample in known if sample.source == cell.without]
     return tuple(
-        sample if sample.label is None or _seen(sample.label, taught, space) else replace(sample, label=None)
+        sample if sample.label is None or _is_question(sample.label, taught, space) else replace(sample, label=None)
         for sample in held_out
     )
 
 
-def _seen(label: str, taught: set[str | None], space: LabelSpace) -> bool:
-    return label in taught or set(space.members(label)) <= taught
+def _is_question(label: str, taught: set[str], space: LabelSpace) -> bool:
+    right = set(space.members(label))
+    answerable = label in taught or right <= taught
+    return answerable and any(not right.issuperset(space.members(other)) for other in taught)
 
 
 def unscored(samples: Sequence[Sample], source: str, space: LabelSpace) -> dict[str, int]:
-    """Count the images of a left-out data set, by label, whose label the trainings never saw."""
+    """Count the images of a left-out data set, by label, whose label is no question to the trainings."""
     scored = {sample.id: sample.label for sample in unseen(samples, Cell("", 0, source), space)}
     lost = [sample.label for sample in samples if sample.label and sample.id in scored and not scored[sample.id]]
     return {label: lost.count(label) for label in sorted(set(lost))}

@@ -128,15 +128,22 @@ def test_labels_that_a_training_never_saw_are_not_scored():
     samples = [
         sample("a1", "blast"), sample("a2", "non-blast", Split.TEST), sample("a3", "neutrophil", Split.VAL),
         sample("b1", "neutrophil"), sample("b2", "monocyte", Split.TEST), sample("c1", "neutrophil", Split.TEST),
+        sample("c2", "lymphocyte"),
     ]  # fmt: skip
     without_a = {one.id: one.label for one in unseen(samples, Cell("x", 0, "a"), WBC6)}
     assert without_a == {"a1": None, "a2": None, "a3": "neutrophil"}
     assert unscored(samples, "a", WBC6) == {"blast": 1, "non-blast": 1}
-    five = [sample(f"b{k}", label) for k, label in enumerate(FIVE_TYPES)]
-    assert unscored([*samples[:3], *five], "a", WBC6) == {"blast": 1}
     within = unseen(samples, Cell("x", 0), WBC6)
     assert [one.id for one in within] == ["a2", "b2", "c1"]
     assert within[0].label == "non-blast"
+
+
+def test_a_label_that_leaves_no_wrong_answer_is_not_scored():
+    five = [sample(f"b{k}", label) for k, label in enumerate(FIVE_TYPES)]
+    asked = [sample("a1", "blast"), sample("a2", "non-blast"), sample("a3", "neutrophil")]
+    assert unscored([*asked, *five], "a", WBC6) == {"blast": 1, "non-blast": 1}
+    assert unscored([*asked, *five, sample("c1", "blast")], "a", WBC6) == {}
+    assert unscored([*asked, sample("b1", "neutrophil")], "a", WBC6) == {"blast": 1, "neutrophil": 1, "non-blast": 1}
 
 
 def drawn(seed: int = 0) -> list[dict[str, np.ndarray]]:
