@@ -189,9 +189,9 @@ class TrainSpec:
     """Epochs without a better validation score before training stops; 0 never stops early."""
     augment: float = 0.5
     """Strength of the stain and intensity augmentation; 0 switches it off."""
-    recolour: float = 0.25
+    recolour: float = 0.0
     """Share of examples shown in the colours of a stain unlike any known: types are then told from shape and texture,
-    as they have to be on stains never seen."""
+    as they have to be on stains never seen. Off: types of the stains that are known are told less well with it."""
     prior_outlines: bool = True
     """Let the prior, where it is sure, outline the cells of images that have neither mask nor boxes."""
     prior_epochs: int = 0
