@@ -214,7 +214,11 @@ class TrainSpec:
             f"{self.prior_outlines}: give fewer than epochs, and 0 where the prior outlines nothing",
         )
         require(self.batch_size >= 2, f"TrainSpec.batch_size is {self.batch_size}: give at least 2")
-        require(0 <= self.recolour <= 1, f"TrainSpec.recolour is {self.recolour}: give 0 to 1")
+        recolours = 0 <= self.recolour <= 1 and (self.augment > 0 or not self.recolour)
+        require(
+            recolours,
+            f"TrainSpec.recolour is {self.recolour}, augment {self.augment}: give 0 to 1, and 0 where augment is off",
+        )
         require(0 <= self.balance <= 1, f"TrainSpec.balance is {self.balance}: give 0 to 1")
         require(0 <= self.ema_decay < 1, f"TrainSpec.ema_decay is {self.ema_decay}: give 0 to below 1")
 
