@@ -241,6 +241,17 @@ class MovingAverage:
         return average + (current - average) * (1 - min(self.decay, (1 + done) / (10 + done)))
 
 
+class WithinEpochs(ModelCheckpoint):
+    """Checkpoints after every so many steps, except an epoch's last: resumed there, the epoch would go unvalidated."""
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if as many steps were done; after an epoch's last step its validation comes first, then `last`."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
 class KeepOnSigterm(Callback):
     """Write a last checkpoint when the process is told to stop."""
 
@@ -257,7 +268,7 @@ class KeepOnSigterm(Callback):
 
 def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
     """Give what watches over a run: progress, checkpoints to resume from, averaging, early stop."""
-    steps = ModelCheckpoint(folder, LAST, every_n_train_steps=CHECKPOINT_STEPS, enable_version_counter=False)
+    steps = WithinEpochs(folder, LAST, every_n_train_steps=CHECKPOINT_STEPS, enable_version_counter=False)
     epochs = ModelCheckpoint(folder, LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
     chosen: list[Callback] = [steps, epochs, KeepOnSigterm(folder / f"{LAST}.ckpt"), RichProgressBar()]
     if spec.ema_decay:

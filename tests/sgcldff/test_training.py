@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from sgcldff.data import EpochSampler
 from sgcldff.errors import InputError
 from sgcldff.labels import WBC5
 from sgcldff.model import load_model
+from sgcldff.records import Split
 from sgcldff.specs import LossSpec, ModelSpec, NetSpec, Pretrained, TrainSpec
 from sgcldff.training import Cosine, MovingAverage, train
 
@@ -107,6 +109,31 @@ def test_an_empty_training_split_is_told(smears, tmp_path):
     _, priors = smears
     with pytest.raises(InputError, match="training split"):
         train(((), priors), MODEL, SPEC, tmp_path, None, "cpu")
+
+
+class Validations(Callback):
+    """Notes which epochs are validated, and can die in the first."""
+
+    def __init__(self, *, dies: bool = False) -> None:
+        self.dies, self.epochs = dies, []
+
+    def on_validation_epoch_start(self, trainer, pl_module):
+        if self.dies:
+            raise RuntimeError("killed")
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        self.epochs.append(trainer.current_epoch)
+
+
+def test_an_epoch_that_ends_where_a_checkpoint_is_due_is_validated_even_if_killed_before(smears, tmp_path, monkeypatch):
+    catalog, priors = smears
+    learned = sum(sample.split is Split.TRAIN for sample in catalog.samples)
+    monkeypatch.setattr("sgcldff.training.CHECKPOINT_STEPS", -(-learned // SPEC.batch_size))
+    data, watching = (catalog.samples, priors), Validations()
+    with pytest.raises(RuntimeError, match="killed"):
+        train(data, MODEL, SPEC, tmp_path, [Validations(dies=True)], "cpu")
+    train(data, MODEL, SPEC, tmp_path, [watching], "cpu")
+    assert watching.epochs == list(range(SPEC.epochs))
 
 
 def test_learning_rate_rises_then_falls():
