@@ -9,7 +9,7 @@ from sgcldff.records import ModelRef
 
 RELEASED = "released"
 """By this name it is asked for; a folder of that name is `./released`."""
-NAME, VERSION = "sgcldff_released", "1"
+NAME, VERSION = "sgcldff_released", "2"
 """As results name it. Its folder is named after both; in a wheel it is a package (pyproject.toml), so without dots."""
 ROOT = Path(sgcldff.__file__).parents[1]
 """The checkout, or the folder into which a wheel was installed."""
