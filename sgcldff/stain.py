@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sgcldff.images import Rgb
 
 CLEAREST = -0.1
-"""Least optical density after augmentation: what is brighter than white is white."""
+"""Least optical density (natural logarithm) of a restained image: a little brighter than white."""
 STAINED = 0.15 * np.log(10)
 """Optical density (natural logarithm) of green from which on a pixel is stained (0.15 decades: Macenko et al. 2009)."""
 
@@ -39,7 +39,7 @@ def augment(rgb: Rgb, strength: float, rng: Generator, recoloured: float = 0) ->
 
 
 def restain(rgb: Rgb, mixture: NDArray[np.float64], offset: NDArray[np.float64]) -> np.ndarray:
-    """Mix an image's OD channels by a matrix (3, 3) and add an OD (3,); float32, (H, W, 3), not clipped."""
+    """Mix an image's OD channels by a matrix (3, 3) and add an OD (3,); float32, (H, W, 3), no OD below `CLEAREST`."""
     density = -np.log((rgb.astype(np.float32) + 1) / 256)
     restained = density @ mixture.astype(np.float32) + offset.astype(np.float32)
     varied: np.ndarray = 256 * np.exp(-np.maximum(restained, CLEAREST)) - 1

@@ -62,16 +62,7 @@ class Version:
 
 
 class Registry(Runs):
-    """Models of one name, and the runs that made them.
-
-    Parameters
-    ----------
-    location
-        A folder (made if needed; holds a SQLite database and the artifacts), `sqlite:///` and a path, or the address
-        of an MLflow server.
-    name
-        Of the registered model and of the experiment.
-    """
+    """Models of one name, and the runs that made them: the experiment of `Runs` and the registered model share it."""
 
     def register(
         self,
