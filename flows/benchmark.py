@@ -14,7 +14,18 @@ from flows.settings import Settings
 from sgcldff.benchmark import Cell, Plan, Protocol
 from sgcldff.benchmark.protocols import CHANGES, cells, unscored, unseen
 from sgcldff.benchmark.robustness import Trial
-from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Contest, Entry, Run, values
+from sgcldff.benchmark.scoring import (
+    BASELINES,
+    OVERALL,
+    REFERENCE,
+    SCORE,
+    TYPE_SCORE,
+    Contest,
+    Entry,
+    Run,
+    together,
+    values,
+)
 from sgcldff.benchmark.speed import PRIOR, Size, machine
 from sgcldff.benchmark.table import CellRecord, Table, counts
 from sgcldff.catalog import Catalog
@@ -315,6 +326,9 @@ def scored(bench: Bench, spec: EvalSpec, outcomes: Sequence[Outcome]) -> Iterato
             yield from Trial(clean, changed, spec, bench.type_only).entries()
         else:
             yield from Contest(runs_of(outcomes, protocol), spec, bench.type_only).entries(protocol)
+    if {Protocol.WITHIN, Protocol.LEFT_OUT} <= set(bench.protocols):
+        both = (runs_of(outcomes, protocol) for protocol in (Protocol.WITHIN, Protocol.LEFT_OUT))
+        yield from together(*both, spec, bench.type_only)
 
 
 def timed(bench: Bench, settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, float]:

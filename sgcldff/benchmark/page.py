@@ -4,7 +4,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sgcldff.benchmark.protocols import Protocol
 from sgcldff.benchmark.robustness import SHARE, TYPE_SHARE
-from sgcldff.benchmark.scoring import FIGURES, LOWER_IS_BETTER, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Entry
+from sgcldff.benchmark.scoring import (
+    FIGURES,
+    LOWER_IS_BETTER,
+    OVERALL,
+    REFERENCE,
+    SCORE,
+    TOGETHER,
+    TYPE_SCORE,
+    Entry,
+)
 from sgcldff.benchmark.speed import BATCH, Size
 from sgcldff.benchmark.table import Table
 from sgcldff.evaluation.metrics import Interval
@@ -53,6 +62,7 @@ def _sections(table: Table, plots: Sequence[str]) -> Iterator[str]:
     yield _grid(("", ""), table.head.items())
     yield _grid(("data set", *(split.value for split in _splits(table))), _count_rows(table))
     yield LEGEND
+    yield from _together(table)
     for protocol in table.protocols:
         yield f"## {TITLES[protocol]}"
         yield SAYS[protocol]
@@ -85,12 +95,23 @@ def _count_rows(table: Table) -> Iterator[Row]:
         yield source, *(told.get((source, split), "-") for split in _splits(table))
 
 
+def _together(table: Table) -> Iterator[str]:
+    if table.of(Protocol.LEFT_OUT, TOGETHER, TYPE_SCORE):
+        yield "## All together"
+        yield (
+            "Mean of cell IoU, nucleus IoU, accuracy and macro F1 within every data set, and of their means over the "
+            "data sets left out, which count as one data set more."
+        )
+        yield _means(table, Protocol.LEFT_OUT, TOGETHER)
+
+
+def _means(table: Table, protocol: Protocol, data: str = OVERALL) -> str:
+    scores = [(protocol, data, SCORE, "mean score"), (protocol, data, TYPE_SCORE, "mean score of types")]
+    return _columns(table, scores, leads=True)
+
+
 def _scored(table: Table, protocol: Protocol) -> Iterator[str]:
-    yield _columns(
-        table,
-        [(protocol, OVERALL, SCORE, "mean score"), (protocol, OVERALL, TYPE_SCORE, "mean score of types")],
-        leads=True,
-    )
+    yield _means(table, protocol)
     for source in table.sources:
         yield f"### {source}"
         yield _columns(table, [(protocol, source, figure, METRICS[figure]) for figure in FIGURES])

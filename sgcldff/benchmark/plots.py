@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from sgcldff.benchmark.protocols import STRENGTHS, Protocol
-from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Entry, Run
+from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TOGETHER, TYPE_SCORE, Entry, Run
 from sgcldff.benchmark.table import Table
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.scores import typing_of
@@ -65,13 +65,14 @@ def draw(table: Table, runs: Mapping[str, Sequence[Run]], folder: Path) -> tuple
 
 
 def _forests(table: Table) -> Iterator[tuple[str, Figure | None]]:
+    yield "leads-together", _forest(table, Protocol.LEFT_OUT, TOGETHER)
     for protocol in table.protocols:
         yield f"leads-{protocol}", _forest(table, protocol)
 
 
-def _forest(table: Table, protocol: Protocol) -> Figure | None:
+def _forest(table: Table, protocol: Protocol, data: str = OVERALL) -> Figure | None:
     """Draw leads over the reference with their intervals, best first; contenders of types alone on their own axes."""
-    sides = [(figure, _led(table, protocol, figure)) for figure in NAMES]
+    sides = [(figure, _led(table.of(protocol, data, figure).values())) for figure in NAMES]
     sides = [(figure, entries) for figure, entries in sides if entries]
     if not sides:
         return None
@@ -80,12 +81,13 @@ def _forest(table: Table, protocol: Protocol) -> Figure | None:
     for axes, (name, entries) in zip(figure.subplots(1, len(sides), squeeze=False)[0], sides, strict=True):
         _whiskers(axes, entries)
         axes.set_xlabel(f"lead in {NAMES[name]}", fontsize=8)
-    figure.suptitle(f"Leads over {REFERENCE}, {protocol.value}; coloured where 0 is left out", fontsize=10, color=INK)
+    where = protocol.value if data == OVERALL else data
+    figure.suptitle(f"Leads over {REFERENCE}, {where}; coloured where 0 is left out", fontsize=10, color=INK)
     return figure
 
 
-def _led(table: Table, protocol: Protocol, figure: str) -> list[Entry]:
-    entries = [one for one in table.of(protocol, OVERALL, figure).values() if one.lead is not None]
+def _led(column: Iterable[Entry]) -> list[Entry]:
+    entries = [one for one in column if one.lead is not None]
     return sorted(entries, key=lambda one: one.lead.value if one.lead else 0.0)
 
 

@@ -13,7 +13,7 @@ from sgcldff.benchmark.scoring import (
     TYPE_SCORE,
     Contest,
     Entry,
-    Run,
+    Runs,
     entries,
     mean_sampled,
 )
@@ -23,8 +23,6 @@ from sgcldff.specs import EvalSpec, Perturbation
 
 Change = tuple[Perturbation, int]
 """Kind and strength."""
-Runs = Mapping[str, Mapping[int, Run]]
-"""Contender -> seed -> predictions by data set."""
 Scored = Mapping[str, Mapping[int, Sampled]]
 SHARE, TYPE_SHARE = "share", "type_share"
 """What is left of the scores on unchanged images, as a share, on the mean over all changes."""

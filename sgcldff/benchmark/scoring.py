@@ -1,11 +1,13 @@
 """Scores of contenders on the same images and the same draws of groups, and how far each leads the reference.
 
 A contender's score is the mean over its seeds; so is its value on every draw of groups, of which the intervals are.
-Images of all data sets of a protocol are drawn together, which is what lets means over data sets be drawn as well.
+Images of all data sets of a protocol are drawn together, which is what lets means over data sets be drawn as well; so
+are those of two protocols where a mean is over both.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +15,6 @@ import numpy as np
 from sgcldff.benchmark.protocols import Protocol
 from sgcldff.errors import InputError
 from sgcldff.evaluation.metrics import (
-    Bools,
     Floats,
     Interval,
     Reduction,
@@ -32,6 +33,8 @@ FIGURES = (*OUTLINES, *TYPES)
 GOALS, TYPE_GOALS = ("cell_iou", "nucleus_iou", "accuracy", "macro_f1"), ("accuracy", "macro_f1")
 SCORE, TYPE_SCORE = "score", "type_score"
 """Means over all data sets of `GOALS` and of `TYPE_GOALS`, as far as the images tell them."""
+TOGETHER = "within and left-out"
+"""Name under which both protocols are taken together: every data set within, and a data set left out as one more."""
 LOWER_IS_BETTER = frozenset({"calibration_error"})
 REFERENCE = "sgcldff"
 """The contender whom the others are compared with."""
@@ -42,6 +45,9 @@ OVERALL = "all"
 
 Run = Mapping[str, Predictions]
 """What one seed's models said: data set -> predictions."""
+Runs = Mapping[str, Mapping[int, Run]]
+"""Contender -> seed -> what its models said."""
+_APART = "left-out/"
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Entry:
     protocol: Protocol
     contender: str
     data: str
-    """Data set, or kind of change; `OVERALL` for means over them."""
+    """Data set, or kind of change; `OVERALL` for means over them, `TOGETHER` for means over protocols too."""
     figure: str
     """A name of `FIGURES`, a score, or a strength of a change."""
     score: Interval
@@ -165,11 +171,12 @@ def figures(said: Predictions, bins: int, *, outlines: bool = True) -> Reduction
 class Contest:
     """What contenders said, and how it is scored."""
 
-    runs: Mapping[str, Mapping[int, Run]]
-    """Contender -> seed -> what its models said."""
+    runs: Runs
     spec: EvalSpec
     type_only: frozenset[str] = frozenset()
     """Contenders that learn no outlines."""
+    rows: Mapping[str, str] = field(default_factory=dict)
+    """Data set -> row in which the scores count it: a figure's mean over a row is one term. Its own where not named."""
 
     @cached_property
     def layout(self) -> Layout:
@@ -183,13 +190,22 @@ class Contest:
             name: {seed: self._figures(name, run) for seed, run in seeds.items()} for name, seeds in self.runs.items()
         }
         told = [np.isfinite(one.values) for seeds in bare.values() for one in seeds.values()]
-        exists = np.any(told, axis=0) if told else np.zeros(len(self.layout.columns), bool)
-        names = np.array([figure for _, figure in self.layout.columns], str)
-        chosen = (np.isin(names, GOALS) & exists, np.isin(names, TYPE_GOALS) & exists)
+        defined = np.any(told, axis=0).tolist() if told else []
+        exist = {place for place, is_told in zip(self.layout.columns, defined, strict=False) if is_told}
+        shares = (self._shares(exist, GOALS), self._shares(exist, TYPE_GOALS))
         return {
-            name: {seed: _summed(one, chosen, outlines=name not in self.type_only) for seed, one in seeds.items()}
+            name: {seed: _summed(one, shares, outlines=name not in self.type_only) for seed, one in seeds.items()}
             for name, seeds in bare.items()
         }
+
+    def _shares(self, exist: Set[tuple[str, str]], goals: Sequence[str]) -> Floats:
+        """Give each column's share in the mean of goals, (M,): 0 to 1."""
+        terms = [
+            (self.rows.get(source, source), figure) if figure in goals and (source, figure) in exist else None
+            for source, figure in self.layout.columns
+        ]
+        counted = Counter(term for term in terms if term)
+        return np.array([1 / counted[term] / len(counted) if term else 0.0 for term in terms])
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]:
@@ -210,19 +226,40 @@ class Contest:
         return mean_sampled(seeds.values()) if seeds and name != REFERENCE else None
 
 
-def _summed(one: Sampled, chosen: tuple[Bools, Bools], *, outlines: bool) -> Sampled:
-    """Put plain means over chosen columns behind the columns; undefined where one of them is."""
-    goals, type_goals = chosen
+def _summed(one: Sampled, shares: tuple[Floats, Floats], *, outlines: bool) -> Sampled:
+    """Put means over columns, by their shares, behind the columns; undefined where a column that counts is."""
+    goals, type_goals = shares
 
     def summed(rows: Floats) -> Floats:
-        score = _mean(rows[:, goals]) if outlines else np.full(len(rows), np.nan)
-        return np.column_stack((rows, score, _mean(rows[:, type_goals])))
+        score = _mean(rows, goals) if outlines else np.full(len(rows), np.nan)
+        return np.column_stack((rows, score, _mean(rows, type_goals)))
 
     return Sampled(summed(one.values[None])[0], summed(one.draws))
 
 
-def _mean(rows: Floats) -> Floats:
-    return np.asarray(rows.mean(axis=1)) if rows.shape[1] else np.full(len(rows), np.nan)
+def _mean(rows: Floats, shares: Floats) -> Floats:
+    counts = shares > 0
+    return np.asarray(rows[:, counts] @ shares[counts]) if counts.any() else np.full(len(rows), np.nan)
+
+
+def together(within: Runs, apart: Runs, spec: EvalSpec, type_only: frozenset[str] = frozenset()) -> Iterator[Entry]:
+    """Give scores over both protocols, of seeds that were scored in both: `Protocol.LEFT_OUT`, under `TOGETHER`.
+
+    The terms of the mean are the goals of every data set within, and of each goal the mean over the data sets left out.
+    """
+    runs = {
+        name: {seed: _side_by_side(within[name][seed], run) for seed, run in seeds.items() if seed in within[name]}
+        for name, seeds in apart.items()
+        if name in within
+    }
+    rows = {f"{_APART}{source}": _APART for seeds in apart.values() for run in seeds.values() for source in run}
+    for entry in Contest(runs, spec, type_only, rows).entries(Protocol.LEFT_OUT):
+        if entry.data == OVERALL:
+            yield replace(entry, data=TOGETHER)
+
+
+def _side_by_side(within: Run, apart: Run) -> Run:
+    return {**within, **{f"{_APART}{source}": said for source, said in apart.items()}}
 
 
 def mean_sampled(seeds: Iterable[Sampled]) -> Sampled:

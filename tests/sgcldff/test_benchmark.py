@@ -15,7 +15,7 @@ from sgcldff.benchmark.page import page
 from sgcldff.benchmark.plots import draw, reliability
 from sgcldff.benchmark.protocols import CHANGES, cells, leave_out, read_protocols, unscored, unseen
 from sgcldff.benchmark.robustness import SHARE, Trial
-from sgcldff.benchmark.scoring import OVERALL, REFERENCE, SCORE, TYPE_SCORE, Contest, values
+from sgcldff.benchmark.scoring import OVERALL, REFERENCE, SCORE, TOGETHER, TYPE_SCORE, Contest, together, values
 from sgcldff.benchmark.speed import Size, rates, size_of
 from sgcldff.benchmark.starting import common_start
 from sgcldff.benchmark.table import CellRecord, Table, counts
@@ -193,6 +193,38 @@ def test_leads_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed):
 
 
 @given(st.integers(0, 2**16))
+@settings(max_examples=3, deadline=None)
+def test_both_protocols_together_count_a_data_set_left_out_as_one_more(seed):
+    apart, tested = runs(seed, seed + 100), {"a": 20, "b": 10}
+    within = {
+        name: {k: {s: replace(one, table=one.table[: tested[s]]) for s, one in own.items()} for k, own in seeds.items()}
+        for name, seeds in runs(seed + 7, seed + 99).items()
+    }
+
+    def mean_score(name, places):
+        tests = {source: rows[rows < tested[source]] for source, rows in places.items()}
+        inside = [np.mean([by_hand(one[s], tests[s]) for one in within[name].values()], axis=0) for s in ROWS]
+        outside = np.mean([[by_hand(one[s], places[s]) for s in ROWS] for one in apart[name].values()], axis=(0, 1))
+        return np.mean([*inside, outside])
+
+    everything = {source: np.arange(rows) for source, rows in ROWS.items()}
+    leads = [mean_score("unet", places) - mean_score(REFERENCE, places) for places in drawn()]
+    (entry,) = (e for e in together(within, apart, QUICK) if (e.contender, e.figure) == ("unet", SCORE))
+    assert (entry.protocol, entry.data) == (Protocol.LEFT_OUT, TOGETHER)
+    assert entry.score.value == pytest.approx(mean_score("unet", everything))
+    assert entry.lead.value == pytest.approx(mean_score("unet", everything) - mean_score(REFERENCE, everything))
+    assert (entry.lead.low, entry.lead.high) == pytest.approx(np.quantile(leads, (0.025, 0.975)))
+
+
+def test_who_was_scored_under_one_protocol_alone_is_not_counted_under_both():
+    within, apart = runs(1, 2, 3), runs(4, 5, 6)
+    del within["unet"], apart["no-prior"][1]
+    told = {(one.contender, one.figure): one.seeds for one in together(within, apart, QUICK)}
+    seeds = {REFERENCE: 2, "no-prior": 1}
+    assert told == {(name, figure): count for name, count in seeds.items() for figure in (SCORE, TYPE_SCORE)}
+
+
+@given(st.integers(0, 2**16))
 @settings(max_examples=5, deadline=None)
 def test_a_contender_that_says_the_same_leads_by_exactly_nothing(seed):
     answers = runs(seed)
@@ -271,6 +303,7 @@ def table():
     entries = [
         *Contest(clean, QUICK, lone).entries(Protocol.WITHIN),
         *Contest({REFERENCE: clean[REFERENCE]}, QUICK).entries(Protocol.LEFT_OUT),
+        *together(clean, clean, QUICK, lone),
         *Trial(clean, dict.fromkeys(CHANGES, clean), QUICK, lone).entries(),
     ]
     samples = [sample("a1", "blast"), sample("a2", None, Split.TEST), sample("b1", None)]
@@ -302,6 +335,7 @@ def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):
     best = max(table.of(Protocol.WITHIN, OVERALL, SCORE).values(), key=lambda entry: entry.score.value)
     assert any(line.startswith(f"| {best.contender} | **{best.score.value:.3f}**") for line in rows)
     assert any(line.startswith("| resnet50 | - | - | - | 0.") for line in rows), "it has scores of types alone"
+    assert text.index("## All together") < text.index("## Within the data sets")
     assert "![plots/cost.png](plots/cost.png)" in text
     assert text.endswith("- a note\n")
 
@@ -309,7 +343,7 @@ def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):
 def test_pictures_are_drawn_of_whatever_there_is(table, tmp_path):
     pictures = draw(table, {"unet": list(runs(1)[REFERENCE].values())}, tmp_path / "whole")
     assert {path.stem for path in pictures} == {
-        "leads-within", "leads-robustness", "cost", "robustness", "reliability",
+        "leads-together", "leads-within", "leads-robustness", "cost", "robustness", "reliability",
     }  # fmt: skip
     for path in pictures:
         with Image.open(path) as image:
