@@ -86,7 +86,7 @@ def require_quality(matching: Matching) -> None:
 
 def demo_settings(epochs: int) -> Settings:
     """Give settings for a short run from random weights."""
-    train = {"epochs": epochs, "precision": "bf16-mixed", "augment": 0.5, "learning_rate": 2e-3}
+    train = {"epochs": epochs, "precision": "bf16-mixed"}
     return read_settings(None, {"train": train, "net": {"pretrained": "off"}})
 
 
