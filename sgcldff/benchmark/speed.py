@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from sgcldff.model import Model
-from sgcldff.nets import build as build_net
 from sgcldff.nets.prediction import Network
-from sgcldff.nets.size import flops, parameters
+from sgcldff.nets.size import flops, parameters, untrained
 from sgcldff.priors import build
 from sgcldff.promotion.cost import shortest
 from sgcldff.runtimes.machine import CPUINFO
-from sgcldff.specs import ModelSpec, Pretrained
+from sgcldff.specs import ModelSpec
 
 BATCH = 16
 """Crops that are asked about at once."""
@@ -40,8 +39,8 @@ class Size:
 
 def size_of(contender: str, spec: ModelSpec) -> Size:
     """Count what a network of that spec holds and computes."""
-    net = build_net(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
-    return Size(contender, parameters(net), flops(spec, spec.crop_px), cast(Network, net).outlines)
+    net, priors = untrained(spec), len(spec.prior.names)
+    return Size(contender, parameters(net), flops(net, spec.crop_px, priors), cast(Network, net).outlines)
 
 
 def rates(models: Mapping[str, Model], rounds: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ def parameters(net: nn.Module) -> int:
     return sum(weight.numel() for weight in net.parameters())
 
 
-def flops(network: ModelSpec | nn.Module, side_px: int) -> int:
+def flops(net: nn.Module, side_px: int, priors: int = 1) -> int:
     """Count the floating-point operations of one image of `side_px` x `side_px` px in evaluation mode.
 
     A multiply-add is two operations. Convolutions, matrix products and attention count, as torch counts them;
@@ -24,25 +24,27 @@ def flops(network: ModelSpec | nn.Module, side_px: int) -> int:
 
     Parameters
     ----------
-    network
-        A spec, for which an untrained network is built, or a network that takes one prior, which is left as it is.
+    net
+        A network, which is left as it is.
+    priors
+        Channels of the prior that it takes.
 
     Raises
     ------
     InputError
-        If the side is no positive multiple of `STRIDE`, or no network has the spec's name.
+        If the side is no positive multiple of `STRIDE`.
     """
     legal = side_px > 0 and side_px % STRIDE == 0
     require(legal, f"side_px is {side_px}: give a positive multiple of {STRIDE} px")
-    priors = len(network.prior.names) if isinstance(network, ModelSpec) else 1
-    asked = _untrained(network) if isinstance(network, ModelSpec) else deepcopy(network)
+    asked = deepcopy(net).eval()
     weight = next(asked.parameters())
     image, prior = (weight.new_zeros(1, channels, side_px, side_px) for channels in (3, priors))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        asked.eval()(image, prior)
+        asked(image, prior)
     return int(counter.get_total_flops())
 
 
-def _untrained(spec: ModelSpec) -> nn.Module:
+def untrained(spec: ModelSpec) -> nn.Module:
+    """Build a network for its size alone: with random weights, and without a step of the random numbers of others."""
     with torch.random.fork_rng(devices=[]):
         return build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
