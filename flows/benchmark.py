@@ -14,20 +14,10 @@ from flows.settings import Settings
 from sgcldff.benchmark import Cell, Plan, Protocol
 from sgcldff.benchmark.protocols import CHANGES, cells, unscored, unseen
 from sgcldff.benchmark.robustness import Trial
-from sgcldff.benchmark.scoring import (
-    BASELINES,
-    OVERALL,
-    REFERENCE,
-    SCORE,
-    TYPE_SCORE,
-    Contest,
-    Entry,
-    Run,
-    together,
-    values,
-)
+from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Contest, Entry, Run, values
 from sgcldff.benchmark.speed import PRIOR, Size, machine
 from sgcldff.benchmark.table import CellRecord, Table, counts
+from sgcldff.benchmark.together import together
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
 from sgcldff.errors import IncompleteBatchError, InputError, OutOfTimeError

@@ -12,8 +12,9 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from sgcldff.benchmark.protocols import STRENGTHS, Protocol
-from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TOGETHER, TYPE_SCORE, Entry, Run
+from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Entry, Run
 from sgcldff.benchmark.table import Table
+from sgcldff.benchmark.together import TOGETHER
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.scores import typing_of
 from sgcldff.specs import Perturbation

@@ -7,7 +7,7 @@ are those of two protocols where a mean is over both.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -33,8 +33,6 @@ FIGURES = (*OUTLINES, *TYPES)
 GOALS, TYPE_GOALS = ("cell_iou", "nucleus_iou", "accuracy", "macro_f1"), ("accuracy", "macro_f1")
 SCORE, TYPE_SCORE = "score", "type_score"
 """Means over all data sets of `GOALS` and of `TYPE_GOALS`, as far as the images tell them."""
-TOGETHER = "within and left-out"
-"""Name under which both protocols are taken together: every data set within, and a data set left out as one more."""
 LOWER_IS_BETTER = frozenset({"calibration_error"})
 REFERENCE = "sgcldff"
 """The contender whom the others are compared with."""
@@ -47,7 +45,6 @@ Run = Mapping[str, Predictions]
 """What one seed's models said: data set -> predictions."""
 Runs = Mapping[str, Mapping[int, Run]]
 """Contender -> seed -> what its models said."""
-_APART = "left-out/"
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Entry:
     protocol: Protocol
     contender: str
     data: str
-    """Data set, or kind of change; `OVERALL` for means over them, `TOGETHER` for means over protocols too."""
+    """Data set, or kind of change; `OVERALL` for means over them, `together.TOGETHER` for means over protocols too."""
     figure: str
     """A name of `FIGURES`, a score, or a strength of a change."""
     score: Interval
@@ -240,26 +237,6 @@ def _summed(one: Sampled, shares: tuple[Floats, Floats], *, outlines: bool) -> S
 def _mean(rows: Floats, shares: Floats) -> Floats:
     counts = shares > 0
     return np.asarray(rows[:, counts] @ shares[counts]) if counts.any() else np.full(len(rows), np.nan)
-
-
-def together(within: Runs, apart: Runs, spec: EvalSpec, type_only: frozenset[str] = frozenset()) -> Iterator[Entry]:
-    """Give scores over both protocols, of seeds that were scored in both: `Protocol.LEFT_OUT`, under `TOGETHER`.
-
-    The terms of the mean are the goals of every data set within, and of each goal the mean over the data sets left out.
-    """
-    runs = {
-        name: {seed: _side_by_side(within[name][seed], run) for seed, run in seeds.items() if seed in within[name]}
-        for name, seeds in apart.items()
-        if name in within
-    }
-    rows = {f"{_APART}{source}": _APART for seeds in apart.values() for run in seeds.values() for source in run}
-    for entry in Contest(runs, spec, type_only, rows).entries(Protocol.LEFT_OUT):
-        if entry.data == OVERALL:
-            yield replace(entry, data=TOGETHER)
-
-
-def _side_by_side(within: Run, apart: Run) -> Run:
-    return {**within, **{f"{_APART}{source}": said for source, said in apart.items()}}
 
 
 def mean_sampled(seeds: Iterable[Sampled]) -> Sampled:

@@ -15,10 +15,11 @@ from sgcldff.benchmark.page import page
 from sgcldff.benchmark.plots import draw, reliability
 from sgcldff.benchmark.protocols import CHANGES, cells, leave_out, read_protocols, unscored, unseen
 from sgcldff.benchmark.robustness import SHARE, Trial
-from sgcldff.benchmark.scoring import OVERALL, REFERENCE, SCORE, TOGETHER, TYPE_SCORE, Contest, together, values
+from sgcldff.benchmark.scoring import OVERALL, REFERENCE, SCORE, TYPE_SCORE, Contest, values
 from sgcldff.benchmark.speed import Size, rates, size_of
 from sgcldff.benchmark.starting import common_start
 from sgcldff.benchmark.table import CellRecord, Table, counts
+from sgcldff.benchmark.together import TOGETHER, together
 from sgcldff.errors import InputError
 from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
 from sgcldff.labels import FIVE_TYPES, WBC6
