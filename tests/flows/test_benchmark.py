@@ -114,7 +114,8 @@ def test_all_protocols_are_in_one_table(done):
     assert str(done.out) not in page
     assert str(done.out) not in (done.out / "table.json").read_text()
     pictures = [line for line in page.splitlines() if line.startswith("![")]
-    assert len(pictures) == 6
+    assert len(pictures) == 7
+    assert "## All together" in page
     assert all((done.out / line.partition("](")[2].rstrip(")")).is_file() for line in pictures)
 
 

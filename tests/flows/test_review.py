@@ -60,10 +60,14 @@ class Page:
         return self
 
     def reload(self) -> None:
-        """Load the page again; what answers from now on is the new document, which the driver alone does not assure."""
+        """Load the page again; what answers from now on is the new document, which the driver alone does not assure.
+
+        Between the two an empty document may answer, complete as it is.
+        """
         self.browser.execute_script("window.left = true")
         self.browser.refresh()
-        loaded = "return !window.left && document.readyState === 'complete'"
+        whole = "document.readyState === 'complete' && document.getElementById('crop')"
+        loaded = f"return !window.left && !!({whole})"
         self.wait(lambda: self.browser.execute_script(loaded), "the page does not load again")
 
     def wait(self, holds: Callable[[], Any], otherwise: str) -> None:
