@@ -46,10 +46,8 @@ class Page:
         self.browser, self.downloads = browser, downloads
 
     def begin(self, queue: Path) -> None:
-        """Open a queue's page in a browser that keeps nothing of it."""
-        self.browser.get((queue / "review.html").as_uri())
-        self.browser.execute_script("localStorage.clear()")
-        self.reload()
+        """Open a queue's page in a browser that has seen none."""
+        self.load(lambda: self.browser.get((queue / "review.html").as_uri()))
         self.wait(lambda: self.find("reviewer").is_displayed(), "the page asks for no name")
 
     def open(self, queue: Path, reviewer: str) -> "Page":
@@ -60,15 +58,18 @@ class Page:
         return self
 
     def reload(self) -> None:
-        """Load the page again; what answers from now on is the new document, which the driver alone does not assure.
+        """Load the page again."""
+        self.load(self.browser.refresh)
 
-        Between the two an empty document may answer, complete as it is.
+    def load(self, go: Callable[[], None]) -> None:
+        """Go to a page; what answers from now on is the new document, which the driver alone does not assure.
+
+        Between the old one and the new an empty document may answer, complete as it is.
         """
         self.browser.execute_script("window.left = true")
-        self.browser.refresh()
-        whole = "document.readyState === 'complete' && document.getElementById('crop')"
-        loaded = f"return !window.left && !!({whole})"
-        self.wait(lambda: self.browser.execute_script(loaded), "the page does not load again")
+        go()
+        loaded = "return !window.left && document.readyState === 'complete' && !!document.getElementById('crop')"
+        self.wait(lambda: self.browser.execute_script(loaded), "the page does not load")
 
     def wait(self, holds: Callable[[], Any], otherwise: str) -> None:
         """Wait until something holds, or fail with what is wrong otherwise."""
@@ -119,9 +120,9 @@ class Page:
 LEFT, RIGHT, BACKSPACE = "\ue012", "\ue014", "\ue003"
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Start headless Chromium with a profile of its own; nothing is downloaded or reported."""
+@pytest.fixture
+def page(tmp_path):
+    """Start headless Chromium for one test, since what a page stores outlives it; nothing is downloaded or reported."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("needs Debian's packages chromium and chromium-driver")
     pytest.importorskip("selenium")
@@ -129,28 +130,18 @@ def browser(tmp_path_factory):
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
-    home = tmp_path_factory.mktemp("browser")
+    home = tmp_path / "browser"
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (*FLAGS, f"--user-data-dir={home / 'profile'}"):
         options.add_argument(flag)
     options.add_experimental_option("prefs", {"download.default_directory": str(home / "downloads")})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    (home / "downloads").mkdir()
+    (home / "downloads").mkdir(parents=True)
     driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
     driver.set_page_load_timeout(PATIENCE_S)
-    yield driver
+    yield Page(driver, home / "downloads")
     driver.quit()
-
-
-@pytest.fixture
-def page(browser, tmp_path):
-    """Give a page in a window whose downloads go to a folder of this test."""
-    (tmp_path / "downloads").mkdir()
-    browser.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path / "downloads")}
-    )
-    return Page(browser, tmp_path / "downloads")
 
 
 @pytest.fixture(scope="module")
