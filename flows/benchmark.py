@@ -309,16 +309,15 @@ def tabulate(bench: Bench, settings: Settings, outcomes: Sequence[Outcome]) -> T
 
 def scored(bench: Bench, spec: EvalSpec, outcomes: Sequence[Outcome]) -> Iterator[Entry]:
     """Give all figures of all protocols."""
+    runs = {protocol: runs_of(outcomes, protocol) for protocol in (Protocol.WITHIN, Protocol.LEFT_OUT)}
     for protocol in bench.protocols:
         if protocol is Protocol.ROBUSTNESS:
-            clean = runs_of(outcomes, Protocol.WITHIN)
             changed = {change: runs_of(outcomes, protocol, change) for change in CHANGES}
-            yield from Trial(clean, changed, spec, bench.type_only).entries()
+            yield from Trial(runs[Protocol.WITHIN], changed, spec, bench.type_only).entries()
         else:
-            yield from Contest(runs_of(outcomes, protocol), spec, bench.type_only).entries(protocol)
-    if {Protocol.WITHIN, Protocol.LEFT_OUT} <= set(bench.protocols):
-        both = (runs_of(outcomes, protocol) for protocol in (Protocol.WITHIN, Protocol.LEFT_OUT))
-        yield from together(*both, spec, bench.type_only)
+            yield from Contest(runs[protocol], spec, bench.type_only).entries(protocol)
+    if runs.keys() <= set(bench.protocols):
+        yield from together(*runs.values(), spec, bench.type_only)
 
 
 def timed(bench: Bench, settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, float]:

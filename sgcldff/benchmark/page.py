@@ -88,7 +88,7 @@ def _count_rows(table: Table) -> Iterator[Row]:
 
 
 def _together(table: Table) -> Iterator[str]:
-    if table.of(Protocol.LEFT_OUT, TOGETHER, TYPE_SCORE):
+    if any(table.of(Protocol.LEFT_OUT, TOGETHER, figure) for figure in (SCORE, TYPE_SCORE)):
         yield "## All together"
         yield (
             "Mean of cell IoU, nucleus IoU, accuracy and macro F1 within every data set, and of their means over the "

@@ -6,7 +6,7 @@ are those of two protocols where a mean is over both.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,6 +15,7 @@ import numpy as np
 from sgcldff.benchmark.protocols import Protocol
 from sgcldff.errors import InputError
 from sgcldff.evaluation.metrics import (
+    Bools,
     Floats,
     Interval,
     Reduction,
@@ -187,19 +188,18 @@ class Contest:
             name: {seed: self._figures(name, run) for seed, run in seeds.items()} for name, seeds in self.runs.items()
         }
         told = [np.isfinite(one.values) for seeds in bare.values() for one in seeds.values()]
-        defined = np.any(told, axis=0).tolist() if told else []
-        exist = {place for place, is_told in zip(self.layout.columns, defined, strict=False) if is_told}
-        shares = (self._shares(exist, GOALS), self._shares(exist, TYPE_GOALS))
+        exists = np.any(told, axis=0) if told else np.zeros(len(self.layout.columns), bool)
+        shares = (self._shares(exists, GOALS), self._shares(exists, TYPE_GOALS))
         return {
             name: {seed: _summed(one, shares, outlines=name not in self.type_only) for seed, one in seeds.items()}
             for name, seeds in bare.items()
         }
 
-    def _shares(self, exist: Set[tuple[str, str]], goals: Sequence[str]) -> Floats:
-        """Give each column's share in the mean of goals, (M,): 0 to 1."""
+    def _shares(self, exists: Bools, goals: Sequence[str]) -> Floats:
+        """Give each column's share in the mean of those goals that exist, (M,): 0 to 1."""
         terms = [
-            (self.rows.get(source, source), figure) if figure in goals and (source, figure) in exist else None
-            for source, figure in self.layout.columns
+            (self.rows.get(source, source), figure) if told and figure in goals else None
+            for (source, figure), told in zip(self.layout.columns, exists, strict=True)
         ]
         counted = Counter(term for term in terms if term)
         return np.array([1 / counted[term] / len(counted) if term else 0.0 for term in terms])

@@ -9,7 +9,7 @@ from sgcldff.specs import EvalSpec
 
 TOGETHER = "within and left-out"
 """Name under which both protocols are taken together."""
-_APART = "left-out/"
+_APART = f"{Protocol.LEFT_OUT}/"
 """Start of the name that a data set left out has beside itself within."""
 
 
