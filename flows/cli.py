@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from flows.environment import configure, log_to, quieten, serve_metrics
 from flows.interruption import Interruption
 from sgcldff.errors import IncompleteBatchError, SgcldffError
 from sgcldff.redaction import redacted
+from sgcldff.room import no_room, ran_out
 
 app = typer.Typer(
     help="Find, outline and type white blood cells in stained smears, and keep the model current.",
@@ -403,14 +404,22 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; known errors, and Ctrl-C, end in one line and their exit code."""
+    """Run the command line; known errors, full disks and Ctrl-C end in one line and their exit code."""
     interruption = Interruption(err)
     interruption.watch()
     try:
         app()
     except SgcldffError as error:
-        err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
-        sys.exit(error.exit_code)
+        _end(error)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        _end(no_room())
     finally:
         if interruption.came:
             interruption.end()
+
+
+def _end(error: SgcldffError) -> NoReturn:
+    err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
+    sys.exit(error.exit_code)

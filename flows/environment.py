@@ -12,6 +12,7 @@ import httpx
 
 from sgcldff.addresses import shown
 from sgcldff.errors import ServiceError
+from sgcldff.room import require_room
 
 ALWAYS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -27,7 +28,7 @@ ALWAYS = {
 QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
 }
 """Tracebacks of failed runs stay in Prefect's records; the terminal shows the one line that the command ends with."""
 CHATTY = ("py.warnings", "alembic", "distributed", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
@@ -38,11 +39,14 @@ def configure(workspace: Path) -> None:
 
     Raises
     ------
+    NoRoomError
+        If the workspace's disk is full.
     ServiceError
         If `PREFECT_API_URL` names a server that does not answer.
     """
     home = workspace.expanduser().resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
+    require_room(home)
     set_defaults({"PREFECT_HOME": str(home), **ALWAYS})
     if server := os.environ.get("PREFECT_API_URL"):
         require_answer(server)

@@ -62,3 +62,9 @@ class PromotionRefusedError(SgcldffError):
     """A challenger that did not earn the champion's place; the message gives the reasons."""
 
     exit_code = 6
+
+
+class NoRoomError(SgcldffError, OSError):
+    """A disk that is full, or nearly."""
+
+    exit_code = 7

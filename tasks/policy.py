@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from sgcldff.cluster import TaskLostError
 from sgcldff.errors import ServiceError, SgcldffError
+from sgcldff.room import ran_out
 
 
 def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
@@ -23,9 +24,9 @@ def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> boo
 
 
 def _final(error: BaseException) -> bool:
-    """Tell errors that come again: of bad input, and of tasks that have taken several workers down already."""
+    """Tell errors that come again: of bad input, full disks, and tasks that have taken several workers down already."""
     lost = isinstance(error, TaskLostError)
-    return lost or (isinstance(error, SgcldffError) and not isinstance(error, ServiceError))
+    return lost or ran_out(error) or (isinstance(error, SgcldffError) and not isinstance(error, ServiceError))
 
 
 STAGE: dict[str, Any] = {

@@ -5,7 +5,6 @@ Credentials come from the environment, as fsspec and the store's own library rea
 without user, password and signature, and errors of libraries, which may quote it whole, are then not chained.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +23,7 @@ from fsspec.config import conf
 
 from sgcldff.addresses import shown
 from sgcldff.errors import InputError, MissingInputError, ServiceError, SgcldffError
+from sgcldff.room import FULL
 
 PATIENCE_S = 25
 """A store that has not told of an object by then is taken for dead."""
@@ -36,7 +36,6 @@ FAILURES = (OSError, ClientError, BotoCoreError, S3ClientError)
 """What stores raise: their libraries' errors, and those of the system."""
 S3, HTTP = ("s3", "s3a"), ("http", "https")
 NO_CREDENTIALS = (PermissionError, NoCredentialsError, PartialCredentialsError, ProfileNotFound)
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Filesystem = Any
 """An fsspec file system."""
