@@ -15,9 +15,10 @@ from flows.commands import doctor, registry
 from flows.commands.review import review_app
 from flows.environment import configure, log_to, quieten, serve_metrics
 from flows.interruption import Interruption
+from flows.options import WORKSPACE, WorkspaceOption, out, output
+from sgcldff.disks import no_room, ran_out
 from sgcldff.errors import IncompleteBatchError, SgcldffError
 from sgcldff.redaction import redacted
-from sgcldff.room import no_room, ran_out
 
 app = typer.Typer(
     help="Find, outline and type white blood cells in stained smears, and keep the model current.",
@@ -30,11 +31,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(doctor.app)
 app.add_typer(registry.app, name="registry")
 app.add_typer(review_app, name="review")
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
 
-WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of catalog, models and runs.")
-]
 DataOption = Annotated[
     list[str],
     typer.Option(
@@ -71,7 +69,6 @@ MetricsOption = Annotated[
         help="Port of 127.0.0.1 on which Prometheus finds figures while the command runs.",
     ),
 ]
-WORKSPACE = Path("sgcldff-workspace")
 
 
 def settings_from(path: Path | None, infer: dict[str, Any] | None = None, **train: Any) -> Any:
@@ -135,7 +132,7 @@ def data_list() -> None:
 @data_app.command("fetch")
 def data_fetch(
     name: Annotated[str, typer.Argument(help="A name from `sgcldff data list`.")],
-    to: Annotated[Path, typer.Option("--out", "-o", help="Folder to unpack into.")] = Path("datasets"),
+    to: Annotated[Path, output("Folder to unpack into.")] = Path("datasets"),
     sha256: Annotated[str | None, typer.Option(help="Checksum that you trust, where none is known here.")] = None,
 ) -> None:
     """Download a data set whose licence allows it, check it and unpack it."""
@@ -146,7 +143,7 @@ def data_fetch(
 
 @data_app.command("synthesize")
 def data_synthesize(
-    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for images, masks and manifest.csv.")],
+    to: Annotated[Path, output("Folder for images, masks and manifest.csv.")],
     crops: Annotated[int, typer.Option(min=0, help="Crops around one labelled cell.")] = 800,
     fields: Annotated[int, typer.Option(min=0, help="Fields with several cells, without a label.")] = 80,
     seed: Annotated[int, typer.Option(help="The same arguments write the same pixels.")] = 0,
@@ -314,7 +311,7 @@ def infer(
         list[str],
         typer.Argument(help="Slides: files, folders, patterns, tables with a column `slide`, or URLs (s3://)."),
     ],
-    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, one folder a slide.")],
+    to: Annotated[Path, output("Folder for the results, one folder a slide.")],
     model: ModelOption = None,
     mpp: MppOption = None,
     gate: Annotated[
@@ -355,7 +352,7 @@ def infer(
 @app.command()
 def benchmark(
     data: DataOption,
-    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for table.md, table.json and the runs.")],
+    to: Annotated[Path, output("Folder for table.md, table.json and the runs.")],
     budget: Annotated[
         str, typer.Option(help="Epochs of every training (40), or the time for everything (2h, 90m).")
     ] = "",
@@ -389,7 +386,7 @@ def benchmark(
 
 @app.command()
 def demo(
-    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")] = Path("demo"),
+    to: Annotated[Path, output("Folder for everything that the demo makes.")] = Path("demo"),
     side: Annotated[int, typer.Option(min=2048, help="Side of the synthetic slide, px.")] = 8192,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 5,
 ) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 
 from sgcldff.addresses import shown
+from sgcldff.disks import require_room, require_writable
 from sgcldff.errors import ServiceError
-from sgcldff.room import require_room
 
 ALWAYS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -39,11 +39,14 @@ def configure(workspace: Path) -> None:
 
     Raises
     ------
+    InputError
+        If the workspace cannot be written to.
     NoRoomError
-        If the workspace's disk is full.
+        If its disk is full.
     ServiceError
         If `PREFECT_API_URL` names a server that does not answer.
     """
+    require_writable(workspace)
     home = workspace.expanduser().resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     require_room(home)

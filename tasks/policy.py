@@ -13,8 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from sgcldff.cluster import TaskLostError
+from sgcldff.disks import ran_out
 from sgcldff.errors import ServiceError, SgcldffError
-from sgcldff.room import ran_out
 
 
 def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:

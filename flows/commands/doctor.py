@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.options import WORKSPACE, WorkspaceOption
 from sgcldff.errors import ServiceError, SgcldffError
 
 app = typer.Typer()
@@ -19,9 +19,7 @@ COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 @app.command()
 def doctor(
-    workspace: Annotated[
-        Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of catalog, models and runs.")
-    ] = Path("sgcldff-workspace"),
+    workspace: WorkspaceOption = WORKSPACE,
     cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to look at, too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:

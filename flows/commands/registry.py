@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.environment import configure
-from flows.options import WORKSPACE, WorkspaceOption, out
+from flows.options import WORKSPACE, WorkspaceOption, out, output
 
 if TYPE_CHECKING:
     from sgcldff.promotion import Decision
@@ -94,7 +94,7 @@ def adopt(model: AnyModelArgument = "released", workspace: WorkspaceOption = WOR
 @app.command()
 def export(
     model: AnyModelArgument,
-    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model's files; made if needed.")],
+    to: Annotated[Path, output("Folder for the model's files; made if needed.")],
     half: Annotated[bool, typer.Option("--half", help="Write weights in half precision, at half the size.")] = False,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:

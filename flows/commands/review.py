@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from flows.environment import configure
+from flows.options import WORKSPACE, WorkspaceOption, out, output
 from sgcldff.errors import IncompleteBatchError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 review_app = typer.Typer(
     help="Cells that the model was not sure of: to people, and their answers back.", no_args_is_help=True
 )
-out = Console(soft_wrap=True)
 
 NAMED = 5
 """Reasons that the last line of a command gives."""
@@ -29,10 +28,6 @@ ResultsArgument = Annotated[
     list[Path], typer.Argument(help="Folders of results: the --out of `sgcldff infer`, or slides' folders in it.")
 ]
 StoreOption = Annotated[Path, typer.Option("--store", "--out", "-o", help="Folder of all reviews.")]
-WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of catalog, models and runs.")
-]
-WORKSPACE = Path("sgcldff-workspace")
 
 
 @review_app.command()
@@ -44,7 +39,7 @@ def make(
             "--slides", "-s", help="The slides that were read: as for `sgcldff infer`; may come several times."
         ),
     ],
-    to: Annotated[Path, typer.Option("--out", "-o", help="Folder of the queue: pictures, tables and review.html.")],
+    to: Annotated[Path, output("Folder of the queue: pictures, tables and review.html.")],
     label: Annotated[
         list[str] | None, typer.Option(help="Cells that were told to be this; may come several times.")
     ] = None,

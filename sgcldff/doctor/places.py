@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from sgcldff.disks import existing
 from sgcldff.doctor.checks import Check, failed, ok, warning
 from sgcldff.slides.remote import cache_bytes, cache_folder
 
@@ -20,12 +21,6 @@ SHARED = ("nfs", "nfs4", "cifs", "smbfs", "smb3", "9p", "fuse.sshfs", "lustre", 
 UNFINISHED = ("*.partial", ".*.partial", ".*.part", ".drafts/*")
 OLD_S = 24 * 3600.0
 """Age from which something unfinished is taken for left behind."""
-
-
-def existing(folder: Path) -> Path:
-    """Give the folder, or the nearest above it that is there."""
-    place = folder.expanduser().absolute()
-    return next(parent for parent in (place, *place.parents) if parent.exists())
 
 
 def workspace(folder: Path) -> Check:

@@ -22,8 +22,8 @@ from botocore.exceptions import ClientError as S3ClientError
 from fsspec.config import conf
 
 from sgcldff.addresses import shown
+from sgcldff.disks import FULL
 from sgcldff.errors import InputError, MissingInputError, ServiceError, SgcldffError
-from sgcldff.room import FULL
 
 PATIENCE_S = 25
 """A store that has not told of an object by then is taken for dead."""

@@ -1,4 +1,4 @@
-"""Full disks: real ones of the system and of SQLite, and whatever fails in consequence."""
+"""Disks that are full, as the system and SQLite tell it, and what fails in consequence; what cannot be written to."""
 
 import sqlite3
 from pathlib import Path
@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy
 
-from sgcldff import room
-from sgcldff.errors import NoRoomError
-from sgcldff.room import no_room, ran_out, require_room
+from sgcldff import disks
+from sgcldff.disks import existing, no_room, ran_out, require_room, require_writable
+from sgcldff.errors import InputError, NoRoomError
 
 
 def disk_error():
@@ -76,17 +76,27 @@ def test_errors_that_came_from_each_other_end():
 
 def test_a_command_begins_where_there_is_room_alone(tmp_path, monkeypatch):
     require_room(tmp_path)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=31_900_000))
+    monkeypatch.setattr(disks.shutil, "disk_usage", lambda folder: SimpleNamespace(free=31_900_000))
     with pytest.raises(NoRoomError, match=rf"{tmp_path}: 31\.9 MB are free .* needs 32 .*larger disk"):
         require_room(tmp_path)
 
 
+def test_a_folder_may_be_new_but_no_file_and_not_below_one(tmp_path):
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "new" / "folder")
+    assert existing(tmp_path / "new" / "folder") == tmp_path
+    assert not (tmp_path / "new").exists()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=rf"{folder}: {tmp_path}/file is a file; name a folder"):
+            require_writable(folder)
+
+
 def test_the_fullest_disk_is_named(monkeypatch):
-    disks = {"/etc": (90, "rw,noatime"), "/usr": (98, "rw"), "/proc": (0, "rw"), "/var": (100, "ro")}
-    parts = [SimpleNamespace(mountpoint=name, opts=opts) for name, (_, opts) in disks.items()]
-    monkeypatch.setattr(room.psutil, "disk_partitions", lambda all: parts)  # noqa: A006
+    mounted = {"/etc": (90, "rw,noatime"), "/usr": (98, "rw"), "/proc": (0, "rw"), "/var": (100, "ro")}
+    parts = [SimpleNamespace(mountpoint=name, opts=opts) for name, (_, opts) in mounted.items()]
+    monkeypatch.setattr(disks.psutil, "disk_partitions", lambda all: parts)  # noqa: A006
     monkeypatch.setattr(
-        room.psutil, "disk_usage", lambda name: SimpleNamespace(total=disks[name][0], percent=disks[name][0])
+        disks.psutil, "disk_usage", lambda name: SimpleNamespace(total=mounted[name][0], percent=mounted[name][0])
     )
-    monkeypatch.setattr(room.os, "access", lambda disk, mode: True)
+    monkeypatch.setattr(disks.os, "access", lambda disk, mode: True)
     assert "the fullest here is /usr, 98.0% used" in str(no_room())

@@ -1,4 +1,4 @@
-"""Room on disks: asked for before a command begins, and told of in one line where it ran out."""
+"""Disks: whether a folder can be written to, whether there is room, and where it ran out."""
 
 import errno
 import os
@@ -9,12 +9,27 @@ from pathlib import Path
 
 import psutil
 
-from sgcldff.errors import NoRoomError
+from sgcldff.errors import InputError, NoRoomError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system answers where a disk, or a user's share of it, is full."""
 LEAST_MB = 32.0
 """Free space, 1e6 bytes, without which no command begins: even to record how it ended takes some."""
+
+
+def existing(folder: Path) -> Path:
+    """Give the folder, or the nearest above it that is there."""
+    place = folder.expanduser().absolute()
+    return next(parent for parent in (place, *place.parents) if os.access(parent, os.F_OK))
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `InputError` if `folder` is a file, cannot be made, or nothing can be written to it. Nothing is."""
+    place = existing(folder)
+    if not place.is_dir():
+        raise InputError(f"{folder}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: this user cannot write to {place}; allow it there, or name another folder")
 
 
 def require_room(folder: Path) -> None:
