@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from flows.commands.review import review_app
 from flows.environment import configure, log_to, quieten, serve_metrics
 from flows.interruption import Interruption
 from flows.options import WORKSPACE, WorkspaceOption, out, output
-from sgcldff.disks import no_room, ran_out
+from sgcldff.disks import FullDiskWatch
 from sgcldff.errors import IncompleteBatchError, SgcldffError
 from sgcldff.redaction import redacted
 
@@ -405,18 +405,11 @@ def main() -> None:
     interruption = Interruption(err)
     interruption.watch()
     try:
-        app()
+        with FullDiskWatch():
+            app()
     except SgcldffError as error:
-        _end(error)
-    except Exception as error:
-        if not ran_out(error):
-            raise
-        _end(no_room())
+        err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
+        sys.exit(error.exit_code)
     finally:
         if interruption.came:
             interruption.end()
-
-
-def _end(error: SgcldffError) -> NoReturn:
-    err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
-    sys.exit(error.exit_code)

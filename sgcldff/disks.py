@@ -5,16 +5,19 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from sgcldff.errors import InputError, NoRoomError
+from sgcldff.errors import InputError, NoRoomError, SgcldffError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system answers where a disk, or a user's share of it, is full."""
+MB = 1e6
 LEAST_MB = 32.0
-"""Free space, 1e6 bytes, without which no command begins: even to record how it ended takes some."""
+"""Free space without which no command begins: even to record how it ended takes some."""
 
 
 def existing(folder: Path) -> Path:
@@ -34,33 +37,36 @@ def require_writable(folder: Path) -> None:
 
 def require_room(folder: Path) -> None:
     """Raise `NoRoomError` if less than `LEAST_MB` is free where `folder`, which is there, lies."""
-    if (free := free_mb(folder)) < LEAST_MB:
+    if (free := shutil.disk_usage(folder).free / MB) < LEAST_MB:
         raise NoRoomError(
             f"{folder}: {free:.1f} MB are free on its disk, and a command needs {LEAST_MB:.0f} to begin; make room, or "
             "name a folder on a larger disk"
         )
 
 
-def free_mb(folder: Path) -> float:
-    """Give the space, 1e6 bytes, that is free for us where `folder` lies."""
-    return shutil.disk_usage(folder).free / 1e6
+class FullDiskWatch(AbstractContextManager[None]):
+    """Turns all that fails because a disk filled up into one `NoRoomError`; errors of ours that tell of it stay."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Raise it in place of what fails, if that came from a full disk."""
+        if isinstance(error, Exception) and not isinstance(error, SgcldffError) and ran_out(error):
+            raise no_room() from error
 
 
 def no_room() -> NoRoomError:
     """Give the error for a disk that filled up under a command."""
-    disk, used = fullest()
+    disk, usage = fullest()
     return NoRoomError(
-        f"a disk is full: the fullest here is {disk}, {used:.1f}% used, {free_mb(disk):,.1f} MB free; make room and "
-        "run the same command again: it goes on after what was finished"
+        f"a disk is full: the fullest here is {disk}, {usage.percent:.1f}% used, {usage.free / MB:,.1f} MB free; make "
+        "room and run the same command again: it goes on after what was finished"
     )
 
 
-def fullest() -> tuple[Path, float]:
-    """Give the disk, of those that can be written to, that is used most, and how much of it, percent."""
+def fullest() -> tuple[Path, Any]:
+    """Give the disk, of those that can be written to, that is used most, and what psutil tells of its use."""
     disks = {Path(part.mountpoint) for part in psutil.disk_partitions(all=True) if "rw" in part.opts.split(",")}
-    used = {disk: psutil.disk_usage(str(disk)) for disk in disks if os.access(disk, os.W_OK)}
-    disk = max((disk for disk in used if used[disk].total), key=lambda disk: used[disk].percent)
-    return disk, used[disk].percent
+    usages = {disk: psutil.disk_usage(str(disk)) for disk in disks if os.access(disk, os.W_OK)}
+    return max(((disk, usage) for disk, usage in usages.items() if usage.total), key=lambda one: one[1].percent)
 
 
 def ran_out(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError as S3ClientError
 from fsspec.config import conf
 
 from sgcldff.addresses import shown
-from sgcldff.disks import FULL
+from sgcldff.disks import ran_out
 from sgcldff.errors import InputError, MissingInputError, ServiceError, SgcldffError
 
 PATIENCE_S = 25
@@ -136,7 +136,7 @@ def passes(error: Exception) -> bool:
     """Tell whether a failure may pass when tried again: not if the store refused, or the disk is full."""
     origin, status = _origin(error)
     refused = isinstance(origin, (*NO_CREDENTIALS, FileNotFoundError)) or (status is not None and status < 500)
-    return not refused and getattr(origin, "errno", None) not in FULL
+    return not refused and not ran_out(origin)
 
 
 def _told(name: str, error: Exception) -> SgcldffError:
@@ -149,7 +149,7 @@ def _told(name: str, error: Exception) -> SgcldffError:
         )
     if isinstance(origin, FileNotFoundError) or status in (404, 410):
         return MissingInputError(f"{name}: is not there; look at the name and at the bucket")
-    if getattr(origin, "errno", None) in FULL:
+    if ran_out(origin):
         return InputError(
             f"{name}: no room for its local copy ({reason}); name a larger disk in SGCLDFF_CACHE, or lower"
             " SGCLDFF_CACHE_GB"

@@ -96,7 +96,9 @@ def test_the_fullest_disk_is_named(monkeypatch):
     parts = [SimpleNamespace(mountpoint=name, opts=opts) for name, (_, opts) in mounted.items()]
     monkeypatch.setattr(disks.psutil, "disk_partitions", lambda all: parts)  # noqa: A006
     monkeypatch.setattr(
-        disks.psutil, "disk_usage", lambda name: SimpleNamespace(total=mounted[name][0], percent=mounted[name][0])
+        disks.psutil,
+        "disk_usage",
+        lambda name: SimpleNamespace(total=mounted[name][0], percent=mounted[name][0], free=2e6),
     )
     monkeypatch.setattr(disks.os, "access", lambda disk, mode: True)
-    assert "the fullest here is /usr, 98.0% used" in str(no_room())
+    assert "the fullest here is /usr, 98.0% used, 2.0 MB free" in str(no_room())
