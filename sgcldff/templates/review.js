@@ -27,10 +27,24 @@ function save() {
   try {
     const given = [...answers].map(([name, ofName]) => [name, [...ofName]]);
     localStorage.setItem(KEY, JSON.stringify({ reviewer, answers: given }));
+    history.replaceState({ kept: reviewer !== "" }, "");
     storing = true;
   } catch {
     storing = false;
   }
+}
+
+// Chromium under load gives a document an empty store now and then, and the kept one back once it is loaded again.
+function startOrReload() {
+  load();
+  if (!reviewer && history.state?.kept) {
+    history.replaceState({ kept: false }, "");
+    location.reload();
+    return;
+  }
+  save();
+  show(firstOpen(0) ?? 0);
+  if (!reviewer) askName();
 }
 
 function mine() {
@@ -232,7 +246,4 @@ window.addEventListener("storage", (event) => {
   load();
   show(at);
 });
-load();
-save();
-show(firstOpen(0) ?? 0);
-if (!reviewer) askName();
+startOrReload();

@@ -64,11 +64,11 @@ class Page:
     def load(self, go: Callable[[], None]) -> None:
         """Go to a page; what answers from now on is the new document, which the driver alone does not assure.
 
-        Between the old one and the new an empty document may answer, complete as it is.
+        Between the old one and the new an empty document may answer, complete as it is, or one that loads once more.
         """
         self.browser.execute_script("window.left = true")
         go()
-        loaded = "return !window.left && document.readyState === 'complete' && !!document.getElementById('crop')"
+        loaded = "return !window.left && document.readyState === 'complete' && !!window.count?.innerText"
         self.wait(lambda: self.browser.execute_script(loaded), "the page does not load")
 
     def wait(self, holds: Callable[[], Any], otherwise: str) -> None:
@@ -242,6 +242,33 @@ def test_a_reload_loses_nothing_and_goes_on_at_the_first_open_cell(page, queue):
     assert "Cell 3 of" in page.text("position")
     assert answers_in(page.download()) == before
     assert all(row["reviewed_at"].endswith("Z") for row in before)
+
+
+STORE_EMPTY_AT_FIRST = """
+if (window.name !== "loaded before") {
+  window.name = "loaded before";
+  Storage.prototype.getItem = () => null;
+  Storage.prototype.setItem = () => {};
+}
+"""
+
+
+def test_answers_survive_a_browser_that_shows_an_empty_store_at_first(page, queue):
+    page.open(queue, "Ana Lima")
+    page.press("3", "4")
+    page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": STORE_EMPTY_AT_FIRST})
+    page.reload()
+    assert page.text("name") == "Ana Lima"
+    assert page.text("count").startswith("2 of")
+
+
+def test_answers_that_were_cleared_away_are_not_waited_for(page, queue):
+    page.open(queue, "Ana Lima")
+    page.press("3")
+    page.browser.execute_script("localStorage.clear()")
+    page.reload()
+    assert page.find("reviewer").is_displayed()
+    assert page.text("count").startswith("0 of")
 
 
 def test_cells_are_answered_by_click_too(page, queue):
