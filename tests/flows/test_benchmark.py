@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,8 @@ from sgcldff.registry import TRAINED_ON
 from sgcldff.specs import LossSpec, TrainSpec
 from sgcldff.synthetic import write_dataset
 from tasks.workspace import Workspace
+from tests.terminal import COMMAND, outside
 
-COMMAND = Path(sys.executable).with_name("sgcldff")
 NAMES = ["sgcldff", "efficientnet"]
 QUICK = "[train]\nepochs = 1\nbatch_size = 8\n[net]\npretrained = 'off'\n[evaluate]\nresamples = 100\n"
 
@@ -180,8 +179,7 @@ def test_killed_and_started_again_it_goes_on(smears, tmp_path):
     settings.write_text(QUICK)
     asked = ["-d", smears, "--adapter", "table", "-o", out, "--networks", "sgcldff,efficientnet", "--seeds", "1"]
     command = [COMMAND, "benchmark", *asked, "--settings", settings, "--device", "cpu", "--protocols", "robustness"]
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": outside}
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": outside()}
     running = subprocess.Popen([*map(str, command)], start_new_session=True, **told)
     first = Done(out, [])
     wait_for(lambda: len(list(out.rglob("predictions.parquet"))) >= 5, running)

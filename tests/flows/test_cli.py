@@ -26,6 +26,7 @@ from sgcldff.released import NAME, VERSION
 from sgcldff.synthetic import write_dataset
 from sgcldff.synthetic.slides import write_slide
 from tasks.workspace import Workspace
+from tests.terminal import COMMAND, outside
 
 QUICK = "[net]\npretrained = 'off'\n[train]\nepochs = 1\nbatch_size = 8\n[evaluate]\nresamples = 100\n"
 
@@ -419,16 +420,6 @@ def test_settings_are_printed_as_they_are_read(run, tmp_path):
     assert printed["train"]["epochs"] == Settings().train.epochs
     assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer", "retrain"}
     assert merge(printed, {}) == printed
-
-
-COMMAND = Path(sys.executable).with_name("sgcldff")
-
-
-def outside(**environment: str) -> dict[str, str]:
-    """Give the environment of a terminal that knows nothing of these tests."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))
-    } | environment
 
 
 def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(unused_port, tmp_path):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,8 +15,8 @@ from prefect.settings import PREFECT_API_URL
 from flows.infer import infer
 from flows.settings import read_settings
 from tasks.compute import Compute
+from tests.terminal import COMMAND
 
-COMMAND = Path(sys.executable).with_name("sgcldff")
 SETTINGS = """
 [infer]
 tile_px = 64

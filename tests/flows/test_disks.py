@@ -3,16 +3,14 @@
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL
 
 from flows.environment import QUIET
 from tasks.workspace import Workspace
+from tests.terminal import COMMAND
 
-COMMAND = Path(sys.executable).with_name("sgcldff")
 APART = ("unshare", "--user", "--map-root-user", "--mount")
 SETTINGS = """
 [net]

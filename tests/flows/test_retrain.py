@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +24,8 @@ from sgcldff.synthetic import write_dataset
 from tasks.compute import Compute
 from tasks.modelling import TRAINED
 from tasks.workspace import Workspace
+from tests.terminal import COMMAND
 
-COMMAND = Path(sys.executable).with_name("sgcldff")
 LATER = 24
 """Crops that arrive later, a cell each."""
 SETTINGS = """
