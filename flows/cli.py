@@ -246,17 +246,24 @@ def evaluate(
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
 ) -> None:
-    """Score a model on data that it never saw; images that it was trained on are set aside."""
+    """Score a model on data that it never saw; images that it was trained on, or cannot be scored, are set aside."""
     configure(workspace)
     from flows.evaluate import evaluate as flow
 
     chosen, sources = settings_from(settings), sources_from(data, adapter, mpp)
-    folder = Path(flow(sources, str(workspace), chosen_model(workspace, model), chosen))
+    done = flow(sources, str(workspace), chosen_model(workspace, model), chosen)
+    folder = Path(done.folder)
     out.print((folder / "report.md").read_text())
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text((folder / "report.json").read_text())
     where("Evaluated.", report=report or folder / "report.json", pictures=folder / "examples.png")
+    if done.unusable:
+        first = done.unusable[0]
+        named = first.reason if first.id in first.reason else f"{first.id}: {first.reason}"
+        raise IncompleteBatchError(
+            f"{len(done.unusable)} of the images set aside, first {named} (all in {folder / 'report.json'})"
+        )
 
 
 @app.command()

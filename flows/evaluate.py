@@ -1,6 +1,7 @@
 """Any model on any data set that it never saw."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow
@@ -9,6 +10,9 @@ from flows.prepare import resolve
 from flows.settings import Settings
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
+from sgcldff.evaluation import SetAside
+from sgcldff.evaluation.evaluate import known_to
+from sgcldff.model_folder import open_spec
 from sgcldff.registry import Registry, choose
 from sgcldff.specs import digest
 from tasks.modelling import EvalJob, evaluate_model
@@ -19,9 +23,24 @@ from tasks.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of an evaluation."""
+
+    folder: str
+    """Of the report."""
+    unusable: tuple[SetAside, ...]
+    """Images that cannot be read, or have a label that the model does not know.
+
+    Those that it learned from are named in the report alone.
+    """
+
+
 @flow(name="evaluate", flow_run_name="evaluate")
-def evaluate(sources: list[Source], workspace: str, model: str | None = None, settings: Settings | None = None) -> str:
-    """Score a model on all images of the sources; returns the folder of the report.
+def evaluate(
+    sources: list[Source], workspace: str, model: str | None = None, settings: Settings | None = None
+) -> Evaluated:
+    """Score a model on all images of the sources; those that cannot be scored are set aside.
 
     The images are checked by ingest in a catalog of their own, so the workspace's catalog and splits stay as they are.
 
@@ -39,4 +58,7 @@ def evaluate(sources: list[Source], workspace: str, model: str | None = None, se
     logger.info("images are scored with %s", scored, extra=model_ids(scored.model))
     apart = Workspace(str(Path(place.root) / "evaluated" / digest([str(source) for source in found])))
     catalog = Catalog.open(ingest_images(found, apart, chosen.ingest))
-    return evaluate_model(EvalJob(str(scored.folder), catalog.samples, chosen.evaluate), place)
+    samples, foreign = known_to(open_spec(scored.folder).labels, catalog.samples)
+    unread = (SetAside(row["image"], row["reason"]) for row in catalog.quarantine.to_pylist())
+    unusable = (*unread, *foreign)
+    return Evaluated(evaluate_model(EvalJob(str(scored.folder), samples, chosen.evaluate, unusable), place), unusable)

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.catalog import Catalog
 from sgcldff.deadline import Deadline
-from sgcldff.evaluation import EvalReport, Predictions
+from sgcldff.evaluation import EvalReport, Predictions, SetAside
 from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.explain import picture
 from sgcldff.evaluation.scores import PREDICTIONS_FILE, REPORT_FILE
@@ -146,6 +146,8 @@ class EvalJob:
     """Folder of the model."""
     samples: tuple[Sample, ...]
     spec: EvalSpec
+    unusable: tuple[SetAside, ...] = ()
+    """Images that are not scored, and are told in the report."""
 
 
 @task(name="evaluate", tags=MODEL, **STAGE)
@@ -156,6 +158,7 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     if not (folder / REPORT_FILE).is_file():
         with bar("evaluate") as progress:
             report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
+        report = replace(report, set_aside=(*job.unusable, *report.set_aside))
         folder.mkdir(parents=True, exist_ok=True)
         assert report.predictions is not None
         report.predictions.save(folder / PREDICTIONS_FILE)
@@ -170,7 +173,9 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
 
 def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
     """Say where the report of an evaluation is, or will be."""
-    return workspace.evaluation(digest((saved_digest(job.model), digest(job.spec), content_of(job.samples))))
+    unusable = [[asdict(item) for item in job.unusable]] if job.unusable else []
+    content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *unusable)
+    return workspace.evaluation(digest(content))
 
 
 def content_of(samples: Sequence[Sample]) -> list[str]:

@@ -115,6 +115,23 @@ def require_same_space(samples: Iterable[Sample], space: LabelSpace) -> None:
         )
 
 
+def known_to(space: LabelSpace, samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[SetAside, ...]]:
+    """Part the samples whose labels the space knows from the others, which are told with the reason.
+
+    Raises
+    ------
+    LabelError
+        Naming both spaces if it knows none of them.
+    """
+    labels = {None, *space.known}
+    known = tuple(sample for sample in samples if sample.label in labels)
+    if not known:
+        require_same_space(samples, space)
+    told = f"which the model does not tell; it tells {', '.join(space.known)}"
+    foreign = (sample for sample in samples if sample.label not in labels)
+    return known, tuple(SetAside(sample.id, f"{sample.image}: labelled {sample.label}, {told}") for sample in foreign)
+
+
 def require_unique(samples: Iterable[Sample]) -> None:
     """Make sure that no two samples share an id.
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from flows.evaluate import evaluate
@@ -101,30 +102,51 @@ def test_promotion_and_the_way_back(contest, quick, tmp_path):
 def test_evaluate_scores_a_registered_model_on_data_it_never_saw(lab, tmp_path):
     before = Catalog.open(Workspace(lab.workspace).catalog).digest
     unseen = [Source("auto", str(write_dataset(tmp_path / "unseen", 10, 2, seed=77)))]
-    folder = evaluate(unseen, lab.workspace, "models:/sgcldff@champion", lab.settings)
-    assert read_report(folder).pooled.images == 12
+    done = evaluate(unseen, lab.workspace, "models:/sgcldff@champion", lab.settings)
+    folder = done.folder
+    assert (read_report(folder).pooled.images, done.unusable) == (12, ())
     assert times(folder)
     written = times(folder)
-    assert evaluate(unseen, lab.workspace, "models:/sgcldff@champion", lab.settings) == folder
+    assert evaluate(unseen, lab.workspace, "models:/sgcldff@champion", lab.settings) == done
     assert times(folder) == written, "a finished report is found again"
     assert Catalog.open(Workspace(lab.workspace).catalog).digest == before, "the workspace's catalog stays as it is"
 
 
 def test_images_that_the_model_learned_from_are_not_scored(lab):
-    report = read_report(evaluate(lab.sources, lab.workspace, "models:/sgcldff@champion", lab.settings))
+    done = evaluate(lab.sources, lab.workspace, "models:/sgcldff@champion", lab.settings)
+    report = read_report(done.folder)
+    assert not done.unusable
     assert report.pooled.images == len(Catalog.open(Workspace(lab.workspace).catalog).select(Split.TEST))
 
 
+def blasts(folder: Path, count: int) -> Source:
+    """Write a data set of six cells, of which so many are called blasts."""
+    table = write_dataset(folder, 6, 0, seed=5) / "manifest.csv"
+    frame = pd.read_csv(table)
+    frame.loc[frame.index < count, "label"] = "blast"
+    frame.to_csv(table, index=False)
+    return Source("auto", str(folder))
+
+
 def test_labels_that_the_model_does_not_know_are_named(lab, tmp_path):
-    data = write_dataset(tmp_path / "blasts", 4, 0, seed=5)
-    table = data / "manifest.csv"
-    head, *rows = table.read_text().splitlines()
-    column = head.split(",").index("label")
-    cells = [row.split(",") for row in rows]
-    blasts = [",".join([*row[:column], "blast", *row[column + 1 :]]) for row in cells]
-    table.write_text("\n".join([head, *blasts]))
-    with pytest.raises(LabelError, match="blast"):
-        evaluate([Source("auto", str(data))], lab.workspace, "models:/sgcldff@champion", lab.settings)
+    with pytest.raises(LabelError, match="knows no blast"):
+        evaluate([blasts(tmp_path / "blasts", 6)], lab.workspace, "models:/sgcldff@champion", lab.settings)
+
+
+def test_what_cannot_be_scored_is_told_and_the_rest_is_scored(lab, tmp_path):
+    source = blasts(tmp_path / "some", 2)
+    broken = max((tmp_path / "some" / "images").iterdir())
+    broken.write_bytes(b"no image")
+    done = evaluate([source], lab.workspace, "models:/sgcldff@champion", lab.settings)
+    report = read_report(done.folder)
+    assert report.pooled.images == 3
+    assert report.set_aside == done.unusable
+    assert [item.id for item in done.unusable][:1] == [str(broken)]
+    assert all("labelled blast" in item.reason for item in done.unusable[1:])
+    assert len(done.unusable) == 3
+    alone = evaluate([blasts(tmp_path / "none", 0)], lab.workspace, "models:/sgcldff@champion", lab.settings)
+    assert alone.folder != done.folder
+    assert not read_report(alone.folder).set_aside
 
 
 def test_training_needs_a_catalog(server, tmp_path):

@@ -302,9 +302,18 @@ def test_labels_of_another_label_space(lab, run, settings, tmp_path):
     for image in (data / "images").iterdir():
         image.rename(tmp_path / "set" / "blast" / image.name)
     given = ("--adapter", "folder", "--mpp", "0.2", "-w", lab.workspace, "--settings", settings)
-    ran = run("evaluate", "-d", tmp_path / "set", "--model", "models:/sgcldff@champion", *given)
+    asked = ("evaluate", "-d", tmp_path / "set", "--model", "models:/sgcldff@champion", *given)
+    ran = run(*asked)
     assert ran.code == 2
     assert "blast" in ran.line
+    known = tmp_path / "set" / "neutrophil"
+    known.mkdir()
+    max((tmp_path / "set" / "blast").iterdir()).rename(known / "cell.png")
+    ran = run(*asked)
+    assert ran.code == 3
+    assert ran.line.startswith("sgcldff: 2 of the images set aside, first ")
+    assert "labelled blast, which the model does not tell" in ran.line
+    assert "## Set aside: 2" in ran.out
 
 
 def test_a_slide_without_a_scale_asks_for_it(lab, run, tmp_path, slide):
