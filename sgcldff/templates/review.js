@@ -23,11 +23,16 @@ function load() {
   }
 }
 
+// Browsers bound how often the history may be written.
+function noteKept(kept) {
+  if ((history.state?.kept ?? false) !== kept) history.replaceState({ kept }, "");
+}
+
 function save() {
   try {
     const given = [...answers].map(([name, ofName]) => [name, [...ofName]]);
     localStorage.setItem(KEY, JSON.stringify({ reviewer, answers: given }));
-    history.replaceState({ kept: reviewer !== "" }, "");
+    noteKept(reviewer !== "");
     storing = true;
   } catch {
     storing = false;
@@ -38,7 +43,7 @@ function save() {
 function startOrReload() {
   load();
   if (!reviewer && history.state?.kept) {
-    history.replaceState({ kept: false }, "");
+    noteKept(false);
     location.reload();
     return;
   }
