@@ -259,11 +259,8 @@ def evaluate(
         report.write_text((folder / "report.json").read_text())
     where("Evaluated.", report=report or folder / "report.json", pictures=folder / "examples.png")
     if done.unusable:
-        first = done.unusable[0]
-        named = first.reason if first.id in first.reason else f"{first.id}: {first.reason}"
-        raise IncompleteBatchError(
-            f"{len(done.unusable)} of the images set aside, first {named} (all in {folder / 'report.json'})"
-        )
+        told = f"first {done.unusable[0]} (all in {folder / 'report.json'})"
+        raise IncompleteBatchError(f"{len(done.unusable)} of the images set aside, {told}")
 
 
 @app.command()

@@ -16,7 +16,7 @@ from sgcldff.model_folder import open_spec
 from sgcldff.registry import Registry, choose
 from sgcldff.specs import digest
 from tasks.modelling import EvalJob, evaluate_model
-from tasks.preparing import ingest_images, land
+from tasks.preparing import ingest_images, land, rejected
 from tasks.stages import model_ids
 from tasks.workspace import Workspace
 
@@ -59,6 +59,5 @@ def evaluate(
     apart = Workspace(str(Path(place.root) / "evaluated" / digest([str(source) for source in found])))
     catalog = Catalog.open(ingest_images(found, apart, chosen.ingest))
     samples, foreign = known_to(open_spec(scored.folder).labels, catalog.samples)
-    unread = (SetAside(row["image"], row["reason"]) for row in catalog.quarantine.to_pylist())
-    unusable = (*unread, *foreign)
+    unusable = (*rejected(catalog), *foreign)
     return Evaluated(evaluate_model(EvalJob(str(scored.folder), samples, chosen.evaluate, unusable), place), unusable)

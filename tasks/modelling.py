@@ -173,7 +173,7 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
 
 def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
     """Say where the report of an evaluation is, or will be."""
-    unusable = [[asdict(item) for item in job.unusable]] if job.unusable else []
+    unusable = ([asdict(item) for item in job.unusable],) if job.unusable else ()
     content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *unusable)
     return workspace.evaluation(digest(content))
 

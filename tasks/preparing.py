@@ -10,6 +10,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from sgcldff.catalog import QUARANTINE, Catalog, ingest
 from sgcldff.datasets import Source
 from sgcldff.errors import InputError
+from sgcldff.evaluation import SetAside
 from sgcldff.landing import landed
 from sgcldff.priors import gallery
 from sgcldff.priors.precompute import compute_priors
@@ -72,11 +73,15 @@ def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestS
 
 def reasons(catalog: Catalog, shown: int = 3) -> str:
     """Name the first inputs that were set aside, why, and where all of them are listed."""
-    rows = catalog.quarantine.slice(0, shown).to_pylist()
-    named = [row["reason"] if row["image"] in row["reason"] else f"{row['image']}: {row['reason']}" for row in rows]
-    more = catalog.quarantine.num_rows - len(rows)
+    named = [str(one) for one in rejected(catalog, shown)]
+    more = catalog.quarantine.num_rows - len(named)
     rest = [f"and {more} more"] if more > 0 else []
     return f"{'; '.join([*named, *rest])} (all in {catalog.folder / QUARANTINE})"
+
+
+def rejected(catalog: Catalog, first: int | None = None) -> tuple[SetAside, ...]:
+    """Give the inputs that ingest set aside, or the first of them."""
+    return tuple(SetAside(row["image"], row["reason"]) for row in catalog.quarantine.slice(0, first).to_pylist())
 
 
 def _counts(catalog: Catalog) -> list[dict[str, object]]:

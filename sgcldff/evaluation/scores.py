@@ -105,6 +105,10 @@ class SetAside:
     id: str
     reason: str
 
+    def __str__(self) -> str:
+        """Give the reason, with the image where it does not name it."""
+        return self.reason if self.id in self.reason else f"{self.id}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class EvalReport:
