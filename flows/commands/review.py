@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from sgcldff.differential import Differential
     from sgcldff.review.applying import Applied
 
+app = typer.Typer()
 review_app = typer.Typer(
     help="Cells that the model was not sure of: to people, and their answers back.", no_args_is_help=True
 )
+app.add_typer(review_app, name="review")
 
 NAMED = 5
 """Reasons that the last line of a command gives."""
