@@ -76,11 +76,12 @@ def prepare(
 ) -> None:
     """Bring images into the catalog and compute their saliency priors; only what is new is touched."""
     configure(workspace)
+    from flows.launch import launch
     from flows.prepare import prepare as flow
     from sgcldff.catalog import Catalog
     from tasks.preparing import reasons
 
-    done = flow(sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
+    done = launch(flow, sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
     where(f"{done.images} images.", catalog=done.catalog, priors=done.priors.uri)
     if done.set_aside:
         raise IncompleteBatchError(f"{done.set_aside} of the inputs set aside: {reasons(Catalog.open(done.catalog))}")

@@ -15,7 +15,7 @@ from flows.options import WORKSPACE, SettingsOption, WorkspaceOption, out, outpu
 
 if TYPE_CHECKING:
     from sgcldff.promotion import Decision
-    from sgcldff.registry import Registry, Version
+    from sgcldff.registry import Choice, Registry, Version
 
 app = typer.Typer()
 registry_app = typer.Typer(
@@ -63,9 +63,10 @@ def freeze(by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
 def approve(model: ReferenceArgument, by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
     """Promote a version that waits for approval, if nothing has changed since it was judged."""
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import approve as flow
 
-    champion = flow(str(workspace), model, by)
+    champion = launch(flow, str(workspace), model, by)
     out.print(f"Champion is {champion.name} version {champion.version}.")
 
 
@@ -78,9 +79,10 @@ def reject(
 ) -> None:
     """Reject a version, so that no later promotion takes it up again."""
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import reject as flow
 
-    rejected = flow(str(workspace), model, because, by)
+    rejected = launch(flow, str(workspace), model, because, by)
     out.print(f"Rejected is {rejected.name} version {rejected.version}.")
 
 
@@ -122,18 +124,21 @@ def promote(
 ) -> None:
     """Make the challenger champion if it is as good on the frozen test set, or say why not."""
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import promote as flow
 
-    where(str(flow(str(workspace), model, settings_from(settings), overrule=overrule)), workspace=workspace)
+    promotion = launch(flow, str(workspace), model, settings_from(settings), overrule=overrule)
+    where(str(promotion), workspace=workspace)
 
 
 @app.command()
 def rollback(workspace: WorkspaceOption = WORKSPACE) -> None:
     """Make the former champion champion again."""
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import rollback as flow
 
-    champion = flow(str(workspace))
+    champion = launch(flow, str(workspace))
     where(f"Champion is {champion.name} version {champion.version} again.", workspace=workspace)
 
 
@@ -145,13 +150,14 @@ def registry_of(workspace: Path) -> "Registry":
     return Registry(Workspace(str(workspace)).tracking_uri)
 
 
-def chosen_model(workspace: Path, model: str | None) -> str:
+def chosen_model(workspace: Path, model: str | None) -> "Choice":
     """Find a model that is named, or the one that is used otherwise; say which it is and why."""
     from sgcldff.registry import choose
+    from tasks.workspace import Workspace
 
-    choice = choose(registry_of(workspace), model)
+    choice = choose(Workspace(str(workspace)).tracking_uri, model)
     out.print(f"[bold]Model[/bold] {escape(str(choice))}", highlight=False)
-    return choice.reference
+    return choice
 
 
 def show_versions(registry: "Registry", as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.registry import chosen_model
-from flows.environment import configure, serve_metrics
+from flows.environment import configure, serve_metrics, server_configured
 from flows.options import (
     WORKSPACE,
     MetricsOption,
@@ -56,14 +56,21 @@ def infer(
     """Find, outline and type the cells of slides; one folder of results a slide, a table and a page of the batch."""
     serve_metrics(metrics_port)
     configure(workspace)
-    from flows.infer import Batch
-    from flows.infer import infer as flow
+    from sgcldff.slides import find_slides
+
+    spec = settings_from(settings, {"gate": {"enabled": gate}, "usable_only": usable})
+    found = find_slides(slides, mpp)
+    named = chosen_model(workspace, model)
+    from tasks.batch import Batch, Reading, chosen, read_batch
     from tasks.compute import Compute
 
-    chosen = settings_from(settings, {"gate": {"enabled": gate}, "usable_only": usable})
-    batch = Batch(mpp, until, manual and str(manual), retry_failed)
-    named = chosen_model(workspace, model)
-    results = flow(slides, str(to), str(workspace), named, batch, Compute(cluster, workers), chosen)
+    batch, compute = Batch(mpp, until, manual and str(manual), retry_failed), Compute(cluster, workers)
+    if server_configured():
+        from flows.infer import infer as flow
+
+        results = flow(slides, str(to), str(workspace), named.reference, batch, compute, spec)
+    else:
+        results = read_batch(chosen(found, to, retry_failed), Reading(named, str(to), batch, compute, spec.infer))
     where(f"{len(results)} slides read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 

@@ -95,10 +95,12 @@ def evaluate(
 ) -> None:
     """Score a model on data that it never saw; images that it was trained on, or cannot be scored, are set aside."""
     configure(workspace)
-    from flows.evaluate import evaluate as flow
-
     chosen, sources = settings_from(settings), sources_from(data, adapter, mpp)
-    done = flow(sources, str(workspace), chosen_model(workspace, model), chosen)
+    named = chosen_model(workspace, model)
+    from flows.evaluate import evaluate as flow
+    from flows.launch import launch
+
+    done = launch(flow, sources, str(workspace), named.reference, chosen)
     folder = Path(done.folder)
     out.print((folder / "report.md").read_text())
     if report is not None:
