@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
-
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.catalog import Catalog
 from sgcldff.deadline import Deadline
@@ -29,11 +26,12 @@ from sgcldff.registry import TRAINED_ON, Registry
 from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
 from sgcldff.store import PriorStore
 from sgcldff.training import LAST, train
+from tasks.artifacts import show_image, show_markdown, show_table
 from tasks.curves import Gauges, epochs_table
-from tasks.policy import MODEL, STAGE
+from tasks.policy import MODEL
 from tasks.preparing import Prepared
 from tasks.progress import bar
-from tasks.stages import model_ids, observed
+from tasks.stages import model_ids, stage
 from tasks.workspace import Workspace, write_json
 
 logger = logging.getLogger(__name__)
@@ -76,8 +74,7 @@ class TrainJob:
         return self.model() if self.parent is None else Successor(self.model(), Path(self.parent))
 
 
-@task(name="train", tags=MODEL, **STAGE)
-@observed()
+@stage("train", MODEL)
 def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", until: float | None = None) -> str:
     """Train, or go on where an interrupted run stopped, or find the finished run; returns its folder.
 
@@ -100,7 +97,7 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
         registry.tag(run, {f"sgcldff.{name}": text for name, text in inherited.items()})
         write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs} | inherited)
         told = f"Training {folder.name}: best score {trained.score:.4f}"
-        create_table_artifact(epochs_table(registry.curves(run)), key="training", description=told)
+        show_table(epochs_table(registry.curves(run)), key="training", description=told)
     return str(folder)
 
 
@@ -151,8 +148,7 @@ class EvalJob:
     """Images that are not scored, and are told in the report."""
 
 
-@task(name="evaluate", tags=MODEL, **STAGE)
-@observed()
+@stage("evaluate", MODEL)
 def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     """Score a model on images it never saw, or find the finished report; returns the folder of the report."""
     model, folder = load_model(job.model), evaluation_folder(job, workspace)
@@ -167,8 +163,8 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
         picture(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
         write_json(folder / REPORT_FILE, json.loads(report.to_json()))
     logger.info("model %s is scored on %d images", model.digest, len(job.samples), extra={"model_digest": model.digest})
-    create_markdown_artifact((folder / "report.md").read_text(), key="evaluation", description=f"Model {model.digest}")
-    create_image_artifact((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
+    show_markdown((folder / "report.md").read_text(), key="evaluation", description=f"Model {model.digest}")
+    show_image((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
     return str(folder)
 
 
@@ -201,8 +197,7 @@ def read_report(folder: str) -> EvalReport:
     return EvalReport.from_json((Path(folder) / REPORT_FILE).read_text())
 
 
-@task(name="register", tags=MODEL, **STAGE)
-@observed()
+@stage("register", MODEL)
 def register_model(job: TrainJob, training: str, evaluation: str, workspace: Workspace) -> ModelRef:
     """Register a trained model, with its report, as challenger; one that is registered already is found again."""
     folder, registry = Path(training), Registry(workspace.tracking_uri)
@@ -217,5 +212,5 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
     registered = ModelRef(**json.loads(record.read_text()))
     logger.info("%s version %s is registered", registered.name, registered.version, extra=model_ids(registered))
     rows = [*asdict(registered).items(), ("data", job.prepared.digest), ("training", folder.name)]
-    create_table_artifact([{"of": of, "value": value} for of, value in rows], key="registered")
+    show_table([{"of": of, "value": value} for of, value in rows], key="registered")
     return registered
