@@ -19,6 +19,7 @@ from sgcldff.inheritance import Successor
 from sgcldff.labels import covering
 from sgcldff.model import load_model
 from sgcldff.model_folder import saved_digest, spec_to_dict
+from sgcldff.promotion.frozen import content_digest
 from sgcldff.promotion.leakage import Training
 from sgcldff.records import ModelRef, Sample, Split
 from sgcldff.registry import TRAINED_ON, Registry
@@ -176,7 +177,7 @@ def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
 
 def content_of(samples: Sequence[Sample]) -> list[str]:
     """Hash what is known of images, without their places."""
-    return sorted(digest(asdict(sample) | {"image": "", "mask": sample.mask_sha256}) for sample in samples)
+    return sorted(content_digest(sample) for sample in samples)
 
 
 def keep(found: Predictions, place: Path) -> None:
