@@ -15,7 +15,7 @@ from sgcldff.evaluation.evaluate import known_to
 from sgcldff.model_folder import open_spec
 from sgcldff.registry import choose
 from sgcldff.specs import digest
-from tasks.modelling import EvalJob, evaluate_model
+from tasks.evaluating import EvalJob, evaluate_model
 from tasks.preparing import ingest_images, land, rejected
 from tasks.stages import model_ids
 from tasks.workspace import Workspace

@@ -25,7 +25,8 @@ from sgcldff.records import Sample
 from sgcldff.registry import Registry
 from sgcldff.specs import ModelSpec, NetSpec, Perturbation, Pretrained, digest
 from tasks.artifacts import show_image, show_markdown
-from tasks.modelling import TRAINED, TrainJob, content_of, keep, record_of, tracked_run, trained_on
+from tasks.evaluating import content_of, keep, trained_on
+from tasks.modelling import TRAINED, TrainJob, record_of, tracked_run
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage

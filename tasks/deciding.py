@@ -20,7 +20,7 @@ from sgcldff.registry import CHAMPION, Registry
 from sgcldff.retraining import Decision, News, decide, labelled_cells
 from sgcldff.specs import DriftSpec, RetrainPolicy, digest
 from tasks.artifacts import show_markdown
-from tasks.modelling import trained_on
+from tasks.evaluating import trained_on
 from tasks.policy import MODEL
 from tasks.preparing import Prepared
 from tasks.progress import bar

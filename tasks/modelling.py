@@ -2,35 +2,29 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.catalog import Catalog
 from sgcldff.deadline import Deadline
-from sgcldff.evaluation import EvalReport, Predictions, SetAside
-from sgcldff.evaluation.evaluate import evaluate, examples
-from sgcldff.evaluation.explain import picture
-from sgcldff.evaluation.scores import PREDICTIONS_FILE, REPORT_FILE
 from sgcldff.inheritance import Successor
 from sgcldff.labels import covering
 from sgcldff.model import load_model
-from sgcldff.model_folder import saved_digest, spec_to_dict
-from sgcldff.promotion.frozen import content_digest
+from sgcldff.model_folder import spec_to_dict
 from sgcldff.promotion.leakage import Training
 from sgcldff.records import ModelRef, Sample, Split
 from sgcldff.registry import TRAINED_ON, Registry
-from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
+from sgcldff.specs import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
 from sgcldff.store import PriorStore
 from sgcldff.training import LAST, train
-from tasks.artifacts import show_image, show_markdown, show_table
+from tasks.artifacts import show_table
 from tasks.curves import Gauges, epochs_table
+from tasks.evaluating import read_report
 from tasks.policy import MODEL
 from tasks.preparing import Prepared
-from tasks.progress import bar
 from tasks.stages import model_ids, stage
 from tasks.workspace import Workspace, write_json
 
@@ -134,67 +128,6 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
         path = f"{prefix}{key}"
         named |= flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
     return named
-
-
-@dataclass(frozen=True)
-class EvalJob:
-    """A model and the images on which it is scored."""
-
-    model: str
-    """Folder of the model."""
-    samples: tuple[Sample, ...]
-    spec: EvalSpec
-    unusable: tuple[SetAside, ...] = ()
-    """Images that are not scored, and are told in the report."""
-
-
-@stage("evaluate", MODEL)
-def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
-    """Score a model on images it never saw, or find the finished report; returns the folder of the report."""
-    model, folder = load_model(job.model), evaluation_folder(job, workspace)
-    if not (folder / REPORT_FILE).is_file():
-        with bar("evaluate") as progress:
-            report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
-        report = replace(report, set_aside=(*job.unusable, *report.set_aside))
-        folder.mkdir(parents=True, exist_ok=True)
-        assert report.predictions is not None
-        report.predictions.save(folder / PREDICTIONS_FILE)
-        (folder / "report.md").write_text(report.to_markdown())
-        picture(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
-        write_json(folder / REPORT_FILE, json.loads(report.to_json()))
-    logger.info("model %s is scored on %d images", model.digest, len(job.samples), extra={"model_digest": model.digest})
-    show_markdown((folder / "report.md").read_text(), key="evaluation", description=f"Model {model.digest}")
-    show_image((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
-    return str(folder)
-
-
-def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
-    """Say where the report of an evaluation is, or will be."""
-    unusable = ([asdict(item) for item in job.unusable],) if job.unusable else ()
-    content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *unusable)
-    return workspace.evaluation(digest(content))
-
-
-def content_of(samples: Sequence[Sample]) -> list[str]:
-    """Hash what is known of images, without their places."""
-    return sorted(content_digest(sample) for sample in samples)
-
-
-def keep(found: Predictions, place: Path) -> None:
-    """Write predictions so that a reader never sees half of them."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    found.save(place.with_suffix(f".{os.getpid()}.partial")).replace(place)
-
-
-def trained_on(model: Path) -> frozenset[str]:
-    """Read which images a model learned from; none is known for a model from elsewhere."""
-    record = model / TRAINED_ON
-    return frozenset(json.loads(record.read_text())["sha256"]) if record.is_file() else frozenset()
-
-
-def read_report(folder: str) -> EvalReport:
-    """Read the report that `evaluate_model` wrote."""
-    return EvalReport.from_json((Path(folder) / REPORT_FILE).read_text())
 
 
 @stage("register", MODEL)

@@ -20,7 +20,7 @@ from sgcldff.records import Split
 from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, Registry, code_tags
 from sgcldff.specs import EvalSpec, IngestSpec, Perturbation, PromotionSpec, digest
 from tasks.artifacts import show_markdown
-from tasks.modelling import keep
+from tasks.evaluating import keep
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
