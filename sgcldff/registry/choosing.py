@@ -49,15 +49,14 @@ def choose(location: str | Path, reference: str | None = None) -> Choice:
         return Choice(reference, *unregistered(reference), "as asked")
     address = Address.parse(location)
     database = address.database
-    if reference is None and database is not None and not database.is_file():
-        return Choice(RELEASED, *released(), f"the released model, since there is no registry yet at {address}")
-    from sgcldff.registry.registry import Registry
+    if reference is not None or database is None or database.is_file():
+        from sgcldff.registry.registry import Registry
 
-    registry = Registry(location)
-    if reference is not None:
-        return Choice(reference, *registry.resolve(reference), "as asked")
-    if (champion := registry.champion()) is not None:
-        return Choice(champion, *registry.resolve(champion), f"the champion at {address}")
+        registry = Registry(location)
+        if reference is not None:
+            return Choice(reference, *registry.resolve(reference), "as asked")
+        if (champion := registry.champion()) is not None:
+            return Choice(champion, *registry.resolve(champion), f"the champion at {address}")
     return Choice(RELEASED, *released(), f"the released model, since there is no champion at {address}")
 
 
