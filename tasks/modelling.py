@@ -11,7 +11,7 @@ from typing import Any
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.catalog import Catalog
 from sgcldff.deadline import Deadline
-from sgcldff.evaluation import EvalReport, Predictions, SetAside
+from sgcldff.evaluation import EvalReport, Predictions, SetAside, UntypedLabel
 from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.explain import picture
 from sgcldff.evaluation.scores import PREDICTIONS_FILE, REPORT_FILE
@@ -146,6 +146,8 @@ class EvalJob:
     spec: EvalSpec
     unusable: tuple[SetAside, ...] = ()
     """Images that are not scored, and are told in the report."""
+    untyped: tuple[UntypedLabel, ...] = ()
+    """Labels that the model does not know; the samples come without them."""
 
 
 @stage("evaluate", MODEL)
@@ -155,7 +157,7 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     if not (folder / REPORT_FILE).is_file():
         with bar("evaluate") as progress:
             report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
-        report = replace(report, set_aside=(*job.unusable, *report.set_aside))
+        report = replace(report, set_aside=(*job.unusable, *report.set_aside), untyped=job.untyped)
         folder.mkdir(parents=True, exist_ok=True)
         assert report.predictions is not None
         report.predictions.save(folder / PREDICTIONS_FILE)
@@ -170,8 +172,8 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
 
 def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
     """Say where the report of an evaluation is, or will be."""
-    unusable = ([asdict(item) for item in job.unusable],) if job.unusable else ()
-    content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *unusable)
+    missing = [[asdict(item) for item in items] for items in (job.unusable, job.untyped) if items]
+    content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *missing)
     return workspace.evaluation(digest(content))
 
 
