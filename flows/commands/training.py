@@ -112,6 +112,6 @@ def evaluate(
     if done.unusable:
         missing.append(f"{len(done.unusable)} of the images set aside, first {done.unusable[0]}")
     if done.untyped:
-        missing.append(f"the model does not know the label of {listed(done.untyped)}: only their outlines are scored")
+        missing.append(f"{listed(done.untyped)}: the model does not know the label, only their outlines are scored")
     if missing:
         raise IncompleteBatchError(f"{'; '.join(missing)} (all in {folder / 'report.json'})")
