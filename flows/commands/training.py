@@ -99,6 +99,7 @@ def evaluate(
     named = chosen_model(workspace, model)
     from flows.evaluate import evaluate as flow
     from flows.launch import launch
+    from sgcldff.evaluation.scores import listed
 
     done = launch(flow, sources, str(workspace), named.reference, chosen)
     folder = Path(done.folder)
@@ -107,6 +108,10 @@ def evaluate(
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text((folder / "report.json").read_text())
     where("Evaluated.", report=report or folder / "report.json", pictures=folder / "examples.png")
+    missing = []
     if done.unusable:
-        told = f"first {done.unusable[0]} (all in {folder / 'report.json'})"
-        raise IncompleteBatchError(f"{len(done.unusable)} of the images set aside, {told}")
+        missing.append(f"{len(done.unusable)} of the images set aside, first {done.unusable[0]}")
+    if done.untyped:
+        missing.append(f"{listed(done.untyped)}: the model does not know the label, only their outlines are scored")
+    if missing:
+        raise IncompleteBatchError(f"{'; '.join(missing)} (all in {folder / 'report.json'})")

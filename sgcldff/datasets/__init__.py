@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Download, Rejected, entries
+from sgcldff.datasets.base import Adapter, Download, PublishedSize, Rejected, entries
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.records import Sample
 
-__all__ = ["ADAPTERS", "Adapter", "Download", "Rejected", "Source", "adapter", "detect"]
+__all__ = ["ADAPTERS", "Adapter", "Download", "PublishedSize", "Rejected", "Source", "adapter", "detect"]
 
 DEPTH = 4
 """Folders below the one given in which `detect` still looks."""
@@ -38,6 +38,17 @@ class Source:
     """Path, or, where `sgcldff.landing.landed` is asked first, a URL such as `s3://bucket/prefix`."""
     mpp: float | None = None
     """um/px; None takes the adapter's own."""
+
+    @property
+    def published(self) -> PublishedSize | None:
+        """Size that images must have for the adapter's scale to be theirs; None where the scale was given.
+
+        Raises
+        ------
+        InputError
+            If the adapter is unknown.
+        """
+        return adapter(self.adapter).published if self.mpp is None else None
 
     def scan(self) -> Iterator[Sample | Rejected]:
         """Find the samples; paths are absolute.
