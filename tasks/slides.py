@@ -43,7 +43,7 @@ from sgcldff.records import ModelRef
 from sgcldff.reference import reference_digest
 from sgcldff.report import write_report
 from sgcldff.review.applying import forget_reviews
-from sgcldff.runtimes import load_runtime, resolve
+from sgcldff.runtimes import caution, load_runtime, resolve
 from sgcldff.sequential import Goal
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.specs import InferSpec, digest
@@ -82,15 +82,20 @@ class SlideJob:
 
 
 def on_this_cluster(spec: InferSpec, client: Client | None) -> InferSpec:
-    """Replace what is left to the machine by what the workers really use.
+    """Replace what is left to the machine by what the workers really use, and warn where that is needlessly slow.
 
     Raises
     ------
     InputError
         If the workers lack what is asked for.
     """
-    where = partial(resolve, spec.engine, spec.precision)
-    engine, precision = client.submit(where, resources=gpu_share(client), pure=False).result() if client else where()
+
+    def there(ask: Callable[[], Any]) -> Any:
+        return client.submit(ask, resources=gpu_share(client), pure=False).result() if client else ask()
+
+    engine, precision = there(partial(resolve, spec.engine, spec.precision))
+    if slow := there(partial(caution, engine, precision)):
+        logger.warning(slow)
     return replace(spec, engine=engine, precision=precision)
 
 
