@@ -13,9 +13,9 @@ from sgcldff.datasets import Source
 from sgcldff.evaluation import SetAside
 from sgcldff.evaluation.evaluate import known_to
 from sgcldff.model_folder import open_spec
-from sgcldff.registry import Registry, choose
+from sgcldff.registry import choose
 from sgcldff.specs import digest
-from tasks.modelling import EvalJob, evaluate_model
+from tasks.evaluating import EvalJob, evaluate_model
 from tasks.preparing import ingest_images, land, rejected
 from tasks.stages import model_ids
 from tasks.workspace import Workspace
@@ -54,7 +54,7 @@ def evaluate(
     """
     chosen, place = settings or Settings(), Workspace(workspace)
     found = resolve(land(sources, place))
-    scored = choose(Registry(place.tracking_uri), model)
+    scored = choose(place.tracking_uri, model)
     logger.info("images are scored with %s", scored, extra=model_ids(scored.model))
     apart = Workspace(str(Path(place.root) / "evaluated" / digest([str(source) for source in found])))
     catalog = Catalog.open(ingest_images(found, apart, chosen.ingest))

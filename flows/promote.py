@@ -13,7 +13,7 @@ from sgcldff.promotion.decision import require_approvable, require_not_held
 from sgcldff.promotion.frozen import Located
 from sgcldff.records import ModelRef
 from sgcldff.registry import CHAMPION, Registry
-from tasks.modelling import EvalJob, evaluate_model
+from tasks.evaluating import EvalJob, evaluate_model
 from tasks.promoting import (
     Rivals,
     check_leakage,

@@ -11,13 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.environment import configure
-from flows.options import WORKSPACE, WorkspaceOption, out, output
+from flows.options import WORKSPACE, SettingsOption, WorkspaceOption, out, output, settings_from, where
 
 if TYPE_CHECKING:
     from sgcldff.promotion import Decision
-    from sgcldff.registry import Registry, Version
+    from sgcldff.registry import Choice, Registry, Version
 
-app = typer.Typer(help="Versions of the model: what was decided of them, and a person's say.", no_args_is_help=True)
+app = typer.Typer()
+registry_app = typer.Typer(
+    help="Versions of the model: what was decided of them, and a person's say.", no_args_is_help=True
+)
+app.add_typer(registry_app, name="registry")
 
 ByOption = Annotated[str | None, typer.Option(help="Who decides, for the record; by default the account in use.")]
 ReferenceArgument = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.")]
@@ -26,7 +30,7 @@ AnyModelArgument = Annotated[
 ]
 
 
-@app.command()
+@registry_app.command()
 def show(
     model: Annotated[
         str | None, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS; all versions where left out.")
@@ -42,7 +46,7 @@ def show(
         show_version(registry, model, as_json)
 
 
-@app.command()
+@registry_app.command()
 def freeze(by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
     """Make the catalog's present test split the test set of all further promotions."""
     from sgcldff.catalog import Catalog
@@ -55,17 +59,18 @@ def freeze(by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
     out.print(f"Frozen: test set {frozen.digest}, {len(frozen.samples)} images of {frozen.groups} groups.")
 
 
-@app.command()
+@registry_app.command()
 def approve(model: ReferenceArgument, by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
     """Promote a version that waits for approval, if nothing has changed since it was judged."""
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import approve as flow
 
-    champion = flow(str(workspace), model, by)
+    champion = launch(flow, str(workspace), model, by)
     out.print(f"Champion is {champion.name} version {champion.version}.")
 
 
-@app.command()
+@registry_app.command()
 def reject(
     model: ReferenceArgument,
     because: Annotated[str, typer.Option(help="Why, for those who read the record later.")],
@@ -74,13 +79,14 @@ def reject(
 ) -> None:
     """Reject a version, so that no later promotion takes it up again."""
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import reject as flow
 
-    rejected = flow(str(workspace), model, because, by)
+    rejected = launch(flow, str(workspace), model, because, by)
     out.print(f"Rejected is {rejected.name} version {rejected.version}.")
 
 
-@app.command()
+@registry_app.command()
 def adopt(model: AnyModelArgument = "released", workspace: WorkspaceOption = WORKSPACE) -> None:
     """Register a model from elsewhere, by default the released one, as challenger."""
     registry = registry_of(workspace)
@@ -91,7 +97,7 @@ def adopt(model: AnyModelArgument = "released", workspace: WorkspaceOption = WOR
     )
 
 
-@app.command()
+@registry_app.command()
 def export(
     model: AnyModelArgument,
     to: Annotated[Path, output("Folder for the model's files; made if needed.")],
@@ -107,12 +113,51 @@ def export(
     out.print(escape(f"{source.name} {source.version} is written to {place}, digest {saved_digest(place)}."))
 
 
+@app.command()
+def promote(
+    model: Annotated[str, typer.Option(help="The challenger.")] = "models:/sgcldff@challenger",
+    overrule: Annotated[
+        bool, typer.Option("--overrule", help="Judge it again although a person rejected it or rolled it back.")
+    ] = False,
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+) -> None:
+    """Make the challenger champion if it is as good on the frozen test set, or say why not."""
+    configure(workspace)
+    from flows.launch import launch
+    from flows.promote import promote as flow
+
+    promotion = launch(flow, str(workspace), model, settings_from(settings), overrule=overrule)
+    where(str(promotion), workspace=workspace)
+
+
+@app.command()
+def rollback(workspace: WorkspaceOption = WORKSPACE) -> None:
+    """Make the former champion champion again."""
+    configure(workspace)
+    from flows.launch import launch
+    from flows.promote import rollback as flow
+
+    champion = launch(flow, str(workspace))
+    where(f"Champion is {champion.name} version {champion.version} again.", workspace=workspace)
+
+
 def registry_of(workspace: Path) -> "Registry":
     """Open the registry of a workspace, or that of the server in use."""
     from sgcldff.registry import Registry
     from tasks.workspace import Workspace
 
     return Registry(Workspace(str(workspace)).tracking_uri)
+
+
+def chosen_model(workspace: Path, model: str | None) -> "Choice":
+    """Find a model that is named, or the one that is used otherwise; say which it is and why."""
+    from sgcldff.registry import choose
+    from tasks.workspace import Workspace
+
+    choice = choose(Workspace(str(workspace)).tracking_uri, model)
+    out.print(f"[bold]Model[/bold] {escape(str(choice))}", highlight=False)
+    return choice
 
 
 def show_versions(registry: "Registry", as_json: bool) -> None:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from sgcldff.differential import Differential
     from sgcldff.review.applying import Applied
 
+app = typer.Typer()
 review_app = typer.Typer(
     help="Cells that the model was not sure of: to people, and their answers back.", no_args_is_help=True
 )
+app.add_typer(review_app, name="review")
 
 NAMED = 5
 """Reasons that the last line of a command gives."""
@@ -52,12 +54,13 @@ def make(
 ) -> None:
     """Gather cells for review, by default the unidentified ones: pictures, a table and a page that runs offline."""
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_make
     from sgcldff.records import UNIDENTIFIED
     from sgcldff.review.choosing import Choice
 
     choice = Choice(tuple(label or [UNIDENTIFIED]), below, sample, limit)
-    made = review_make([str(folder) for folder in results], slides, str(to), choice)
+    made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice)
     if made.cells:
         _told(f"{made.cells} cells of {made.slides} slides to review.", f"page: {to / 'review.html'}")
     else:
@@ -74,9 +77,10 @@ def read(
 ) -> None:
     """Check answers and store them as labels with reviewer and time; the same answers again change nothing."""
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_read
 
-    stored = review_read([str(path) for path in answers], str(queue), str(store))
+    stored = launch(review_read, [str(path) for path in answers], str(queue), str(store))
     _told(f"{stored.answers} answers, {stored.new} of them new.", f"store: {store}")
     _end((*stored.set_aside, *stored.disputed), "answers need a look")
 
@@ -85,9 +89,10 @@ def read(
 def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOption = WORKSPACE) -> None:
     """Recompute the differentials with what reviewers told; the machine's own stay beside them."""
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_apply
 
-    done = review_apply([str(folder) for folder in results], str(store))
+    done = launch(review_apply, [str(folder) for folder in results], str(store))
     if done.slides:
         out.print(_summary(done.slides))
     _told(f"{len(done.slides)} slides counted anew.", f"{done.unreviewed} without a review, left as they are")

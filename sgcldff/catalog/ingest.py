@@ -73,7 +73,8 @@ class Catalog:
 def _content(sample: Sample) -> list[object]:
     code = sample.mask_code and [sample.mask_code.cytoplasm, sample.mask_code.nucleus]
     known = [sample.label, sample.mpp, code, sample.boxes, sample.group, sample.split.value]
-    return [sample.id, sample.sha256, sample.mask_sha256, *known]
+    attributes = [] if sample.attributes is None else [asdict(sample.attributes)]
+    return [sample.id, sample.sha256, sample.mask_sha256, *known, *attributes]
 
 
 def ingest(

@@ -16,7 +16,10 @@ PAGE = "https://github.com/zxaoyou/segmentation_WBC"
 
 @dataclass(frozen=True)
 class Zheng(Adapter):
-    """Images `Dataset N/NNN.bmp`, masks `Dataset N/NNN.png`, types in `Class Labels of Dataset N.csv` (optional)."""
+    """Images `Dataset N/NNN.bmp`, masks `Dataset N/NNN.png`, types in `Class Labels of Dataset N.csv` (optional).
+
+    The column of the types is `class label` in the table of Dataset 1 and `class` in that of Dataset 2.
+    """
 
     part: str = "Dataset 1"
 
@@ -42,7 +45,7 @@ class Zheng(Adapter):
 
     def _types(self, folder: Path) -> Mapping[str, str]:
         table = child(folder, f"Class Labels of {self.part}.csv")
-        rows = read_rows(table, ("image id", "class label")) if table.is_file() else ()
+        rows = read_rows(table, ("image id", "class label"), {"class": "class label"}) if table.is_file() else ()
         return {row["image id"].lstrip("0"): row["class label"] for row in rows}
 
 

@@ -10,17 +10,22 @@ from sgcldff.errors import InputError, MissingInputError
 Row = Mapping[str, str]
 
 
-def read_rows(path: Path, required: Iterable[str]) -> Sequence[Row]:
+def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | None = None) -> Sequence[Row]:
     """Read a CSV or Parquet file as rows of text; an empty cell is an empty text.
 
     Column names are compared without regard to case and surrounding blanks.
+
+    Parameters
+    ----------
+    aliases
+        Names, in lower case, under which required columns go as well, and the names that the rows give them.
 
     Raises
     ------
     InputError
         If the file cannot be read, or lacks a required column.
     """
-    frame = _read(path).rename(columns=lambda name: str(name).strip().lower())
+    frame = _read(path).rename(columns=lambda name: str(name).strip().lower()).rename(columns=aliases or {})
     missing = [name for name in required if name not in frame.columns]
     if missing:
         raise InputError(

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.cluster import Client, TaskLostError, map_bounded, threads
-from sgcldff.errors import InputError
+from sgcldff.cluster import Client, map_bounded, threads
+from sgcldff.errors import InputError, TaskLostError
 from sgcldff.images import read_rgb, rescale, scaled_shape, sha256_of
 from sgcldff.priors.stack import PriorStack, build
 from sgcldff.records import ArrayRef, Sample
