@@ -87,8 +87,7 @@ def require_quality(matching: Matching) -> None:
 
 def demo_settings(epochs: int) -> Settings:
     """Give settings for a short run from random weights."""
-    train = {"epochs": epochs, "precision": "bf16-mixed"}
-    return read_settings(None, {"train": train, "net": {"pretrained": "off"}})
+    return read_settings(None, {"train": {"epochs": epochs}, "net": {"pretrained": "off"}})
 
 
 def compare(result: Path, truth: Path, workspace: Workspace) -> Found:

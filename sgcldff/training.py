@@ -1,5 +1,6 @@
 """Training of any network on any mixture of data sets, resumable at every step."""
 
+import logging
 import math
 import signal
 import warnings
@@ -26,6 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
 from sgcldff.data import BACKGROUND, NUCLEUS, Item, SmearDataModule
+from sgcldff.drafts import draft
 from sgcldff.errors import InputError
 from sgcldff.inheritance import Inherited, Successor, begin
 from sgcldff.losses import SmearLoss, class_weights
@@ -33,8 +35,11 @@ from sgcldff.model import save_model
 from sgcldff.nets import Prediction, build
 from sgcldff.nets.prediction import Network
 from sgcldff.records import Sample, Split
-from sgcldff.specs import ModelSpec, TrainSpec
+from sgcldff.runtimes.machine import emulation_caution, fastest_precision, gpu_usable
+from sgcldff.specs import ModelSpec, Precision, TrainSpec, require
 from sgcldff.store import PriorStore
+
+logger = logging.getLogger(__name__)
 
 SCORE = "val/score"
 """What checkpoints are chosen by: mean of cell IoU, nucleus IoU and accuracy on the validation split."""
@@ -45,6 +50,8 @@ LAST = "last"
 CHECKPOINT_STEPS = 100
 """Steps between checkpoints to resume from; there is one at every epoch's end, too."""
 
+PRECISION_FILE = "precision.txt"
+"""What a run computes with, noted when it begins: a run that another machine takes up goes on with the same."""
 
 LOG_STEPS = 10
 """Steps between logged losses, if an epoch has as many."""
@@ -150,6 +157,8 @@ class Trained:
     score: float
     """Best validation score, in [0, 1]; 0 without a validation split."""
     epochs: int
+    precision: str
+    """Lightning's name of the numbers that it was computed with."""
     inherited: Inherited | None = None
     """What was taken over from another model, if any."""
 
@@ -180,8 +189,8 @@ def train(
     Raises
     ------
     InputError
-        If no sample is in the training split, an image cannot be read, nothing of the other model fits, or a
-        checkpoint holds more than weights and numbers: what it holds is not run.
+        If no sample is in the training split, an image cannot be read, nothing of the other model fits, this machine
+        lacks the precision, or a checkpoint holds more than weights and numbers: what it holds is not run.
     OutOfTimeError
         If a `Deadline` looks on and is over, once a checkpoint is written.
     SystemExit
@@ -191,7 +200,7 @@ def train(
     lightning.seed_everything(spec.seed, verbose=False)
     samples, priors = data
     labels = [sample.label for sample in samples if sample.split is Split.TRAIN]
-    last = place / f"{LAST}.ckpt"
+    last, numbers = place / f"{LAST}.ckpt", run_precision(place, spec.precision, accelerator)
     net, seen, inherited = _begun(model)
     module = SmearModule(net, spec, class_weights(labels, seen.labels))
     batches = SmearDataModule(samples, priors, seen, spec)
@@ -199,7 +208,7 @@ def train(
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices="auto" if accelerator != "cpu" else 1,
-        precision=precision(spec.precision),
+        precision=cast(Any, numbers),
         max_epochs=spec.epochs,
         callbacks=[best, *callbacks(place, spec), *(one for one in beside if isinstance(one, Callback))],
         logger=[one for one in beside if isinstance(one, Logger)] or False,
@@ -225,7 +234,7 @@ def train(
             ) from None
     load_best(module, best)
     exported = save_model(place / "model", seen, module.net)
-    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch, inherited)
+    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch, numbers, inherited)
 
 
 def _begun(model: ModelSpec | Successor) -> tuple[nn.Module, ModelSpec, Inherited | None]:
@@ -285,13 +294,38 @@ def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
     return chosen
 
 
-def precision(name: str) -> Any:
-    """Resolve `auto`: bf16 where the GPU computes in it, 16-bit floats on older GPUs, 32-bit on the CPU."""
+def run_precision(folder: Path, name: str, accelerator: str) -> str:
+    """Give the precision that a run in `folder` began with, or that of a new one, which is noted there.
+
+    Raises
+    ------
+    InputError
+        If it needs a GPU and there is none.
+    """
+    record = folder / PRECISION_FILE
+    if not record.is_file():
+        with draft(record) as partial:
+            partial.write_text(precision(name, accelerator))
+    noted = record.read_text()
+    on_gpu = accelerator != "cpu" and gpu_usable()
+    require(
+        on_gpu or not noted.startswith("16"),
+        f"precision {noted} needs a GPU: give 32-true, bf16-mixed or auto; a run that began in it goes on where one is",
+    )
+    if noted.startswith("bf16") and (caution := emulation_caution(Precision.BF16, on_gpu=on_gpu)):
+        logger.warning(caution)
+    logger.info("training in %s", noted)
+    return noted
+
+
+def precision(name: str, accelerator: str) -> str:
+    """Replace `auto` by Lightning's name of what `accelerator` computes fastest on this machine."""
     if name != "auto":
         return name
-    if not torch.cuda.is_available():
+    if accelerator != "cpu" and torch.backends.mps.is_available():
         return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    fastest = fastest_precision(on_gpu=accelerator != "cpu" and gpu_usable())
+    return {Precision.FP32: "32-true", Precision.BF16: "bf16-mixed", Precision.FP16: "16-mixed"}[fastest]
 
 
 def load_best(module: SmearModule, best: ModelCheckpoint) -> None:

@@ -88,8 +88,9 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
         trained = train(data, job.start(), job.train, folder, watchers, accelerator)
         write_json(trained.folder / TRAINED_ON, learned_from(samples, job))
         inherited = {} if trained.inherited is None else {"inherited": str(trained.inherited)}
-        registry.tag(run, {f"sgcldff.{name}": text for name, text in inherited.items()})
-        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs} | inherited)
+        notes = {"precision": trained.precision} | inherited
+        registry.tag(run, {f"sgcldff.{name}": text for name, text in notes.items()})
+        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs} | notes)
         told = f"Training {folder.name}: best score {trained.score:.4f}"
         show_table(epochs_table(registry.curves(run)), key="training", description=told)
     return str(folder)

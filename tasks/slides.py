@@ -40,7 +40,7 @@ from sgcldff.records import ModelRef
 from sgcldff.reference import reference_digest
 from sgcldff.report import write_report
 from sgcldff.review.applying import forget_reviews
-from sgcldff.runtimes import Runtime, load_runtime, resolve
+from sgcldff.runtimes import Runtime, caution, load_runtime, resolve
 from sgcldff.sequential import Goal
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.specs import Engine, InferSpec, Precision, digest
@@ -84,7 +84,7 @@ class SlideJob:
 
 
 def on_these_workers(spec: InferSpec, workers: Workers) -> InferSpec:
-    """Replace what is left to the machine by what the workers really use.
+    """Replace what is left to the machine by what the workers really use, and warn where that is needlessly slow.
 
     Workers that this machine starts use what this process would.
 
@@ -93,14 +93,18 @@ def on_these_workers(spec: InferSpec, workers: Workers) -> InferSpec:
     InputError
         If the workers lack what is asked for.
     """
-    where = partial(resolve, spec.engine, spec.precision)
-    if not workers.elsewhere:
-        engine, precision = where()
-    else:
+
+    def there(ask: Callable[[], Any]) -> Any:
+        if not workers.elsewhere:
+            return ask()
         from sgcldff.cluster import gpu_share
 
         client = workers.client()
-        engine, precision = client.submit(where, resources=gpu_share(client), pure=False).result()
+        return client.submit(ask, resources=gpu_share(client), pure=False).result()
+
+    engine, precision = there(partial(resolve, spec.engine, spec.precision))
+    if slow := there(partial(caution, engine, precision)):
+        logger.warning(slow)
     return replace(spec, engine=engine, precision=precision)
 
 
