@@ -11,8 +11,7 @@ from prefect import flow
 import sgcldff
 from flows.prepare import prepare
 from flows.settings import Settings
-from sgcldff.benchmark import Cell, Plan, Protocol
-from sgcldff.benchmark.protocols import CHANGES, cells, unscored, unseen
+from sgcldff.benchmark.protocols import CHANGES, Cell, Plan, Protocol, cells, unscored, unseen
 from sgcldff.benchmark.robustness import Trial
 from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Contest, Entry, Run, values
 from sgcldff.benchmark.speed import PRIOR, Size, machine

@@ -12,6 +12,8 @@ from sgcldff.records import Sample
 
 __all__ = ["ADAPTERS", "Adapter", "Download", "Rejected", "Source", "adapter", "detect"]
 
+USERS = ("fetch",)
+"""Modules here that use adapters and define none; they are not imported with the others, since they load more."""
 DEPTH = 4
 """Folders below the one given in which `detect` still looks."""
 
@@ -81,7 +83,8 @@ def _below(folder: Path, depth: int) -> Iterator[Source]:
 
 
 def _registered() -> Mapping[str, Adapter]:
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    names = (found.name for found in pkgutil.iter_modules(__path__) if found.name not in USERS)
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     adapters = [module.ADAPTER for module in modules if hasattr(module, "ADAPTER")]
     return {item.name: item for item in adapters}
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from flows.benchmark import benchmark, chosen, contenders
 from flows.cli import app
 from flows.settings import Settings
-from sgcldff.benchmark import Plan, Protocol
+from sgcldff.benchmark.protocols import Plan, Protocol
 from sgcldff.benchmark.table import Table
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
