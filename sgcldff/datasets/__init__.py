@@ -10,8 +10,10 @@ from sgcldff.datasets.base import Adapter, Download, Rejected, entries
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.records import Sample
 
-__all__ = ["ADAPTERS", "Adapter", "Download", "Rejected", "Source", "adapter", "detect"]
+__all__ = ["ADAPTERS", "AUTO", "Adapter", "Download", "Rejected", "Source", "adapter", "detect"]
 
+AUTO = "auto"
+"""Name of no adapter: it stands for all known data sets below a folder."""
 USERS = ("fetch",)
 """Modules here that use adapters and define none; they are not imported with the others, since they load more."""
 DEPTH = 4
@@ -40,6 +42,19 @@ class Source:
     """Path, or, where `sgcldff.landing.landed` is asked first, a URL such as `s3://bucket/prefix`."""
     mpp: float | None = None
     """um/px; None takes the adapter's own."""
+
+    def resolved(self) -> tuple["Source", ...]:
+        """Put the known data sets below the folder in the place of `auto`; `mpp` then holds where they know none.
+
+        Raises
+        ------
+        InputError
+            As `detect`.
+        """
+        if self.adapter != AUTO:
+            return (self,)
+        found = detect(self.folder)
+        return tuple(replace(one, mpp=self.mpp) if ADAPTERS[one.adapter].mpp is None else one for one in found)
 
     def scan(self) -> Iterator[Sample | Rejected]:
         """Find the samples; paths are absolute.

@@ -13,8 +13,9 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from flows.benchmark import benchmark, chosen, contenders
+from flows.benchmark import benchmark
 from flows.cli import app
+from flows.contenders import chosen, contenders
 from flows.settings import Settings
 from sgcldff.benchmark.protocols import Plan, Protocol
 from sgcldff.benchmark.table import Table

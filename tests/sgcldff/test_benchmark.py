@@ -15,6 +15,7 @@ from sgcldff.benchmark.page import page
 from sgcldff.benchmark.plots import draw, reliability
 from sgcldff.benchmark.protocols import (
     CHANGES,
+    REFERENCE,
     Cell,
     Plan,
     Protocol,
@@ -25,7 +26,7 @@ from sgcldff.benchmark.protocols import (
     unseen,
 )
 from sgcldff.benchmark.robustness import SHARE, Trial
-from sgcldff.benchmark.scoring import OVERALL, REFERENCE, SCORE, TYPE_SCORE, Contest, values
+from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Contest, values
 from sgcldff.benchmark.speed import Size, rates, size_of
 from sgcldff.benchmark.starting import common_start
 from sgcldff.benchmark.table import CellRecord, Table, counts
