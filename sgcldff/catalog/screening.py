@@ -160,7 +160,7 @@ def as_published(rows: Iterable[Row], sizes: Mapping[str, PublishedSize]) -> Scr
             found = f"image is {sample.width}x{sample.height} px, but {sample.source} is published at {size}"
             reason = (
                 f"{found}: it was resized, so its scale is not {sample.mpp} um/px; take the published file, or give "
-                "the scale with --mpp"
+                "its scale with --adapter and --mpp"
             )
             screened.aside.append(aside(sample, reason))
     return screened

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgcldff.addresses import Address
-from sgcldff.errors import MissingInputError
 from sgcldff.model_folder import saved_digest
 from sgcldff.records import ModelRef
+from sgcldff.references import require_folder
 from sgcldff.released import RELEASED, released
 
 REGISTERED = "models:/"
@@ -70,9 +70,5 @@ def unregistered(reference: str) -> tuple[ModelRef, Path]:
     """
     if reference == RELEASED:
         return released()
-    folder = Path(reference)
-    if not folder.is_dir():
-        raise MissingInputError(
-            f"{folder}: no such folder; give one, models:/NAME@ALIAS, models:/NAME/VERSION or released"
-        )
+    folder = require_folder(reference)
     return ModelRef(folder.resolve().name, "folder", saved_digest(folder)), folder
