@@ -26,8 +26,7 @@ from sgcldff.locks import locked
 from sgcldff.model_folder import WEIGHTS_FILE
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.records import ModelRef
-from sgcldff.references import Registered, existing, parse_reference
-from sgcldff.registry.choosing import REGISTERED, unregistered
+from sgcldff.references import REGISTRY, Registered, existing, parse_reference, unregistered
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.registry.runs import EXISTS, MISSING, Runs
 from sgcldff.specs import digest
@@ -170,7 +169,7 @@ class Registry(Runs):
             If the weights are not those that were registered.
         """
         text = str(reference)
-        if not text.startswith(REGISTERED):
+        if not text.startswith(REGISTRY):
             return unregistered(text)
         version = self._find(text)
         if WEIGHTS_TAG not in version.tags:
