@@ -112,6 +112,7 @@ def judge(rivals: Rivals, located: Located, place: Workspace, chosen: Settings) 
     common = located.told_by(read_spec(Path(rivals.champion) / SPEC_FILE).labels)
     if len(common.samples) < len(located.samples):
         clean = (*clean, common.shared(located))
+    if common.samples != located.samples:
         after = evaluate_model(EvalJob(rivals.challenger, common.samples, chosen.evaluate), place)
     before = evaluate_model(EvalJob(rivals.champion, common.samples, chosen.evaluate), place)
     spec = chosen.promote

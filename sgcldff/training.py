@@ -26,7 +26,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
-from sgcldff.data import BACKGROUND, NUCLEUS, UNKNOWN, Item, SmearDataModule
+from sgcldff.data import BACKGROUND, NUCLEUS, Item, SmearDataModule
 from sgcldff.drafts import draft
 from sgcldff.errors import InputError
 from sgcldff.inheritance import Inherited, Successor, begin
@@ -112,17 +112,24 @@ RATIOS = (
 
 
 def validation_counts(prediction: Prediction, batch: Item) -> dict[str, Tensor]:
-    """Count pixels (intersection, union) and types (right, all) of a batch where the target is known."""
-    told = prediction.segmentation.argmax(dim=1)
-    known = batch.target != UNKNOWN
-    cell, nucleus = (told > 0) & known, (told == 2) & known
-    true_cell, true_nucleus = (batch.target & BACKGROUND) == 0, batch.target == NUCLEUS
+    """Count pixels (intersection, union) and types (right, all) of a batch where the target is known.
+
+    Where a mask shows cells as a whole, their nuclei are unknown and count for neither side.
+    """
+    told, target = prediction.segmentation.argmax(dim=1), batch.target
+    cell, cell_known = (target & BACKGROUND) == 0, ((target & BACKGROUND) == 0) | (target == BACKGROUND)
+    nucleus, nucleus_known = target == NUCLEUS, (target == NUCLEUS) | ((target & NUCLEUS) == 0)
     typed = ~batch.allowed.all(dim=1)
     best = prediction.cell_type.argmax(dim=1, keepdim=True)
     right = batch.allowed.gather(1, best)[:, 0] & typed
-    pairs = ((cell, true_cell), (nucleus, true_nucleus))
-    pixels = [count for a, b in pairs for count in ((a & b).sum(), (a | b).sum())]
+    pixels = (*_overlap(told > 0, cell, cell_known), *_overlap(told == 2, nucleus, nucleus_known))
     return dict(zip(COUNTS, (*pixels, right.sum(), typed.sum()), strict=True))
+
+
+def _overlap(told: Tensor, true: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the pixels in both and in either, all bool (B, H, W); images whose truth cannot tell are left out."""
+    telling = (true.flatten(1).any(dim=1) | known.flatten(1).all(dim=1))[:, None, None]
+    return (told & true & telling).sum(), ((told | true) & known & telling).sum()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sgcldff.evaluation import EvalReport, Predictions, SetAside
+from sgcldff.evaluation import EvalReport, Predictions, SetAside, UntypedLabel
 from sgcldff.evaluation.scores import PREDICTIONS_FILE, REPORT_FILE
 from sgcldff.model_folder import TRAINED_ON, saved_digest
 from sgcldff.promotion.frozen import content_digest
@@ -32,6 +32,8 @@ class EvalJob:
     spec: EvalSpec
     unusable: tuple[SetAside, ...] = ()
     """Images that are not scored, and are told in the report."""
+    untyped: tuple[UntypedLabel, ...] = ()
+    """Labels that the model does not know; the samples come without them."""
 
 
 @stage("evaluate", MODEL)
@@ -46,7 +48,7 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
         model = load_model(job.model)
         with bar("evaluate") as progress:
             report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
-        report = replace(report, set_aside=(*job.unusable, *report.set_aside))
+        report = replace(report, set_aside=(*job.unusable, *report.set_aside), untyped=job.untyped)
         folder.mkdir(parents=True, exist_ok=True)
         assert report.predictions is not None
         report.predictions.save(folder / PREDICTIONS_FILE)
@@ -61,8 +63,8 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
 
 def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
     """Say where the report of an evaluation is, or will be."""
-    unusable = ([asdict(item) for item in job.unusable],) if job.unusable else ()
-    content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *unusable)
+    missing = [[asdict(item) for item in items] for items in (job.unusable, job.untyped) if items]
+    content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *missing)
     return workspace.evaluation(digest(content))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sgcldff.attributes import VALUES, CellAttributes
-from sgcldff.datasets.base import Download, Rejected, child, entries, images_in
+from sgcldff.datasets.base import Download, PublishedSize, Rejected, child, entries, images_in
 from sgcldff.datasets.folder import ClassFolders
 from sgcldff.datasets.tables import Row, read_rows
 from sgcldff.errors import InputError
@@ -73,6 +73,7 @@ ADAPTER = Pbc(
     "eosinophil, lymphocyte, ...; the attributes of WBCAtt (https://github.com/apple2373/wbcatt, MIT) are read from "
     "pbc_attr_v1_train.csv, _val.csv and _test.csv in that folder, or in a folder wbcatt beside it",
     mpp=0.09,
+    published=PublishedSize(((360, 363),)),
     download=Download(
         "https://data.mendeley.com/public-files/datasets/snkd93bnjr/files/2fc38728-2ae7-4a62-a857-032af82334c3/file_downloaded",
         archive="PBC_dataset_normal_DIB.zip",

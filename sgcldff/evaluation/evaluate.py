@@ -1,8 +1,8 @@
 """Evaluate a model on images it never saw."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from sgcldff.evaluation.metrics import (
 )
 from sgcldff.evaluation.predictions import COUNTS, PROBABILITY, Choice, Predictions, tabulate
 from sgcldff.evaluation.reading import Reading, read
-from sgcldff.evaluation.scores import EvalReport, SetAside, score
+from sgcldff.evaluation.scores import EvalReport, SetAside, UntypedLabel, score
 from sgcldff.images import sha256_of
 from sgcldff.labels import LabelSpace
 from sgcldff.model import Model
@@ -71,7 +71,8 @@ def predict(
 ) -> tuple[Predictions, tuple[SetAside, ...]]:
     """Read every image end to end, changed if asked to; gives what was said of it, and what was set aside.
 
-    Without explanations, whose columns are then null, no gradient is computed.
+    Labels that are finer than the model's classes are taken for those classes. Without explanations, whose columns are
+    then null, no gradient is computed.
 
     Raises
     ------
@@ -83,6 +84,7 @@ def predict(
     space = model.spec.labels
     require_same_space(samples, space)
     require_unique(samples)
+    samples = [replace(sample, label=sample.label and space.named(sample.label)) for sample in samples]
     choices, look = _choices(samples, space), explain if explained else unexplained
     rows, aside = [], []
     for start in range(0, len(samples), CHUNK):
@@ -115,21 +117,41 @@ def require_same_space(samples: Iterable[Sample], space: LabelSpace) -> None:
         )
 
 
-def known_to(space: LabelSpace, samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[SetAside, ...]]:
-    """Part the samples whose labels the space knows from the others, which are told with the reason.
+@dataclass(frozen=True)
+class Scorable:
+    """What of a set of images a model can be scored on."""
+
+    samples: tuple[Sample, ...]
+    """Without the labels that the model does not know."""
+    untyped: tuple[UntypedLabel, ...]
+    """Those labels, where the images' outlines are scored all the same."""
+    set_aside: tuple[SetAside, ...]
+    """Images with such a label and no mask."""
+
+
+def scorable(space: LabelSpace, samples: Iterable[Sample]) -> Scorable:
+    """Find what a model of this label space can be scored on: types of known labels, and outlines whatever the label.
 
     Raises
     ------
     LabelError
-        Naming both spaces if it knows none of them.
+        Naming both spaces if nothing can be scored.
     """
-    labels = {None, *space.known}
-    known = tuple(sample for sample in samples if sample.label in labels)
-    if not known:
-        require_same_space(samples, space)
-    told = f"which the model does not tell; it tells {', '.join(space.known)}"
-    foreign = (sample for sample in samples if sample.label not in labels)
-    return known, tuple(SetAside(sample.id, f"{sample.image}: labelled {sample.label}, {told}") for sample in foreign)
+    known, untyped = space.known, Counter[str]()
+    kept, unscored = list[Sample](), list[Sample]()
+    for sample in samples:
+        if sample.label is None or sample.label in known:
+            kept.append(sample)
+        elif sample.mask is None:
+            unscored.append(sample)
+        else:
+            untyped[sample.label] += 1
+            kept.append(replace(sample, label=None))
+    if not kept:
+        require_same_space(unscored, space)
+    told = f"which the model does not tell; it tells {', '.join(known)}"
+    aside = (SetAside(one.id, f"{one.image}: labelled {one.label}, {told}") for one in unscored)
+    return Scorable(tuple(kept), tuple(UntypedLabel(*item) for item in sorted(untyped.items())), tuple(aside))
 
 
 def require_unique(samples: Iterable[Sample]) -> None:

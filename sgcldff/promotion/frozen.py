@@ -124,8 +124,13 @@ class Located:
         return Finding("test set", False, text, figure=len(self.faults), limit=0)
 
     def told_by(self, labels: LabelSpace) -> "Located":
-        """Leave out the images whose labels a model cannot tell."""
-        kept = (sample for sample in self.samples if sample.label is None or sample.label in labels.known)
+        """Leave out the images whose labels a model cannot tell, and give the others the names under which it does."""
+        known = (None, *labels.known)
+        kept = (
+            replace(sample, label=sample.label and labels.named(sample.label))
+            for sample in self.samples
+            if sample.label in known
+        )
         return replace(self, samples=tuple(kept))
 
     def shared(self, whole: "Located") -> Finding:

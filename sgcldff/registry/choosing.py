@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgcldff.addresses import Address
-from sgcldff.errors import MissingInputError
 from sgcldff.model_folder import saved_digest
 from sgcldff.records import ModelRef
+from sgcldff.references import require_folder
 from sgcldff.released import RELEASED, released
 
 REGISTERED = "models:/"
@@ -49,15 +49,14 @@ def choose(location: str | Path, reference: str | None = None) -> Choice:
         return Choice(reference, *unregistered(reference), "as asked")
     address = Address.parse(location)
     database = address.database
-    if reference is None and database is not None and not database.is_file():
-        return Choice(RELEASED, *released(), f"the released model, since there is no registry yet at {address}")
-    from sgcldff.registry.registry import Registry
+    if reference is not None or database is None or database.is_file():
+        from sgcldff.registry.registry import Registry
 
-    registry = Registry(location)
-    if reference is not None:
-        return Choice(reference, *registry.resolve(reference), "as asked")
-    if (champion := registry.champion()) is not None:
-        return Choice(champion, *registry.resolve(champion), f"the champion at {address}")
+        registry = Registry(location)
+        if reference is not None:
+            return Choice(reference, *registry.resolve(reference), "as asked")
+        if (champion := registry.champion()) is not None:
+            return Choice(champion, *registry.resolve(champion), f"the champion at {address}")
     return Choice(RELEASED, *released(), f"the released model, since there is no champion at {address}")
 
 
@@ -71,9 +70,5 @@ def unregistered(reference: str) -> tuple[ModelRef, Path]:
     """
     if reference == RELEASED:
         return released()
-    folder = Path(reference)
-    if not folder.is_dir():
-        raise MissingInputError(
-            f"{folder}: no such folder; give one, models:/NAME@ALIAS, models:/NAME/VERSION or released"
-        )
+    folder = require_folder(reference)
     return ModelRef(folder.resolve().name, "folder", saved_digest(folder)), folder

@@ -95,7 +95,7 @@ def test_without_a_champion_it_is_used_and_no_database_is_made(checkout):
     assert (choice.model, choice.folder) == released()
     assert registry.resolve(choice.reference) == released()
     assert f"{NAME} {VERSION} ({choice.model.digest})" in str(choice)
-    assert "no registry yet" in choice.why
+    assert "no champion" in choice.why
     assert not (checkout / "workspace").exists()
 
 
