@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from sgcldff.addresses import shown, sqlite_uri
+from sgcldff.addresses import shown, sqlite_uri, user_cache
 from sgcldff.disks import require_room, require_writable
 from sgcldff.errors import ServiceError
 
@@ -52,6 +52,7 @@ def configure(workspace: Path) -> None:
     home = workspace.expanduser().resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     require_room(home)
+    user_cache()
     set_defaults({"PREFECT_HOME": str(home), **ALWAYS})
     set_defaults(database_address(Path(os.environ["PREFECT_HOME"])))
     if server := os.environ.get("PREFECT_API_URL"):
@@ -109,6 +110,9 @@ def require_answer(server: str) -> None:
 
 def quieten() -> None:
     """Keep the libraries' logs and warnings off the terminal; call it before they are imported."""
+    from sgcldff.logs import show_warnings
+
+    show_warnings()
     set_defaults(QUIET)
     logging.captureWarnings(True)
     logging.raiseExceptions = False

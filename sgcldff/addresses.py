@@ -1,14 +1,20 @@
 """Where things are: a registry (a folder with a database, or an MLflow server), a slide behind a URL, the caches."""
 
+import logging
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from sgcldff.disks import accepts_files, private_folder
 from sgcldff.errors import InputError
 from sgcldff.specs import digest
 
+logger = logging.getLogger(__name__)
+
+NAME = "sgcldff"
+"""Of this package's folder among the caches of others."""
 DATABASE = "mlflow.db"
 PARTS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]+)://(?:[^/]*@)?(?P<place>[^?#]*)(?P<query>.*)", re.DOTALL)
 """A URL; what stands before an @ is user and password."""
@@ -79,8 +85,22 @@ def sqlite_uri(database: Path, driver: str = "pysqlite") -> str:
 
 
 def user_cache() -> Path:
-    """Give this user's folder for what can be fetched or computed again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgcldff"
+    """Give this user's folder for what can be fetched or computed again.
+
+    Where nothing can be written to it, a private temporary folder takes its place, in this process and in those that it
+    starts, after one warning.
+    """
+    chosen = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  Path raises where there is no home
+    if chosen.startswith("~") or not accepts_files(Path(chosen) / NAME):
+        unusable, chosen = chosen, str(private_folder(NAME))
+        logger.warning(
+            "nothing can be written to the cache %s: %s is used instead; set XDG_CACHE_HOME to name another folder",
+            unusable,
+            chosen,
+        )
+        os.environ["XDG_CACHE_HOME"] = chosen
+        os.environ.setdefault("MPLCONFIGDIR", f"{chosen}/matplotlib")
+    return Path(chosen) / NAME
 
 
 def shown(uri: str) -> str:
