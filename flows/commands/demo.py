@@ -18,8 +18,10 @@ def demo(
 ) -> None:
     """Draw smears and a slide whose cells are known, run the whole chain on them and compare."""
     from flows.environment import configure
+    from flows.server import start_temporary_server
 
     configure(to / "workspace")
+    start_temporary_server()
     from flows.demo import demo as flow
     from flows.demo import summary
 
