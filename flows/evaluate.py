@@ -11,7 +11,7 @@ from flows.settings import Settings
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
 from sgcldff.evaluation import SetAside, UntypedLabel
-from sgcldff.evaluation.evaluate import scorable
+from sgcldff.evaluation.scorable import scorable
 from sgcldff.model_folder import open_spec
 from sgcldff.registry import choose
 from sgcldff.specs import digest

@@ -5,19 +5,20 @@ from typing import Annotated
 
 import typer
 
-from flows.environment import configure
-from flows.options import out, output, where
+from flows.options import Panel, examples, out, output, where
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.CHECKS, epilog=examples("sgcldff demo --out demo"))
 def demo(
-    to: Annotated[Path, output("Folder for everything that the demo makes.")] = Path("demo"),
-    side: Annotated[int, typer.Option(min=2048, help="Side of the synthetic slide, px.")] = 8192,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 5,
+    to: Annotated[Path, output("Folder for everything that the demo writes.")] = Path("demo"),
+    side: Annotated[int, typer.Option(min=2048, help="Side of the slide, px.")] = 8192,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 5,
 ) -> None:
-    """Make smears and a slide with known truth, run the whole chain on them and compare."""
+    """Draw smears and a slide whose cells are known, run the whole chain on them and compare."""
+    from flows.environment import configure
+
     configure(to / "workspace")
     from flows.demo import demo as flow
     from flows.demo import summary

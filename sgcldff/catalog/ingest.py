@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from sgcldff.catalog.duplicates import hash_bits, near_duplicates
 from sgcldff.catalog.facts import Progress, facts_table, measure_all, read_facts
+from sgcldff.catalog.files import FACTS, MANIFEST, QUARANTINE, SIDES, require_catalog
 from sgcldff.catalog.overlap import SIDE, Pairs
 from sgcldff.catalog.screening import (
     Aside,
@@ -28,11 +29,10 @@ from sgcldff.catalog.screening import (
 )
 from sgcldff.catalog.splits import Entry, deal, link
 from sgcldff.datasets import PublishedSize, Rejected, Source
-from sgcldff.errors import MissingInputError, StoreError
+from sgcldff.errors import StoreError
 from sgcldff.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.specs import IngestSpec, digest
 
-MANIFEST, QUARANTINE, FACTS, SIDES = "manifest.parquet", "quarantine.parquet", "facts.parquet", "splits.parquet"
 SIDES_SCHEMA = pa.schema([("pixels", pa.string()), ("split", pa.string())])
 
 Sides = Mapping[str, Split]
@@ -60,6 +60,7 @@ class Catalog:
             If it is damaged.
         """
         folder = Path(folder)
+        require_catalog(folder)
         return cls(folder, samples_from_table(_read(folder / MANIFEST)), _read(folder / QUARANTINE))
 
     @cached_property
@@ -200,10 +201,8 @@ def _aside_table(items: Iterable[Aside]) -> pa.Table:
 def _read(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such table; run ingest into {path.parent} first") from error
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: damaged ({error}); remove it and run ingest into {path.parent} again") from error
+        raise StoreError(f"{path}: damaged ({error}); remove it and run `sgcldff prepare` again") from error
 
 
 def _write(table: pa.Table, path: Path) -> None:

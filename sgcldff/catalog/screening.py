@@ -158,8 +158,10 @@ def as_published(rows: Iterable[Row], sizes: Mapping[str, PublishedSize]) -> Scr
             screened.rows.append(row)
         else:
             found = f"image is {sample.width}x{sample.height} px, but {sample.source} is published at {size}"
-            remedy = "take the published file, or give the scale with --mpp"
-            reason = f"{found}: it was resized, so its scale is not {sample.mpp} um/px; {remedy}"
+            reason = (
+                f"{found}: it was resized, so its scale is not {sample.mpp} um/px; take the published file, or give "
+                "its scale with --adapter and --mpp"
+            )
             screened.aside.append(aside(sample, reason))
     return screened
 

@@ -1,14 +1,14 @@
 """Evaluate a model on images it never saw."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from sgcldff.data import Change, Scene, read_scene
-from sgcldff.errors import InputError, LabelError
+from sgcldff.errors import InputError
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import (
     Boundary,
@@ -20,7 +20,8 @@ from sgcldff.evaluation.metrics import (
 )
 from sgcldff.evaluation.predictions import COUNTS, PROBABILITY, Choice, Predictions, tabulate
 from sgcldff.evaluation.reading import Reading, read
-from sgcldff.evaluation.scores import EvalReport, SetAside, UntypedLabel, score
+from sgcldff.evaluation.scorable import require_same_space
+from sgcldff.evaluation.scores import EvalReport, SetAside, score
 from sgcldff.images import sha256_of
 from sgcldff.labels import LabelSpace
 from sgcldff.model import Model
@@ -98,60 +99,6 @@ def predict(
     if not rows:
         raise InputError(f"none of {len(samples)} images can be scored{_first(aside)}: name other images")
     return tabulate(rows, space.classes, model.digest), tuple(aside)
-
-
-def require_same_space(samples: Iterable[Sample], space: LabelSpace) -> None:
-    """Make sure that the model's label space knows all labels of the samples.
-
-    Raises
-    ------
-    LabelError
-        Naming both spaces if it does not.
-    """
-    labels = sorted({sample.label for sample in samples if sample.label is not None})
-    unknown = [label for label in labels if label not in space.known]
-    if unknown:
-        raise LabelError(
-            f"the model has another label space: the images are labelled {', '.join(labels)}, the model tells"
-            f" {', '.join(space.known)} and knows no {', '.join(unknown)}; evaluate a model trained for these labels"
-        )
-
-
-@dataclass(frozen=True)
-class Scorable:
-    """What of a set of images a model can be scored on."""
-
-    samples: tuple[Sample, ...]
-    """Without the labels that the model does not know."""
-    untyped: tuple[UntypedLabel, ...]
-    """Those labels, where the images' outlines are scored all the same."""
-    set_aside: tuple[SetAside, ...]
-    """Images with such a label and no mask."""
-
-
-def scorable(space: LabelSpace, samples: Iterable[Sample]) -> Scorable:
-    """Find what a model of this label space can be scored on: types of known labels, and outlines whatever the label.
-
-    Raises
-    ------
-    LabelError
-        Naming both spaces if nothing can be scored.
-    """
-    known, untyped = space.known, Counter[str]()
-    kept, unscored = list[Sample](), list[Sample]()
-    for sample in samples:
-        if sample.label is None or sample.label in known:
-            kept.append(sample)
-        elif sample.mask is None:
-            unscored.append(sample)
-        else:
-            untyped[sample.label] += 1
-            kept.append(replace(sample, label=None))
-    if not kept:
-        require_same_space(unscored, space)
-    told = f"which the model does not tell; it tells {', '.join(known)}"
-    aside = (SetAside(one.id, f"{one.image}: labelled {one.label}, {told}") for one in unscored)
-    return Scorable(tuple(kept), tuple(UntypedLabel(*item) for item in sorted(untyped.items())), tuple(aside))
 
 
 def require_unique(samples: Iterable[Sample]) -> None:

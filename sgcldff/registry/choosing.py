@@ -4,13 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgcldff.addresses import Address
-from sgcldff.errors import MissingInputError
-from sgcldff.model_folder import saved_digest
 from sgcldff.records import ModelRef
+from sgcldff.references import REGISTRY, unregistered
 from sgcldff.released import RELEASED, released
-
-REGISTERED = "models:/"
-"""How the name of a version begins."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ def choose(location: str | Path, reference: str | None = None) -> Choice:
     ServiceError
         If the registry's server does not answer: the released model is no way out of that.
     """
-    if reference is not None and not reference.startswith(REGISTERED):
+    if reference is not None and not reference.startswith(REGISTRY):
         return Choice(reference, *unregistered(reference), "as asked")
     address = Address.parse(location)
     database = address.database
@@ -58,21 +54,3 @@ def choose(location: str | Path, reference: str | None = None) -> Choice:
         if (champion := registry.champion()) is not None:
             return Choice(champion, *registry.resolve(champion), f"the champion at {address}")
     return Choice(RELEASED, *released(), f"the released model, since there is no champion at {address}")
-
-
-def unregistered(reference: str) -> tuple[ModelRef, Path]:
-    """Find a model that is in no registry: `released`, or a folder.
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
-    if reference == RELEASED:
-        return released()
-    folder = Path(reference)
-    if not folder.is_dir():
-        raise MissingInputError(
-            f"{folder}: no such folder; give one, models:/NAME@ALIAS, models:/NAME/VERSION or released"
-        )
-    return ModelRef(folder.resolve().name, "folder", saved_digest(folder)), folder

@@ -26,7 +26,7 @@ from sgcldff.locks import locked
 from sgcldff.model_folder import WEIGHTS_FILE
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.records import ModelRef
-from sgcldff.registry.choosing import REGISTERED, unregistered
+from sgcldff.references import REGISTRY, Registered, existing, parse_reference, unregistered
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.registry.runs import EXISTS, MISSING, Runs
 from sgcldff.specs import digest
@@ -39,7 +39,6 @@ DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
 """Folder of a version's decision records; tags of the version, one a record: its name, and its outcome as the value."""
 TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
 """The frozen test set: an artifact of the run that this tag of the registered model names."""
-REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
 PUT_BACK = "the former champion was put back"
 
 
@@ -170,7 +169,7 @@ class Registry(Runs):
             If the weights are not those that were registered.
         """
         text = str(reference)
-        if not text.startswith(REGISTERED):
+        if not text.startswith(REGISTRY):
             return unregistered(text)
         version = self._find(text)
         if WEIGHTS_TAG not in version.tags:
@@ -336,13 +335,8 @@ class Registry(Runs):
             self.client.set_registered_model_alias(self.name, alias, number)
 
     def _find(self, reference: str) -> ModelVersion:
-        match = REFERENCE.fullmatch(reference)
-        if match is None:
-            raise InputError(
-                f"{reference!r} is no model: give models:/NAME@ALIAS, models:/NAME/VERSION, released or a folder"
-            )
-        name, alias, number = match["name"], match["alias"], match["number"]
-        if alias is None:
+        name, alias, number = parse_reference(reference)
+        if number is not None:
             return self._version(name, number)
         held = self.aliases(name)
         if alias not in held:
@@ -362,9 +356,9 @@ class Registry(Runs):
         with self._answering():
             models = sorted(model.name for model in self.client.search_registered_models())
             if name not in models:
-                return f"registered models are {', '.join(models) or 'none yet'}; train or name one of these"
+                return existing(models)
             numbers = sorted(int(version.version) for version in self.client.search_model_versions(f"name='{name}'"))
-        return f"{_listed(self.aliases(name))}, versions {', '.join(map(str, numbers))}; name one of these"
+        return str(Registered(self.aliases(name), list(map(str, numbers))))
 
     def _fetch(self, version: ModelVersion, part: str) -> Path:
         """Give a local folder with a part of a version: where it lies, or a copy kept for the next time."""

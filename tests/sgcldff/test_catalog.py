@@ -375,7 +375,7 @@ def test_a_catalog_where_nothing_is_usable_is_empty_and_says_why(lab):
 
 
 def test_missing_and_damaged_catalogs(lab, tmp_path):
-    with pytest.raises(MissingInputError, match="run ingest"):
+    with pytest.raises(MissingInputError, match="run `sgcldff prepare --data FOLDER` first"):
         Catalog.open(tmp_path / "nowhere")
     lab.add_many(2)
     lab.ingest()

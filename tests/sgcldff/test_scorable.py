@@ -10,7 +10,8 @@ from torch.nn.functional import one_hot
 
 from sgcldff.data import BACKGROUND, CELL, CYTOPLASM, NUCLEUS, UNKNOWN, Item, read_scene
 from sgcldff.errors import LabelError
-from sgcldff.evaluation.evaluate import evaluate, scorable
+from sgcldff.evaluation.evaluate import evaluate
+from sgcldff.evaluation.scorable import scorable
 from sgcldff.evaluation.scores import EvalReport, UntypedLabel
 from sgcldff.labels import FIVE_TYPES, WBC5, WBC11
 from sgcldff.nets.prediction import Prediction

@@ -13,7 +13,7 @@ from sgcldff.errors import (
     StoreError,
     TaskLostError,
 )
-from tasks import modelling, preparing, slides, stages
+from tasks import evaluating, modelling, preparing, slides, stages
 from tasks.policy import worth_retrying
 from tasks.stages import Stage, retried, stage
 
@@ -37,7 +37,7 @@ def test_what_stays_bad_is_not(kind):
 
 
 def test_every_task_follows_the_policy():
-    rooms = (modelling, preparing, slides)
+    rooms = (evaluating, modelling, preparing, slides)
     found = [item.task for room in rooms for item in vars(room).values() if isinstance(item, Stage)]
     assert len(found) >= 7
     for task in found:
