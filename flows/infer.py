@@ -22,6 +22,7 @@ from sgcldff.reference import require_typicality
 from sgcldff.registry import Registry, choose
 from sgcldff.sequential import Goal
 from sgcldff.slides import SlideEntry, find_slides
+from sgcldff.wording import skipped
 from tasks.compute import Compute, address_of, dashboard_of, processes
 from tasks.live import BatchView
 from tasks.slides import SlideJob, on_this_cluster, read_slide, set_aside
@@ -140,7 +141,7 @@ def chosen(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[
     """
     kept = [slide for slide in slides if not retry_failed or failed_before(out / slide.id)]
     if not kept:
-        raise InputError(f"{out}: no slide of this batch was set aside: run without --retry-failed to read all")
+        raise InputError(f"{out}: no slide of this batch was skipped: run without --retry-failed to read all")
     return kept
 
 
@@ -182,4 +183,4 @@ def refuse(failed: dict[str, BaseException], slides: int) -> NoReturn:
     if slides == 1:
         raise next(iter(failed.values()))
     reasons = "; ".join(f"{slide}: {why}" for slide, why in failed.items())
-    raise IncompleteBatchError(f"{len(failed)} of {slides} slides were set aside, the others are done. {reasons}")
+    raise IncompleteBatchError(f"{skipped(len(failed), slides, 'slide')}. {reasons}")

@@ -67,7 +67,7 @@ def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestS
     catalog.snapshot()
     create_table_artifact(_counts(catalog), key="catalog", description=f"Catalog {catalog.digest}")
     if catalog.quarantine.num_rows:
-        create_table_artifact(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Set aside")
+        create_table_artifact(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Skipped")
     return str(catalog.folder)
 
 

@@ -303,7 +303,7 @@ def _sections(report: EvalReport) -> Iterable[str]:
     for part in columns if len(report.sources) > 1 else columns[1:]:
         yield _class_section(part)
     if report.set_aside:
-        yield f"## Set aside: {len(report.set_aside)}"
+        yield f"## Skipped: {len(report.set_aside)}"
         yield _table(["image", "reason"], [[item.id, item.reason] for item in report.set_aside[:LISTED]])
         if len(report.set_aside) > LISTED:
             yield f"and {len(report.set_aside) - LISTED} more, which the JSON report lists."
