@@ -17,15 +17,36 @@ NEUTROPHIL, EOSINOPHIL, BASOPHIL, LYMPHOCYTE, MONOCYTE = FIVE_TYPES = (
     "lymphocyte",
     "monocyte",
 )
+SEGMENTED, BAND = "segmented neutrophil", "band neutrophil"
+PROMYELOCYTE, MYELOCYTE, METAMYELOCYTE = "promyelocyte", "myelocyte", "metamyelocyte"
+IMMATURE_GRANULOCYTE = "immature granulocyte"
+ERYTHROBLAST = "erythroblast"
 BLAST = "blast"
 NON_BLAST = "non-blast"
+NO_WHITE_CELL = "no white cell"
+PLATELET, PLATELET_CLUMP, RED_CELL, DEBRIS = "platelet", "platelet clump", "red cell", "debris"
 
+SUBTYPES: Mapping[str, tuple[str, ...]] = {
+    NEUTROPHIL: (SEGMENTED, BAND),
+    IMMATURE_GRANULOCYTE: (PROMYELOCYTE, MYELOCYTE, METAMYELOCYTE),
+    NO_WHITE_CELL: (PLATELET, PLATELET_CLUMP, RED_CELL, DEBRIS),
+}
+"""Broad label -> the finer ones that it is made up of."""
+BROADER: Mapping[str, str] = {fine: broad for broad, members in SUBTYPES.items() for fine in members}
+"""Fine label -> the broad one that it is part of."""
+
+NAMES = (*FIVE_TYPES, *SUBTYPES, *BROADER, ERYTHROBLAST, BLAST, NON_BLAST)
 SYNONYMS: Mapping[str, str] = {
     "neut": NEUTROPHIL,
     "neutro": NEUTROPHIL,
-    "bne": NEUTROPHIL,
-    "sne": NEUTROPHIL,
-    "band": NEUTROPHIL,
+    "sne": SEGMENTED,
+    "seg": SEGMENTED,
+    "segmented": SEGMENTED,
+    "neutrophil segmented": SEGMENTED,
+    "bne": BAND,
+    "band": BAND,
+    "stab": BAND,
+    "neutrophil band": BAND,
     "eos": EOSINOPHIL,
     "eosi": EOSINOPHIL,
     "eo": EOSINOPHIL,
@@ -36,6 +57,18 @@ SYNONYMS: Mapping[str, str] = {
     "ly": LYMPHOCYTE,
     "mono": MONOCYTE,
     "mo": MONOCYTE,
+    "pmy": PROMYELOCYTE,
+    "my": MYELOCYTE,
+    "mmy": METAMYELOCYTE,
+    "ig": IMMATURE_GRANULOCYTE,
+    "erb": ERYTHROBLAST,
+    "nrbc": ERYTHROBLAST,
+    "normoblast": ERYTHROBLAST,
+    "nucleated red cell": ERYTHROBLAST,
+    "thrombocyte": PLATELET,
+    "rbc": RED_CELL,
+    "erythrocyte": RED_CELL,
+    "red blood cell": RED_CELL,
     "lymphoblast": BLAST,
     "nonblast": NON_BLAST,
     "not blast": NON_BLAST,
@@ -53,7 +86,7 @@ def canonical(name: str) -> str:
     for candidate in (lowered, singular):
         if candidate in SYNONYMS:
             return SYNONYMS[candidate]
-    return singular if singular in (*FIVE_TYPES, BLAST, NON_BLAST) else lowered
+    return singular if singular in NAMES else lowered
 
 
 @dataclass(frozen=True)
@@ -61,7 +94,8 @@ class LabelSpace:
     """The classes a model tells apart, and coarse labels that stand for several of them.
 
     A label is taken as the set of classes that it allows. A coarse label ("non-blast") allows several, a missing one
-    allows all; both then enter losses and metrics without special cases.
+    allows all; both then enter losses and metrics without special cases. A label finer than the classes ("band
+    neutrophil" where the class is "neutrophil") allows the class that it is part of.
     """
 
     classes: tuple[str, ...]
@@ -79,8 +113,24 @@ class LabelSpace:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """All labels that the space understands, fine ones first."""
-        return (*self.classes, *self.coarse)
+        """All labels that the space understands: its classes, coarse labels, and those that are finer than a class."""
+        finer = (fine for fine, broad in BROADER.items() if broad in (*self.classes, *self.coarse))
+        return tuple(dict.fromkeys((*self.classes, *self.coarse, *finer)))
+
+    def named(self, label: str) -> str:
+        """Give the name under which the space knows a label: its own, or that of the broader label it is part of.
+
+        Raises
+        ------
+        LabelError
+            If no class knows the label.
+        """
+        for name in (label, BROADER.get(label, label)):
+            if name in self.classes or name in self.coarse:
+                return name
+        raise LabelError(
+            f"label {label!r} is in no class; known are {', '.join(self.known)}: correct it or name other classes"
+        )
 
     def members(self, label: str) -> tuple[str, ...]:
         """Name the classes that `label` allows.
@@ -90,13 +140,8 @@ class LabelSpace:
         LabelError
             If no class knows the label.
         """
-        if label in self.classes:
-            return (label,)
-        if label in self.coarse:
-            return tuple(self.coarse[label])
-        raise LabelError(
-            f"label {label!r} is in no class; known are {', '.join(self.known)}: correct it or name other classes"
-        )
+        name = self.named(label)
+        return (name,) if name in self.classes else tuple(self.coarse[name])
 
     def allowed(self, label: str | None) -> "NDArray[np.bool_]":
         """Mark the classes that `label` allows: bool, shape (C,); all of them when the label is missing."""
@@ -118,10 +163,26 @@ class LabelSpace:
         return cls(tuple(classes), {name: tuple(members) for name, members in coarse.items()})
 
 
+def grouped(classes: Iterable[str], coarse: Mapping[str, tuple[str, ...]] | None = None) -> LabelSpace:
+    """Make a label space that also knows the broad labels all of whose subtypes are among its classes."""
+    own = tuple(classes)
+    broad = {name: fine for name, fine in SUBTYPES.items() if name not in own and set(fine) <= set(own)}
+    return LabelSpace(own, {**broad, **(coarse or {})})
+
+
 WBC5 = LabelSpace(FIVE_TYPES)
 WBC6 = LabelSpace((*FIVE_TYPES, BLAST), {NON_BLAST: FIVE_TYPES})
+MATURE = (SEGMENTED, BAND, EOSINOPHIL, BASOPHIL, LYMPHOCYTE, MONOCYTE)
+WBC11 = grouped((*MATURE, *SUBTYPES[IMMATURE_GRANULOCYTE], ERYTHROBLAST, NO_WHITE_CELL))
+WBC12 = grouped((*WBC11.classes, BLAST), {NON_BLAST: MATURE})
 BLAST_OR_NOT = LabelSpace((NON_BLAST, BLAST), {})
-PRESETS: Mapping[str, LabelSpace] = {"wbc5": WBC5, "wbc6": WBC6, "blast": BLAST_OR_NOT}
+PRESETS: Mapping[str, LabelSpace] = {
+    "wbc5": WBC5,
+    "wbc6": WBC6,
+    "wbc11": WBC11,
+    "wbc12": WBC12,
+    "blast": BLAST_OR_NOT,
+}
 
 
 def label_space(name: str) -> LabelSpace:
@@ -137,11 +198,15 @@ def label_space(name: str) -> LabelSpace:
     classes = tuple(canonical(part) for part in name.split(",") if part.strip())
     if len(classes) < 2:
         raise LabelError(f"label space {name!r} is unknown: name one of {', '.join(PRESETS)} or classes as 'a,b,c'")
-    return LabelSpace(classes)
+    return grouped(classes)
 
 
 def covering(labels: Iterable[str | None]) -> LabelSpace:
-    """Choose the smallest preset that knows all `labels`; their own sorted names where none does.
+    """Choose the smallest preset that knows all `labels` and whose subtypes are all among them.
+
+    Segmented and band neutrophils beside the other four types give the five types: only presets that know every label
+    are asked. Where none does, the space is made of the labels: a broad label stands for its subtypes if all of them
+    are there, and else replaces those that are; what is no white cell is one class.
 
     Raises
     ------
@@ -149,7 +214,9 @@ def covering(labels: Iterable[str | None]) -> LabelSpace:
         If fewer than two different labels are given and no preset covers them.
     """
     present = {label for label in labels if label is not None}
-    for space in (WBC5, BLAST_OR_NOT, WBC6):
-        if present <= set(space.known):
+    for space in (WBC5, BLAST_OR_NOT, WBC6, WBC11, WBC12):
+        if present <= set(space.known) and present.issuperset(name for name in space.classes if name in BROADER):
             return space
-    return LabelSpace(tuple(sorted(present)))
+    merged = {NO_WHITE_CELL if BROADER.get(label) == NO_WHITE_CELL else label for label in present}
+    split = {broad for broad, fine in SUBTYPES.items() if merged.issuperset(fine)}
+    return grouped(sorted(label for label in merged - split if BROADER.get(label) not in merged - split))

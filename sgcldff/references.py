@@ -11,13 +11,16 @@ from urllib.parse import quote
 
 from sgcldff.addresses import Address
 from sgcldff.errors import InputError, MissingInputError
-from sgcldff.model_folder import SPEC_FILE, open_spec, read_spec
-from sgcldff.released import RELEASED, released_folder
+from sgcldff.model_folder import SPEC_FILE, open_spec, read_spec, saved_digest
+from sgcldff.records import ModelRef
+from sgcldff.released import RELEASED, released, released_folder
 from sgcldff.specs import ModelSpec
 
 FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, released or a folder"
 """What names a model."""
-REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
+REGISTRY = "models:/"
+"""How the name of a registered model begins."""
+REGISTERED = re.compile(rf"{REGISTRY}(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
 
 
 class Reference(NamedTuple):
@@ -92,7 +95,7 @@ def require_model(reference: str, address: Address) -> ModelSpec | None:
     """
     if reference == RELEASED:
         return read_spec(released_folder() / SPEC_FILE)
-    if not reference.startswith("models:/"):
+    if not reference.startswith(REGISTRY):
         return open_spec(require_folder(reference))
     name, alias, number = parse_reference(reference)
     known = registered(address)
@@ -105,6 +108,20 @@ def require_model(reference: str, address: Address) -> ModelSpec | None:
     if number is not None and str(int(number)) not in known[name].versions:
         raise InputError(f"{reference}: no such version at {address}: {known[name]}")
     return None
+
+
+def unregistered(reference: str) -> tuple[ModelRef, Path]:
+    """Find a model that is in no registry: `released`, or a folder.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    if reference == RELEASED:
+        return released()
+    folder = require_folder(reference)
+    return ModelRef(folder.resolve().name, "folder", saved_digest(folder)), folder
 
 
 def require_folder(reference: str) -> Path:

@@ -179,6 +179,10 @@ class LossSpec:
     version: int = 2
 
 
+TRAIN_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+"""Lightning's names of the numbers that a training computes with."""
+
+
 @dataclass(frozen=True)
 class TrainSpec:
     """One training run."""
@@ -210,7 +214,7 @@ class TrainSpec:
     balance: float = 0.5
     """Class balance of the sampling, 0 to 1: 0 as the data are, 1 all classes and data sets alike."""
     precision: str = "auto"
-    """`auto` (bf16 where the GPU has it, else 32-true), or a Lightning precision."""
+    """One of `TRAIN_PRECISIONS`; `auto` is what the GPU, or the processor, computes fastest."""
     workers: int = 0
     """Processes that load images; 0 loads them in the training process."""
     seed: int = 0
@@ -233,6 +237,10 @@ class TrainSpec:
         )
         require(0 <= self.balance <= 1, f"TrainSpec.balance is {self.balance}: give 0 to 1")
         require(0 <= self.ema_decay < 1, f"TrainSpec.ema_decay is {self.ema_decay}: give 0 to below 1")
+        require(
+            self.precision in TRAIN_PRECISIONS,
+            f"TrainSpec.precision is {self.precision!r}: give one of {', '.join(TRAIN_PRECISIONS)}",
+        )
 
 
 @dataclass(frozen=True)
@@ -374,7 +382,8 @@ class Precision(StrEnum):
     """Numbers that a network computes with."""
 
     AUTO = "auto"
-    """bf16 where the processor computes with it in hardware, otherwise fp32."""
+    """What the GPU, or the processor, computes fastest: bf16 where it has it in hardware; else fp16 on GPUs with tensor
+    cores, and fp32."""
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"

@@ -109,11 +109,12 @@ def prepare(
     from flows.environment import configure
 
     configure(workspace)
+    from flows.launch import launch
     from flows.prepare import prepare as flow
     from sgcldff.catalog import Catalog
     from tasks.preparing import reasons
 
-    done = flow(sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
+    done = launch(flow, sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
     where(f"{counted(done.images, 'image')}.", catalog=done.catalog, priors=done.priors.uri)
     if done.set_aside:
         told = counted(done.set_aside, "input was skipped", "inputs were skipped")

@@ -31,7 +31,7 @@ from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     from sgcldff.promotion import Decision
-    from sgcldff.registry import Registry, Version
+    from sgcldff.registry import Choice, Registry, Version
 
 app = typer.Typer()
 registry_app = typer.Typer(
@@ -141,9 +141,10 @@ def approve(model: ReferenceArgument, by: ByOption = None, workspace: WorkspaceO
     from flows.environment import configure
 
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import approve as flow
 
-    champion = flow(str(workspace), model, by)
+    champion = launch(flow, str(workspace), model, by)
     out.print(f"Champion is {champion.name} version {champion.version}.")
 
 
@@ -161,9 +162,10 @@ def reject(
     from flows.environment import configure
 
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import reject as flow
 
-    rejected = flow(str(workspace), model, because, by)
+    rejected = launch(flow, str(workspace), model, because, by)
     out.print(f"Rejected {rejected.name} version {rejected.version}.")
 
 
@@ -226,13 +228,14 @@ def require_registered(model: str, workspace: Path) -> None:
     require_known_model(model, workspace)
 
 
-def chosen_model(workspace: Path, model: str | None) -> str:
+def chosen_model(workspace: Path, model: str | None) -> "Choice":
     """Find a model that is named, or the one that is used otherwise; say which it is and why."""
     from sgcldff.registry import choose
+    from tasks.workspace import Workspace
 
-    choice = choose(registry_of(workspace), model)
+    choice = choose(Workspace(str(workspace)).tracking_uri, model)
     out.print(f"[bold]Model[/bold] {escape(str(choice))}", highlight=False)
-    return choice.reference
+    return choice
 
 
 def show_none(as_json: bool) -> None:

@@ -69,12 +69,13 @@ def make(
     from flows.environment import configure
 
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_make
     from sgcldff.records import UNIDENTIFIED
     from sgcldff.review.choosing import Choice
 
     choice = Choice(tuple(label or [UNIDENTIFIED]), below, sample, limit)
-    made = review_make([str(folder) for folder in results], slides, str(to), choice)
+    made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice)
     if made.cells:
         told = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."
         _told(told, f"page: {to / 'review.html'}")
@@ -100,9 +101,10 @@ def read(
     from flows.environment import configure
 
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_read
 
-    stored = review_read([str(path) for path in answers], str(queue), str(store))
+    stored = launch(review_read, [str(path) for path in answers], str(queue), str(store))
     _told(f"{counted(stored.answers, 'answer')}, {stored.new} of them new.", f"store: {store}")
     _end((*stored.set_aside, *stored.disputed), "answer needs a look", "answers need a look")
 
@@ -118,9 +120,10 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
     from flows.environment import configure
 
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_apply
 
-    done = review_apply([str(folder) for folder in results], str(store))
+    done = launch(review_apply, [str(folder) for folder in results], str(store))
     if done.slides:
         out.print(_summary(done.slides))
     told = f"Differentials of {counted(len(done.slides), 'slide')} recomputed."

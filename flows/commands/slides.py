@@ -107,18 +107,24 @@ def infer(
         lambda: require_counting(until, manual, model, workspace),
         lambda: require_cluster(cluster),
     )
-    from flows.environment import configure, serve_metrics
+    from flows.environment import configure, serve_metrics, server_configured
 
     serve_metrics(metrics_port)
     configure(workspace)
-    from flows.infer import Batch
-    from flows.infer import infer as flow
+    from sgcldff.slides import find_slides
+
+    spec, found = settings_from(settings, options), find_slides(slides, mpp)
+    named = chosen_model(workspace, model)
+    from tasks.batch import Batch, Reading, chosen, read_batch
     from tasks.compute import Compute
 
-    batch = Batch(mpp, until, str(manual) if manual else None, retry_failed)
-    named = chosen_model(workspace, model)
-    chosen = settings_from(settings, options)
-    results = flow(slides, str(to), str(workspace), named, batch, Compute(cluster, workers), chosen)
+    batch, compute = Batch(mpp, until, str(manual) if manual else None, retry_failed), Compute(cluster, workers)
+    if server_configured():
+        from flows.infer import infer as flow
+
+        results = flow(slides, str(to), str(workspace), named.reference, batch, compute, spec)
+    else:
+        results = read_batch(chosen(found, to, retry_failed), Reading(named, str(to), batch, compute, spec.infer))
     where(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 

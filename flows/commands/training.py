@@ -139,16 +139,24 @@ def evaluate(
     from flows.environment import configure
 
     configure(workspace)
-    from flows.evaluate import evaluate as flow
-
     chosen, sources = settings_from(settings), sources_from(data, adapter, mpp)
-    done = flow(sources, str(workspace), chosen_model(workspace, model), chosen)
+    named = chosen_model(workspace, model)
+    from flows.evaluate import evaluate as flow
+    from flows.launch import launch
+    from sgcldff.evaluation.scores import listed
+
+    done = launch(flow, sources, str(workspace), named.reference, chosen)
     folder = Path(done.folder)
     out.print((folder / "report.md").read_text())
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text((folder / "report.json").read_text())
     where("Evaluated.", report=report or folder / "report.json", pictures=folder / "examples.png")
+    missing = []
     if done.unusable:
         told = counted(len(done.unusable), "image was skipped", "images were skipped")
-        raise IncompleteBatchError(f"{told}, first {done.unusable[0]} (all in {folder / 'report.json'})")
+        missing.append(f"{told}, first {done.unusable[0]}")
+    if done.untyped:
+        missing.append(f"{listed(done.untyped)}: the model does not know the label, only their outlines are scored")
+    if missing:
+        raise IncompleteBatchError(f"{'; '.join(missing)} (all in {folder / 'report.json'})")

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Download, Rejected, entries
+from sgcldff.datasets.base import Adapter, Download, PublishedSize, Rejected, entries
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.records import Sample
 
-__all__ = ["ADAPTERS", "AUTO", "Adapter", "Download", "Rejected", "Source", "adapter", "detect"]
+__all__ = ["ADAPTERS", "AUTO", "Adapter", "Download", "PublishedSize", "Rejected", "Source", "adapter", "detect"]
 
 AUTO = "auto"
 """Name of no adapter: it stands for all known data sets below a folder."""
@@ -42,6 +42,17 @@ class Source:
     """Path, or, where `sgcldff.landing.landed` is asked first, a URL such as `s3://bucket/prefix`."""
     mpp: float | None = None
     """um/px; None takes the adapter's own."""
+
+    @property
+    def published(self) -> PublishedSize | None:
+        """Size that images must have for the adapter's scale to be theirs; None where the scale was given.
+
+        Raises
+        ------
+        InputError
+            If the adapter is unknown.
+        """
+        return adapter(self.adapter).published if self.mpp is None else None
 
     def resolved(self) -> tuple["Source", ...]:
         """Put the known data sets below the folder in the place of `auto`; `mpp` then holds where they know none.

@@ -17,6 +17,10 @@ class ClassFolders(Adapter):
         """Name the data set that lies in `folder`."""
         return folder.resolve().name
 
+    def label(self, image: Path) -> str:
+        """Read the label of an image from the name of its folder."""
+        return canonical(image.parent.name)
+
     def recognises(self, folder: Path) -> bool:
         """Never: any folder could be one, so the user has to say it."""
         return False
@@ -29,7 +33,7 @@ class ClassFolders(Adapter):
         mpp, source = self.scale(), self.source(folder)
         for image in found:
             name = f"{source}/{image.parent.name}/{image.stem}"
-            yield Sample(name, source, name, str(image), mpp, self.licence, label=canonical(image.parent.name))
+            yield Sample(name, source, name, str(image), mpp, self.licence, label=self.label(image))
 
 
 def class_folders(folder: Path) -> list[Path]:

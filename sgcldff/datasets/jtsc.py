@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Rejected, child, images_in
+from sgcldff.datasets.base import Adapter, PublishedSize, Rejected, child, images_in
 from sgcldff.datasets.tables import read_rows
 from sgcldff.labels import BASOPHIL, EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL
 from sgcldff.records import MaskCode, Sample
@@ -16,7 +16,10 @@ PAGE = "https://github.com/zxaoyou/segmentation_WBC"
 
 @dataclass(frozen=True)
 class Zheng(Adapter):
-    """Images `Dataset N/NNN.bmp`, masks `Dataset N/NNN.png`, types in `Class Labels of Dataset N.csv` (optional)."""
+    """Images `Dataset N/NNN.bmp`, masks `Dataset N/NNN.png`, types in `Class Labels of Dataset N.csv` (optional).
+
+    The column of the types is `class label` in the table of Dataset 1 and `class` in that of Dataset 2.
+    """
 
     part: str = "Dataset 1"
 
@@ -42,7 +45,7 @@ class Zheng(Adapter):
 
     def _types(self, folder: Path) -> Mapping[str, str]:
         table = child(folder, f"Class Labels of {self.part}.csv")
-        rows = read_rows(table, ("image id", "class label")) if table.is_file() else ()
+        rows = read_rows(table, ("image id", "class label"), {"class": "class label"}) if table.is_file() else ()
         return {row["image id"].lstrip("0"): row["class label"] for row in rows}
 
 
@@ -53,5 +56,6 @@ ADAPTER = Zheng(
     url=PAGE,
     instructions="download the repository; name the folder that holds 'Dataset 1' and 'Class Labels of Dataset 1.csv'",
     mpp=0.208,
+    published=PublishedSize(((120, 120),), longer=0.7, shorter=0.7),
     mask_code=CODE,
 )

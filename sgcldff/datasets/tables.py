@@ -9,10 +9,15 @@ from sgcldff.tables import read_text_table
 Row = Mapping[str, str]
 
 
-def read_rows(path: Path, required: Iterable[str]) -> Sequence[Row]:
+def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | None = None) -> Sequence[Row]:
     """Read a CSV or Parquet file as rows of text; an empty cell is an empty text.
 
     Column names are compared without regard to case and surrounding blanks.
+
+    Parameters
+    ----------
+    aliases
+        Names, in lower case, under which required columns go as well, and the names that the rows give them.
 
     Raises
     ------
@@ -23,10 +28,11 @@ def read_rows(path: Path, required: Iterable[str]) -> Sequence[Row]:
         table = read_text_table(path)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such table") from error
-    missing = [name for name in required if name not in table.columns]
+    named = {column: (aliases or {}).get(column, column) for column in table.columns}
+    missing = [name for name in required if name not in named.values()]
     if missing:
         raise InputError(
             f"{path}: lacks column {', '.join(missing)}: expected {', '.join(required)}, "
             f"found {', '.join(table.columns) or 'none'}; name the columns in its first line"
         )
-    return table.rows
+    return [{named[column]: cell for column, cell in row.items()} for row in table.rows]

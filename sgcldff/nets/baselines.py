@@ -6,7 +6,6 @@ library's own head; the others tell the type alone, and take the prior for outli
 
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
@@ -110,11 +109,15 @@ def parts_of(image: Tensor, prior: Tensor) -> Tensor:
     return torch.stack((torch.zeros_like(image[:, 0]), cytoplasm, nucleus), dim=1)
 
 
-def _outlining(spec: ModelSpec, architecture: Any, backbone: str, encoder: dict[str, Any] | None = None) -> nn.Module:
+def _outlining(spec: ModelSpec, architecture: str, backbone: str, encoder: dict[str, Any] | None = None) -> nn.Module:
+    import segmentation_models_pytorch as smp  # only baselines are worth the time that it takes
+
     heads = {"classes": 3, "aux_params": {"classes": len(spec.labels.classes), "dropout": DROPOUT}}
 
     def create(pretrained: bool) -> Any:
-        return architecture(f"tu-{backbone}", encoder_weights=pretrained or None, **heads, **(encoder or {}))
+        return getattr(smp, architecture)(
+            f"tu-{backbone}", encoder_weights=pretrained or None, **heads, **(encoder or {})
+        )
 
     return Baseline(initialise(backbone, spec.net.pretrained, create))
 
@@ -129,13 +132,13 @@ def _type_only(spec: ModelSpec, backbone: str) -> nn.Module:
 @register("unet")
 def unet(spec: ModelSpec) -> nn.Module:
     """Build a U-Net (Ronneberger et al., MICCAI 2015) on an EfficientNet-B0."""
-    return _outlining(spec, smp.Unet, "efficientnet_b0")
+    return _outlining(spec, "Unet", "efficientnet_b0")
 
 
 @register("deeplabv3plus")
 def deeplabv3plus(spec: ModelSpec) -> nn.Module:
     """Build a DeepLabV3+ (Chen et al., ECCV 2018) on a ResNet-50."""
-    return _outlining(spec, smp.DeepLabV3Plus, "resnet50")
+    return _outlining(spec, "DeepLabV3Plus", "resnet50")
 
 
 @register("swin-unet")
@@ -144,7 +147,7 @@ def swin_unet(spec: ModelSpec) -> nn.Module:
 
     Unlike Swin-Unet (Cao et al., ECCV Workshops 2022), whose decoder is made of Swin blocks too, it is a hybrid.
     """
-    return _outlining(spec, smp.Unet, "swin_tiny_patch4_window7_224", {"strict_img_size": False})
+    return _outlining(spec, "Unet", "swin_tiny_patch4_window7_224", {"strict_img_size": False})
 
 
 @register("resnet50")

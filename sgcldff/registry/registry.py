@@ -23,13 +23,12 @@ from sgcldff.errors import InputError, PromotionRefusedError, StoreError
 from sgcldff.evaluation.scores import EvalReport
 from sgcldff.images import sha256_of
 from sgcldff.locks import locked
-from sgcldff.model_folder import WEIGHTS_FILE, saved_digest
+from sgcldff.model_folder import WEIGHTS_FILE
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.records import ModelRef
-from sgcldff.references import Registered, existing, parse_reference, require_folder
+from sgcldff.references import REGISTRY, Registered, existing, parse_reference, unregistered
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.registry.runs import EXISTS, MISSING, Runs
-from sgcldff.released import RELEASED, released
 from sgcldff.specs import digest
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -170,10 +169,8 @@ class Registry(Runs):
             If the weights are not those that were registered.
         """
         text = str(reference)
-        if text == RELEASED:
-            return released()
-        if not text.startswith("models:/"):
-            return _local(Path(text))
+        if not text.startswith(REGISTRY):
+            return unregistered(text)
         version = self._find(text)
         if WEIGHTS_TAG not in version.tags:
             raise InputError(f"{text}: not registered by sgcldff; name a version that `sgcldff train` registered")
@@ -408,10 +405,6 @@ def _read_decision(path: Path) -> Decision:
     if not path.is_file():
         raise StoreError(f"{path.name}: a tag names this decision record, but it is gone; restore it")
     return Decision.from_json(path.read_text())
-
-
-def _local(folder: Path) -> tuple[ModelRef, Path]:
-    return ModelRef(require_folder(str(folder)).resolve().name, "folder", saved_digest(folder)), folder
 
 
 def _listed(aliases: Mapping[str, str]) -> str:

