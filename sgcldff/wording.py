@@ -18,8 +18,9 @@ def skipped(number: int, total: int, noun: str) -> str:
     Examples
     --------
     >>> skipped(1, 3, "slide"), skipped(3, 3, "slide")
-    ('1 of 3 slides was skipped, the rest is done', 'all 3 slides were skipped')
+    ('1 of 3 slides was skipped, the others are done', 'all 3 slides were skipped')
     """
+    rest = "the other is" if total - number == 1 else "the others are"
     if number == total:
         return f"the only {noun} was skipped" if total == 1 else f"all {counted(total, noun)} were skipped"
-    return f"{number:,} of {counted(total, noun)} {'was' if number == 1 else 'were'} skipped, the rest is done"
+    return f"{number:,} of {counted(total, noun)} {'was' if number == 1 else 'were'} skipped, {rest} done"

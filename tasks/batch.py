@@ -21,6 +21,7 @@ from sgcldff.registry import Choice
 from sgcldff.sequential import Goal
 from sgcldff.slides import SlideEntry, open_slide
 from sgcldff.specs import InferSpec, ModelSpec
+from sgcldff.wording import skipped
 from tasks.artifacts import show_table
 from tasks.compute import Compute, Workers, workers
 from tasks.live import BatchView
@@ -124,7 +125,7 @@ def chosen(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[
     """
     kept = [slide for slide in slides if not retry_failed or failed_before(out / slide.id)]
     if not kept:
-        raise InputError(f"{out}: no slide of this batch was set aside: run without --retry-failed to read all")
+        raise InputError(f"{out}: no slide of this batch was skipped: run without --retry-failed to read all")
     return kept
 
 
@@ -167,4 +168,4 @@ def refuse(failed: dict[str, Exception], slides: int) -> NoReturn:
     if slides == 1:
         raise next(iter(failed.values()))
     reasons = "; ".join(f"{slide}: {why}" for slide, why in failed.items())
-    raise IncompleteBatchError(f"{len(failed)} of {slides} slides were set aside, the others are done. {reasons}")
+    raise IncompleteBatchError(f"{skipped(len(failed), slides, 'slide')}. {reasons}")

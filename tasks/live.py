@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sgcldff.tally import Tally
+from sgcldff.wording import counted
 from tasks import metrics
 from tasks.artifacts import away
 from tasks.progress import BatchProgress, Clock, SlideStanding, Standing, by_count, in_words
@@ -137,7 +139,7 @@ class BatchView:
     def set_aside(self, slide: str, reason: str) -> None:
         """Count a slide as set aside, and say why."""
         self._progress.set_aside(slide)
-        self._say(Text(f"{slide}: set aside: {' '.join(reason.split())}", style="yellow"))
+        self._say(Text(f"{slide}: skipped: {' '.join(reason.split())}", style="yellow"))
 
     def standing(self) -> Standing:
         """Say where the batch stands."""
@@ -251,7 +253,7 @@ def numbers(standing: Standing) -> list[dict[str, Any]]:
     rows = {
         "slides": standing.slides,
         "slides done": standing.done,
-        "slides set aside": standing.set_aside,
+        "slides skipped": standing.set_aside,
         "slides running": len(standing.running),
         "tiles read": tally.tiles,
         "tiles skipped by the gate": tally.skipped,
@@ -259,7 +261,7 @@ def numbers(standing: Standing) -> list[dict[str, Any]]:
         "time left": None if left is None else in_words(left),
         "cells": standing.cells,
     }
-    running = {slide.slide: f"{slide.stage} {slide.passed}/{slide.shards}" for slide in standing.running}
+    running = {slide.slide: slide.stage for slide in standing.running}
     cells = {f"cells: {label}": count for label, count in by_count(tally.cells)}
     return [{"number": name, "value": value} for name, value in (rows | cells | running).items()]
 
@@ -271,10 +273,10 @@ def sentence(standing: Standing) -> str:
 
 
 def slides_in_words(standing: Standing) -> str:
-    """Tell the slides that are done, set aside and running."""
-    counts = {"set aside": standing.set_aside, "running": len(standing.running)}
+    """Say how many slides are done, skipped and running."""
+    counts = {"skipped": standing.set_aside, "running": len(standing.running)}
     rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    return f"{standing.done}/{standing.slides} slides done{rest}"
+    return f"{standing.done}/{counted(standing.slides, 'slide')} done{rest}"
 
 
 def tiles_in_words(standing: Standing) -> str:
@@ -287,7 +289,7 @@ def tiles_in_words(standing: Standing) -> str:
 def cells_in_words(tally: Tally) -> str:
     """Tell the cells by type."""
     types = ", ".join(f"{label} {count:,}" for label, count in by_count(tally.cells))
-    return f"{sum(tally.cells.values()):,} cells" + (f": {types}" if types else "")
+    return counted(sum(tally.cells.values()), "cell") + (f": {types}" if types else "")
 
 
 def time_in_words(standing: Standing) -> str:
@@ -313,9 +315,9 @@ def screen(standing: Standing, dashboard: str | None) -> Group:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("Slides", slides_in_words(standing).replace(" slides", ""))
+    table.add_row("Slides", re.sub(" slides?", "", slides_in_words(standing), count=1))
     table.add_row("Tiles", tiles_in_words(standing).replace(" tiles read", " read"))
-    table.add_row("Cells", cells_in_words(standing.tally).replace(" cells", "", 1))
+    table.add_row("Cells", re.sub(" cells?", "", cells_in_words(standing.tally), count=1))
     table.add_row("Time", time_in_words(standing))
     if dashboard:
         table.add_row("Dask", Text(dashboard, style=f"link {dashboard}", overflow="fold"))
@@ -330,8 +332,7 @@ def bars(standing: Standing) -> Table:
     table.add_column(no_wrap=True, min_width=20)
     table.add_row(Text("All slides", style="bold"), ProgressBar(1.0, standing.share), f"{standing.share:.0%}")
     for slide in standing.running[:SHOWN_SLIDES]:
-        stage = f"{slide.stage} {slide.passed}/{slide.shards}"
-        table.add_row(Text(slide.slide), ProgressBar(1.0, slide.share), stage)
+        table.add_row(Text(slide.slide), ProgressBar(1.0, slide.share), slide.stage)
     if (more := len(standing.running) - SHOWN_SLIDES) > 0:
         table.add_row(Text(f"and {more} more", style="dim"))
     return table

@@ -63,7 +63,7 @@ def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestS
     catalog.snapshot()
     show_table(_counts(catalog), key="catalog", description=f"Catalog {catalog.digest}")
     if catalog.quarantine.num_rows:
-        show_table(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Set aside")
+        show_table(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Skipped")
     return str(catalog.folder)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sgcldff.tally import Tally
+from sgcldff.wording import counted
 
 Clock = Callable[[], float]
 """Tells seconds that never go back."""
@@ -50,8 +51,11 @@ class SlideStanding:
 
     @property
     def stage(self) -> str:
-        """What is being done."""
-        return "writing" if self.tally.passes >= 2 * self.shards else "typing" if self.typing else "segmenting"
+        """What is being done, and how far it is; the parts are shards."""
+        if self.tally.passes >= 2 * self.shards:
+            return "writing results"
+        done = f"{self.passed} of {counted(self.shards, 'part')} done"
+        return f"{'classifying' if self.typing else 'segmenting'}, {done}"
 
     @property
     def typing(self) -> bool:

@@ -31,7 +31,7 @@ from sgcldff.wording import counted
 
 app = typer.Typer()
 data_app = typer.Typer(help="List, download or draw labelled images.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(data_app, name="data", rich_help_panel=Panel.DATA)
 
 
 @data_app.command("list", epilog=examples("sgcldff data list", "sgcldff data list --json"))

@@ -75,7 +75,7 @@ def _order(one: Judged) -> tuple[int, bool, int, str]:
 
 def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[str]) -> tuple[Reason, ...]:
     if slide.found is None:
-        return (Reason(Urgency.FIRST, f"set aside: {slide.reason}"),)
+        return (Reason(Urgency.FIRST, f"skipped: {slide.reason}"),)
     reasons = [
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
         *_few(slide.found),

@@ -49,7 +49,7 @@ def _row(one: Judged) -> dict[str, object]:
     slide, model = one.slide, one.slide.model
     return {
         **{name: getattr(slide, name) for name in ("slide_id", "file", "reason", "tiles", "skipped", "seconds")},
-        "status": "set aside" if slide.found is None else "read",
+        "status": "skipped" if slide.found is None else "read",
         "urgency": int(one.urgency),
         "look": [reason.text for reason in one.reasons],
         **{f"area_{name}": share for name, share in slide.areas.items()},

@@ -318,7 +318,7 @@ def _sections(report: EvalReport) -> Iterable[str]:
     if report.untyped:
         yield f"Scored by their outlines alone, for the model does not know the label: {listed(report.untyped)}."
     if report.set_aside:
-        yield f"## Set aside: {len(report.set_aside)}"
+        yield f"## Skipped: {len(report.set_aside)}"
         yield _table(["image", "reason"], [[item.id, item.reason] for item in report.set_aside[:LISTED]])
         if len(report.set_aside) > LISTED:
             yield f"and {len(report.set_aside) - LISTED} more, which the JSON report lists."

@@ -70,13 +70,13 @@ def test_again_nothing_is_written_and_the_cells_are_the_same(result, read, slide
 
 def test_a_bad_slide_is_set_aside_and_the_rest_goes_on(read, slide, tmp_path):
     bad, out = bad_slide(tmp_path / "bad.svs"), tmp_path / "out"
-    with pytest.raises(IncompleteBatchError, match=r"1 of 2 slides were set aside.*bad\.svs") as caught:
+    with pytest.raises(IncompleteBatchError, match=r"1 of 2 slides was skipped, the other is done.*bad\.svs") as caught:
         read([bad, slide.slide], out)
     assert str(caught.value).count("bad.svs") < 4
     assert (out / "small" / "report.html").is_file()
     assert not (out / "bad" / "report.html").exists()
     table = {row["slide_id"]: row for row in pq.read_table(out / "batch.parquet").to_pylist()}
-    assert (table["bad"]["status"], table["small"]["status"]) == ("set aside", "read")
+    assert (table["bad"]["status"], table["small"]["status"]) == ("skipped", "read")
     assert "bad.svs" in table["bad"]["reason"]
     assert "bad.svs" in (out / "batch.html").read_text()
 
@@ -92,7 +92,7 @@ def test_only_what_failed_is_tried_again(read, slide, tmp_path):
         pq.read_table(out / name / "cells.parquet").drop(["cell_id", "slide_id"]) for name in ("good", "bad")
     )
     assert mended.equals(good)
-    with pytest.raises(InputError, match="no slide of this batch was set aside"):
+    with pytest.raises(InputError, match="no slide of this batch was skipped"):
         read([tmp_path / "slides"], out, retry_failed=True)
 
 

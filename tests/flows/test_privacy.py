@@ -155,7 +155,7 @@ def test_no_file_names_the_patient(audit):
 
 
 def test_neither_do_errors_nor_the_records_of_prefect(audit):
-    assert "2 of 6 slides were set aside" in audit.error
+    assert "2 of 6 slides were skipped, the others are done" in audit.error
     assert "damaged.svs" in audit.error
     assert "s-2" in audit.error
     assert NAME not in audit.error

@@ -61,7 +61,7 @@ def test_a_slide_without_faults_needs_no_look():
 @pytest.mark.parametrize(
     ("slide", "urgency", "expected"),
     [
-        (aside("a", "smear.svs: damaged"), Urgency.FIRST, "set aside: smear.svs: damaged"),
+        (aside("a", "smear.svs: damaged"), Urgency.FIRST, "skipped: smear.svs: damaged"),
         (summary(counts=USUAL | {"blast": 1}), Urgency.FIRST, "1 blast cell: 0.2 %, interval 0.0 % – 1.1 %"),
         (summary(counts={"neutrophil": 99}), Urgency.FIRST, "99 cells counted, fewer than 100"),
         (summary(counts={"neutrophil": 199}), Urgency.LOOK, "199 cells counted, fewer than 200"),
@@ -175,14 +175,14 @@ def test_the_table_has_a_row_a_slide_and_every_value(tmp_path):
     path, _ = write_batch(tmp_path, [summary("a", excluded=7), aside("b"), five])
     assert pq.read_schema(path).equals(batch_schema(WBC6.classes))
     table = pd.read_parquet(path).set_index("slide_id")
-    assert table.status.to_dict() == {"a": "read", "b": "set aside", "five": "read"}
+    assert table.status.to_dict() == {"a": "read", "b": "skipped", "five": "read"}
     row, share = table.loc["a"], summary().found["lymphocyte"]
     assert (row.counted, row.rejected, row.excluded, row.count_lymphocyte) == (500, 0, 7, 150)
     assert (row.share_lymphocyte, row.low_lymphocyte, row.high_lymphocyte) == (share.share, share.low, share.high)
     assert (row.area_monolayer, row.usable) == (0.4, pytest.approx(4 / 7))
     assert (row.tiles, row.skipped, row.seconds, row.model_digest) == (100, 1900, 12.5, MODEL.digest)
     assert table.loc["b"].reason == "cannot be decoded"
-    assert list(table.loc["b"].look) == ["set aside: cannot be decoded"]
+    assert list(table.loc["b"].look) == ["skipped: cannot be decoded"]
     assert table.loc["b"][["counted", "share_blast", "area_thick", "usable", "model_name"]].isna().all()
     assert pd.isna(table.loc["five"].count_blast)
     assert pd.isna(row.agrees_with_manual)
@@ -216,10 +216,8 @@ def test_the_page_tells_what_needs_a_look_and_links_to_reports(tmp_path):
     shown = page(tmp_path, slides)
     words = " ".join(shown.text)
     assert "2 of 3 slides need a look" in words
-    assert "2 read, 1 set aside; 509 white blood cells counted." in words
-    assert (
-        words.index("set aside: cannot be decoded") < words.index("9 cells counted") < words.index("The other slides")
-    )
+    assert "2 read, 1 skipped; 509 white blood cells counted." in words
+    assert words.index("skipped: cannot be decoded") < words.index("9 cells counted") < words.index("The other slides")
     assert words.index("The other slides") < words.index("a b")
     assert shown.links == ["few/report.html", "a%20b/report.html"]
     assert all((tmp_path / unquote(link)).exists() for link in shown.links)

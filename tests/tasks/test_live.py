@@ -79,9 +79,9 @@ def test_the_view_shows_all_that_counts(clock, written, width):
     text = "\n".join(lines)
     assert max(map(len, lines)) <= width
     assert re.search(r"^All slides .* 27%$", text, re.M)
-    assert re.search(r"^smear-3 .* typing 3/8$", text, re.M)
-    assert re.search(r"^smear-4 x+… .* segmenting 2/20$", text, re.M)
-    assert "Slides  1/10 done, 1 set aside, 2 running" in text
+    assert re.search(r"^smear-3 .* classifying, 3 of 8 parts done$", text, re.M)
+    assert re.search(r"^smear-4 x+… .* segmenting, 2 of 20 parts done$", text, re.M)
+    assert "Slides  1/10 done, 1 skipped, 2 running" in text
     assert re.search(r"^Tiles   420 read, 13,580 skipped by the gate \(97.0%\), 0.4 tiles/s$", text, re.M)
     assert "Cells   21: lymphocyte 14, blast 7" in text
     assert re.search(r"^Time    0:15:45 so far, about 1 h \d+ min left$", text, re.M)
@@ -96,10 +96,10 @@ def test_a_terminal_is_drawn_on_while_lines_for_ended_slides_stay_above(clock):
         view.set_aside("smear-2", "the tile at\n(0, 8192) is corrupt")
     text = console.export_text()
     assert "[red]smear[/red]: done in 0:02:30, 60 of 2,000 tiles read, 6 cells" in text
-    assert "smear-2: set aside: the tile at (0, 8192) is corrupt" in text
+    assert "smear-2: skipped: the tile at (0, 8192) is corrupt" in text
     last = text[text.rindex("All slides") :]
     assert re.match(r"All slides .* 100%", last)
-    assert "Slides  1/2 done, 1 set aside" in last
+    assert "Slides  1/2 done, 1 skipped" in last
     assert "left" not in last
     assert "Dask" not in text
 
@@ -128,8 +128,8 @@ def test_a_log_gets_a_line_now_and_then_and_no_control_characters(clock, written
     assert len(lines) == 1 + 40 * 10 // 30 + 3
     assert lines[1].startswith("0/2 slides done, 1 running; 90 tiles read, 2,910 skipped by the gate (97.0%); 0 cells;")
     assert lines[-3] == "smear-1: done in 0:06:40, 1,200 of 40,000 tiles read, 0 cells"
-    assert lines[-2] == "smear-2: set aside: corrupt"
-    assert lines[-1].startswith("1/2 slides done, 1 set aside; 1,200 tiles read")
+    assert lines[-2] == "smear-2: skipped: corrupt"
+    assert lines[-1].startswith("1/2 slides done, 1 skipped; 1,200 tiles read")
     assert lines[-1].endswith("; 0:06:40 so far")
     assert text.isascii()
     assert text.replace("\n", "").isprintable()
@@ -177,7 +177,7 @@ def test_outside_a_flow_nothing_is_published(clock, written, monkeypatch):
     monkeypatch.setattr(live, "LOOK_S", 0.001)
     with BatchView(1, console=written, clock=clock) as view, view.slide("smear", 1):
         clock.now += 100
-    assert "1/1 slides done" in written.file.getvalue()
+    assert "1/1 slide done" in written.file.getvalue()
 
 
 @task(cache_policy=NO_CACHE)

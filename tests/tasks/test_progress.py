@@ -62,13 +62,13 @@ def test_a_slide_is_segmented_then_typed_then_written(clock):
         for _ in range(passes):
             progress.advance("a", SEGMENTED)
         (slide,) = progress.standing().running
-        told.append((slide.stage, slide.passed, slide.share))
+        told.append((slide.stage, slide.share))
     assert told == [
-        ("segmenting", 0, 0.0),
-        ("segmenting", 3, 0.375),
-        ("typing", 0, 0.5),
-        ("typing", 2, 0.75),
-        ("writing", 4, 1.0),
+        ("segmenting, 0 of 4 parts done", 0.0),
+        ("segmenting, 3 of 4 parts done", 0.375),
+        ("classifying, 0 of 4 parts done", 0.5),
+        ("classifying, 2 of 4 parts done", 0.75),
+        ("writing results", 1.0),
     ]
 
 
