@@ -13,6 +13,7 @@ from sgcldff.errors import SlideError
 from sgcldff.grid import Box
 from sgcldff.pixels.choice import UNNAMED, Candidate, Plane, choose_focus, choose_picture
 from sgcldff.pixels.decoders import decoding
+from sgcldff.pixels.orientation import Orientation
 from sgcldff.pixels.picture import Picture, Rgb, pyramid
 from sgcldff.pixels.tiff import is_grey, is_tiff, orientation_of
 from sgcldff.pixels.units import Spacing, square_mpp
@@ -45,20 +46,24 @@ class VendorPicture(Picture):
         self.shapes = tuple(shapes[at] for at in self._levels)
         self._paper = self._slide.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
         if is_tiff(path):
-            self._read_first_page()
+            self._require_upright_colour()
 
-    def _read_first_page(self) -> None:
-        """Read from a TIFF what OpenSlide does not tell: its orientation, and whether it is grey."""
-        grey = False
-        with (
-            suppress(SlideError),
-            decoding(self._path, "the TIFF's tables cannot be read"),
-            TiffFile(self._path) as tiff,
-        ):
-            self.orientation = orientation_of(tiff.pages.first)
-            grey = is_grey(tiff.pages.first)
+    def _require_upright_colour(self) -> None:
+        """See in a TIFF what OpenSlide does not tell: that it is coloured, and upright.
+
+        libtiff turns each tile of a turned picture in its place, so that OpenSlide gives a jumble of tiles.
+        """
+        grey, orientation = False, Orientation()
+        tables = decoding(self._path, "the TIFF's tables cannot be read")
+        with suppress(SlideError), tables, TiffFile(self._path) as tiff:
+            grey, orientation = is_grey(tiff.pages.first), orientation_of(tiff.pages.first)
         if grey:
             raise SlideError(f"{self._path}: is grey, no colour picture of a stained smear; scan it in brightfield")
+        if orientation != Orientation():
+            raise SlideError(
+                f"{self._path}: is stored turned (orientation {orientation.number}), which OpenSlide does not read right;"
+                " export it upright, as TIFF or OME-TIFF"
+            )
 
     def _spacing(self) -> Spacing:
         names = (openslide.PROPERTY_NAME_MPP_Y, openslide.PROPERTY_NAME_MPP_X)
