@@ -26,7 +26,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
-from sgcldff.data import BACKGROUND, NUCLEUS, Item, SmearDataModule
+from sgcldff.batches import SmearDataModule
+from sgcldff.data import BACKGROUND, NUCLEUS, Item
 from sgcldff.drafts import draft
 from sgcldff.errors import InputError
 from sgcldff.inheritance import Inherited, Successor, begin

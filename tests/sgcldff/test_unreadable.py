@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 
 from sgcldff import source_files
-from sgcldff.data import Draw, EpochSampler, Lessons, SmearDataModule, SmearDataset
+from sgcldff.batches import EpochSampler, SmearDataModule
+from sgcldff.data import Draw, Lessons, SmearDataset
 from sgcldff.errors import InputError
 from sgcldff.images import sha256_of
 from sgcldff.model import load_model
