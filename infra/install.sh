@@ -5,21 +5,19 @@ set -euo pipefail
 bin=$(cd "$1/bin" && pwd)
 cd "$(dirname "$0")/.."
 
-# What pip is configured with, which uv does not read: the environment's value, or else that of a file.
-pip_setting() {
-    local value
-    value=$("$bin/pip" config list | sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" | head -n 1)
-    printf '%s' "${value//'\n'/ }"
-}
-
-# With a second index uv would take a package from the first that knows its name; the hashes decide which file is right.
+# uv does not read what pip is configured with: an index, further ones and certificates. With several indexes it would take
+# a package from the first that knows its name; here the hashes decide which file is right.
 configure_uv() {
-    local index extra cert
-    index=$(pip_setting index-url) extra=$(pip_setting extra-index-url) cert=$(pip_setting cert)
+    local config index extra cert
+    config=$("$bin/pip" config list)
+    index=$(setting index-url) extra=$(setting extra-index-url) cert=$(setting cert)
     [[ -z $index ]] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
-    [[ -z $extra ]] || export UV_INDEX="${UV_INDEX:-$extra}" UV_INDEX_STRATEGY=unsafe-best-match
+    [[ -z $extra ]] || export UV_INDEX="${UV_INDEX:-${extra//'\n'/ }}" UV_INDEX_STRATEGY=unsafe-best-match
     [[ -z $cert ]] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$cert}"
 }
+
+# Value of a setting in `config`: that of the environment, which comes first, or else that of a file.
+setting() { sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" <<< "$config" | head -n 1; }
 
 install_with_uv() {
     sed -n '/^uv==/,/[^\\]$/p' requirements.lock > "$bin/../uv.txt" \
@@ -28,8 +26,10 @@ install_with_uv() {
         && "$bin/uv" pip install --quiet --python "$bin/python" --require-hashes --compile-bytecode -r requirements.lock
 }
 
-if ! install_with_uv; then
+if install_with_uv; then
+    "$bin/uv" pip install --quiet --python "$bin/python" --no-deps --no-build-isolation --editable .
+else
     echo "uv cannot install the packages: pip does, which takes some minutes" >&2
     "$bin/pip" install --quiet --require-hashes -r requirements.lock
+    "$bin/pip" install --quiet --no-deps --no-build-isolation --editable .
 fi
-"$bin/pip" install --quiet --no-deps --no-build-isolation --editable .
