@@ -331,6 +331,10 @@ def infer(
         Path | None, typer.Option(help="CSV of manual counts to compare with: slide_id, label, count.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Read only slides that a former run set aside.")] = False,
+    page: Annotated[
+        int | None, typer.Option(min=1, help="Page of files that hold several pictures; one file: `slide.tif#page=2`.")
+    ] = None,
+    z: Annotated[int | None, typer.Option(min=1, help="Focal plane of slides that have several.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Dask workers; 0 stays in this process.")] = None,
     cluster: Annotated[
         str | None, typer.Option(help="A Dask scheduler's address, or a cluster file: see infra/README.md.")
@@ -347,7 +351,7 @@ def infer(
     from tasks.compute import Compute
 
     chosen = settings_from(settings, {"gate": {"enabled": gate}, "usable_only": usable})
-    batch = Batch(mpp, until, manual and str(manual), retry_failed)
+    batch = Batch(mpp, until, manual and str(manual), retry_failed, page, z)
     named = chosen_model(workspace, model)
     results = flow(slides, str(to), str(workspace), named, batch, Compute(cluster, workers), chosen)
     where(f"{len(results)} slides read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")

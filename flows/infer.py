@@ -18,6 +18,7 @@ from sgcldff.comparison import Counts, read_manual
 from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.labels import LabelSpace
 from sgcldff.model_folder import SPEC_FILE, read_spec
+from sgcldff.pixels.choice import Plane
 from sgcldff.reference import require_typicality
 from sgcldff.registry import Registry, choose
 from sgcldff.sequential import Goal
@@ -46,6 +47,10 @@ class Batch:
     """Table of manual counts to compare with: slide_id, label, count."""
     retry_failed: bool = False
     """Read only slides that a former run set aside."""
+    page: int | None = None
+    """Page, series or time of the slides for which none is named, counted from 1."""
+    z: int | None = None
+    """Focal plane of the slides for which none is named, counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def infer(
         If some slides were set aside; the message names them with their reasons.
     """
     reading = Reading(model, out, workspace, batch or Batch(), compute or Compute(), settings or Settings())
-    found = find_slides(slides, reading.batch.mpp)
+    found = find_slides(slides, reading.batch.mpp, Plane(reading.batch.page, reading.batch.z))
     return read_batch(chosen(found, Path(out), reading.batch.retry_failed), reading)
 
 

@@ -65,7 +65,7 @@ class PriorSpec:
     """um/px at which the priors are computed."""
     cell_um: float = CELL_UM
     """Width of the cells sought, um."""
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         require(len(self.names) > 0, "PriorSpec.names is empty: name at least one prior")
@@ -102,7 +102,7 @@ class IngestSpec:
     """Fingerprints that do not change under shifts, with at least this cosine, make candidates too."""
     min_correlation: float = 0.74
     """Candidates whose overlapping parts correlate at least this much are near-duplicates."""
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         require(0 <= self.hash_distance <= 16, f"IngestSpec.hash_distance is {self.hash_distance}: give 0 to 16 bits")
@@ -420,7 +420,7 @@ class InferSpec:
     min_typicality: float = 0.0
     """Cells are `unidentified`, too, if fewer than this share of the cells held out of the training are as unlike the
     training cells as they are (`sgcldff.typicality`); 0 switches the limit off."""
-    version: int = 3
+    version: int = 4
 
     def __post_init__(self) -> None:
         aligned = self.tile_px % 32 == 0 and self.halo_px % 32 == 0

@@ -61,8 +61,8 @@ class VendorPicture(Picture):
             raise SlideError(f"{self._path}: is grey, no colour picture of a stained smear; scan it in brightfield")
         if orientation != Orientation():
             raise SlideError(
-                f"{self._path}: is stored turned (orientation {orientation.number}), which OpenSlide does not read right;"
-                " export it upright, as TIFF or OME-TIFF"
+                f"{self._path}: is stored turned (orientation {orientation.number}), which OpenSlide does not read"
+                " right; export it upright, as TIFF or OME-TIFF"
             )
 
     def _spacing(self) -> Spacing:
