@@ -125,7 +125,7 @@ def test_the_report_travels_with_the_version(filled: Registry, registry: Registr
 
 def test_mlflow_loads_the_model_with_its_signature_and_it_answers_alike(filled: Registry, trained: Path) -> None:
     package = filled.resolve("models:/sgcldff/1")[1].parent
-    served = pyfunc.load_model(str(package))
+    served = pyfunc.load_model(package.as_uri())
     tiles = np.random.default_rng(0).integers(0, 256, (2, 70, 96, 3), dtype=np.uint8)
     answer = served.predict(tiles)
     model, priors = load_model(trained, "cpu"), build_priors(SPEC.prior)
