@@ -13,10 +13,11 @@ from sgcldff.addresses import Address, is_remote
 from sgcldff.catalog import require_catalog
 from sgcldff.disks import require_writable
 from sgcldff.errors import InputError, MissingInputError, NothingFoundError
-from sgcldff.specs import require
+from sgcldff.specs import NetSpec, PriorSpec, require
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
+    from flows.settings import Settings
     from sgcldff.datasets import Source
 
 
@@ -57,6 +58,22 @@ def require_prepared(workspace: Path) -> None:
     """Raise `InputError` unless a workspace can be written to and has a catalog."""
     require_writable(workspace)
     require_catalog(Workspace(str(workspace)).catalog)
+
+
+def require_parts(settings: "Settings") -> None:
+    """Raise `InputError` if settings name a prior or a network that is not there.
+
+    Those of the defaults are, and are not looked up: networks come with torch.
+    """
+    if settings.prior.names != PriorSpec().names:
+        from sgcldff.priors.registry import factory
+
+        for name in settings.prior.names:
+            factory(name)
+    if settings.net.name != NetSpec().name:
+        from sgcldff.nets import builder
+
+        builder(settings.net.name)
 
 
 def require_sources(folders: Iterable[str], adapter: str, mpp: float | None) -> None:

@@ -55,6 +55,13 @@ def models(ctx: typer.Context, incomplete: str) -> list[str]:
     return [*_starting(incomplete, [RELEASED]), *registered_models(ctx, incomplete), *folders]
 
 
+def precisions(incomplete: str) -> list[str]:
+    """Name the numbers that a training may compute with."""
+    from sgcldff.specs import TRAIN_PRECISIONS
+
+    return _starting(incomplete, TRAIN_PRECISIONS)
+
+
 def networks(incomplete: str) -> list[str]:
     """Name the contenders of a benchmark."""
     from flows.contenders import contenders

@@ -30,15 +30,6 @@ class Device(StrEnum):
     GPU = "gpu"
 
 
-class TrainPrecision(StrEnum):
-    """Numbers that a training computes with."""
-
-    AUTO = "auto"
-    FP32 = "32-true"
-    BF16 = "bf16-mixed"
-    FP16 = "16-mixed"
-
-
 WORKSPACE = Path("sgcldff-workspace")
 FROM_SETTINGS = "as the settings say"
 """Default of options that a settings file holds, too."""
@@ -82,8 +73,12 @@ EpochsOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the training.", show_default=FROM_SETTINGS)]
 PrecisionOption = Annotated[
-    TrainPrecision | None,
-    typer.Option(help="Numbers to compute with; `auto` takes the fastest.", show_default=FROM_SETTINGS),
+    str | None,
+    typer.Option(
+        help="Numbers to compute with: auto (the fastest), 32-true, bf16-mixed, 16-mixed.",
+        show_default=FROM_SETTINGS,
+        autocompletion=completion.precisions,
+    ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train; `auto` takes a GPU if there is one.")]
 ReportOption = Annotated[

@@ -214,7 +214,8 @@ class TrainSpec:
     balance: float = 0.5
     """Class balance of the sampling, 0 to 1: 0 as the data are, 1 all classes and data sets alike."""
     precision: str = "auto"
-    """One of `TRAIN_PRECISIONS`; `auto` is what the GPU, or the processor, computes fastest."""
+    """Numbers to compute with: `auto` (what the GPU, or the processor, computes fastest), or Lightning's 32-true,
+    bf16-mixed, 16-mixed, bf16-true, 16-true or 64-true."""
     workers: int = 0
     """Processes that load images; 0 loads them in the training process."""
     seed: int = 0

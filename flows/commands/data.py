@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows import completion
-from flows.checks import require_all, require_sources
+from flows.checks import require_all, require_parts, require_sources
 from flows.options import (
     WORKSPACE,
     AdapterOption,
@@ -103,7 +103,7 @@ def prepare(
     """Add images to the catalog and compute their saliency priors; work that is done is not repeated."""
     require_all(
         lambda: require_writable(workspace),
-        lambda: settings_from(settings),
+        lambda: require_parts(settings_from(settings)),
         lambda: require_sources(data, adapter, mpp),
     )
     from flows.environment import configure

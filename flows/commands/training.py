@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flows.checks import require_all, require_known_model, require_prepared, require_report, require_sources
+from flows.checks import (
+    require_all,
+    require_known_model,
+    require_parts,
+    require_prepared,
+    require_report,
+    require_sources,
+)
 from flows.commands.registry import chosen_model
 from flows.options import (
     FROM_SETTINGS,
@@ -54,7 +61,7 @@ def train(
     """Train on the catalog, evaluate on its test split and register the model as challenger."""
     require_all(
         lambda: require_prepared(workspace),
-        lambda: settings_from(settings, epochs=epochs, seed=seed, precision=precision),
+        lambda: require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
     )
     from flows.environment import configure, serve_metrics
     from flows.server import start_temporary_server
@@ -95,7 +102,7 @@ def retrain(
     """Run the whole chain: prepare and, if there is a reason, train, evaluate, register and promote."""
     require_all(
         lambda: require_writable(workspace),
-        lambda: settings_from(settings, epochs=epochs, seed=seed, precision=precision),
+        lambda: require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
         lambda: require_sources(data, adapter, mpp),
     )
     from flows.environment import configure, serve_metrics

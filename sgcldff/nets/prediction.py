@@ -50,11 +50,24 @@ REGISTRY: dict[str, Builder] = {}
 def register(name: str) -> Callable[[Builder], Builder]:
     """Make a builder known under `name`."""
 
-    def enter(builder: Builder) -> Builder:
-        REGISTRY[name] = builder
-        return builder
+    def enter(made: Builder) -> Builder:
+        REGISTRY[name] = made
+        return made
 
     return enter
+
+
+def builder(name: str) -> Builder:
+    """Look up a network's builder.
+
+    Raises
+    ------
+    InputError
+        If no network is registered under `name`.
+    """
+    if name not in REGISTRY:
+        raise InputError(f"network {name!r} is unknown: name one of {', '.join(sorted(REGISTRY))}")
+    return REGISTRY[name]
 
 
 def build(spec: ModelSpec) -> nn.Module:
@@ -68,6 +81,4 @@ def build(spec: ModelSpec) -> nn.Module:
     InputError
         If no network has that name, or pretrained weights are required and cannot be had.
     """
-    if spec.net.name not in REGISTRY:
-        raise InputError(f"network {spec.net.name!r} is unknown: name one of {', '.join(sorted(REGISTRY))}")
-    return REGISTRY[spec.net.name](spec)
+    return builder(spec.net.name)(spec)

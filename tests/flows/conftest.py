@@ -1,12 +1,17 @@
 """One Prefect server, one set of made-up smears and one trained workspace for all tests of flows."""
 
+import logging
+import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.cli import main
 from flows.retrain import Retrained, retrain
 from flows.settings import Settings, read_settings
 from sgcldff import released
@@ -17,6 +22,7 @@ from sgcldff.synthetic import write_dataset
 from sgcldff.synthetic.slides import SlideTruth, write_slide
 from tasks.workspace import Workspace
 from tests import servers
+from tests.terminal import QUICK, Ran
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +116,31 @@ class Contest(NamedTuple):
 def contest(lab, quick) -> Contest:
     """Retrain with another seed and a margin that nothing can pass."""
     return Contest(lab, retrain(lab.sources, lab.workspace, quick(seed=1, margin=-0.9), "cpu", force=True))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Give the function that runs the command line in this process."""
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
+
+    def ran(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["sgcldff", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Ran(ended.value.code or 0, printed.out, printed.err)
+
+    yield ran
+    logging.captureWarnings(False)
+    logging.raiseExceptions = True
+    signal.signal(signal.SIGINT, handler)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def settings(tmp_path) -> Path:
+    """Write settings for quick runs."""
+    path = tmp_path / "quick.toml"
+    path.write_text(QUICK)
+    return path

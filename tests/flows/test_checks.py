@@ -77,6 +77,8 @@ def place(tmp_path_factory) -> Path:
         "key.toml": "[train]\nepoch = 3\n",
         "value.toml": "[train]\nepochs = 0\n",
         "broken.toml": "[train",
+        "prior.toml": "[prior]\nnames = ['ramf', 'ramff']\n",
+        "net.toml": "[net]\nname = 'unnet'\n",
         "cluster.toml": 'kind = "slum"\n',
         "answers.csv": "cell_id\n",
         "results/slide/differential.json": "{}",
@@ -114,11 +116,12 @@ WRONG = {
     "adapter": (("evaluate", *SMEARS, "--adapter", "nonsense"), "adapter 'nonsense' is unknown"),
     "report": (("evaluate", *SMEARS, "--json", "smears"), "smears: is a folder; name a file"),
     "model to evaluate": (("evaluate", *SMEARS, "--model", "nothing"), "nothing: no such folder"),
+    "prior": (("prepare", *SMEARS, "--settings", "prior.toml"), "prior 'ramff' is unknown: name one of"),
     "catalog": (("train",), "run `sgcldff prepare --data FOLDER` first"),
     "catalog of the gate": (("gate",), "run `sgcldff prepare --data FOLDER` first"),
     "catalog to freeze": (("registry", "freeze"), "run `sgcldff prepare --data FOLDER` first"),
     "device": (("train", "--device", "quantum"), "'quantum' is not one of"),
-    "precision": (("train", "--precision", "float"), "'float' is not one of"),
+    "precision": (("train", "--precision", "float"), "TrainSpec.precision is 'float': give one of auto, 32-true"),
     "network": (("benchmark", *SMEARS, "-o", "out", "--networks", "unnet"), "contender unnet is unknown"),
     "protocol": (("benchmark", *SMEARS, "-o", "out", "--protocols", "without"), "protocol without is unknown"),
     "budget": (("benchmark", *SMEARS, "-o", "out", "--budget", "much"), "budget 'much'"),
@@ -159,6 +162,13 @@ def test_a_cluster_file_is_read_before_a_cluster_is_started(place):
     assert ran.code == 2
     assert "cluster.toml: kind is 'slum'" in ran.told
     assert not {"prefect", "mlflow", "torch"} & set(ran.loaded)
+
+
+def test_a_network_that_is_not_there_is_told_before_anything_is_started(place):
+    ran = command(place, "retrain", *SMEARS, "--settings", "net.toml")
+    assert ran.code == 2
+    assert "network 'unnet' is unknown: name one of" in ran.told
+    assert not {"prefect", "mlflow", "distributed"} & set(ran.loaded)
 
 
 def test_what_needs_no_computing_loads_no_library_for_it(place):

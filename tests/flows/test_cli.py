@@ -1,77 +1,21 @@
 """What a person sees: exit codes, and one clear line for each kind of bad input."""
 
 import json
-import logging
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 
-import pyarrow.parquet as pq
 import pytest
 import tifffile
 
-from flows.cli import main
 from sgcldff.catalog import Catalog
 from sgcldff.images import read_rgb
-from sgcldff.model_folder import saved_digest
-from sgcldff.records import ModelRef, Split
-from sgcldff.registry import Registry
-from sgcldff.released import NAME, VERSION
 from sgcldff.synthetic import write_dataset
-from sgcldff.synthetic.slides import write_slide
-from tasks.workspace import Workspace
-from tests.terminal import COMMAND, outside
-
-QUICK = "[net]\npretrained = 'off'\n[train]\nepochs = 1\nbatch_size = 8\n[evaluate]\nresamples = 100\n"
-
-
-class Ran(NamedTuple):
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def line(self) -> str:
-        """The one line that tells what went wrong."""
-        assert "Traceback" not in self.out + self.err
-        (line,) = [line for line in self.err.splitlines() if line.startswith("sgcldff: ")]
-        return line
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Give the function that runs the command line in this process."""
-    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
-
-    def ran(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["sgcldff", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return Ran(ended.value.code or 0, printed.out, printed.err)
-
-    yield ran
-    logging.captureWarnings(False)
-    logging.raiseExceptions = True
-    signal.signal(signal.SIGINT, handler)
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def settings(tmp_path) -> Path:
-    """Write settings for quick runs."""
-    path = tmp_path / "quick.toml"
-    path.write_text(QUICK)
-    return path
+from tests.terminal import COMMAND, QUICK, Ran, outside
 
 
 def spoiled(folder: Path) -> Path:
@@ -171,10 +115,10 @@ def test_a_folder_of_unknown_scale_asks_for_mpp(run, tmp_path):
     ],
 )
 def test_settings_that_are_not_understood(run, tmp_path, content, told):
-    path = tmp_path / "settings.toml"
+    path, data = tmp_path / "settings.toml", write_dataset(tmp_path / "data", 1, 0)
     if content is not None:
         path.write_text(content)
-    ran = run("prepare", "-d", tmp_path, "-w", tmp_path / "ws", "--settings", path)
+    ran = run("prepare", "-d", data, "-w", tmp_path / "ws", "--settings", path)
     assert ran.code == 2
     assert told in ran.line
     assert "settings.toml" in ran.line
@@ -182,119 +126,6 @@ def test_settings_that_are_not_understood(run, tmp_path, content, told):
 
 def test_a_command_that_is_misspelled_ends_like_bad_input(run):
     assert run("prepair").code == 2
-
-
-def test_an_alias_that_is_not_there_lists_those_that_are(lab, slide, run, tmp_path):
-    ran = run("infer", slide.slide, "-o", tmp_path, "-w", lab.workspace, "--model", "models:/sgcldff@best")
-    assert ran.code == 2
-    assert "no such alias" in ran.line
-    assert "champion" in ran.line
-
-
-def test_a_model_that_is_no_model(lab, slide, run, tmp_path):
-    ran = run("infer", slide.slide, "-o", tmp_path / "out", "-w", lab.workspace, "--model", tmp_path / "nothing")
-    assert ran.code == 2
-    assert "nothing" in ran.line
-
-
-def models_of(results: Path) -> set[ModelRef]:
-    """Give the models that a batch's table names."""
-    rows = pq.read_table(results / "batch.parquet").to_pylist()
-    return {ModelRef(*(row[name] for name in ("model_name", "model_version", "model_digest"))) for row in rows}
-
-
-def model_line(ran: Ran) -> str:
-    """Find the line that says which model was taken."""
-    (line,) = [line for line in ran.out.splitlines() if line.startswith("Model ")]
-    return line
-
-
-def test_a_new_workspace_reads_slides_with_the_released_model(shipped, slide, run, tmp_path):
-    workspace, released = tmp_path / "ws", ModelRef(NAME, VERSION, saved_digest(shipped))
-    ran = run("infer", slide.slide, "-o", tmp_path / "out", "-w", workspace, "--workers", "0", "--no-gate")
-    assert ran.code == 0
-    told = f"Model {NAME} {VERSION} ({released.digest}): the released model, since there is no champion"
-    assert model_line(ran).startswith(told)
-    assert models_of(tmp_path / "out") == {released}
-    assert not (workspace / "mlflow").exists(), "looking for a champion makes no database"
-
-
-def test_a_champion_reads_slides_before_the_released_model(shipped, lab, slide, run, tmp_path):
-    given = (slide.slide, "-o", tmp_path / "out", "-w", lab.workspace, "--workers", "0")
-    ran, champion = run("infer", *given), lab.first.challenger.model
-    assert ran.code == 0
-    assert model_line(ran).startswith(f"Model sgcldff {champion.version} ({champion.digest}): the champion at sqlite:")
-    assert models_of(tmp_path / "out") == {champion}
-
-
-def test_the_released_model_is_not_scored_on_what_it_learned_from(shipped, lab, run, settings):
-    given = ("--model", "released", "-w", lab.workspace, "--settings", settings)
-    ran = run("evaluate", "-d", lab.sources[0].folder, *given)
-    assert ran.code == 0
-    assert model_line(ran) == f"Model {NAME} {VERSION} ({saved_digest(shipped)}): as asked"
-    samples = Catalog.open(Workspace(lab.workspace).catalog)
-    learned = len(samples.samples) - len(samples.select(Split.TEST))
-    assert f"Skipped: {learned}" in ran.out
-
-
-def test_without_champion_and_released_model_the_remedy_is_told(run, slide, tmp_path, monkeypatch):
-    monkeypatch.setattr("sgcldff.released.ROOT", tmp_path)
-    ran = run("infer", slide.slide, "-o", tmp_path / "out", "-w", tmp_path / "ws")
-    assert ran.code == 2
-    assert "--model" in ran.line
-
-
-def test_a_registry_that_does_not_answer_is_an_error_and_not_the_released_model(
-    shipped, run, slide, tmp_path, monkeypatch, unused_port
-):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{unused_port()}")
-    data = write_dataset(tmp_path / "data", 1, 0)
-    for command in (("infer", slide.slide, "-o", tmp_path / "out"), ("evaluate", "-d", data)):
-        ran = run(*command, "-w", tmp_path / "ws")
-        assert ran.code == 5
-        assert "does not answer" in ran.line
-        assert "Model " not in ran.out
-
-
-def test_the_released_model_is_adopted_and_promoted_by_the_rules(shipped, lab, run, settings, tmp_path):
-    place = ("-w", tmp_path / "ws")
-    assert run("prepare", "-d", lab.sources[0].folder, *place).code == 0
-    adopted = run("registry", "adopt", *place)
-    assert adopted.code == 0
-    assert f"sgcldff version 1 ({saved_digest(shipped)}) is challenger" in adopted.out
-    promoted = run("promote", *place, "--settings", settings)
-    assert promoted.code == 0
-    assert "models:/sgcldff/1 is champion" in promoted.out
-    registry = Registry(Workspace(str(tmp_path / "ws")).tracking_uri)
-    assert registry.champion() == "models:/sgcldff/1"
-    assert registry.versions()[0].tags["sgcldff.adopted"] == f"{NAME} {VERSION}"
-
-
-def test_only_what_is_registered_can_be_promoted(shipped, lab, run):
-    """The released model and the champion may have the same number."""
-    ran = run("promote", "--model", "released", "-w", lab.workspace)
-    assert ran.code == 2
-    assert f"models:/{NAME}/{VERSION}: no such version" in ran.line
-
-
-def test_a_registered_model_is_exported_in_half_precision(lab, run, tmp_path):
-    command = ("registry", "export", "models:/sgcldff@champion", "--half", "-w", lab.workspace)
-    exported = run(*command, "-o", tmp_path / "model")
-    assert exported.code == 0
-    assert f"digest {saved_digest(tmp_path / 'model')}" in exported.out
-    names = {path.name for path in (tmp_path / "model").iterdir()}
-    assert names == {"spec.json", "weights.safetensors", "trained_on.json", "reference.safetensors"}
-    again = run(*command, "-o", tmp_path / "model")
-    assert again.code == 2
-    assert "holds a model already" in again.line
-
-
-def test_the_model_that_ships_finds_cells_on_a_slide_without_any_preparation(server, run, tmp_path):
-    made = write_slide(tmp_path / "smear.tiff", (2000, 2000), cells=20, seed=9)
-    ran = run("infer", made.slide, "-o", tmp_path / "out", "-w", tmp_path / "ws", "--workers", "0")
-    assert ran.code == 0
-    assert len(pq.read_table(tmp_path / "out" / "smear" / "cells.parquet")) > 0
-    assert {model.name for model in models_of(tmp_path / "out")} == {NAME}
 
 
 def test_labels_of_another_label_space(lab, run, settings, tmp_path):

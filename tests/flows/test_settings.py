@@ -87,7 +87,11 @@ STATED = st.fixed_dictionaries(
             {"name": TEXTS, "pretrained": st.sampled_from(["auto", "required", "off"]), "prior_gate": st.booleans()}
         ),
         "train": st.fixed_dictionaries(
-            {"epochs": st.integers(1, 10**6), "learning_rate": st.floats(1e-12, 1e12), "precision": TEXTS},
+            {
+                "epochs": st.integers(1, 10**6),
+                "learning_rate": st.floats(1e-12, 1e12),
+                "precision": st.sampled_from(["auto", "bf16-mixed"]),
+            },
         ),
         "promote": st.fixed_dictionaries({"robustness": st.lists(st.sampled_from(["hue", "blur", "jpeg"]))}),
         "infer": st.fixed_dictionaries({"gate": st.fixed_dictionaries({"smallest_um2": st.floats(0, 1e9)})}),
