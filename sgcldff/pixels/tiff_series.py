@@ -69,10 +69,10 @@ class Stack:
                 yield tuple(self._page(level, number, z, channel) for channel in range(self.channels))
 
     def _place(self, number: int) -> list[str]:
-        """Name a picture by its place along the axes that have several ("I 2")."""
+        """Name a picture by its place along the axes that have a meaning and several places ("T 2")."""
         places = np.unravel_index(number, tuple(self.others.values())) if self.others else ()
         pairs = zip(self.others.items(), places, strict=True)
-        return [f"{axis} {place + 1}" for (axis, length), place in pairs if length > 1]
+        return [f"{axis} {place + 1}" for (axis, length), place in pairs if length > 1 and axis not in "IQ"]
 
     def _page(self, level: TiffPageSeries, number: int, z: int, channel: int) -> TiffPage:
         found = map(int, np.unravel_index(number, tuple(self.others.values())))

@@ -121,6 +121,9 @@ def test_a_written_differential_says_where_it_comes_from(tmp_path):
     content = json.loads(path.read_text())
     assert content["lineage"]["model_version"] == "3"
     assert content["slide_id"] == "slide-7"
+    assert content["orientation"] == 1
+    write_differential(path, found, "slide-7", LINEAGE, orientation=6)
+    assert json.loads(path.read_text())["orientation"] == 6
     assert [entry.name for entry in tmp_path.iterdir()] == ["differential.json"]
 
 
