@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pyarrow.parquet as pq
 from prefect import flow
 from rich.table import Table
 
+from flows.environment import database_address
 from flows.infer import infer
 from flows.retrain import retrain
 from flows.settings import Settings, read_settings
@@ -57,7 +59,7 @@ def make_smears(out: str, side: int) -> tuple[str, str, str]:
 
 
 @flow(name="demo", flow_run_name="demo")
-def demo(out: str, side: int = 8192, epochs: int = 5) -> Found:
+def demo(out: str, side: int = 8192, epochs: int = 3) -> Found:
     """Make smears and a slide, train, promote, read the slide and compare with the truth.
 
     Raises
@@ -95,6 +97,8 @@ def compare(result: Path, truth: Path, workspace: Workspace) -> Found:
     told, true = pq.read_table(result / "cells.parquet"), pq.read_table(truth)
     points = [np.column_stack([table.column(axis).to_numpy() for axis in ("x_um", "y_um")]) for table in (told, true)]
     matching = match_cells(points[0], points[1], CELL_UM / 2)
+    home = Path(workspace.root) / "prefect"
+    variables = {"PREFECT_HOME": str(home)} | database_address(home)
     names = [table.column("label").to_pylist() for table in (told, true)]
     right = sum(names[0][found] == names[1][known] for found, known in matching.pairs)
     return Found(
@@ -103,8 +107,8 @@ def compare(result: Path, truth: Path, workspace: Workspace) -> Found:
         read_differential(result / "differential.json"),
         differential(names[1], FIVE_TYPES),
         str(result / "report.html"),
-        f"mlflow ui --backend-store-uri {shown(workspace.tracking_uri)}",
-        prefect=f"PREFECT_HOME={workspace.root}/prefect prefect server start",
+        f"mlflow ui --backend-store-uri {quote(shown(workspace.tracking_uri))}",
+        prefect=f"{' '.join(f'{name}={quote(value)}' for name, value in variables.items())} prefect server start",
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from sgcldff.addresses import shown
+from sgcldff.addresses import shown, sqlite_uri, user_cache
 from sgcldff.disks import require_room, require_writable
 from sgcldff.errors import ServiceError
 
@@ -31,6 +31,8 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
 }
 """Tracebacks of failed runs stay in Prefect's records; the terminal shows the one line that the command ends with."""
+OTHER_DATABASE = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_DRIVER")
+"""Further variables with which a user names Prefect's database."""
 CHATTY = ("py.warnings", "alembic", "distributed", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
 
 
@@ -50,9 +52,19 @@ def configure(workspace: Path) -> None:
     home = workspace.expanduser().resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     require_room(home)
+    user_cache()
     set_defaults({"PREFECT_HOME": str(home), **ALWAYS})
+    set_defaults(database_address(Path(os.environ["PREFECT_HOME"])))
     if server := os.environ.get("PREFECT_API_URL"):
         require_answer(server)
+
+
+def database_address(home: Path) -> dict[str, str]:
+    """Give the variable with the address of Prefect's database, where Prefect itself would not escape it."""
+    place = home / "prefect.db"
+    escaped = sqlite_uri(place, "aiosqlite")
+    needed = not escaped.endswith(str(place)) and not any(map(os.environ.get, OTHER_DATABASE))
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": escaped} if needed else {}
 
 
 def log_to(file: Path | None) -> None:
@@ -98,6 +110,9 @@ def require_answer(server: str) -> None:
 
 def quieten() -> None:
     """Keep the libraries' logs and warnings off the terminal; call it before they are imported."""
+    from sgcldff.logs import show_warnings
+
+    show_warnings()
     set_defaults(QUIET)
     logging.captureWarnings(True)
     logging.raiseExceptions = False

@@ -46,4 +46,4 @@ def infer(
     """
     how, found = batch or Batch(), choose(Workspace(workspace).tracking_uri, model)
     reading = Reading(found, out, how, compute or Compute(), (settings or Settings()).infer)
-    return read_batch(chosen(find_slides(slides, how.mpp), Path(out), how.retry_failed), reading)
+    return read_batch(chosen(find_slides(slides, how.mpp, how.plane), Path(out), how.retry_failed), reading)

@@ -1,33 +1,35 @@
-"""Training batches: crops of smears at the model's scale, with everything that is known of them.
+"""Training examples: crops of smears at the model's scale, with everything that is known of them.
 
 Targets are sets of allowed answers, so that data sets with masks only, types only, or both train together: a missing
 target allows everything and teaches nothing. Which crop is drawn and how it is varied depends only on the seed, the
-epoch and the place in the epoch, so that a run resumes exactly.
+epoch and the place in the epoch, so that a run resumes exactly. Images that are gone or changed when an epoch begins
+are skipped in it: the next image takes the place of each, and all other examples stay as they are.
 """
 
+import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cv2
-import lightning
 import numpy as np
 import torch
 import torch.distributed
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from sgcldff.errors import InputError
 from sgcldff.images import Rgb, read_grey, read_rgb, rescale, scaled_shape
-from sgcldff.records import Sample, Split
-from sgcldff.specs import ModelSpec, TrainSpec
+from sgcldff.records import Sample
+from sgcldff.specs import ModelSpec
 from sgcldff.stain import augment
 from sgcldff.store import PriorStore
+
+logger = logging.getLogger(__name__)
 
 BACKGROUND, CYTOPLASM, NUCLEUS = 1, 2, 4
 CELL, UNKNOWN = CYTOPLASM | NUCLEUS, BACKGROUND | CYTOPLASM | NUCLEUS
@@ -244,6 +246,11 @@ class Lessons:
         return draw.key is not None and draw.key[1] < self.prior_epochs
 
 
+def in_turn(index: int, total: int) -> Iterator[int]:
+    """Give a place and all that follow it in a circle of `total`: what is shown where an image cannot be read."""
+    return ((index + step) % total for step in range(total))
+
+
 class SmearDataset(Dataset[Item]):
     """Crops around cells (and, in fields, elsewhere) with priors and targets; indexed by `Draw`."""
 
@@ -257,15 +264,29 @@ class SmearDataset(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Item:
-        """Cut the crop that a draw asks for."""
-        sample = self.samples[draw.index]
-        if not self.lessons.warming_up(draw):
-            return self._seen(sample, draw)
-        item = self._seen(replace(sample, label=None, mask=None, boxes=None), draw)
-        return item._replace(prior=torch.zeros_like(item.prior))
+        """Cut the crop that a draw asks for; an image that cannot be read any more gives its place to the next one.
 
-    def _seen(self, sample: Sample, draw: Draw) -> Item:
-        scene = cached_scene(sample, self.spec.mpp)
+        Raises
+        ------
+        InputError
+            If no image can be read.
+        """
+        warming_up = self.lessons.warming_up(draw)
+        sample, scene = self._read(draw.index, known=not warming_up)
+        item = self._seen(sample, scene, draw)
+        return item._replace(prior=torch.zeros_like(item.prior)) if warming_up else item
+
+    def _read(self, index: int, *, known: bool) -> tuple[Sample, Scene]:
+        """Read a sample, or the next one that can be read; where it is not `known`, without what is known of it."""
+        for place in in_turn(index, len(self)):
+            sample = self.samples[place] if known else replace(self.samples[place], label=None, mask=None, boxes=None)
+            try:
+                return sample, cached_scene(sample, self.spec.mpp)
+            except InputError as error:
+                logger.warning("skipped, and the next image shown in its place: %s", error)
+        raise InputError(f"none of {len(self)} images can be read any more; put them back, or prepare them again")
+
+    def _seen(self, sample: Sample, scene: Scene, draw: Draw) -> Item:
         if draw.key is None:
             view = steady(scene, self.spec.crop_px)
             return self._item(sample, scene, view, view.cut(scene.rgb))
@@ -284,115 +305,3 @@ class SmearDataset(Dataset[Item]):
             torch.from_numpy(view.cut_target(target)),
             torch.from_numpy(self.spec.labels.allowed(sample.label if view.on_cell else None)),
         )
-
-
-def balanced_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.float64]:
-    """Give each sample its share of an epoch: strata (data set, label) of n samples weigh n^(1 - balance)."""
-    strata = [(sample.source, sample.label) for sample in samples]
-    counts = Counter(strata)
-    weights = np.array([counts[stratum] ** -balance for stratum in strata], np.float64)
-    return np.asarray(weights / weights.sum())
-
-
-class EpochSampler(Sampler[Draw]):
-    """Draws of one epoch by systematic sampling: each sample comes as often as its weight says, give or take one.
-
-    Parameters
-    ----------
-    weights
-        Share of each sample, sums to 1.
-    batch_size
-        Draws are filled up to whole batches (times processes).
-    seed
-        Order, offset and every example's variation follow from seed and epoch.
-    """
-
-    def __init__(self, weights: NDArray[np.float64], batch_size: int, seed: int) -> None:
-        self.weights = weights
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-        self.skip = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
-        self.epoch = epoch
-
-    def resume_at(self, batches: int) -> None:
-        """Leave out the batches that the interrupted epoch already had, once."""
-        self.skip = batches * self.batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.weights) // (self.batch_size * _world())) * self.batch_size
-
-    def __iter__(self) -> Iterator[Draw]:
-        """Give this process's draws of the epoch."""
-        skip, self.skip = self.skip, 0
-        indices = self.indices()[_rank() :: _world()]
-        for place in range(skip, len(self)):
-            yield Draw(int(indices[place]), (self.seed, self.epoch, place * _world() + _rank()))
-
-    def indices(self) -> NDArray[np.int64]:
-        """Give the samples of the whole epoch in order, for all processes."""
-        rng = np.random.default_rng((self.seed, self.epoch))
-        total = len(self) * _world()
-        order = rng.permutation(len(self.weights))
-        edges = np.cumsum(self.weights[order])
-        ticks = (np.arange(total) + rng.random()) / total
-        drawn = order[np.searchsorted(edges, ticks * edges[-1], side="right").clip(max=len(order) - 1)]
-        return np.asarray(rng.permutation(drawn), np.int64)
-
-
-def _world() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-class SmearDataModule(lightning.LightningDataModule):
-    """Loaders of training and validation examples; remembers where in an epoch a run stopped."""
-
-    def __init__(self, samples: Sequence[Sample], priors: PriorStore, model: ModelSpec, train: TrainSpec) -> None:
-        super().__init__()
-        self.spec = train
-        learn = [sample for sample in samples if sample.split is Split.TRAIN]
-        watch = [sample for sample in samples if sample.split is Split.VAL]
-        if not learn:
-            raise InputError("no image is in the training split: ingest more images or lower the other splits' shares")
-        lessons = Lessons(train.augment, train.recolour, train.prior_outlines, train.prior_epochs)
-        self.training = SmearDataset(learn, priors, model, lessons)
-        self.validation = SmearDataset(watch, priors, model, Lessons())
-        self.sampler = EpochSampler(balanced_weights(learn, train.balance), train.batch_size, train.seed)
-
-    def train_dataloader(self) -> DataLoader[Item]:
-        """Load the training examples of the sampler's epoch."""
-        return self._loader(self.training, self.sampler)
-
-    def val_dataloader(self) -> DataLoader[Item]:
-        """Load every validation image once, unvaried."""
-        return self._loader(
-            self.validation, [Draw(index, None) for index in range(len(self.validation))][_rank() :: _world()]
-        )
-
-    def _loader(self, dataset: SmearDataset, draws: Iterable[Draw]) -> DataLoader[Item]:
-        workers = self.spec.workers
-        return DataLoader(
-            dataset,
-            self.spec.batch_size,
-            sampler=draws,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def state_dict(self) -> dict[str, int]:
-        """Note how many batches of the running epoch are behind us."""
-        trainer = self.trainer
-        assert trainer is not None
-        return {"batches": trainer.fit_loop.epoch_loop.batch_progress.current.processed}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on behind the batches that were done."""
-        self.sampler.resume_at(state_dict["batches"] % (len(self.sampler) // self.spec.batch_size))

@@ -166,10 +166,18 @@ def _flags(counted: int, rejected: int, excluded: int) -> tuple[str, ...]:
     return (*few, *many, *(beyond if outside > MANY_EXCLUDED else []))
 
 
-def write_differential(path: str | Path, found: Differential, slide_id: str, lineage: Lineage) -> Path:
-    """Write a slide's differential as JSON, with where it comes from; the file appears whole or not at all."""
+def write_differential(
+    path: str | Path, found: Differential, slide_id: str, lineage: Lineage, orientation: int = 1
+) -> Path:
+    """Write a slide's differential as JSON, with where it comes from; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    orientation
+        How the stored picture was turned, 1 to 8 as in EXIF: the places of all results are those of the upright slide.
+    """
     path = Path(path)
-    content = {"slide_id": slide_id, **found.to_dict(), "lineage": asdict(lineage)}
+    content = {"slide_id": slide_id, "orientation": orientation, **found.to_dict(), "lineage": asdict(lineage)}
     with draft(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

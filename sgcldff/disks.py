@@ -4,8 +4,10 @@ import errno
 import os
 import shutil
 import sqlite3
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,25 @@ def require_writable(folder: Path) -> None:
         raise InputError(f"{folder}: {place} is a file; name a folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{folder}: this user cannot write to {place}; allow it there, or name another folder")
+
+
+def accepts_files(folder: Path) -> bool:
+    """Try whether files can be written to `folder`, or, where it is not there yet, to the nearest above it."""
+    try:
+        with tempfile.TemporaryFile(dir=existing(folder)):
+            return True
+    except OSError:
+        return False
+
+
+def private_folder(name: str) -> Path:
+    """Give a temporary folder that only this user can enter: the same each time, unless somebody else took its name."""
+    folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if ours else Path(tempfile.mkdtemp(prefix=f"{name}-"))
 
 
 def require_room(folder: Path) -> None:

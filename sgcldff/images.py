@@ -1,50 +1,65 @@
-"""Reading and rescaling of plain images."""
+"""Reading and rescaling of images and masks."""
 
 import hashlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from sgcldff.errors import InputError, MissingInputError
-
-Rgb = NDArray[np.uint8]
-"""uint8, shape (H, W, 3)."""
+from sgcldff.errors import InputError
+from sgcldff.grid import Box
+from sgcldff.pixels.decoders import decoding
+from sgcldff.pixels.picture import Rgb as Rgb
+from sgcldff.pixels.plain import IMAGE_REMEDY, read_picture, read_values
+from sgcldff.pixels.tiff import TiffPicture, is_tiff, require_whole
 
 
 def read_rgb(path: str | Path) -> Rgb:
-    """Read an image as uint8 RGB, shape (H, W, 3); an alpha channel is dropped.
+    """Read an image as uint8 RGB, shape (H, W, 3), upright, what is transparent on white (see `sgcldff.pixels`).
 
     Raises
     ------
     InputError
-        If the file is empty, truncated, or no image that Pillow reads.
+        If the file is empty or damaged, is no coloured picture, or holds several.
     """
-    return _read(Path(path), "RGB")
+    place = Path(path)
+    if not _is_tiff(place):
+        rgb, orientation, _ = read_picture(place)
+        return np.ascontiguousarray(orientation.upright(rgb))
+    with closing(TiffPicture(place)) as picture:
+        whole = picture.pixels(Box.of(picture.shapes[0]), 0)
+        return np.ascontiguousarray(picture.orientation.upright(whole))
 
 
 def read_grey(path: str | Path) -> NDArray[np.uint8]:
-    """Read a mask as uint8, shape (H, W); three channels are averaged by luminance, palettes keep their grey values.
+    """Read a mask as uint8, shape (H, W), upright; what is transparent is 0.
+
+    Three channels are averaged by luminance, palettes give their grey values, deeper values are scaled so that
+    thresholds hold (`sgcldff.pixels.samples.mask_values`).
 
     Raises
     ------
     InputError
-        As `read_rgb`.
+        If the file is empty or damaged, or holds several pictures.
     """
-    return _read(Path(path), "L")
+    place = Path(path)
+    if not _is_tiff(place):
+        values, orientation = read_values(place)
+        return np.ascontiguousarray(orientation.upright(values))
+    with closing(TiffPicture(place, colour=False)) as picture:
+        return np.ascontiguousarray(picture.orientation.upright(picture.mask()))
 
 
-def _read(path: Path, mode: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert(mode))
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such file") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image ({error}); fetch or export it again") from error
+def _is_tiff(path: Path) -> bool:
+    """Tell a TIFF, and see that it is whole."""
+    with decoding(path, "not a readable image", InputError, IMAGE_REMEDY):
+        found = is_tiff(path)
+    if found:
+        require_whole(path)
+    return found
 
 
 def scaled_shape(shape: tuple[int, int], mpp: float, to_mpp: float) -> tuple[int, int]:

@@ -6,6 +6,7 @@ what travels to another process takes `ids_in_force()` with it.
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -76,6 +77,25 @@ class JsonLog(logging.FileHandler):
         super().__init__(path, encoding="utf-8")
         self.setFormatter(Lines())
         self.addFilter(Ids())
+
+
+class Terminal(logging.Handler):
+    """Shows warnings, one line each; errors end the command, which shows them itself."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.addFilter(lambda record: record.levelno == logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write to what is standard error now: a progress bar may stand in for it."""
+        sys.stderr.write(f"sgcldff: {redacted(record.getMessage())}\n")
+
+
+def show_warnings() -> None:
+    """Show this package's warnings on the terminal, whatever becomes of those of the libraries."""
+    for room in ROOMS:
+        if not any(isinstance(handler, Terminal) for handler in logging.getLogger(room).handlers):
+            logging.getLogger(room).addHandler(Terminal())
 
 
 def start_json_log() -> None:

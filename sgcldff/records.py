@@ -134,8 +134,10 @@ class SlideRef:
     mpp: float
     """um/px of level 0."""
     shape: tuple[int, int]
-    """(height, width) of level 0, px."""
+    """(height, width) of level 0 as it stands upright, px."""
     levels: int
+    orientation: int = 1
+    """How what is stored was turned, 1 to 8 as in EXIF; all places are told of the upright slide."""
 
 
 @dataclass(frozen=True)

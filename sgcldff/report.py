@@ -235,8 +235,10 @@ def _facts(ref: SlideRef, lineage: Lineage) -> list[tuple[str, str]]:
     """List what the slide is and where the results come from; the folder in which the slide lies is nobody's matter."""
     height, width = ref.shape
     wide, high = (f"{side * ref.mpp / 1e3:.2f}" for side in (width, height))
+    turned = [("Stored", f"turned, orientation {ref.orientation}: shown, and all places told, upright")]
     return [
         ("Slide", ref.id),
+        *(turned if ref.orientation != 1 else []),
         ("Size", f"{width:,} × {height:,} px at {ref.mpp:.4g} µm/px ({wide} × {high} mm)"),
         ("Slide digest (SHA-256)", lineage.slide_sha256),
         ("Model", f"{lineage.model_name}, version {lineage.model_version}"),

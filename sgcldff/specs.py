@@ -65,7 +65,7 @@ class PriorSpec:
     """Scale at which the priors are computed, um/px; 0.02 to 8."""
     cell_um: float = CELL_UM
     """Width of the cells sought, um; 2 to 60."""
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         require(len(self.names) > 0, "PriorSpec.names is empty: name at least one prior")
@@ -105,7 +105,7 @@ class IngestSpec:
     """So may images whose shift-invariant fingerprints have at least this cosine similarity; 0 to 1."""
     min_correlation: float = 0.74
     """Those whose overlapping parts correlate at least this much are near-duplicates; 0 to 1."""
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         require(0 <= self.hash_distance <= 16, f"IngestSpec.hash_distance is {self.hash_distance}: give 0 to 16 bits")
@@ -451,7 +451,7 @@ class InferSpec:
     min_typicality: float = 0.0
     """Cells are also `unidentified` if fewer than this share of the cells held out of the training are as unlike the
     training cells as they are; 0 to 1, 0 switches the limit off."""
-    version: int = 3
+    version: int = 4
 
     def __post_init__(self) -> None:
         aligned = self.tile_px % 32 == 0 and self.halo_px % 32 == 0

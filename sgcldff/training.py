@@ -26,7 +26,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
-from sgcldff.data import BACKGROUND, NUCLEUS, Item, SmearDataModule
+from sgcldff.batches import SmearDataModule
+from sgcldff.data import BACKGROUND, NUCLEUS, Item
 from sgcldff.drafts import draft
 from sgcldff.errors import InputError
 from sgcldff.inheritance import Inherited, Successor, begin
@@ -161,6 +162,9 @@ class Trained:
     """Lightning's name of the numbers that it was computed with."""
     inherited: Inherited | None = None
     """What was taken over from another model, if any."""
+    skipped: tuple[str, ...] = ()
+    """Why training images were skipped in some epoch: they were gone or had changed; without those of earlier runs that
+    this one went on with."""
 
 
 def train(
@@ -189,7 +193,7 @@ def train(
     Raises
     ------
     InputError
-        If no sample is in the training split, an image cannot be read, nothing of the other model fits, this machine
+        If no sample is in the training split, no image can be read, nothing of the other model fits, this machine
         lacks the precision, or a checkpoint holds more than weights and numbers: what it holds is not run.
     OutOfTimeError
         If a `Deadline` looks on and is over, once a checkpoint is written.
@@ -234,7 +238,8 @@ def train(
             ) from None
     load_best(module, best)
     exported = save_model(place / "model", seen, module.net)
-    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch, numbers, inherited)
+    skipped = tuple(batches.skipped.values())
+    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch, numbers, inherited, skipped)
 
 
 def _begun(model: ModelSpec | Successor) -> tuple[nn.Module, ModelSpec, Inherited | None]:

@@ -16,6 +16,7 @@ from sgcldff.comparison import Counts, read_manual
 from sgcldff.errors import IncompleteBatchError, InputError
 from sgcldff.labels import LabelSpace
 from sgcldff.model_folder import SPEC_FILE, read_spec
+from sgcldff.pixels.choice import Plane
 from sgcldff.reference import require_typicality
 from sgcldff.registry import Choice
 from sgcldff.sequential import Goal
@@ -48,6 +49,15 @@ class Batch:
     """Table of manual counts to compare with: slide_id, label, count."""
     retry_failed: bool = False
     """Read only slides that a former run set aside."""
+    page: int | None = None
+    """Page, series or time of the slides for which none is named, counted from 1."""
+    z: int | None = None
+    """Focal plane of the slides for which none is named, counted from 1."""
+
+    @property
+    def plane(self) -> Plane:
+        """What is read of files that hold several pictures."""
+        return Plane(self.page, self.z)
 
 
 @dataclass(frozen=True)

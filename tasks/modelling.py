@@ -90,7 +90,8 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
         inherited = {} if trained.inherited is None else {"inherited": str(trained.inherited)}
         notes = {"precision": trained.precision} | inherited
         registry.tag(run, {f"sgcldff.{name}": text for name, text in notes.items()})
-        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs} | notes)
+        outcome = {"score": trained.score, "epochs": trained.epochs, "skipped": trained.skipped}
+        write_json(folder / TRAINED, outcome | notes)
         told = f"Training {folder.name}: best score {trained.score:.4f}"
         show_table(epochs_table(registry.curves(run)), key="training", description=told)
     return str(folder)

@@ -240,7 +240,7 @@ def write_results(results: Results, slide: SlideSource, job: SlideJob, seconds: 
     write_cells(folder / "cells.parquet", results.cells(), classes, slide.ref.mpp, plan.lineage)
     write_geojson(folder / "cells.geojson", results.cells(), classes)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
-    write_differential(folder / "differential.json", found, slide.ref.id, plan.lineage)
+    write_differential(folder / "differential.json", found, slide.ref.id, plan.lineage, slide.ref.orientation)
     agreements = compared(found, job, plan)
     forget_reviews(folder)
     write_report(folder, scaled, results.cells(), found, plan.lineage, agreements)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sgcldff.addresses import sqlite_uri
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -30,7 +32,7 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         """MLflow's tracking store: `MLFLOW_TRACKING_URI`, or SQLite in the workspace."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root}/mlflow/mlflow.db"
+        return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path(self.root) / "mlflow" / "mlflow.db")
 
     def training(self, key: str) -> Path:
         """Checkpoints and model of the run with that content key."""

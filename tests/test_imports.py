@@ -71,6 +71,27 @@ def test_libraries_stay_at_home(library):
     assert not strangers, f"{library} is imported by {sorted(strangers)}"
 
 
+def imported_by_name(path: Path) -> set[str]:
+    """Give the modules that a file imports by a function that takes their name."""
+    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and node.args)
+    return {
+        call.args[0].value
+        for call in calls
+        if ast.unparse(call.func).rpartition(".")[2] in ("import_module", "__import__", "importorskip")
+        and isinstance(call.args[0], ast.Constant)
+    }
+
+
+def test_openvino_is_imported_only_where_its_reports_of_use_are_kept_from_it():
+    everything = PYTHON | modules("tests") | modules("benchmarks")
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in everything.values()
+        if "openvino" in {name.partition(".")[0] for name in imported(path) | imported_by_name(path)}
+    }
+    assert users == {"sgcldff/runtimes/openvino_library.py"}
+
+
 def test_libraries_are_used():
     everything = {name.partition(".")[0] for path in PYTHON.values() for name in imported(path)}
     assert {"prefect", "mlflow", "distributed"} <= everything, "an import is not seen: the tests above look at nothing"

@@ -79,9 +79,11 @@ def benchmark(
         lambda: require_sources(data, adapter, mpp),
     )
     from flows.environment import configure, serve_metrics
+    from flows.server import start_temporary_server
 
     serve_metrics(metrics_port)
     configure(to)
+    start_temporary_server()
     from flows.benchmark import benchmark as flow
 
     spent = Budget.parse(budget)

@@ -83,6 +83,17 @@ def infer(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read only slides that an earlier run skipped.")
     ] = False,
+    page: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Page of files that hold several pictures; of one file: `slide.tif#page=2`.",
+            show_default="the only one",
+        ),
+    ] = None,
+    z: Annotated[
+        int | None, typer.Option(min=1, help="Focal plane of slides that have several.", show_default="the only one")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes; 0 uses this process alone.", show_default="as the work needs"),
@@ -111,14 +122,18 @@ def infer(
 
     serve_metrics(metrics_port)
     configure(workspace)
+    from sgcldff.pixels.choice import Plane
     from sgcldff.slides import find_slides
 
-    spec, found = settings_from(settings, options), find_slides(slides, mpp)
+    spec, found = settings_from(settings, options), find_slides(slides, mpp, Plane(page, z))
     named = chosen_model(workspace, model)
     from tasks.batch import Batch, Reading, chosen, read_batch
     from tasks.compute import Compute
 
-    batch, compute = Batch(mpp, until, str(manual) if manual else None, retry_failed), Compute(cluster, workers)
+    batch, compute = (
+        Batch(mpp, until, str(manual) if manual else None, retry_failed, page, z),
+        Compute(cluster, workers),
+    )
     if server_configured():
         from flows.infer import infer as flow
 

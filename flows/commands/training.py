@@ -64,9 +64,11 @@ def train(
         lambda: require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
     )
     from flows.environment import configure, serve_metrics
+    from flows.server import start_temporary_server
 
     serve_metrics(metrics_port)
     configure(workspace)
+    start_temporary_server()
     from flows.train import train as flow
 
     chosen = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
@@ -104,9 +106,11 @@ def retrain(
         lambda: require_sources(data, adapter, mpp),
     )
     from flows.environment import configure, serve_metrics
+    from flows.server import start_temporary_server
 
     serve_metrics(metrics_port)
     configure(workspace)
+    start_temporary_server()
     from flows.retrain import retrain as flow
     from flows.retrain import starting
 

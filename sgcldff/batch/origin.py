@@ -10,8 +10,9 @@ from sgcldff.addresses import is_remote, shown
 from sgcldff.batch.summary import SUMMARY
 from sgcldff.drafts import draft
 from sgcldff.errors import InputError
+from sgcldff.pixels.choice import split_plane
 from sgcldff.slides import SlideEntry
-from sgcldff.slides.content import content_sha256
+from sgcldff.slides.content import content_sha256, of_plane
 
 ORIGIN = "origin.json"
 """Name of the file in a slide's folder that `write_origin` writes."""
@@ -75,7 +76,8 @@ def _is_taken(folder: Path, uri: str) -> bool:
     origin = _read_origin(folder)
     if not origin or origin["sha256"] is None or origin["address"] == _hashed(uri):
         return False
-    return is_remote(uri) or content_sha256(Path(uri)) != origin["sha256"]
+    file, plane = split_plane(uri)
+    return is_remote(uri) or of_plane(content_sha256(Path(file)), plane) != origin["sha256"]
 
 
 def _read_origin(folder: Path) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def _read_origin(folder: Path) -> dict[str, Any]:
 
 def _state(uri: str) -> list[int] | None:
     """Tell size (bytes) and time of change (ns) of a slide that is a single file of this machine."""
-    path = Path(uri)
+    path = Path(split_plane(uri)[0])
     if is_remote(uri) or not path.is_file() or path.suffix.lower() == ".mrxs":
         return None
     status = path.stat()
@@ -95,4 +97,5 @@ def _state(uri: str) -> list[int] | None:
 
 def _hashed(uri: str) -> str:
     """Hash an address without what is signed into it anew every time."""
-    return hashlib.sha256(shown(uri).encode(errors="surrogatepass")).hexdigest()[:16]
+    file, plane = split_plane(uri)
+    return hashlib.sha256(f"{shown(file)}{plane}".encode(errors="surrogatepass")).hexdigest()[:16]

@@ -18,7 +18,7 @@ from sgcldff.catalog.overlap import thumbnail
 from sgcldff.errors import InputError
 from sgcldff.images import read_grey, read_rgb, sha256_of
 
-LAYOUT = b"facts/1"
+LAYOUT = b"facts/2"
 
 Progress = Callable[[int, int], None]
 """Called with the number of files done and their total."""

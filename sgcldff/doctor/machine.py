@@ -32,7 +32,7 @@ def gpu() -> Check:
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     told = f"{'; '.join(shown) or ', '.join(names)}; CUDA {torch.version.cuda}, torch {torch.__version__}"
     if not torch.cuda.is_bf16_supported(including_emulation=False):
-        return warning("gpu", f"{told}, no bf16", "nothing; precision auto takes 16-bit floats here, see the report")
+        return warning("gpu", f"{told}, no bf16", "nothing; precision auto takes fp16 or fp32 here")
     return ok("gpu", f"{told}, bf16")
 
 
@@ -50,6 +50,7 @@ def processor() -> Check:
     import torch
 
     from sgcldff.runtimes.machine import fastest
+    from sgcldff.runtimes.openvino_library import import_openvino
     from sgcldff.specs import Engine, Precision
 
     able = torch.cpu.get_capabilities()
@@ -57,7 +58,7 @@ def processor() -> Check:
     engine, precision = fastest(Engine.AUTO, Precision.AUTO)
     told = f"{os.cpu_count()} cores ({', '.join(has) or 'no flag of interest'}); slides: {engine} in {precision}"
     if engine is Engine.OPENVINO:
-        devices = import_module("openvino").Core().available_devices
+        devices = import_openvino().Core().available_devices
         if "CPU" not in devices:
             return failed("processor", f"{told}; OpenVINO offers {devices or 'no device'}", "install openvino again")
     return ok("processor", told)

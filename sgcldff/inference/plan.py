@@ -66,7 +66,7 @@ class Plan:
         tiles = (spec.tile_px, spec.halo_px, self.grid.shard_px, spec.engine, spec.precision, spec.version)
         looks = (gate.threshold, gate.mpp, gate.margin_um, gate.tile_px, spec.usable_only, gate.version)
         model = (self.reference.digest, digest(self.model))
-        read = (self.slide.sha256, self.slide.mpp, *model, *tiles, sgcldff.__version__)
+        read = (self.slide.sha256, self.slide.mpp, self.slide.orientation, *model, *tiles, sgcldff.__version__)
         return digest((*read, looks if self.gated else None))
 
     @property

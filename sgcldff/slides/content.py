@@ -1,15 +1,21 @@
-"""What belongs to a slide: how it is told from other files, its companions, its name, the hash of its content."""
+"""What belongs to a slide: how it is told from other files, its companions, its name, the hash of its content.
+
+A slide may be one page or focal plane of a file: its address then ends with `#page=2`, say (`sgcldff.pixels.choice`).
+"""
 
 import hashlib
 from pathlib import Path, PurePath
 
 from sgcldff.images import sha256_of
+from sgcldff.pixels.choice import Plane, split_plane
 
 ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
 """Metadata of which a Zarr folder has at least one."""
 SCANNERS = (".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu")
 IMAGES = (".btf", ".tf8", ".tif", ".tiff", ".bmp", ".jpeg", ".jpg", ".png")
-SUFFIXES = frozenset((*SCANNERS, *IMAGES))
+ZIPPED = (".zarr.zip", ".ozx")
+"""Extensions of OME-Zarr in one file."""
+SUFFIXES = frozenset((*SCANNERS, *IMAGES, *ZIPPED))
 """Extensions of the files that are taken for slides where a folder was named; lower case."""
 
 
@@ -19,19 +25,28 @@ def is_zarr(names: list[str]) -> bool:
 
 
 def slide_id(path: PurePath) -> str:
-    """Name a slide by its file, without extension ("a.b.ome.tif" -> "a.b")."""
+    """Name a slide by its file, without extension ("a.b.ome.tif" -> "a.b"; "a.tif#page=2" -> "a-page2")."""
     return stem(path.name)
 
 
 def stem(name: str) -> str:
-    """Take the extension off a file's name, and the ".ome" before it."""
-    return (name[: -len(extension(name))] if extension(name) else name).removesuffix(".ome")
+    """Take the extension off a file's name, and the ".ome" before it; a page or focal plane stays."""
+    file, plane = split_plane(name)
+    bare = (file[: -len(extension(file))] if extension(file) else file).removesuffix(".ome")
+    return bare + "".join(f"-{part}" for part in str(plane).strip("#").replace("=", "").split("&") if part)
 
 
 def extension(name: str) -> str:
     """Give a file name's extension, as it is written; what begins with its only point has none."""
-    head, point, last = name.rpartition(".")
-    return point + last if head and last else ""
+    file, _ = split_plane(name)
+    zipped = next((ending for ending in ZIPPED if file.lower().endswith(ending) and len(file) > len(ending)), "")
+    head, point, last = file.rpartition(".")
+    return file[-len(zipped) :] if zipped else point + last if head and last else ""
+
+
+def of_plane(sha256: str, plane: Plane) -> str:
+    """Give the hash of a slide from that of its file: another one for each of its pages and focal planes."""
+    return hashlib.sha256(f"{sha256}{plane}".encode()).hexdigest() if str(plane) else sha256
 
 
 def content_sha256(path: Path) -> str:

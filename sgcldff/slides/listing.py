@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from glob import has_magic
@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from sgcldff.addresses import is_remote, local_path, shown
 from sgcldff.errors import InputError, MissingInputError, NothingFoundError
+from sgcldff.pixels.choice import UNNAMED, Plane, split_plane
 from sgcldff.slides.content import SUFFIXES, extension, is_zarr, stem
 from sgcldff.slides.ids import Trail, distinct_ids
 from sgcldff.slides.remote import local_copy
@@ -44,7 +45,7 @@ class SlideEntry:
     """A slide of a batch."""
 
     uri: str
-    """Absolute path, or URL."""
+    """Absolute path, or URL; with `#page=2` or `#z=5` at its end, that page or focal plane."""
     mpp: float | None
     """um/px of level 0, where the user said; None leaves it to the file."""
     id: str
@@ -71,13 +72,15 @@ class SlideEntry:
 @dataclass(frozen=True)
 class _Found:
     uri: str
+    """Of the file."""
     mpp: float | None = None
     id: str | None = None
     source: str = ""
     """Row of the list that names it."""
+    plane: Plane = UNNAMED
 
 
-def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideEntry, ...]:
+def find_slides(inputs: Sequence[str], mpp: float | None = None, plane: Plane = UNNAMED) -> tuple[SlideEntry, ...]:
     """Find the slides that are meant, each once, in natural order (`x2` before `x10`).
 
     Parameters
@@ -85,7 +88,8 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideE
     inputs
         Each is one of: a slide's file; an OME-Zarr folder; a folder, all slides below which are meant; a pattern with
         `*`, `?`, `[...]` and `**` for any number of folders (a folder that matches means all slides below it); a CSV,
-        TSV or Parquet list with a column `slide` and, where wanted, `mpp` and `id`; its paths are relative to the list;
+        TSV or Parquet list with a column `slide` and, where wanted, `mpp`, `id`, `page` and `z`; its paths are relative
+        to the list;
         or a URL of any of these (`s3://bucket/prefix`, `memory://`, `file://`; over `http(s)://` only files and lists,
         since web servers do not list folders). In folders, slides are told by their extensions and Zarr folders by
         their metadata files; hidden files, results of earlier runs and the folders beside .mrxs files are passed over,
@@ -93,6 +97,9 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideE
         a store is looked up only when it is read.
     mpp
         um/px of the slides that no list gives one.
+    plane
+        Page and focal plane of the slides for which none is named. A file is named as `slide.tif#page=2` or
+        `slide.zarr#z=5` to mean one; both are counted from 1.
 
     Returns
     -------
@@ -122,10 +129,14 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None) -> tuple[SlideE
         raise MissingInputError("; ".join(missing))
     if not found:
         raise NothingFoundError(_nothing(inputs, search.ignored))
-    slides = sorted(_each_once(found), key=lambda slide: natural(slide.uri))
+    planed = [replace(one, plane=one.plane if str(one.plane) else plane) for one in found]
+    slides = {f"{one.uri}{one.plane}": one for one in _each_once(planed)}
     logger.info("%d slides found; %d other files ignored", len(slides), search.ignored)
-    ids = distinct_ids({slide.uri: _trail(slide.uri) for slide in slides}, {s.uri: s.id for s in slides if s.id})
-    return tuple(SlideEntry(slide.uri, slide.mpp or mpp, ids[slide.uri], slide.id is not None) for slide in slides)
+    ids = distinct_ids({uri: _trail(uri) for uri in slides}, {uri: one.id for uri, one in slides.items() if one.id})
+    return tuple(
+        SlideEntry(uri, slides[uri].mpp or mpp, ids[uri], slides[uri].id is not None)
+        for uri in sorted(slides, key=natural)
+    )
 
 
 def natural(text: str) -> tuple[Any, ...]:
@@ -156,6 +167,9 @@ class _Search:
 
     def meant_by(self, text: str) -> Iterable[_Found]:
         """Give the slides that an input means."""
+        file, plane = split_plane(text)
+        if str(plane):
+            return [replace(one, plane=plane) for one in self.meant_by(file)]
         place = text if is_remote(text) else str(local_path(text))
         kind = _kind(place)
         if kind is None and has_magic(place) and protocol_of(place) not in HTTP:
@@ -269,18 +283,20 @@ def _suffix(name: str) -> str:
 
 
 def _trail(uri: str) -> Trail:
-    """Split an address into the names of folders and file."""
+    """Split an address into the names of folders and file; the page or focal plane stays with the file's name."""
+    uri, plane = split_plane(uri)
     if protocol_of(uri) in HTTP:
         uri = unquote(urlsplit(uri)._replace(query="", fragment="").geturl())
     place = uri.partition("://")[2] if is_remote(uri) else uri
-    return tuple(name for name in place.split("/") if name) or ("",)
+    *folders, file = [name for name in place.split("/") if name] or [""]
+    return *folders, f"{file}{plane}"
 
 
 def _rows(table: str) -> list[_Found]:
     """Read a list; what is wrong with it is told with the row, the first below the names of the columns being 1."""
     folder = _absolute(table).rpartition("/")[0]
     rows = [
-        _row(folder, f"{shown(table)}, row {at}", row["slide"], row.get("mpp", ""), row.get("id", ""))
+        _row(folder, f"{shown(table)}, row {at}", *(row.get(name, "") for name in ("slide", "mpp", "id", "page", "z")))
         for at, row in enumerate(_table(table), 1)
     ]
     missing = [f"{row.source}: {row.uri}" for row in rows if not (is_remote(row.uri) or _is_slide(row.uri))]
@@ -293,12 +309,21 @@ def _rows(table: str) -> list[_Found]:
     return rows
 
 
-def _row(folder: str, source: str, slide: str, mpp: str, name: str) -> _Found:
+def _row(folder: str, source: str, slide: str, mpp: str, name: str, *place_inside: str) -> _Found:
     require(bool(slide), f"{source}: names no slide; fill the column slide, or remove the row")
+    slide, plane = split_plane(slide)
+    page, z = (_whole(source, *pair) for pair in zip(("page", "z"), place_inside, strict=True))
     alone = is_remote(slide) or slide.startswith(("/", "file://"))
     place = slide if alone else _join(folder, (slide,))
     uri = place if is_remote(place) else str(local_path(place))
-    return _Found(_absolute(uri), _scale(source, mpp), name or None, source)
+    return _Found(_absolute(uri), _scale(source, mpp), name or None, source, Plane(page or plane.page, z or plane.z))
+
+
+def _whole(source: str, name: str, text: str) -> int | None:
+    """Read the number of a page or focal plane; pandas writes whole numbers beside empty cells as "2.0"."""
+    number = text.removesuffix(".0")
+    require(not number or (number.isdecimal() and int(number) > 0), f"{source}: {name} is {text}; give 1 or more")
+    return int(number) if number else None
 
 
 def _scale(source: str, mpp: str) -> float | None:
@@ -330,12 +355,12 @@ def _table(place: str) -> list[dict[str, str]]:
 
 def _each_once(found: Iterable[_Found]) -> Iterable[_Found]:
     """Unite what was said of the same file; of several paths to it one without links holds, or else the first."""
-    places: dict[str, _Found] = {}
+    places: dict[tuple[str, Plane], _Found] = {}
     for one in found:
-        key = one.uri if is_remote(one.uri) else _real(one.uri)
+        key = (one.uri if is_remote(one.uri) else _real(one.uri), one.plane)
         other = places.setdefault(key, one)
         if other is not one:
-            places[key] = _united(other, one, key)
+            places[key] = _united(other, one, key[0])
     return places.values()
 
 
@@ -361,7 +386,7 @@ def _united(one: _Found, other: _Found, real: str) -> _Found:
         places = " and ".join(place for place in (one.source, other.source) if place)
         raise InputError(f"{shown(one.uri)}: is given {', '.join(contradict)} ({places}); give it once")
     uri = min(one.uri, other.uri, key=lambda uri: (uri != real, natural(uri)))
-    return _Found(uri, one.mpp or other.mpp, one.id or other.id, one.source or other.source)
+    return _Found(uri, one.mpp or other.mpp, one.id or other.id, one.source or other.source, one.plane)
 
 
 def _nothing(inputs: Sequence[str], ignored: int) -> str:

@@ -2,29 +2,34 @@
 
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from sgcldff.addresses import is_remote, local_path, shown
-from sgcldff.errors import MissingInputError, SlideError
+from sgcldff.errors import InputError, MissingInputError, SlideError
 from sgcldff.grid import Box, Shape
 from sgcldff.images import Rgb
+from sgcldff.pixels.choice import Plane, split_plane
+from sgcldff.pixels.picture import Picture
+from sgcldff.pixels.plain import PlainPicture
+from sgcldff.pixels.tiff import TiffPicture, is_tiff, require_whole
 from sgcldff.records import SlideRef
-from sgcldff.slides.content import content_sha256, is_zarr, slide_id
-from sgcldff.slides.ngff import NgffPixels
-from sgcldff.slides.plain import PlainPixels
+from sgcldff.slides.content import content_sha256, is_zarr, of_plane, slide_id
+from sgcldff.slides.ngff import NgffPicture, zip_root
 from sgcldff.slides.remote import LocalCopy, local_copy, slide_file
-from sgcldff.slides.source import Pixels, downsample, white
-from sgcldff.slides.tiff import TiffPixels, is_tiff, require_whole
-from sgcldff.slides.vendor import VendorPixels, is_vendor
+from sgcldff.slides.source import downsample, white
+from sgcldff.slides.vendor import VendorPicture, is_vendor
 from sgcldff.specs import require
 
 
 class OpenedSlide:
-    """A `SlideSource` over any file format."""
+    """A `SlideSource` over any file format: the picture that is stored, turned upright."""
 
-    def __init__(self, ref: SlideRef, pixels: Pixels, copy: LocalCopy) -> None:
+    def __init__(self, ref: SlideRef, picture: Picture, copy: LocalCopy) -> None:
         self._ref = ref
-        self._pixels = pixels
+        self._picture = picture
         self._copy = copy
-        self._downsamples = tuple(downsample(ref.shape, shape) for shape in pixels.shapes)
+        self._shapes = _upright_shapes(picture)
+        self._downsamples = tuple(downsample(ref.shape, shape) for shape in self._shapes)
 
     @property
     def ref(self) -> SlideRef:
@@ -34,7 +39,7 @@ class OpenedSlide:
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """(height, width) of each level, px."""
-        return self._pixels.shapes
+        return self._shapes
 
     @property
     def downsamples(self) -> tuple[float, ...]:
@@ -49,17 +54,22 @@ class OpenedSlide:
         SlideError
             If the file is damaged there.
         """
-        inside = box.clip(self._pixels.shapes[level])
+        inside = box.clip(self._shapes[level])
         if inside == box and 0 not in box.shape:
-            return self._pixels.pixels(box, level)
+            return self._upright(box, level)
         image = white(box.shape)
         if 0 not in inside.shape:
-            image[inside.within(box).slices] = self._pixels.pixels(inside, level)
+            image[inside.within(box).slices] = self._upright(inside, level)
         return image
+
+    def _upright(self, box: Box, level: int) -> Rgb:
+        turn = self._picture.orientation
+        stored = self._picture.pixels(turn.stored(box, self._shapes[level]), level)
+        return np.ascontiguousarray(turn.upright(stored))
 
     def close(self) -> None:
         """Let go of the file, and of its copy if it came from a store."""
-        self._pixels.close()
+        self._picture.close()
         self._copy.close()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -74,7 +84,8 @@ def open_slide(
     Parameters
     ----------
     path
-        A file, an OME-Zarr folder, or the URL of one in a store, of which this machine then makes a copy.
+        A file, an OME-Zarr folder, or the URL of one in a store, of which this machine then makes a copy; with
+        `#page=2` or `#z=5` at its end, that page or focal plane of it.
     mpp
         um/px of level 0; overrides the metadata.
     name
@@ -87,23 +98,28 @@ def open_slide(
     MissingInputError
         If there is nothing at `path`.
     SlideError
-        If no reader opens it, it is truncated, or neither `mpp` nor the metadata give its scale.
+        If no reader opens it, it is truncated, it is no brightfield RGB, it holds several pictures of which none was
+        named, its pixels are not square, or neither `mpp` nor the metadata give its scale.
     ServiceError
         If the store does not answer.
     """
-    uri = str(path) if is_remote(str(path)) else str(local_path(str(path)))
+    place, plane = split_plane(str(path))
+    place = place if is_remote(place) else str(local_path(place))
+    uri = f"{place}{plane}"
     require(mpp is None or mpp > 0, f"{shown(uri)}: mpp is {mpp}; give a positive number of um/px")
-    copy = local_copy(uri)
-    pixels = _pixels(copy, uri)
-    scale = mpp or pixels.mpp
+    copy = local_copy(place)
+    picture = _picture(copy, uri, plane)
+    scale = mpp or picture.mpp
     if scale is None:
-        pixels.close()
+        picture.close()
         raise SlideError(
-            f"{shown(uri)}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, say)"
+            f"{shown(uri)}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, 0.1 at 100x)"
         )
-    content = sha256 or copy.sha256 or content_sha256(copy.path)
+    content = sha256 or of_plane(copy.sha256 or content_sha256(copy.path), plane)
     named = name or slide_id(PurePosixPath(slide_file(uri)))
-    return OpenedSlide(SlideRef(named, uri, content, scale, pixels.shapes[0], len(pixels.shapes)), pixels, copy)
+    shapes = _upright_shapes(picture)
+    ref = SlideRef(named, uri, content, scale, shapes[0], len(shapes), picture.orientation.number)
+    return OpenedSlide(ref, picture, copy)
 
 
 def reopen(ref: SlideRef) -> OpenedSlide:
@@ -114,28 +130,34 @@ def reopen(ref: SlideRef) -> OpenedSlide:
     SlideError
         If it is not the slide that `ref` describes any more.
     """
-    copy = local_copy(ref.uri)
-    pixels = _pixels(copy, ref.uri)
-    if (pixels.shapes[0], len(pixels.shapes)) != (ref.shape, ref.levels):
-        raise SlideError(
-            f"{shown(ref.uri)}: changed while it was read: now {pixels.shapes[0]} px, was {ref.shape}; run again"
-        )
-    if copy.sha256 not in (None, ref.sha256):
+    place, plane = split_plane(ref.uri)
+    copy = local_copy(place)
+    picture = _picture(copy, ref.uri, plane)
+    shapes = _upright_shapes(picture)
+    if (shapes[0], len(shapes), picture.orientation.number) != (ref.shape, ref.levels, ref.orientation):
+        raise SlideError(f"{shown(ref.uri)}: changed while it was read: now {shapes[0]} px, was {ref.shape}; run again")
+    if copy.sha256 is not None and of_plane(copy.sha256, plane) != ref.sha256:
         raise SlideError(f"{shown(ref.uri)}: changed while it was read: its content is another; run again")
-    return OpenedSlide(ref, pixels, copy)
+    return OpenedSlide(ref, picture, copy)
 
 
-def _pixels(copy: LocalCopy, uri: str) -> Pixels:
+def _upright_shapes(picture: Picture) -> tuple[Shape, ...]:
+    return tuple(picture.orientation.shape(shape) for shape in picture.shapes)
+
+
+def _picture(copy: LocalCopy, uri: str, plane: Plane) -> Picture:
     """Choose a reader; what is wrong with a copy is told of the slide that was named."""
     try:
-        return _reader(copy.path)
-    except SlideError as error:
+        return _reader(copy.path, plane)
+    except MissingInputError:
+        raise
+    except InputError as error:
         raise SlideError(str(error).replace(str(copy.path), shown(uri))) from error.__cause__
 
 
-def _reader(path: Path) -> Pixels:
-    if path.is_dir():
-        return _folder(path)
+def _reader(path: Path, plane: Plane) -> Picture:
+    if path.is_dir() or (path.is_file() and zip_root(path) is not None):
+        return _zarr(path, plane)
     if not path.is_file():
         raise MissingInputError(f"{path}: no such slide")
     if path.stat().st_size == 0:
@@ -143,11 +165,23 @@ def _reader(path: Path) -> Pixels:
     if is_tiff(path):
         require_whole(path)
     if is_vendor(path):
-        return VendorPixels(path)
-    return TiffPixels(path) if is_tiff(path) else PlainPixels(path)
+        return VendorPicture(path, plane)
+    return TiffPicture(path, plane) if is_tiff(path) else _plain(path, plane)
 
 
-def _folder(path: Path) -> Pixels:
-    if not is_zarr([file.name for file in path.iterdir()]):
+def _zarr(path: Path, plane: Plane) -> Picture:
+    if path.is_dir() and not is_zarr([file.name for file in path.iterdir()]):
         raise SlideError(f"{path}: is a folder without Zarr metadata; name a slide file or an OME-Zarr folder")
-    return NgffPixels(path)
+    return NgffPicture(path, plane)
+
+
+def _plain(path: Path, plane: Plane) -> Picture:
+    try:
+        return PlainPicture(path, plane)
+    except InputError as error:
+        if error.__cause__ is None:
+            raise
+        raise SlideError(
+            f"{path}: no reader opens it; give a slide in a format of OpenSlide, a TIFF or OME-TIFF, an OME-Zarr folder"
+            f" or ZIP file, or a PNG, JPEG or BMP ({error.__cause__})"
+        ) from error

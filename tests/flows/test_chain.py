@@ -18,6 +18,7 @@ from sgcldff.model import load_model
 from sgcldff.records import Split
 from sgcldff.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from sgcldff.synthetic import write_dataset
+from sgcldff.training import precision
 from tasks.evaluating import read_report
 from tasks.workspace import Workspace
 
@@ -50,6 +51,8 @@ def test_the_registered_version_tells_where_it_comes_from(lab):
     assert version.tags["data"] == catalog.digest
     assert run.info.status == "FINISHED"
     assert run.data.params["train.epochs"] == "1"
+    assert run.data.params["train.precision"] == "auto"
+    assert run.data.tags["sgcldff.precision"] == precision("auto", "cpu")
     assert run.data.params["model.net.pretrained"] == "off"
     assert {"val/score", "val/cell_iou", "macro_f1"} <= set(run.data.metrics)
     artifacts = {item.path for item in registry_of(lab).client.list_artifacts(version.run_id)}

@@ -10,18 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sgcldff.batches import EpochSampler, SmearDataModule, balanced_weights
 from sgcldff.data import (
     BACKGROUND,
     CELL,
     NUCLEUS,
     UNKNOWN,
     Draw,
-    EpochSampler,
     Lessons,
-    SmearDataModule,
     SmearDataset,
     aim,
-    balanced_weights,
     read_scene,
     steady,
     told_by_prior,

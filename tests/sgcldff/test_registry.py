@@ -34,6 +34,8 @@ from tests.servers import mlflow_server, unused_port
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
 ROOT = Path(__file__).parents[2]
+ODD = "a?b p%20q #1 'ü'"
+"""A folder's name with what addresses give a meaning to."""
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,8 @@ def registry(seed_home: Path, tmp_path: Path) -> Registry:
 
 @pytest.fixture(scope="module")
 def filled(seed_home: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """Hold three versions, none champion; for tests that only read."""
-    home = tmp_path_factory.mktemp("filled") / "registry"
+    """Hold a version, not champion, in a folder of an odd name; for tests that only read."""
+    home = tmp_path_factory.mktemp("filled") / ODD
     shutil.copytree(seed_home, home)
     registry = Registry(home)
     registry.register(trained, report_of(0.875), {"sgcldff.data": "snapshot-1"})
@@ -94,6 +96,11 @@ def test_a_registered_model_is_challenger_and_comes_back_whole(filled: Registry,
     assert filled.resolve("models:/sgcldff/1") == (ref, folder)
 
 
+def test_nothing_of_a_registry_lies_outside_of_its_folder(filled: Registry) -> None:
+    assert [place.name for place in filled.address.folder.parent.iterdir()] == [ODD]
+    assert filled.address.database == filled.address.folder / "mlflow.db"
+
+
 def test_a_version_says_where_it_comes_from(filled: Registry) -> None:
     (version,) = filled.versions()
     assert version.aliases == ("challenger",)
@@ -118,7 +125,7 @@ def test_the_report_travels_with_the_version(filled: Registry, registry: Registr
 
 def test_mlflow_loads_the_model_with_its_signature_and_it_answers_alike(filled: Registry, trained: Path) -> None:
     package = filled.resolve("models:/sgcldff/1")[1].parent
-    served = pyfunc.load_model(str(package))
+    served = pyfunc.load_model(package.as_uri())
     tiles = np.random.default_rng(0).integers(0, 256, (2, 70, 96, 3), dtype=np.uint8)
     answer = served.predict(tiles)
     model, priors = load_model(trained, "cpu"), build_priors(SPEC.prior)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from sgcldff.data import EpochSampler
+from sgcldff.batches import EpochSampler
 from sgcldff.errors import InputError
 from sgcldff.labels import WBC5
 from sgcldff.model import load_model
