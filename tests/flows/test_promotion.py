@@ -143,7 +143,7 @@ def test_a_person_rejects_with_a_reason(workspace, sgcldff, quick):
     registry = registry_of(workspace)
     promote(workspace, SECOND, quick(approval=True))
     out = sgcldff("registry", "reject", SECOND, "--by", "ada", "--because", "stains look odd", "-w", workspace)
-    assert "Rejected is sgcldff version 2." in out
+    assert "Rejected sgcldff version 2." in out
     told = sgcldff("registry", "show", SECOND, "-w", workspace)
     assert "stains look odd" in told
     assert "before: waiting for approval" in told
