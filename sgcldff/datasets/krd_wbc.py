@@ -14,13 +14,16 @@ ARCHIVE, IMAGES, MASKS, TYPES = "KRD-WBC dataset", "image", "mask", "class label
 NAME = re.compile(r"[a-z]+(\d+)", re.IGNORECASE)
 """Images, masks and rows of the table go together by their numbers; some rows are misspelt (`Imaeg405`)."""
 
+TURNED = ("344",)
+"""Masks whose EXIF orientation is stale: turned as it says, as masks are, they do not lie on their images."""
+
 
 @dataclass(frozen=True)
 class KrdWbc(Adapter):
     """Images `Dataset/image/imageN.jpg`, masks `Dataset/mask/maskN.jpg`, types in `class labels.csv`.
 
-    The masks show the cell as a whole: where its nucleus lies is unknown. Masks and types may be missing. The folder is
-    either `KRD-WBC dataset` or the one that holds it.
+    The masks show the cell as a whole: where its nucleus lies is unknown. Masks and types may be missing, and the mask
+    of image 344 is left out. The folder is either `KRD-WBC dataset` or the one that holds it.
     """
 
     def recognises(self, folder: Path) -> bool:
@@ -35,6 +38,7 @@ class KrdWbc(Adapter):
         if not images:
             raise self.not_found(folder, "images in Dataset/image")
         masks = {_number(path.stem): path for path in images_in(child(root, "Dataset", MASKS))}
+        masks = {number: path for number, path in masks.items() if number not in TURNED}
         types = _types(child(root, TYPES))
         for image in images:
             number = _number(image.stem)
