@@ -64,6 +64,7 @@ def write_package(folder: Path, place: Path, classes: int) -> Path:
     tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
     number = np.dtype(np.float32)
     files = {"spec": SPEC_FILE, "weights": WEIGHTS_FILE, "trained_on": TRAINED_ON, "reference": REFERENCE_FILE}
+    there = {name: path for name, file in files.items() if (path := folder.absolute() / file).is_file()}
     answers = [
         TensorSpec(number, (-1, 3, -1, -1), "segmentation"),
         TensorSpec(number, (-1, classes), "cell_type"),
@@ -74,7 +75,7 @@ def write_package(folder: Path, place: Path, classes: int) -> Path:
         save_model(
             path=str(place),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={name: str(folder / file) for name, file in files.items() if (folder / file).is_file()},
+            artifacts={name: path.as_uri() for name, path in there.items()},
             code_paths=[str(PACKAGE)],
             signature=ModelSignature(Schema([tile]), Schema(answers)),
             pip_requirements=requirements(),

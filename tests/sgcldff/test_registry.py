@@ -41,7 +41,7 @@ ODD = "a?b p%20q #1 'ü'"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    return save_model(tmp_path_factory.mktemp("trained"), SPEC, build(SPEC))
+    return save_model(tmp_path_factory.mktemp("trained") / ODD, SPEC, build(SPEC))
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,11 @@ def test_the_report_travels_with_the_version(filled: Registry, registry: Registr
     assert registry.report(registry.register(trained)) is None
 
 
-def test_mlflow_loads_the_model_with_its_signature_and_it_answers_alike(filled: Registry, trained: Path) -> None:
+def test_mlflow_loads_the_model_with_its_signature_and_it_answers_alike(
+    filled: Registry, trained: Path, tmp_path: Path
+) -> None:
     package = filled.resolve("models:/sgcldff/1")[1].parent
-    served = pyfunc.load_model(package.as_uri())
+    served = pyfunc.load_model(package.as_uri(), dst_path=str(tmp_path))  # MLflow itself fails in an odd folder
     tiles = np.random.default_rng(0).integers(0, 256, (2, 70, 96, 3), dtype=np.uint8)
     answer = served.predict(tiles)
     model, priors = load_model(trained, "cpu"), build_priors(SPEC.prior)
