@@ -40,9 +40,9 @@ class Pretrained(StrEnum):
     """Whether an encoder starts from ImageNet weights."""
 
     AUTO = "auto"
-    """Use them where they can be had, otherwise start from random weights and say so."""
+    """Use them where a package with them is installed, otherwise start from random weights and say so."""
     REQUIRED = "required"
-    """Fail where they cannot be had."""
+    """Fail where none is installed."""
     OFF = "off"
     """Start from random weights."""
 
@@ -115,10 +115,12 @@ class NetSpec:
 
     name: str = "sgcldff"
     """Name in the registry of `sgcldff.nets`."""
-    backbone: str = "efficientnet_b0"
+    backbone: str = "tf_efficientnet_lite0"
     """timm EfficientNet whose stages make the convolutional part of the encoder."""
     pretrained: Pretrained = Pretrained.AUTO
     mixing: Mixing = Mixing.HYBRID
+    convolutions: int = 3
+    """Convolutional stages of a hybrid encoder (strides 2, 4, 8, 16); Swin blocks make up the rest."""
     fusion_width: int = 96
     """Channels of the fused features."""
     cardinality: int = 8
@@ -129,9 +131,10 @@ class NetSpec:
     """Let the prior gate the features at every fused level."""
     cross_layer_fusion: bool = True
     """Fuse shallow and deep features; off: the deepest features alone are enlarged."""
-    version: int = 2
+    version: int = 3
 
     def __post_init__(self) -> None:
+        require(2 <= self.convolutions <= 4, f"NetSpec.convolutions is {self.convolutions}: give 2 to 4 of 5 stages")
         divides = self.cardinality >= 1 and self.fusion_width % self.cardinality == 0
         require(
             divides, f"NetSpec.fusion_width {self.fusion_width} must be a multiple of cardinality {self.cardinality}"
@@ -149,6 +152,8 @@ class ModelSpec:
     """um/px of the images that the network sees."""
     crop_px: int = 128
     """Side of the crop, centred on a cell, from which its type is told."""
+    imagenet: str = ""
+    """Package, version and licence of the ImageNet weights that the training began with; empty if there were none."""
     version: int = 1
 
     def __post_init__(self) -> None:

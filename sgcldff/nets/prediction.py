@@ -7,7 +7,8 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from sgcldff.errors import InputError
-from sgcldff.specs import ModelSpec
+from sgcldff.nets.pretrained import PACKAGES
+from sgcldff.specs import ModelSpec, Pretrained
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,28 @@ class Network(Protocol):
 
 Builder = Callable[[ModelSpec], nn.Module]
 REGISTRY: dict[str, Builder] = {}
+BACKBONES: dict[str, str] = {}
+"""Backbones of the networks that do not take that of the spec."""
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
-    """Make a builder known under `name`."""
+def register(name: str, backbone: str = "") -> Callable[[Builder], Builder]:
+    """Make a builder known under `name`; `backbone` is given where it does not follow the spec."""
 
     def enter(builder: Builder) -> Builder:
         REGISTRY[name] = builder
+        if backbone:
+            BACKBONES[name] = backbone
         return builder
 
     return enter
+
+
+def imagenet_origin(spec: ModelSpec) -> str:
+    """Name package, version and licence of the ImageNet weights that `build(spec)` starts from; empty if from none."""
+    package = PACKAGES.get(BACKBONES.get(spec.net.name, spec.net.backbone))
+    if package is None or spec.net.pretrained is Pretrained.OFF or not package.installed():
+        return ""
+    return str(package)
 
 
 def build(spec: ModelSpec) -> nn.Module:
@@ -66,7 +79,7 @@ def build(spec: ModelSpec) -> nn.Module:
     Raises
     ------
     InputError
-        If no network has that name, or pretrained weights are required and cannot be had.
+        If no network has that name, or ImageNet weights are required and not installed.
     """
     if spec.net.name not in REGISTRY:
         raise InputError(f"network {spec.net.name!r} is unknown: name one of {', '.join(sorted(REGISTRY))}")
