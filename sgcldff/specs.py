@@ -174,7 +174,7 @@ class LossSpec:
     class_weighting: bool = False
     """Weigh classes by their effective number of samples, and cells more than background; off, since outlines and types
     were worse with it: the sampling balances classes already (`TrainSpec.balance`)."""
-    version: int = 2
+    version: int = 3
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
-from sgcldff.data import BACKGROUND, NUCLEUS, UNKNOWN, Item, SmearDataModule
+from sgcldff.data import BACKGROUND, NUCLEUS, Item, SmearDataModule
 from sgcldff.errors import InputError
 from sgcldff.inheritance import Inherited, Successor, begin
 from sgcldff.losses import SmearLoss, class_weights
@@ -108,9 +108,9 @@ RATIOS = (
 def validation_counts(prediction: Prediction, batch: Item) -> dict[str, Tensor]:
     """Count pixels (intersection, union) and types (right, all) of a batch where the target is known."""
     told = prediction.segmentation.argmax(dim=1)
-    known = batch.target != UNKNOWN
-    cell, nucleus = (told > 0) & known, (told == 2) & known
     true_cell, true_nucleus = (batch.target & BACKGROUND) == 0, batch.target == NUCLEUS
+    cell = (told > 0) & (true_cell | (batch.target == BACKGROUND))
+    nucleus = (told == 2) & (true_nucleus | ((batch.target & NUCLEUS) == 0))
     typed = ~batch.allowed.all(dim=1)
     best = prediction.cell_type.argmax(dim=1, keepdim=True)
     right = batch.allowed.gather(1, best)[:, 0] & typed

@@ -1,4 +1,4 @@
-"""ImageNet weights of an installed package: the published file, timm's features, what to install where it is missing."""
+"""ImageNet weights of an installed package: the published file, timm's features, what to install if it is missing."""
 
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
