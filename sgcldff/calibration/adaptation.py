@@ -21,7 +21,7 @@ FEWEST = 10
 """Cells below which nothing can be chosen."""
 FOLDS = 20
 """Parts of which each is held out once; fewer cells than these are held out one by one."""
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Candidates for the inverse variance that the added logits of a typical cell are expected to have."""
 
 
@@ -133,8 +133,9 @@ def adapt(cells: TypedCells) -> Adaptation:
     """Choose a change of a model by cross-validation on a laboratory's cells, and fit it on all of them.
 
     Cells of one slide are held out together if there are at least `FOLDS` slides. The candidate with the least log loss
-    wins, among those that classify at least as many cells rightly as the model as it is. Since the best of eleven is
-    chosen, its score is a little too good.
+    wins, among those that classify at least as many cells rightly as the model as it is. It has to save more log loss
+    than one standard error of what it saves, or the model stays as it is: where it fits already, a change by chance
+    costs a little.
 
     Raises
     ------
@@ -145,13 +146,16 @@ def adapt(cells: TypedCells) -> Adaptation:
     require(
         not cells.allowed.all(axis=1).any(), "a label that allows every class teaches nothing: leave such cells out"
     )
+    nothing, *_ = CANDIDATES
     held_out = {candidate: _held_out_logits(candidate, cells) for candidate in CANDIDATES}
-    scores = {candidate: _score(logits, cells.allowed) for candidate, logits in held_out.items()}
-    nothing = CANDIDATES[0]
-    as_good = [candidate for candidate in CANDIDATES if scores[candidate].right >= scores[nothing].right]
-    chosen = min(as_good, key=lambda candidate: scores[candidate].log_loss)
-    p_value = _mcnemar(*(are_right(held_out[one], cells.allowed) for one in (nothing, chosen)))
-    return Adaptation(chosen, chosen.fit(cells), scores[nothing], scores[chosen], p_value)
+    right = {candidate: are_right(logits, cells.allowed) for candidate, logits in held_out.items()}
+    losses = {candidate: log_losses(logits, cells.allowed)[0] for candidate, logits in held_out.items()}
+    as_good = [candidate for candidate in CANDIDATES if right[candidate].sum() >= right[nothing].sum()]
+    best = min(as_good, key=lambda candidate: losses[candidate].mean())
+    saved = losses[nothing] - losses[best]
+    chosen = best if saved.mean() > saved.std(ddof=1) / np.sqrt(len(cells)) else nothing
+    before, after = (HeldOut(float(losses[one].mean()), int(right[one].sum()), len(cells)) for one in (nothing, chosen))
+    return Adaptation(chosen, chosen.fit(cells), before, after, _mcnemar(right[nothing], right[chosen]))
 
 
 def _held_out_logits(candidate: Candidate, cells: TypedCells) -> Floats:
@@ -167,10 +171,6 @@ def _folds(cells: TypedCells) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     groups = cells.groups if by_slide else tuple(map(str, range(len(cells))))
     splitter = GroupKFold(min(FOLDS, len(cells)), shuffle=True, random_state=0)
     yield from splitter.split(cells.logits, groups=groups)
-
-
-def _score(logits: Floats, allowed: Bools) -> HeldOut:
-    return HeldOut(float(log_losses(logits, allowed)[0].mean()), int(are_right(logits, allowed).sum()), len(logits))
 
 
 def _mcnemar(before: Bools, after: Bools) -> float:

@@ -4,7 +4,7 @@ No baseline feeds the prior to its layers. Outlining ones tell the type from the
 library's own head; the others tell the type alone, and take the prior for outlines.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import segmentation_models_pytorch as smp
 import timm
@@ -47,6 +47,11 @@ class Baseline(nn.Module):
         return self.deepest
 
     @property
+    def type_layer(self) -> nn.Linear:
+        """The linear layer of the library's head, which averages and drops out before it."""
+        return next(layer for layer in self.model.classification_head if isinstance(layer, nn.Linear))
+
+    @property
     def outlines(self) -> bool:
         """True: cell and nucleus are outlined."""
         return True
@@ -81,6 +86,11 @@ class TypeOnly(nn.Module):
     def cam_layer(self) -> nn.Module:
         """The deepest features, which the type is told from."""
         return self.deepest
+
+    @property
+    def type_layer(self) -> nn.Linear:
+        """The linear layer behind the average."""
+        return cast(nn.Linear, self.tell[1])
 
     @property
     def outlines(self) -> bool:

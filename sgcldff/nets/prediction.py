@@ -40,6 +40,10 @@ class Network(Protocol):
     def outlines(self) -> bool:
         """Whether `Prediction.segmentation` is learned; scores of outlines say nothing of the network where not."""
 
+    @property
+    def type_layer(self) -> nn.Linear:
+        """Layer that gives `Prediction.cell_type` of embeddings; calibration changes it alone."""
+
     def __call__(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) and priors (B, P, H, W), float32 in [0, 1], to a `Prediction`."""
 

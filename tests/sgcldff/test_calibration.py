@@ -117,6 +117,11 @@ def test_a_model_that_fits_is_left_as_it_is_and_says_so():
     assert (found.after, found.p_value) == (found.before, 1)
 
 
+def test_a_model_that_fits_is_rarely_changed_by_chance():
+    changed = [adapt(laboratory(n=30, seed=seed, noise=1.5)).helps for seed in range(12)]
+    assert np.mean(changed) <= 0.25
+
+
 def test_a_class_that_nobody_reviewed_and_no_cell_was_mistaken_for_keeps_its_logit():
     cells = laboratory(n=40, shift=np.array([5.0, 0, 0, -30.0]), noise=2.0)
     kept = np.flatnonzero(~cells.allowed[:, 3])
