@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from prefect import flow, task
+from prefect import flow
 from rich.table import Table
 
 from flows.infer import infer
@@ -19,7 +19,8 @@ from sgcldff.evaluation.matching import Matching, match_cells
 from sgcldff.labels import FIVE_TYPES
 from sgcldff.specs import CELL_UM
 from sgcldff.synthetic import write_dataset, write_slide
-from tasks.policy import STAGE
+from tasks.policy import DATA
+from tasks.stages import stage
 from tasks.workspace import Workspace
 
 CROPS, FIELDS = 700, 80
@@ -45,7 +46,7 @@ class Found:
     """Command that opens Prefect's page."""
 
 
-@task(name="make-smears", **STAGE)
+@stage("make-smears", DATA)
 def make_smears(out: str, side: int) -> tuple[str, str, str]:
     """Write training smears and a slide; returns the folder, the slide and its truth."""
     place = Path(out)
@@ -86,8 +87,7 @@ def require_quality(matching: Matching) -> None:
 
 def demo_settings(epochs: int) -> Settings:
     """Give settings for a short run from random weights."""
-    train = {"epochs": epochs, "precision": "bf16-mixed"}
-    return read_settings(None, {"train": train, "net": {"pretrained": "off"}})
+    return read_settings(None, {"train": {"epochs": epochs}, "net": {"pretrained": "off"}})
 
 
 def compare(result: Path, truth: Path, workspace: Workspace) -> Found:

@@ -105,6 +105,11 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def server_configured() -> bool:
+    """Whether runs are reported to a Prefect server (`PREFECT_API_URL`)."""
+    return bool(os.environ.get("PREFECT_API_URL"))
+
+
 def set_defaults(values: dict[str, str]) -> None:
     """Set environment variables that are not set."""
     for name, value in values.items():

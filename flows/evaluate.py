@@ -10,12 +10,12 @@ from flows.prepare import resolve
 from flows.settings import Settings
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
-from sgcldff.evaluation import SetAside
-from sgcldff.evaluation.evaluate import known_to
+from sgcldff.evaluation import SetAside, UntypedLabel
+from sgcldff.evaluation.scorable import scorable
 from sgcldff.model_folder import open_spec
-from sgcldff.registry import Registry, choose
+from sgcldff.registry import choose
 from sgcldff.specs import digest
-from tasks.modelling import EvalJob, evaluate_model
+from tasks.evaluating import EvalJob, evaluate_model
 from tasks.preparing import ingest_images, land, rejected
 from tasks.stages import model_ids
 from tasks.workspace import Workspace
@@ -30,10 +30,12 @@ class Evaluated:
     folder: str
     """Of the report."""
     unusable: tuple[SetAside, ...]
-    """Images that cannot be read, or have a label that the model does not know.
+    """Images that cannot be read, or have a label that the model does not know and no mask.
 
     Those that it learned from are named in the report alone.
     """
+    untyped: tuple[UntypedLabel, ...]
+    """Labels that the model does not know, of images whose outlines are scored all the same."""
 
 
 @flow(name="evaluate", flow_run_name="evaluate")
@@ -41,6 +43,8 @@ def evaluate(
     sources: list[Source], workspace: str, model: str | None = None, settings: Settings | None = None
 ) -> Evaluated:
     """Score a model on all images of the sources; those that cannot be scored are set aside.
+
+    Of images with a label that the model does not know, the outlines are scored where they have a mask.
 
     The images are checked by ingest in a catalog of their own, so the workspace's catalog and splits stay as they are.
 
@@ -54,10 +58,11 @@ def evaluate(
     """
     chosen, place = settings or Settings(), Workspace(workspace)
     found = resolve(land(sources, place))
-    scored = choose(Registry(place.tracking_uri), model)
+    scored = choose(place.tracking_uri, model)
     logger.info("images are scored with %s", scored, extra=model_ids(scored.model))
     apart = Workspace(str(Path(place.root) / "evaluated" / digest([str(source) for source in found])))
     catalog = Catalog.open(ingest_images(found, apart, chosen.ingest))
-    samples, foreign = known_to(open_spec(scored.folder).labels, catalog.samples)
-    unusable = (*rejected(catalog), *foreign)
-    return Evaluated(evaluate_model(EvalJob(str(scored.folder), samples, chosen.evaluate, unusable), place), unusable)
+    asked = scorable(open_spec(scored.folder).labels, catalog.samples)
+    unusable = (*rejected(catalog), *asked.set_aside)
+    job = EvalJob(str(scored.folder), asked.samples, chosen.evaluate, unusable, asked.untyped)
+    return Evaluated(evaluate_model(job, place), unusable, asked.untyped)

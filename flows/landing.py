@@ -5,21 +5,22 @@ from pathlib import Path
 
 from prefect import flow
 from prefect.states import Completed, State
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.infer import SLIDES_AT_ONCE, Batch, Reading, read_batch
 from flows.settings import Settings
 from sgcldff.batch import unread
 from sgcldff.errors import MissingInputError, NothingFoundError
+from sgcldff.registry import choose
 from sgcldff.slides import SlideEntry, find_slides
 from sgcldff.slides.content import changed_at
+from tasks.batch import Batch, Reading, read_batch
 from tasks.compute import Compute
+from tasks.workspace import Workspace
 
 NOTHING = "Nothing new"
 """Name of the state in which a run ends that found no slide to read."""
 
 
-@flow(name="read-landing", flow_run_name="read-landing", task_runner=ThreadPoolTaskRunner(max_workers=SLIDES_AT_ONCE))
+@flow(name="read-landing", flow_run_name="read-landing")
 def read_landing(
     landing: str,
     out: str,
@@ -45,14 +46,12 @@ def read_landing(
         compute: Dask cluster, or worker processes on this machine.
         settings: Settings by stage; defaults where left out.
     """
-    reading = Reading(model, out, workspace, batch or Batch(), compute or Compute(), settings or Settings())
-    settled = time.time() - settle_s
-    new = [
-        slide for slide in unread(arrived(landing, reading.batch.mpp), out) if changed_at(Path(slide.uri)) <= settled
-    ]
+    how, settled = batch or Batch(), time.time() - settle_s
+    new = [slide for slide in unread(arrived(landing, how.mpp), out) if changed_at(Path(slide.uri)) <= settled]
     if not new:
         return Completed(name=NOTHING, message=f"{landing}: no new slide", data=[])
-    return read_batch(new, reading)
+    found = choose(Workspace(workspace).tracking_uri, model)
+    return read_batch(new, Reading(found, out, how, compute or Compute(), (settings or Settings()).infer))
 
 
 def arrived(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:

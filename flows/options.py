@@ -1,25 +1,138 @@
 """Options that several parts of the command line share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from flows import completion
 from sgcldff.disks import require_writable
 
+
+class Panel(StrEnum):
+    """Groups of commands in the help, in its order."""
+
+    SLIDES = "Reading slides"
+    DATA = "Labelled images"
+    TRAINING = "Training"
+    REGISTRY = "Choosing the model in service"
+    CHECKS = "Setup and checks"
+
+
+class Device(StrEnum):
+    """Where a training runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class TrainPrecision(StrEnum):
+    """Numbers that a training computes with."""
+
+    AUTO = "auto"
+    FP32 = "32-true"
+    BF16 = "bf16-mixed"
+    FP16 = "16-mixed"
+
+
 WORKSPACE = Path("sgcldff-workspace")
+FROM_SETTINGS = "as the settings say"
+"""Default of options that a settings file holds, too."""
+SEE_SETTINGS = "TOML file of settings; `sgcldff settings` prints one with every key, its default and what it means."
+
 WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of catalog, models and runs.")
+    Path,
+    typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of the catalog, models and runs."),
+]
+DataOption = Annotated[
+    list[str],
+    typer.Option(
+        "--data", "-d", help="Folder or table (CSV, Parquet) of images, or s3://bucket/prefix; may be repeated."
+    ),
+]
+AdapterOption = Annotated[
+    str,
+    typer.Option(
+        help="How to read the data: a name from `sgcldff data list`, or `auto`, which finds known data sets.",
+        autocompletion=completion.adapters,
+    ),
+]
+MPP = typer.Option(
+    min=0.02,
+    max=8,
+    help="Scale in um per pixel (0.25 at 40x, 0.1 at 100x) where the files do not give one.",
+    show_default="as the files say",
+)
+MppOption = Annotated[float | None, MPP]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, a folder, or `released`, the model that ships with sgcldff.",
+        show_default="the champion; the released model where there is none",
+        autocompletion=completion.models,
+    ),
+]
+SettingsOption = Annotated[Path | None, typer.Option("--settings", help=SEE_SETTINGS, show_default="built-in defaults")]
+EpochsOption = Annotated[
+    int | None, typer.Option(min=1, help="Passes over the training images.", show_default=FROM_SETTINGS)
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the training.", show_default=FROM_SETTINGS)]
+PrecisionOption = Annotated[
+    TrainPrecision | None,
+    typer.Option(help="Numbers to compute with; `auto` takes the fastest.", show_default=FROM_SETTINGS),
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to train; `auto` takes a GPU if there is one.")]
+ReportOption = Annotated[
+    Path | None, typer.Option("--json", help="Also write the report to this file.", show_default="not written")
+]
+MetricsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=1,
+        max=65535,
+        envvar="SGCLDFF_METRICS_PORT",
+        help="Port of 127.0.0.1 on which Prometheus finds figures while the command runs.",
+        show_default="not served",
+    ),
 ]
 out = Console(soft_wrap=True)
 
 
-def output(told: str) -> Any:
+def output(what: str) -> Any:
     """Give the option of the folder for a command's results, which ends the command where nothing can be written."""
-    return typer.Option("--out", "-o", callback=_writable, help=told)
+    return typer.Option("--out", "-o", callback=_writable, help=what)
 
 
 def _writable(folder: Path) -> Path:
     require_writable(folder)
     return folder
+
+
+def examples(*commands: str) -> str:
+    """Write the last part of a command's help."""
+    return "\n".join(["**Examples**", "", *(f"- `{command}`" for command in commands)])
+
+
+def settings_from(path: Path | None, infer: dict[str, Any] | None = None, **train: Any) -> Any:
+    """Read settings, with options of the command line on top."""
+    from flows.settings import read_settings
+
+    return read_settings(path, {"train": train, "infer": infer or {}})
+
+
+def sources_from(folders: list[str], adapter: str, mpp: float | None) -> list[Any]:
+    """Name the data sets that a command is about."""
+    from sgcldff.datasets import Source
+
+    return [Source(adapter, folder, mpp) for folder in folders]
+
+
+def where(title: str, **places: object) -> None:
+    """End a command with where its results are."""
+    named = "  ".join(f"{name}: {place}" for name, place in places.items())
+    out.print(f"[bold]{escape(title)}[/bold] {escape(named)}", highlight=False)

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.settings import Settings
-from sgcldff.datasets import Source, detect
+from sgcldff.datasets import Source
 from tasks.preparing import Prepared, ingest_images, land, precompute_priors
 from tasks.workspace import Workspace
 
@@ -25,4 +25,4 @@ def prepare(sources: list[Source], workspace: str, settings: Settings | None = N
 
 def resolve(sources: list[Source]) -> list[Source]:
     """Put the data sets that lie below its folder in the place of each `auto` source."""
-    return [found for source in sources for found in (detect(source.folder) if source.adapter == "auto" else (source,))]
+    return [found for source in sources for found in source.resolved()]

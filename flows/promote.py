@@ -13,7 +13,7 @@ from sgcldff.promotion.decision import require_approvable, require_not_held
 from sgcldff.promotion.frozen import Located
 from sgcldff.records import ModelRef
 from sgcldff.registry import CHAMPION, Registry
-from tasks.modelling import EvalJob, evaluate_model
+from tasks.evaluating import EvalJob, evaluate_model
 from tasks.promoting import (
     Rivals,
     check_leakage,
@@ -112,6 +112,7 @@ def judge(rivals: Rivals, located: Located, place: Workspace, chosen: Settings) 
     common = located.told_by(read_spec(Path(rivals.champion) / SPEC_FILE).labels)
     if len(common.samples) < len(located.samples):
         clean = (*clean, common.shared(located))
+    if common.samples != located.samples:
         after = evaluate_model(EvalJob(rivals.challenger, common.samples, chosen.evaluate), place)
     before = evaluate_model(EvalJob(rivals.champion, common.samples, chosen.evaluate), place)
     spec = chosen.promote

@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.review.applying import Applied
@@ -16,6 +15,7 @@ from sgcldff.review.queue import QueuedCell, queue_order, require_free, write_qu
 from sgcldff.review.slides import find_each
 from sgcldff.review.store import ReviewStore
 from sgcldff.review.verdicts import settle
+from tasks.artifacts import show_table
 from tasks.progress import bar
 from tasks.reviewing import apply_to_slide, picture_cells, store_answers
 
@@ -54,8 +54,7 @@ def review_make(results: list[str], slides: list[str], out: str, choice: Choice 
         for slide in found:
             ours = picked[picked["slide_id"] == slide.slide_id] if len(picked) else picked
             if len(ours):
-                state = picture_cells(slide, ours, entries, place, step, return_state=True)
-                _keep(state.result(raise_on_failure=False), cells, aside)
+                _keep(picture_cells.attempt(slide, ours, entries, place, step), cells, aside)
     if cells:
         ordered = sorted(cells, key=queue_order)
         write_queue(place, ordered)
@@ -67,7 +66,7 @@ def _shown(reasons: Iterable[object]) -> tuple[str, ...]:
     """Show what was set aside with the run, too."""
     told = tuple(map(str, reasons))
     if told:
-        create_table_artifact([{"reason": reason} for reason in told], key="set-aside")
+        show_table([{"reason": reason} for reason in told], key="set-aside")
     return told
 
 
@@ -175,9 +174,7 @@ def review_apply(results: list[str], store: str) -> Recounted:
     """
     verdicts = settle(ReviewStore.open(store).reviews())
     folders = results_in(results)
-    outcomes = [
-        apply_to_slide(folder, verdicts, return_state=True).result(raise_on_failure=False) for folder in folders
-    ]
+    outcomes = [apply_to_slide.attempt(folder, verdicts) for folder in folders]
     applied = tuple(one for one in outcomes if isinstance(one, Applied))
     named = zip(folders, outcomes, strict=True)
     failed = _shown(f"slide {folder.name}: {one}" for folder, one in named if isinstance(one, BaseException))

@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,28 @@ def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) ->
     if unknown:
         raise InputError(f"{path or 'settings'}: unknown {', '.join(unknown)}; see `sgcldff settings` for all keys")
     try:
-        return TypeAdapter(Settings).validate_python(stated)
+        return _adapter().validate_python(stated)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise InputError(f"{path or 'settings'}: {'; '.join(lines)}") from error
 
 
+@cache
+def _adapter() -> TypeAdapter[Settings]:
+    return TypeAdapter(Settings)
+
+
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such settings file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not TOML ({error})") from error
+        raise MissingInputError(
+            f"{path}: no such settings file; `sgcldff settings > {path}` writes one with the defaults"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a TOML file with --settings") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error}); `sgcldff settings` prints an example") from error
 
 
 def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from sgcldff.catalog import Catalog
 from sgcldff.records import ModelRef, Split
 from sgcldff.registry import Registry
 from tasks.deciding import describe_model
-from tasks.modelling import EvalJob, TrainJob, evaluate_model, register_model, train_model
+from tasks.evaluating import EvalJob, evaluate_model
+from tasks.modelling import TrainJob, register_model, train_model
 from tasks.preparing import Prepared, precompute_priors
 from tasks.workspace import Workspace
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scipy.stats import fisher_exact
-
 from sgcldff.datasets.tables import Row, read_rows
 from sgcldff.differential import ClassShare, Differential, from_counts
 from sgcldff.drafts import draft
@@ -76,6 +74,8 @@ def compare(found: Differential, manual: Counts) -> tuple[Agreement, ...]:
 
 
 def _p_value(one: ClassShare, total: int, other: ClassShare, other_total: int) -> float:
+    from scipy.stats import fisher_exact  # takes longer to load than to check all that a command is given
+
     table = [[one.count, total - one.count], [other.count, other_total - other.count]]
     return float(fisher_exact(table).pvalue)
 

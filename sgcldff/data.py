@@ -2,12 +2,14 @@
 
 Targets are sets of allowed answers, so that data sets with masks only, types only, or both train together: a missing
 target allows everything and teaches nothing. Which crop is drawn and how it is varied depends only on the seed, the
-epoch and the place in the epoch, so that a run resumes exactly.
+epoch and the place in the epoch, so that a run resumes exactly. Images that are gone or changed when an epoch begins
+are skipped in it: the next image takes the place of each, and all other examples stay as they are.
 """
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -25,15 +27,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sgcldff.errors import InputError
 from sgcldff.images import Rgb, read_grey, read_rgb, rescale, scaled_shape
 from sgcldff.records import Sample, Split
+from sgcldff.source_files import FileCheck
 from sgcldff.specs import ModelSpec, TrainSpec
 from sgcldff.stain import augment
 from sgcldff.store import PriorStore
+
+logger = logging.getLogger(__name__)
 
 BACKGROUND, CYTOPLASM, NUCLEUS = 1, 2, 4
 CELL, UNKNOWN = CYTOPLASM | NUCLEUS, BACKGROUND | CYTOPLASM | NUCLEUS
 SURELY_BACKGROUND, SURELY_CELL, SURELY_NUCLEUS = 0.05, 0.4, 0.7
 """Values of the prior below and above which it teaches where no mask and no box does. On training images of BCCD,
 ALL-IDB2 and JTSC at most 1.1 % of what lies below is cell, at least 98.7 % above is cell, and 96.7 % is nucleus."""
+NAMED = 3
+"""Skipped images that a warning names."""
 SCENES_KEPT = 8192
 """Images kept decoded in memory, at the model's scale (about 0.1 MB each)."""
 
@@ -244,6 +251,11 @@ class Lessons:
         return draw.key is not None and draw.key[1] < self.prior_epochs
 
 
+def in_turn(index: int, total: int) -> Iterator[int]:
+    """Give a place and all that follow it in a circle of `total`: what is shown where an image cannot be read."""
+    return ((index + step) % total for step in range(total))
+
+
 class SmearDataset(Dataset[Item]):
     """Crops around cells (and, in fields, elsewhere) with priors and targets; indexed by `Draw`."""
 
@@ -257,15 +269,29 @@ class SmearDataset(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Item:
-        """Cut the crop that a draw asks for."""
-        sample = self.samples[draw.index]
-        if not self.lessons.warming_up(draw):
-            return self._seen(sample, draw)
-        item = self._seen(replace(sample, label=None, mask=None, boxes=None), draw)
-        return item._replace(prior=torch.zeros_like(item.prior))
+        """Cut the crop that a draw asks for; an image that cannot be read any more gives its place to the next one.
 
-    def _seen(self, sample: Sample, draw: Draw) -> Item:
-        scene = cached_scene(sample, self.spec.mpp)
+        Raises
+        ------
+        InputError
+            If no image can be read.
+        """
+        warming_up = self.lessons.warming_up(draw)
+        sample, scene = self._read(draw.index, known=not warming_up)
+        item = self._seen(sample, scene, draw)
+        return item._replace(prior=torch.zeros_like(item.prior)) if warming_up else item
+
+    def _read(self, index: int, *, known: bool) -> tuple[Sample, Scene]:
+        """Read a sample, or the next one that can be read; where it is not `known`, without what is known of it."""
+        for place in in_turn(index, len(self)):
+            sample = self.samples[place] if known else replace(self.samples[place], label=None, mask=None, boxes=None)
+            try:
+                return sample, cached_scene(sample, self.spec.mpp)
+            except InputError as error:
+                logger.warning("skipped, and the next image shown in its place: %s", error)
+        raise InputError(f"none of {len(self)} images can be read any more; put them back, or prepare them again")
+
+    def _seen(self, sample: Sample, scene: Scene, draw: Draw) -> Item:
         if draw.key is None:
             view = steady(scene, self.spec.crop_px)
             return self._item(sample, scene, view, view.cut(scene.rgb))
@@ -305,22 +331,34 @@ class EpochSampler(Sampler[Draw]):
         Draws are filled up to whole batches (times processes).
     seed
         Order, offset and every example's variation follow from seed and epoch.
+    unreadable
+        Asked when an epoch begins: samples that cannot be shown in it. The next one is shown in place of each.
     """
 
-    def __init__(self, weights: NDArray[np.float64], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        weights: NDArray[np.float64],
+        batch_size: int,
+        seed: int,
+        unreadable: Callable[[], Collection[int]] = frozenset,
+    ) -> None:
         self.weights = weights
         self.batch_size = batch_size
         self.seed = seed
+        self.unreadable = unreadable
         self.epoch = 0
         self.skip = 0
+        self.skipped = frozenset[int]()
+        """Samples that are not shown in the running epoch."""
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this."""
         self.epoch = epoch
 
-    def resume_at(self, batches: int) -> None:
-        """Leave out the batches that the interrupted epoch already had, once."""
+    def resume_at(self, batches: int, skipped: Collection[int] = ()) -> None:
+        """Leave out the batches that the interrupted epoch already had, once, and samples that it skipped."""
         self.skip = batches * self.batch_size
+        self.skipped = frozenset(skipped)
 
     def __len__(self) -> int:
         return -(-len(self.weights) // (self.batch_size * _world())) * self.batch_size
@@ -328,9 +366,11 @@ class EpochSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         """Give this process's draws of the epoch."""
         skip, self.skip = self.skip, 0
+        self.skipped = frozenset(self.unreadable()) | (self.skipped if skip else frozenset())
         indices = self.indices()[_rank() :: _world()]
         for place in range(skip, len(self)):
-            yield Draw(int(indices[place]), (self.seed, self.epoch, place * _world() + _rank()))
+            shown = next(one for one in in_turn(int(indices[place]), len(self.weights)) if one not in self.skipped)
+            yield Draw(shown, (self.seed, self.epoch, place * _world() + _rank()))
 
     def indices(self) -> NDArray[np.int64]:
         """Give the samples of the whole epoch in order, for all processes."""
@@ -364,7 +404,25 @@ class SmearDataModule(lightning.LightningDataModule):
         lessons = Lessons(train.augment, train.recolour, train.prior_outlines, train.prior_epochs)
         self.training = SmearDataset(learn, priors, model, lessons)
         self.validation = SmearDataset(watch, priors, model, Lessons())
-        self.sampler = EpochSampler(balanced_weights(learn, train.balance), train.batch_size, train.seed)
+        self.files = FileCheck(learn)
+        self.sampler = EpochSampler(
+            balanced_weights(learn, train.balance), train.batch_size, train.seed, self._unreadable
+        )
+        self.skipped: dict[str, str] = {}
+        """Training images that were skipped in some epoch, by their ids, and why."""
+
+    def _unreadable(self) -> Collection[int]:
+        """Look which training images can be shown in the epoch that begins, and say which cannot."""
+        faults = self.files.faults()
+        if len(faults) == len(self.training):
+            raise InputError(f"no training image can be read any more; the first: {faults[0]}")
+        fresh = {self.training.samples[place].id: reason for place, reason in faults.items()}
+        new = [reason for name, reason in fresh.items() if self.skipped.get(name) != reason]
+        self.skipped |= fresh
+        if new:
+            rest = f"; and {len(new) - NAMED} more" if len(new) > NAMED else ""
+            logger.warning("training images skipped: %d (%s%s)", len(new), "; ".join(new[:NAMED]), rest)
+        return faults.keys()
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Load the training examples of the sampler's epoch."""
@@ -387,12 +445,14 @@ class SmearDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def state_dict(self) -> dict[str, int]:
-        """Note how many batches of the running epoch are behind us."""
+    def state_dict(self) -> dict[str, Any]:
+        """Note how many batches of the running epoch are behind us, and which images it skips."""
         trainer = self.trainer
         assert trainer is not None
-        return {"batches": trainer.fit_loop.epoch_loop.batch_progress.current.processed}
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        return {"batches": done, "skipped": sorted(self.sampler.skipped)}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on behind the batches that were done."""
-        self.sampler.resume_at(state_dict["batches"] % (len(self.sampler) // self.spec.batch_size))
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the batches that were done; checkpoints from before images were skipped name none."""
+        batches = state_dict["batches"] % (len(self.sampler) // self.spec.batch_size)
+        self.sampler.resume_at(batches, state_dict.get("skipped", ()))

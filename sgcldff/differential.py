@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scipy.stats import binomtest
-
 from sgcldff.drafts import draft
 from sgcldff.errors import InputError, LabelError, MissingInputError
 from sgcldff.records import UNIDENTIFIED, Lineage
@@ -153,6 +151,8 @@ def exact_interval(count: int, counted: int, confidence: float) -> tuple[float, 
     """Give the ends of a share's interval (Clopper and Pearson); 0 and 1 where no cell was counted."""
     if counted == 0:
         return 0.0, 1.0
+    from scipy.stats import binomtest  # takes longer to load than to check all that a command is given
+
     interval = binomtest(count, counted).proportion_ci(confidence, method="exact")
     return float(interval.low), float(interval.high)
 

@@ -58,6 +58,10 @@ class ServiceError(SgcldffError, ConnectionError):
     exit_code = 5
 
 
+class TaskLostError(ServiceError):
+    """A task that took several worker processes down with it, most often for want of memory."""
+
+
 class PromotionRefusedError(SgcldffError):
     """A challenger that did not earn the champion's place; the message gives the reasons."""
 

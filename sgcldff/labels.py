@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from sgcldff.errors import LabelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NEUTROPHIL, EOSINOPHIL, BASOPHIL, LYMPHOCYTE, MONOCYTE = FIVE_TYPES = (
     "neutrophil",
@@ -141,8 +143,10 @@ class LabelSpace:
         name = self.named(label)
         return (name,) if name in self.classes else tuple(self.coarse[name])
 
-    def allowed(self, label: str | None) -> NDArray[np.bool_]:
+    def allowed(self, label: str | None) -> "NDArray[np.bool_]":
         """Mark the classes that `label` allows: bool, shape (C,); all of them when the label is missing."""
+        import numpy as np  # settings name label spaces, and are read before anything else is loaded
+
         members = self.classes if label is None else self.members(label)
         return np.isin(self.classes, members)
 

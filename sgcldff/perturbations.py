@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from sgcldff.data import Change
 from sgcldff.images import Rgb
 from sgcldff.records import Sample
 from sgcldff.specs import Perturbation, require
+
+if TYPE_CHECKING:
+    from sgcldff.data import Change
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ PROMOTION_STRENGTH = 3
 """At which promotion compares models."""
 
 
-def change_of(kind: Perturbation, strength: int = PROMOTION_STRENGTH) -> Change:
+def change_of(kind: Perturbation, strength: int = PROMOTION_STRENGTH) -> "Change":
     """Give the change of that name and strength.
 
     Raises

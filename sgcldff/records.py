@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from sgcldff.attributes import VALUES, CellAttributes
+
 UNIDENTIFIED = "unidentified"
 """Label of a cell that was found but whose type was not told."""
 UNCERTAIN, ATYPICAL = "uncertain", "atypical"
@@ -59,10 +61,12 @@ class Sample:
     split: Split = Split.UNASSIGNED
     mask_sha256: str = ""
     """Empty where there is no mask."""
+    attributes: CellAttributes | None = None
 
 
 MASK_CODE = pa.struct([("cytoplasm", pa.int32()), ("nucleus", pa.int32())])
 BOX = pa.struct([(name, pa.int32()) for name in ("x0", "y0", "x1", "y1")])
+ATTRIBUTES = pa.struct([(name, pa.string()) for name in VALUES])
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -82,6 +86,7 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("phash", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("mask_sha256", pa.string(), nullable=False),
+        pa.field("attributes", ATTRIBUTES),
     ],
     metadata={"sgcldff.layout": "manifest/1"},
 )
@@ -103,16 +108,17 @@ def samples_to_table(samples: Iterable[Sample]) -> pa.Table:
 
 
 def samples_from_table(table: pa.Table) -> tuple[Sample, ...]:
-    """Read samples back from a table of `SAMPLE_SCHEMA`."""
+    """Read samples back from a table of `SAMPLE_SCHEMA`; tables that were written before attributes were have none."""
     return tuple(_sample(row) for row in table.to_pylist())
 
 
 def _sample(row: dict) -> Sample:  # type: ignore[type-arg]  # a decoded Arrow row
-    code, boxes = row["mask_code"], row["boxes"]
+    code, boxes, attributes = row["mask_code"], row["boxes"], row.get("attributes")
     decoded = {
         "mask_code": code and MaskCode(code["cytoplasm"], code["nucleus"]),
         "boxes": None if boxes is None else tuple((b["x0"], b["y0"], b["x1"], b["y1"]) for b in boxes),
         "split": Split(row["split"]),
+        "attributes": attributes and CellAttributes(**attributes),
     }
     return Sample(**(row | decoded))
 

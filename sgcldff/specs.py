@@ -60,11 +60,11 @@ class PriorSpec:
     """Which saliency priors are computed, and at what scale."""
 
     names: tuple[str, ...] = ("ramf",)
-    """Names in the registry of `sgcldff.priors`; one channel each."""
+    """Saliency priors, one input channel each; `ramf` and others of `sgcldff.priors`."""
     mpp: float = MODEL_MPP
-    """um/px at which the priors are computed."""
+    """Scale at which the priors are computed, um/px; 0.02 to 8."""
     cell_um: float = CELL_UM
-    """Width of the cells sought, um."""
+    """Width of the cells sought, um; 2 to 60."""
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -75,11 +75,14 @@ class PriorSpec:
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How groups of images are dealt to train, validation and test."""
+    """How groups of images are assigned to training, validation and test."""
 
     val: float = 0.15
+    """Share of the groups for validation, 0 to below 1."""
     test: float = 0.15
+    """Share of the groups for the test split, 0 to below 1; `val` and `test` together below 1."""
     seed: int = 0
+    """Seed of the assignment."""
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -92,16 +95,16 @@ class IngestSpec:
     """What ingest accepts and how it finds near-duplicates."""
 
     labels: LabelSpace | None = None
-    """Labels to accept; None accepts all that the presets know."""
+    """Labels to accept: `classes`, and `coarse` labels with the classes that they may mean. Unset: all known labels."""
     split: SplitSpec = field(default_factory=SplitSpec)
     min_side_px: int = 32
-    """Images with a shorter side are set aside."""
+    """Images with a shorter side are skipped, px; at least 1."""
     hash_distance: int = 6
-    """Perceptual hashes (64 bit) up to this many bits apart make two images candidates for near-duplicates."""
+    """Two images whose perceptual hashes (64 bit) differ in at most this many bits may be near-duplicates; 0 to 16."""
     min_similarity: float = 0.28
-    """Fingerprints that do not change under shifts, with at least this cosine, make candidates too."""
+    """So may images whose shift-invariant fingerprints have at least this cosine similarity; 0 to 1."""
     min_correlation: float = 0.74
-    """Candidates whose overlapping parts correlate at least this much are near-duplicates."""
+    """Those whose overlapping parts correlate at least this much are near-duplicates; 0 to 1."""
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -114,23 +117,25 @@ class NetSpec:
     """A network and the parts of SG-CLDFF that are switched on."""
 
     name: str = "sgcldff"
-    """Name in the registry of `sgcldff.nets`."""
+    """Network: `sgcldff`, or a baseline such as `unet`, from `sgcldff.nets`."""
     backbone: str = "tf_efficientnet_lite0"
     """timm EfficientNet whose stages make the convolutional part of the encoder."""
     pretrained: Pretrained = Pretrained.AUTO
+    """Whether the encoder starts from ImageNet weights: `auto` (if a package has them), `required`, or `off`."""
     mixing: Mixing = Mixing.HYBRID
+    """What the deep stages of the encoder are made of."""
     convolutions: int = 3
     """Convolutional stages of a hybrid encoder (strides 2, 4, 8, 16); Swin blocks make up the rest."""
     fusion_width: int = 96
     """Channels of the fused features."""
     cardinality: int = 8
-    """Groups of the fusion's convolutions; divides `fusion_width`."""
+    """Groups of the fusion's convolutions; has to divide `fusion_width`."""
     prior_input: bool = True
-    """Feed the prior to the encoder as further channels."""
+    """Feed the prior to the encoder as extra channels."""
     prior_gate: bool = True
     """Let the prior gate the features at every fused level."""
     cross_layer_fusion: bool = True
-    """Fuse shallow and deep features; off: the deepest features alone are enlarged."""
+    """Fuse shallow and deep features; off: only the deepest features are upsampled."""
     version: int = 3
 
     def __post_init__(self) -> None:
@@ -166,15 +171,21 @@ class LossSpec:
     """Weights of the loss terms; 0 switches a term off."""
 
     segmentation: float = 1.0
+    """Weight of the outlines of nucleus and cytoplasm."""
     cell_type: float = 1.0
+    """Weight of the cells' types."""
     alignment: float = 0.2
-    """Saliency alignment: evidence is pulled onto the prior and off the background."""
+    """Weight of the saliency alignment, which pulls evidence onto the prior and off the background."""
     centre: float = 0.0
-    """Centre loss on the embeddings; off, since at 0.02 nothing was better with it (`benchmarks/quality`)."""
+    """Weight of the centre loss on the embeddings; off: at 0.02 nothing got better with it (`benchmarks/quality`)."""
     class_weighting: bool = False
     """Weigh classes by their effective number of samples, and cells more than background; off, since outlines and types
     were worse with it: the sampling balances classes already (`TrainSpec.balance`)."""
     version: int = 3
+
+
+TRAIN_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+"""Lightning's names of the numbers that a training computes with."""
 
 
 @dataclass(frozen=True)
@@ -183,31 +194,36 @@ class TrainSpec:
 
     loss: LossSpec = field(default_factory=LossSpec)
     epochs: int = 40
+    """Passes over the training images; at least 1."""
     batch_size: int = 16
+    """Images per step; at least 2."""
     learning_rate: float = 1e-3
+    """Highest learning rate of AdamW."""
     weight_decay: float = 0.02
+    """Weight decay of AdamW."""
     warmup: float = 0.05
-    """Share of the steps during which the learning rate rises."""
+    """Share of the steps during which the learning rate rises, 0 to 1."""
     ema_decay: float = 0.995
-    """Decay of the moving average of the weights, a step; 0 switches it off."""
+    """Decay per step of the moving average of the weights, 0 to below 1; 0 switches it off."""
     patience: int = 0
     """Epochs without a better validation score before training stops; 0 never stops early."""
     augment: float = 0.5
-    """Strength of the stain and intensity augmentation; 0 switches it off."""
+    """Strength of the stain and intensity augmentation; 1 is strong, 0 switches it off."""
     recolour: float = 0.0
-    """Share of examples shown in the colours of a stain unlike any known: types are then told from shape and texture,
-    as they have to be on stains never seen. Off: types of the stains that are known are told less well with it."""
+    """Share of examples shown in the colours of an unknown stain, 0 to 1: types are then learned from shape and
+    texture, as is needed for stains never seen. Off: it costs accuracy on the stains that are known."""
     prior_outlines: bool = True
-    """Let the prior, where it is sure, outline the cells of images that have neither mask nor boxes."""
+    """Let the prior outline the cells of images that have neither mask nor boxes, where it is sure."""
     prior_epochs: int = 0
-    """First epochs in which the network is not shown the prior and learns from it alone: a warm-up without labels."""
+    """First epochs in which the network learns from the prior alone, without labels, and is not shown it."""
     balance: float = 0.5
-    """Class balance of the sampling: 0 as the data are, 1 all classes and data sets alike."""
+    """Class balance of the sampling, 0 to 1: 0 as the data are, 1 all classes and data sets alike."""
     precision: str = "auto"
-    """`auto` (bf16 where the GPU has it, else 32-true), or a Lightning precision."""
+    """One of `TRAIN_PRECISIONS`; `auto` is what the GPU, or the processor, computes fastest."""
     workers: int = 0
-    """Processes that load data beside the training; 0 loads in the training process."""
+    """Processes that load images; 0 loads them in the training process."""
     seed: int = 0
+    """Seed of weights, sampling and augmentation."""
     version: int = 4
 
     def __post_init__(self) -> None:
@@ -226,6 +242,10 @@ class TrainSpec:
         )
         require(0 <= self.balance <= 1, f"TrainSpec.balance is {self.balance}: give 0 to 1")
         require(0 <= self.ema_decay < 1, f"TrainSpec.ema_decay is {self.ema_decay}: give 0 to below 1")
+        require(
+            self.precision in TRAIN_PRECISIONS,
+            f"TrainSpec.precision is {self.precision!r}: give one of {', '.join(TRAIN_PRECISIONS)}",
+        )
 
 
 @dataclass(frozen=True)
@@ -233,9 +253,13 @@ class EvalSpec:
     """How scores and their intervals are computed."""
 
     resamples: int = 1000
+    """Bootstrap samples of groups from which intervals are computed; at least 100."""
     confidence: float = 0.95
+    """Confidence level of the intervals; more than 0.5, less than 1."""
     calibration_bins: int = 15
+    """Bins of the expected calibration error."""
     seed: int = 0
+    """Seed of the bootstrap."""
     version: int = 2
 
     def __post_init__(self) -> None:
@@ -260,9 +284,9 @@ class PromotionSpec:
     margin: float = 0.01
     """How far the challenger's mean score may lie below the champion's, at the interval's lower end."""
     class_margin: float = 0.1
-    """How far the recall of any one class may fall, at the interval's lower end."""
+    """How far the recall of any class may fall, at the interval's lower end."""
     class_groups: int = 30
-    """Groups (patients or slides) with a class below which its recall, told without an interval, decides."""
+    """Classes seen in fewer groups (patients or slides) are judged by their recall itself, without an interval."""
     calibration_margin: float = 0.05
     """How far the expected calibration error may rise, at the upper end; without an interval below `class_groups`."""
     robustness: tuple[Perturbation, ...] = tuple(Perturbation)
@@ -274,9 +298,9 @@ class PromotionSpec:
     max_memory_ratio: float = 1.5
     """Largest memory, weights included, for the same area, as a multiple of the champion's."""
     timing_rounds: int = 9
-    """Times that each model is timed, in turns; the shortest counts."""
+    """How often each model is timed, in turns; the shortest time counts. At least 1."""
     approval: bool = False
-    """A person has to approve what passes, with `sgcldff registry approve`."""
+    """Whether a person has to approve what passes, with `sgcldff registry approve`."""
     evaluation: EvalSpec = field(default_factory=EvalSpec)
     version: int = 2
 
@@ -306,16 +330,18 @@ class DriftSpec:
     prior: float = 0.1
     """Share of the image that the saliency priors cover; scaled as `stain`."""
     embedding: float = 0.1
-    """What the champion tells types from; scaled as `stain`."""
+    """Embeddings from which the champion classifies; scaled as `stain`."""
     class_mix: float = 0.2
-    """Shares of the types; 0.2 is what a population stability index of 0.25 calls changed."""
+    """Shares of the types; 0.2 corresponds to a population stability index of 0.25."""
     chance: float = 0.99
-    """Quantile of the distances between parts of the champion's own images that has to be exceeded, too."""
+    """Quantile of the distances between parts of the champion's own images, which has to be exceeded too; 0.5 to below
+    1."""
     resamples: int = 200
-    """Parts that are drawn for it."""
+    """Parts that are drawn for it; at least 20."""
     min_images: int = 20
-    """Fewer new images are not compared."""
+    """Fewer new images are not compared; at least 2."""
     seed: int = 0
+    """Seed of the drawing."""
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -332,12 +358,12 @@ class RetrainPolicy:
     """When new images are worth a training; any one reason is enough."""
 
     new_cells: int = 200
-    """Labelled cells that the champion did not know when it was trained; what one careful count by eye comprises."""
+    """Labelled cells that the champion has not seen in training; 200 is one careful count by eye."""
     max_age_days: float = 90.0
-    """Age of the champion from which on any new image is enough; 0 lets every new image be enough."""
+    """Age of the champion, days, from which any new image is enough; 0: every new image is enough."""
     drift: DriftSpec = field(default_factory=DriftSpec)
     start: Start = Start.SCRATCH
-    """Starting from scratch takes longer and cannot inherit what a former model had wrong."""
+    """Weights to start from; `scratch` takes longer and cannot inherit a former model's errors."""
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -361,7 +387,8 @@ class Precision(StrEnum):
     """Numbers that a network computes with."""
 
     AUTO = "auto"
-    """bf16 where the processor computes with it in hardware, otherwise fp32."""
+    """What the GPU, or the processor, computes fastest: bf16 where it has it in hardware; else fp16 on GPUs with tensor
+    cores, and fp32."""
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
@@ -372,23 +399,23 @@ class GateSpec:
     """Which places of a slide are read at full resolution: those where the prior, seen from afar, is high."""
 
     enabled: bool = True
-    """Off: everything is read."""
+    """Whether places are chosen; off: everything is read."""
     threshold: float = 0.25
-    """Score, 0 to 1, at or above which a place is read."""
+    """Score at or above which a place is read; 0 to 1."""
     recall: float = 0.995
-    """Share of the white cells that the threshold was chosen to keep."""
+    """Share of the white cells that the threshold was chosen to keep; more than 0.5, at most 1."""
     kept: int = 709
-    """White cells of labelled images that it was seen to keep, ..."""
+    """White cells of labelled images that it kept, ..."""
     calibrated_on: int = 709
     """... of this many; those of the default chose it too (BCCD, JTSC, ALL-IDB2): at least 99.48 % (exact, 95 %)."""
     mpp: float = 0.8
-    """um/px at which the slide is looked at; brought to the model's, doubled as often as comes nearest."""
+    """Scale at which the gate looks at the slide, um/px; the model's, doubled as often as comes nearest to it."""
     margin_um: float = 5.0
-    """Room that is read around a place."""
+    """Margin that is read around a place, um."""
     tile_px: int = 128
-    """Side of the cores of the tiles that are laid over such places, px at the model's mpp; a multiple of 32."""
+    """Side of the cores of the tiles laid over such places, px at the model's scale; a multiple of 32."""
     smallest_um2: float = 5e4
-    """Smaller slides, photographs of a field or a cell, are read and counted whole: statistics need a smear."""
+    """Smaller slides, such as photographs of a field, are read and counted whole, um2."""
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -408,23 +435,26 @@ class InferSpec:
 
     gate: GateSpec = field(default_factory=GateSpec)
     usable_only: bool = True
-    """Count cells only where the smear can be read: neither too thick nor too thin nor out of focus."""
+    """Count cells only in the usable area: neither too thick nor too thin nor out of focus."""
     tile_px: int = 256
-    """Side of the core that a tile contributes where everything is read; a multiple of 32."""
+    """Side of a tile's core where everything is read, px; a multiple of 32."""
     halo_px: int = 32
-    """Margin read around a tile's core and thrown away; a multiple of 32."""
+    """Margin read around a tile's core and discarded, px; a multiple of 32."""
     shard_px: int = 8192
-    """Largest side of the square of tiles that one task reads and writes; a multiple of `tile_px`."""
+    """Largest side of the square of tiles that one task reads and writes, px; a multiple of `tile_px`."""
     batch_size: int = 8
+    """Tiles that the network sees at once; at least 1."""
     engine: Engine = Engine.AUTO
+    """What runs the network; `auto` takes the fastest that the machine has."""
     precision: Precision = Precision.AUTO
+    """Numbers to compute with; `auto` takes bf16 where the processor has it in hardware, otherwise fp32."""
     min_cell_um2: float = 20.0
-    """Smaller objects are not counted as cells."""
+    """Smaller objects are not counted as cells, um2."""
     min_confidence: float = 0.0
-    """Cells below this probability are `unidentified`."""
+    """Cells below this probability are `unidentified`; 0 to 1."""
     min_typicality: float = 0.0
-    """Cells are `unidentified`, too, if fewer than this share of the cells held out of the training are as unlike the
-    training cells as they are (`sgcldff.typicality`); 0 switches the limit off."""
+    """Cells are also `unidentified` if fewer than this share of the cells held out of the training are as unlike the
+    training cells as they are; 0 to 1, 0 switches the limit off."""
     version: int = 3
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Training of any network on any mixture of data sets, resumable at every step."""
 
+import logging
 import math
 import signal
 import warnings
@@ -26,6 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
 from sgcldff.data import BACKGROUND, NUCLEUS, Item, SmearDataModule
+from sgcldff.drafts import draft
 from sgcldff.errors import InputError
 from sgcldff.inheritance import Inherited, Successor, begin
 from sgcldff.losses import SmearLoss, class_weights
@@ -34,8 +36,11 @@ from sgcldff.model_folder import open_spec
 from sgcldff.nets import Prediction, build, imagenet_origin
 from sgcldff.nets.prediction import Network
 from sgcldff.records import Sample, Split
-from sgcldff.specs import ModelSpec, TrainSpec
+from sgcldff.runtimes.machine import emulation_caution, fastest_precision, gpu_usable
+from sgcldff.specs import ModelSpec, Precision, TrainSpec, require
 from sgcldff.store import PriorStore
+
+logger = logging.getLogger(__name__)
 
 SCORE = "val/score"
 """What checkpoints are chosen by: mean of cell IoU, nucleus IoU and accuracy on the validation split."""
@@ -46,6 +51,8 @@ LAST = "last"
 CHECKPOINT_STEPS = 100
 """Steps between checkpoints to resume from; there is one at every epoch's end, too."""
 
+PRECISION_FILE = "precision.txt"
+"""What a run computes with, noted when it begins: a run that another machine takes up goes on with the same."""
 
 LOG_STEPS = 10
 """Steps between logged losses, if an epoch has as many."""
@@ -106,17 +113,24 @@ RATIOS = (
 
 
 def validation_counts(prediction: Prediction, batch: Item) -> dict[str, Tensor]:
-    """Count pixels (intersection, union) and types (right, all) of a batch where the target is known."""
-    told = prediction.segmentation.argmax(dim=1)
-    true_cell, true_nucleus = (batch.target & BACKGROUND) == 0, batch.target == NUCLEUS
-    cell = (told > 0) & (true_cell | (batch.target == BACKGROUND))
-    nucleus = (told == 2) & (true_nucleus | ((batch.target & NUCLEUS) == 0))
+    """Count pixels (intersection, union) and types (right, all) of a batch where the target is known.
+
+    Where a mask shows cells as a whole, their nuclei are unknown and count for neither side.
+    """
+    told, target = prediction.segmentation.argmax(dim=1), batch.target
+    cell, cell_known = (target & BACKGROUND) == 0, ((target & BACKGROUND) == 0) | (target == BACKGROUND)
+    nucleus, nucleus_known = target == NUCLEUS, (target == NUCLEUS) | ((target & NUCLEUS) == 0)
     typed = ~batch.allowed.all(dim=1)
     best = prediction.cell_type.argmax(dim=1, keepdim=True)
     right = batch.allowed.gather(1, best)[:, 0] & typed
-    pairs = ((cell, true_cell), (nucleus, true_nucleus))
-    pixels = [count for a, b in pairs for count in ((a & b).sum(), (a | b).sum())]
+    pixels = (*_overlap(told > 0, cell, cell_known), *_overlap(told == 2, nucleus, nucleus_known))
     return dict(zip(COUNTS, (*pixels, right.sum(), typed.sum()), strict=True))
+
+
+def _overlap(told: Tensor, true: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the pixels in both and in either, all bool (B, H, W); images whose truth cannot tell are left out."""
+    telling = (true.flatten(1).any(dim=1) | known.flatten(1).all(dim=1))[:, None, None]
+    return (told & true & telling).sum(), ((told | true) & known & telling).sum()
 
 
 @dataclass(frozen=True)
@@ -144,8 +158,13 @@ class Trained:
     score: float
     """Best validation score, in [0, 1]; 0 without a validation split."""
     epochs: int
+    precision: str
+    """Lightning's name of the numbers that it was computed with."""
     inherited: Inherited | None = None
     """What was taken over from another model, if any."""
+    skipped: tuple[str, ...] = ()
+    """Why training images were skipped in some epoch: they were gone or had changed; without those of earlier runs that
+    this one went on with."""
 
 
 def train(
@@ -174,8 +193,8 @@ def train(
     Raises
     ------
     InputError
-        If no sample is in the training split, an image cannot be read, nothing of the other model fits, or a
-        checkpoint holds more than weights and numbers: what it holds is not run.
+        If no sample is in the training split, no image can be read, nothing of the other model fits, this machine
+        lacks the precision, or a checkpoint holds more than weights and numbers: what it holds is not run.
     OutOfTimeError
         If a `Deadline` looks on and is over, once a checkpoint is written.
     SystemExit
@@ -185,7 +204,7 @@ def train(
     lightning.seed_everything(spec.seed, verbose=False)
     samples, priors = data
     labels = [sample.label for sample in samples if sample.split is Split.TRAIN]
-    last = place / f"{LAST}.ckpt"
+    last, numbers = place / f"{LAST}.ckpt", run_precision(place, spec.precision, accelerator)
     net, seen, inherited = _begun(model)
     module = SmearModule(net, spec, class_weights(labels, seen.labels))
     batches = SmearDataModule(samples, priors, seen, spec)
@@ -193,7 +212,7 @@ def train(
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices="auto" if accelerator != "cpu" else 1,
-        precision=precision(spec.precision),
+        precision=cast(Any, numbers),
         max_epochs=spec.epochs,
         callbacks=[best, *callbacks(place, spec), *(one for one in beside if isinstance(one, Callback))],
         logger=[one for one in beside if isinstance(one, Logger)] or False,
@@ -219,7 +238,8 @@ def train(
             ) from None
     load_best(module, best)
     exported = save_model(place / "model", seen, module.net)
-    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch, inherited)
+    skipped = tuple(batches.skipped.values())
+    return Trained(exported, float(best.best_model_score or 0), trainer.current_epoch, numbers, inherited, skipped)
 
 
 def _begun(model: ModelSpec | Successor) -> tuple[nn.Module, ModelSpec, Inherited | None]:
@@ -279,13 +299,38 @@ def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
     return chosen
 
 
-def precision(name: str) -> Any:
-    """Resolve `auto`: bf16 where the GPU computes in it, 16-bit floats on older GPUs, 32-bit on the CPU."""
+def run_precision(folder: Path, name: str, accelerator: str) -> str:
+    """Give the precision that a run in `folder` began with, or that of a new one, which is noted there.
+
+    Raises
+    ------
+    InputError
+        If it needs a GPU and there is none.
+    """
+    record = folder / PRECISION_FILE
+    if not record.is_file():
+        with draft(record) as partial:
+            partial.write_text(precision(name, accelerator))
+    noted = record.read_text()
+    on_gpu = accelerator != "cpu" and gpu_usable()
+    require(
+        on_gpu or not noted.startswith("16"),
+        f"precision {noted} needs a GPU: give 32-true, bf16-mixed or auto; a run that began in it goes on where one is",
+    )
+    if noted.startswith("bf16") and (caution := emulation_caution(Precision.BF16, on_gpu=on_gpu)):
+        logger.warning(caution)
+    logger.info("training in %s", noted)
+    return noted
+
+
+def precision(name: str, accelerator: str) -> str:
+    """Replace `auto` by Lightning's name of what `accelerator` computes fastest on this machine."""
     if name != "auto":
         return name
-    if not torch.cuda.is_available():
+    if accelerator != "cpu" and torch.backends.mps.is_available():
         return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    fastest = fastest_precision(on_gpu=accelerator != "cpu" and gpu_usable())
+    return {Precision.FP32: "32-true", Precision.BF16: "bf16-mixed", Precision.FP16: "16-mixed"}[fastest]
 
 
 def load_best(module: SmearModule, best: ModelCheckpoint) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
-from sklearn.covariance import LedoitWolf
 
 Floats = NDArray[np.float32]
 
@@ -85,6 +84,8 @@ def fit(embedding: Floats, types: Sequence[str], held_out: Floats) -> Typicality
 
 def _whitening(residuals: NDArray[np.float64]) -> Floats:
     """Invert the Cholesky factor of the shrunk covariance of residuals (M, D)."""
+    from sklearn.covariance import LedoitWolf  # takes most of a second, which only fitting needs to spend
+
     covariance = LedoitWolf(assume_centered=True).fit(residuals).covariance_
     floor = max(float(np.trace(covariance)) / len(covariance), 1e-6) * NOISE
     factor = cholesky(covariance + floor * np.eye(len(covariance)), lower=True)

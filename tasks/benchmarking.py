@@ -7,9 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from prefect import task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact
-
 from sgcldff.benchmark.page import page
 from sgcldff.benchmark.plots import draw
 from sgcldff.benchmark.scoring import Run
@@ -27,10 +24,12 @@ from sgcldff.perturbations import AMOUNTS, change_of
 from sgcldff.records import Sample
 from sgcldff.registry import Registry
 from sgcldff.specs import ModelSpec, NetSpec, Perturbation, Pretrained, digest
-from tasks.modelling import TRAINED, TrainJob, content_of, keep, record_of, tracked_run, trained_on
-from tasks.policy import MODEL, STAGE
+from tasks.artifacts import show_image, show_markdown
+from tasks.evaluating import content_of, keep, trained_on
+from tasks.modelling import TRAINED, TrainJob, record_of, tracked_run
+from tasks.policy import MODEL
 from tasks.progress import bar
-from tasks.stages import observed
+from tasks.stages import stage
 from tasks.workspace import Workspace, write_json
 
 logger = logging.getLogger(__name__)
@@ -43,8 +42,7 @@ Change = tuple[Perturbation, int] | None
 """Kind and strength; None leaves images as they are."""
 
 
-@task(name="choose-start", tags=MODEL, **STAGE)
-@observed()
+@stage("choose-start", MODEL)
 def choose_start(nets: Sequence[NetSpec], policy: Pretrained, workspace: Workspace) -> Pretrained:
     """Decide for all contenders which weights they start from; what `auto` decided once holds for this folder.
 
@@ -62,8 +60,7 @@ def choose_start(nets: Sequence[NetSpec], policy: Pretrained, workspace: Workspa
     return chosen
 
 
-@task(name="size-contenders", tags=MODEL, **STAGE)
-@observed()
+@stage("size-contenders", MODEL)
 def size_contenders(specs: Mapping[str, ModelSpec]) -> tuple[Size, ...]:
     """Count parameters and operations of every contender."""
     return tuple(size_of(name, spec) for name, spec in specs.items())
@@ -89,8 +86,7 @@ def _content(change: Change) -> list[object]:
     return [] if change is None else [change[0].value, asdict(AMOUNTS[change[1]])]
 
 
-@task(name="ask", tags=MODEL, **STAGE)
-@observed()
+@stage("ask", MODEL)
 def ask_model(question: Question, workspace: Workspace, until: float | None = None) -> dict[Change, str]:
     """Ask a model about images it never saw, or find what it said; gives change -> file of predictions.
 
@@ -126,8 +122,7 @@ def is_trained(job: TrainJob, workspace: Workspace) -> bool:
     return (workspace.training(job.key()) / TRAINED).is_file()
 
 
-@task(name="log-cell", tags=MODEL, **STAGE)
-@observed()
+@stage("log-cell", MODEL)
 def log_cell(job: TrainJob, tags: Mapping[str, str], figures: Mapping[str, float], workspace: Workspace) -> str:
     """Add tags and scores to the run of a training, each once, and end it; gives the run's id."""
     registry, folder = Registry(workspace.tracking_uri), workspace.training(job.key())
@@ -142,8 +137,7 @@ def log_cell(job: TrainJob, tags: Mapping[str, str], figures: Mapping[str, float
     return run
 
 
-@task(name="time-contenders", tags=MODEL, **STAGE)
-@observed()
+@stage("time-contenders", MODEL)
 def time_contenders(
     folders: Mapping[str, str], workspace: Workspace, rounds: int, accelerator: str
 ) -> dict[str, float]:
@@ -158,8 +152,7 @@ def time_contenders(
     return found
 
 
-@task(name="write-table", tags=MODEL, **STAGE)
-@observed()
+@stage("write-table", MODEL)
 def write_table(table: Table, runs: Mapping[str, Sequence[Run]], workspace: Workspace) -> str:
     """Write the table for machines and for people, and its pictures; gives the page's path."""
     out = Path(workspace.root)
@@ -167,9 +160,9 @@ def write_table(table: Table, runs: Mapping[str, Sequence[Run]], workspace: Work
     pictures = draw(table, runs, out / PLOTS)
     text = page(table, [path.relative_to(out).as_posix() for path in pictures])
     (out / TABLE_PAGE).write_text(text)
-    create_markdown_artifact(text, key="benchmark", description=f"Data {table.head['data']}")
+    show_markdown(text, key="benchmark", description=f"Data {table.head['data']}")
     for path in pictures:
-        create_image_artifact(path.as_uri(), key=f"benchmark-{path.stem}", description=path.stem)
+        show_image(path.as_uri(), key=f"benchmark-{path.stem}", description=path.stem)
     return str(out / TABLE_PAGE)
 
 

@@ -1,10 +1,13 @@
 """Where the work of a stage is spread over processes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
 
-from sgcldff.cluster import Client, connect, gpus_here
+if TYPE_CHECKING:
+    from sgcldff.cluster import Client
 
 
 @dataclass(frozen=True)
@@ -14,32 +17,70 @@ class Compute:
     cluster: str | None = None
     """A scheduler's address, or a cluster file (TOML); None starts a cluster on this machine."""
     workers: int | None = None
-    """Workers to start, by default one a GPU, or one a core where there is none; 0 computes in the flow's process."""
+    """Workers to start, by default one a GPU, or one a core where there is none, and none for work of seconds; 0
+    computes in the flow's process."""
+
+
+class Workers:
+    """Workers of a batch: those of a cluster, or processes of this machine that start when there is work for them."""
+
+    def __init__(self, compute: Compute, *, here: bool, announce: Callable[[str], None] | None = None) -> None:
+        self._compute, self._announce = compute, announce
+        self._opened, self._lock = ExitStack(), Lock()
+        self._client: Client | None = None
+        self.here = compute.cluster is None and (compute.workers == 0 or (compute.workers is None and here))
+        """Whether this process computes."""
+        self.elsewhere = compute.cluster is not None
+        """Whether the workers may be of other machines."""
+
+    def client(self) -> "Client":
+        """Give a client of the workers, which are started at the first call.
+
+        Raises
+        ------
+        ServiceError, InputError
+            As `sgcldff.cluster.connect`.
+        """
+        from sgcldff.cluster import connect, gpus_here
+
+        with self._lock:
+            if self._client is None:
+                gpus = len(gpus_here()) if self._compute.cluster is None else 0
+                workers = self._compute.workers if self._compute.workers is not None else gpus or None
+                self._client = self._opened.enter_context(connect(self._compute.cluster, workers))
+                if self._announce is not None:
+                    self._announce(str(self._client.dashboard_link))
+            return self._client
+
+    def address(self) -> str:
+        """Give the address under which other clients find the workers."""
+        return str(self.client().scheduler_info()["address"])
+
+    def close(self) -> None:
+        """End what was started."""
+        self._opened.close()
 
 
 @contextmanager
-def processes(compute: Compute) -> Iterator[Client | None]:
-    """Give a client of the cluster asked for, started if need be for as long as the block runs; None for this process.
+def workers(compute: Compute, *, here: bool, announce: Callable[[str], None] | None = None) -> Iterator[Workers]:
+    """Give the workers of a batch for as long as the block runs.
+
+    Parameters
+    ----------
+    here
+        Compute in this process unless workers or a cluster are asked for: the work is not worth their start.
+    announce
+        Called with the address of the dashboard once there are workers.
 
     Raises
     ------
     ServiceError, InputError
-        As `connect`.
+        If the cluster that is asked for cannot be had.
     """
-    if compute.workers == 0 and compute.cluster is None:
-        yield None
-        return
-    gpus = len(gpus_here()) if compute.cluster is None else 0
-    workers = compute.workers if compute.workers is not None else gpus or None
-    with connect(compute.cluster, workers) as client:
-        yield client
-
-
-def address_of(client: Client | None) -> str | None:
-    """Give the address under which other clients find the cluster."""
-    return str(client.scheduler_info()["address"]) if client else None
-
-
-def dashboard_of(client: Client | None) -> str | None:
-    """Give the address of the cluster's dashboard."""
-    return str(client.dashboard_link) if client else None
+    found = Workers(compute, here=here, announce=announce)
+    try:
+        if compute.cluster is not None:
+            found.client()
+        yield found
+    finally:
+        found.close()

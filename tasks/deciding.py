@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from sgcldff.catalog import Catalog
 from sgcldff.drift import DriftReport, compare
@@ -21,18 +19,18 @@ from sgcldff.reference import Reference, reference_digest
 from sgcldff.registry import CHAMPION, Registry
 from sgcldff.retraining import Decision, News, decide, labelled_cells
 from sgcldff.specs import DriftSpec, RetrainPolicy, digest
-from tasks.modelling import trained_on
-from tasks.policy import MODEL, STAGE
+from tasks.artifacts import show_markdown
+from tasks.evaluating import trained_on
+from tasks.policy import MODEL
 from tasks.preparing import Prepared
 from tasks.progress import bar
-from tasks.stages import observed
+from tasks.stages import stage
 from tasks.workspace import Workspace, write_json
 
 DAY_S = 86_400
 
 
-@task(name="describe", tags=MODEL, **STAGE)
-@observed()
+@stage("describe", MODEL)
 def describe_model(prepared: Prepared, training: str) -> str:
     """Keep beside a trained model what its images look like to it, unless that is done; returns the model's folder."""
     folder = Path(training) / "model"
@@ -42,8 +40,7 @@ def describe_model(prepared: Prepared, training: str) -> str:
     return str(folder)
 
 
-@task(name="measure", tags=MODEL, **STAGE)
-@observed()
+@stage("measure", MODEL)
 def measure_news(prepared: Prepared, workspace: Workspace, spec: DriftSpec) -> News:
     """Compare the catalog with what the champion was trained on."""
     registry = Registry(workspace.tracking_uri)
@@ -89,11 +86,10 @@ def drift_of(new: Sequence[Sample], folder: Path, workspace: Workspace, spec: Dr
     return DriftReport.from_dict(json.loads(path.read_text()))
 
 
-@task(name="decide-retraining", tags=MODEL, **STAGE)
-@observed()
+@stage("decide-retraining", MODEL)
 def decide_retraining(news: News, policy: RetrainPolicy, workspace: Workspace, asked: bool = False) -> Decision:
     """Apply the policy; the decision is an artifact, and the latest one lies in the workspace."""
     decision = decide(news, policy, asked=asked)
     write_json(workspace.decision, decision.to_dict() | {"time": time.time()})
-    create_markdown_artifact(decision.to_markdown(), key="retraining", description=decision.outcome)
+    show_markdown(decision.to_markdown(), key="retraining", description=decision.outcome)
     return decision

@@ -13,12 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-import httpx
-from prefect.artifacts import TableArtifact, create_progress_artifact, update_progress_artifact
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactUpdate
-from prefect.context import FlowRunContext, TaskRunContext
-from prefect.exceptions import PrefectException
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -27,7 +21,9 @@ from rich.text import Text
 
 from sgcldff.tally import Tally
 from tasks import metrics
+from tasks.artifacts import away
 from tasks.progress import BatchProgress, Clock, SlideStanding, Standing, by_count, in_words
+from tasks.stages import in_flow_run
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +41,6 @@ SHOWN_SLIDES = 8
 """Running slides, at the most, that have a line of their own."""
 PROGRESS_KEY, NUMBERS_KEY = "infer-progress", "infer-numbers"
 """Names of the artifacts."""
-AWAY = (httpx.HTTPError, PrefectException, RuntimeError, ValueError)
-"""What Prefect's client raises where the server is away, restarting or not itself: connections and statuses, its own
-errors, a temporary server that did not start or a client that was closed, and answers that are none."""
 
 
 class BatchView:
@@ -61,8 +54,6 @@ class BatchView:
     ----------
     slides
         Slides of the batch.
-    dashboard
-        Address of Dask's dashboard.
     timed
         Whether to show at the end how much time each stage took.
     console
@@ -79,26 +70,25 @@ class BatchView:
     def __init__(
         self,
         slides: int,
-        dashboard: str | None = None,
         *,
         timed: bool = False,
         console: Console | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._progress, self._dashboard, self._timed = BatchProgress(slides, clock), dashboard, timed
+        self._progress, self._timed = BatchProgress(slides, clock), timed
+        self._dashboard: str | None = None
         self._console = console or Console(stderr=True)
         self._line, self._update = Rate(LINE_S, clock), Rate(ARTIFACT_S, clock)
-        self._artifacts, self._open = Artifacts(dashboard), ExitStack()
+        self._artifacts, self._open = Artifacts(), ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             opened.enter_context(metrics.slides_counted(self.standing))
-            if FlowRunContext.get() or TaskRunContext.get():
+            if in_flow_run():
                 opened.enter_context(repeating(self.publish))
             if self._console.is_interactive:
                 opened.enter_context(self._live())
             else:
-                self._say(Text(f"Dask dashboard: {self._dashboard}") if self._dashboard else None)
                 opened.enter_context(repeating(self.log))
             self._open = opened.pop_all()
         return self
@@ -109,6 +99,12 @@ class BatchView:
         self._open.close()
         if self._timed and (seconds := self.stages()):
             self._console.print(stage_table(seconds))
+
+    def dashboard_at(self, address: str) -> None:
+        """Say where the dashboard of the workers is, now that there are any."""
+        self._dashboard = self._artifacts.dashboard = address
+        if not self._console.is_interactive:
+            self._say(Text(f"Dask dashboard: {address}"))
 
     @contextmanager
     def slide(self, slide: str, shards: int, done: Tally | None = None) -> Iterator[Callable[[Tally], None]]:
@@ -217,8 +213,8 @@ def repeating(function: Callable[[bool], None]) -> Iterator[None]:
 class Artifacts:
     """The artifacts of a batch in Prefect: the share that is done, and a table of the numbers."""
 
-    def __init__(self, dashboard: str | None) -> None:
-        self._link = f" [Dask dashboard]({dashboard})" if dashboard else ""
+    def __init__(self) -> None:
+        self.dashboard: str | None = None
         self._progress: UUID | None = None
         self._table: UUID | None = None
         self._away = False
@@ -226,8 +222,9 @@ class Artifacts:
     def update(self, standing: Standing) -> None:
         """Bring both up to date; where the server is away that is said once and tried again the next time."""
         try:
-            self._bring(100 * standing.share, sentence(standing) + self._link, numbers(standing))
-        except AWAY as error:
+            link = f" [Dask dashboard]({self.dashboard})" if self.dashboard else ""
+            self._bring(100 * standing.share, sentence(standing) + link, numbers(standing))
+        except away() as error:
             self._progress = self._table = None
             if not self._away:
                 logger.warning("Prefect does not take the progress of the slides, which go on: %s", error)
@@ -236,6 +233,10 @@ class Artifacts:
             self._away = False
 
     def _bring(self, percent: float, told: str, rows: list[dict[str, Any]]) -> None:
+        from prefect.artifacts import TableArtifact, create_progress_artifact, update_progress_artifact
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactUpdate
+
         if self._progress is None or self._table is None:
             self._progress = create_progress_artifact(percent, PROGRESS_KEY, told)
             self._table = TableArtifact(key=NUMBERS_KEY, description="Slides", table=rows).create().id

@@ -2,37 +2,30 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from prefect import task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.catalog import Catalog
 from sgcldff.deadline import Deadline
-from sgcldff.evaluation import EvalReport, Predictions, SetAside
-from sgcldff.evaluation.evaluate import evaluate, examples
-from sgcldff.evaluation.explain import picture
-from sgcldff.evaluation.scores import PREDICTIONS_FILE, REPORT_FILE
 from sgcldff.inheritance import Successor
 from sgcldff.labels import covering
 from sgcldff.model import load_model
-from sgcldff.model_folder import saved_digest, spec_to_dict
+from sgcldff.model_folder import spec_to_dict
 from sgcldff.promotion.leakage import Training
 from sgcldff.records import ModelRef, Sample, Split
 from sgcldff.registry import TRAINED_ON, Registry
-from sgcldff.specs import EvalSpec, ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
+from sgcldff.specs import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
 from sgcldff.store import PriorStore
 from sgcldff.training import LAST, train
+from tasks.artifacts import show_table
 from tasks.curves import Gauges, epochs_table
-from tasks.policy import MODEL, STAGE
+from tasks.evaluating import read_report
+from tasks.policy import MODEL
 from tasks.preparing import Prepared
-from tasks.progress import bar
-from tasks.stages import model_ids, observed
+from tasks.stages import model_ids, stage
 from tasks.workspace import Workspace, write_json
 
 logger = logging.getLogger(__name__)
@@ -75,8 +68,7 @@ class TrainJob:
         return self.model() if self.parent is None else Successor(self.model(), Path(self.parent))
 
 
-@task(name="train", tags=MODEL, **STAGE)
-@observed()
+@stage("train", MODEL)
 def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", until: float | None = None) -> str:
     """Train, or go on where an interrupted run stopped, or find the finished run; returns its folder.
 
@@ -96,10 +88,12 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
         trained = train(data, job.start(), job.train, folder, watchers, accelerator)
         write_json(trained.folder / TRAINED_ON, learned_from(samples, job))
         inherited = {} if trained.inherited is None else {"inherited": str(trained.inherited)}
-        registry.tag(run, {f"sgcldff.{name}": text for name, text in inherited.items()})
-        write_json(folder / TRAINED, {"score": trained.score, "epochs": trained.epochs} | inherited)
+        notes = {"precision": trained.precision} | inherited
+        registry.tag(run, {f"sgcldff.{name}": text for name, text in notes.items()})
+        outcome = {"score": trained.score, "epochs": trained.epochs, "skipped": trained.skipped}
+        write_json(folder / TRAINED, outcome | notes)
         told = f"Training {folder.name}: best score {trained.score:.4f}"
-        create_table_artifact(epochs_table(registry.curves(run)), key="training", description=told)
+        show_table(epochs_table(registry.curves(run)), key="training", description=told)
     return str(folder)
 
 
@@ -138,70 +132,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     return named
 
 
-@dataclass(frozen=True)
-class EvalJob:
-    """A model and the images on which it is scored."""
-
-    model: str
-    """Folder of the model."""
-    samples: tuple[Sample, ...]
-    spec: EvalSpec
-    unusable: tuple[SetAside, ...] = ()
-    """Images that are not scored, and are told in the report."""
-
-
-@task(name="evaluate", tags=MODEL, **STAGE)
-@observed()
-def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
-    """Score a model on images it never saw, or find the finished report; returns the folder of the report."""
-    model, folder = load_model(job.model), evaluation_folder(job, workspace)
-    if not (folder / REPORT_FILE).is_file():
-        with bar("evaluate") as progress:
-            report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
-        report = replace(report, set_aside=(*job.unusable, *report.set_aside))
-        folder.mkdir(parents=True, exist_ok=True)
-        assert report.predictions is not None
-        report.predictions.save(folder / PREDICTIONS_FILE)
-        (folder / "report.md").write_text(report.to_markdown())
-        picture(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
-        write_json(folder / REPORT_FILE, json.loads(report.to_json()))
-    logger.info("model %s is scored on %d images", model.digest, len(job.samples), extra={"model_digest": model.digest})
-    create_markdown_artifact((folder / "report.md").read_text(), key="evaluation", description=f"Model {model.digest}")
-    create_image_artifact((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
-    return str(folder)
-
-
-def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
-    """Say where the report of an evaluation is, or will be."""
-    unusable = ([asdict(item) for item in job.unusable],) if job.unusable else ()
-    content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *unusable)
-    return workspace.evaluation(digest(content))
-
-
-def content_of(samples: Sequence[Sample]) -> list[str]:
-    """Hash what is known of images, without their places."""
-    return sorted(digest(asdict(sample) | {"image": "", "mask": sample.mask_sha256}) for sample in samples)
-
-
-def keep(found: Predictions, place: Path) -> None:
-    """Write predictions so that a reader never sees half of them."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    found.save(place.with_suffix(f".{os.getpid()}.partial")).replace(place)
-
-
-def trained_on(model: Path) -> frozenset[str]:
-    """Read which images a model learned from; none is known for a model from elsewhere."""
-    record = model / TRAINED_ON
-    return frozenset(json.loads(record.read_text())["sha256"]) if record.is_file() else frozenset()
-
-
-def read_report(folder: str) -> EvalReport:
-    """Read the report that `evaluate_model` wrote."""
-    return EvalReport.from_json((Path(folder) / REPORT_FILE).read_text())
-
-
-@task(name="register", tags=MODEL, **STAGE)
-@observed()
+@stage("register", MODEL)
 def register_model(job: TrainJob, training: str, evaluation: str, workspace: Workspace) -> ModelRef:
     """Register a trained model, with its report, as challenger; one that is registered already is found again."""
     folder, registry = Path(training), Registry(workspace.tracking_uri)
@@ -216,5 +147,5 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
     registered = ModelRef(**json.loads(record.read_text()))
     logger.info("%s version %s is registered", registered.name, registered.version, extra=model_ids(registered))
     rows = [*asdict(registered).items(), ("data", job.prepared.digest), ("training", folder.name)]
-    create_table_artifact([{"of": of, "value": value} for of, value in rows], key="registered")
+    show_table([{"of": of, "value": value} for of, value in rows], key="registered")
     return registered

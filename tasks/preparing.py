@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import task
-from prefect.artifacts import create_image_artifact, create_table_artifact
-
 from sgcldff.catalog import QUARANTINE, Catalog, ingest
 from sgcldff.datasets import Source
 from sgcldff.errors import InputError
@@ -17,10 +14,11 @@ from sgcldff.priors.precompute import compute_priors
 from sgcldff.records import ArrayRef, samples_to_table
 from sgcldff.specs import IngestSpec, PriorSpec
 from sgcldff.store import PriorStore
-from tasks.compute import Compute, processes
-from tasks.policy import DATA, STAGE
+from tasks.artifacts import show_image, show_table
+from tasks.compute import Compute, workers
+from tasks.policy import DATA
 from tasks.progress import bar
-from tasks.stages import observed
+from tasks.stages import stage
 from tasks.workspace import Workspace
 
 MANY = 2000
@@ -49,15 +47,13 @@ class Prepared:
         return Path(self.priors.uri) / f"gallery-{self.priors.digest}.png"
 
 
-@task(name="land", tags=DATA, **STAGE)
-@observed()
+@stage("land", DATA)
 def land(sources: Sequence[Source], workspace: Workspace) -> list[Source]:
     """Mirror the sources that lie in stores, and put their mirrors in their place."""
     return [landed(source, workspace.landing) for source in sources]
 
 
-@task(name="ingest", tags=DATA, **STAGE)
-@observed()
+@stage("ingest", DATA)
 def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestSpec) -> str:
     """Bring data sets into the workspace's catalog; returns its folder."""
     with bar("ingest") as progress:
@@ -65,9 +61,9 @@ def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestS
     if not catalog.samples:
         raise InputError(f"no image could be used: {reasons(catalog)}")
     catalog.snapshot()
-    create_table_artifact(_counts(catalog), key="catalog", description=f"Catalog {catalog.digest}")
+    show_table(_counts(catalog), key="catalog", description=f"Catalog {catalog.digest}")
     if catalog.quarantine.num_rows:
-        create_table_artifact(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Set aside")
+        show_table(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Set aside")
     return str(catalog.folder)
 
 
@@ -90,8 +86,7 @@ def _counts(catalog: Catalog) -> list[dict[str, object]]:
     return list(counts.reset_index().to_dict(orient="records"))
 
 
-@task(name="priors", tags=DATA, **STAGE)
-@observed()
+@stage("priors", DATA)
 def precompute_priors(
     catalog_folder: str, workspace: Workspace, spec: PriorSpec, compute: Compute | None = None
 ) -> Prepared:
@@ -102,8 +97,8 @@ def precompute_priors(
     catalog = Catalog.open(catalog_folder)
     store = PriorStore.create_or_open(workspace.priors, spec)
     few = len(store.missing(sample.sha256 for sample in catalog.samples)) < MANY
-    where = compute or (Compute(workers=0) if few else Compute())
-    with processes(where) as client, bar("priors") as progress:
+    with workers(compute or Compute(), here=few) as helpers, bar("priors") as progress:
+        client = None if helpers.here else helpers.client()
         reference, failures = compute_priors(catalog.samples, workspace.priors, spec, client, progress)
     if failures:
         named = "; ".join(f"{failure.image}: {failure.reason}" for failure in failures[:5])
@@ -112,7 +107,5 @@ def precompute_priors(
     if not prepared.picture.is_file():
         shown = catalog.samples[:: -(-len(catalog.samples) // PICTURED)]
         gallery.prior_gallery(shown, PriorStore.open(reference), prepared.picture)
-    create_image_artifact(
-        prepared.picture.as_uri(), key="priors", description=f"Images beside their priors {spec.names}"
-    )
+    show_image(prepared.picture.as_uri(), key="priors", description=f"Images beside their priors {spec.names}")
     return prepared

@@ -5,9 +5,6 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
-from prefect import task
-from prefect.artifacts import create_markdown_artifact
-
 from sgcldff.catalog import Catalog
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.evaluate import predict
@@ -22,10 +19,11 @@ from sgcldff.promotion.rules import mean_score
 from sgcldff.records import Split
 from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, Registry, code_tags
 from sgcldff.specs import EvalSpec, IngestSpec, Perturbation, PromotionSpec, digest
-from tasks.modelling import keep
-from tasks.policy import MODEL, STAGE
+from tasks.artifacts import show_markdown
+from tasks.evaluating import keep
+from tasks.policy import MODEL
 from tasks.progress import bar
-from tasks.stages import observed
+from tasks.stages import stage
 from tasks.workspace import Workspace
 
 
@@ -38,8 +36,7 @@ class Rivals:
     """None where there is no champion yet."""
 
 
-@task(name="freeze-test-set", tags=MODEL, **STAGE)
-@observed()
+@stage("freeze-test-set", MODEL)
 def freeze_test_set(workspace: Workspace, signed: Signature) -> FrozenTest:
     """Give the test set on which promotions are decided; where none was frozen before, the catalog's test split is.
 
@@ -55,15 +52,13 @@ def freeze_test_set(workspace: Workspace, signed: Signature) -> FrozenTest:
     return registry.freeze(FrozenTest.of(Catalog.open(workspace.catalog).select(Split.TEST)), signed, anew=False)
 
 
-@task(name="locate-test-set", tags=MODEL, **STAGE)
-@observed()
+@stage("locate-test-set", MODEL)
 def locate_test_set(frozen: FrozenTest, workspace: Workspace) -> Located:
     """Find the images of the frozen test set by their content, and check every byte."""
     return frozen.locate(Catalog.open(workspace.catalog).samples)
 
 
-@task(name="check-leakage", tags=MODEL, **STAGE)
-@observed()
+@stage("check-leakage", MODEL)
 def check_leakage(rivals: Rivals, located: Located, workspace: Workspace, spec: IngestSpec) -> tuple[Finding, ...]:
     """Find whether a model learned from the test set."""
     training = Training.read(Path(rivals.challenger) / TRAINED_ON)
@@ -74,16 +69,14 @@ def check_leakage(rivals: Rivals, located: Located, workspace: Workspace, spec: 
     return leak_finding(leaks), *([unfair] if unfair else [])
 
 
-@task(name="compare", tags=MODEL, **STAGE)
-@observed()
+@stage("compare", MODEL)
 def compare_evaluations(champion: str, challenger: str, spec: PromotionSpec) -> tuple[Finding, ...]:
     """Compare two evaluations of the same images."""
     former, latter = (Predictions.open(Path(folder) / PREDICTIONS_FILE) for folder in (champion, challenger))
     return compare(former, latter, spec).findings
 
 
-@task(name="compare-changed", tags=MODEL, **STAGE)
-@observed()
+@stage("compare-changed", MODEL)
 def compare_changed(
     rivals: Rivals, located: Located, kind: Perturbation, workspace: Workspace, spec: PromotionSpec
 ) -> Finding:
@@ -106,8 +99,7 @@ def _changed(folder: str, located: Located, kind: Perturbation, workspace: Works
     return Predictions.open(kept)
 
 
-@task(name="compare-costs", tags=MODEL, **STAGE)
-@observed()
+@stage("compare-costs", MODEL)
 def compare_costs(rivals: Rivals, spec: PromotionSpec) -> tuple[Finding, ...]:
     """Time two models in turns, and compare their memory."""
     assert rivals.champion is not None
@@ -130,7 +122,7 @@ def evidence(challenger: str, frozen: FrozenTest, spec: PromotionSpec) -> Eviden
 
 def show_decision(decision: Decision) -> None:
     """Show a decision on Prefect's page."""
-    create_markdown_artifact(decision.to_markdown(), key="verdict", description=f"{decision.outcome.capitalize()}")
+    show_markdown(decision.to_markdown(), key="verdict", description=f"{decision.outcome.capitalize()}")
 
 
 def joined(*parts: Sequence[Finding]) -> Verdict:

@@ -6,8 +6,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pandas as pd
-from prefect import task
-from prefect.artifacts import create_table_artifact
 
 from sgcldff.review.answers import Answers, read_answers
 from sgcldff.review.applying import Applied, apply_reviews
@@ -18,13 +16,13 @@ from sgcldff.review.slides import namesakes, open_read
 from sgcldff.review.store import Review, ReviewStore
 from sgcldff.review.verdicts import Verdict
 from sgcldff.slides import SlideEntry
-from tasks.policy import DATA, SLIDES, STAGE
+from tasks.artifacts import show_table
+from tasks.policy import DATA, SLIDES
 from tasks.slides import private
-from tasks.stages import observed
+from tasks.stages import stage
 
 
-@task(name="picture-cells", tags=SLIDES, **STAGE)
-@observed()
+@stage("picture-cells", SLIDES)
 def picture_cells(
     found: Found, cells: pd.DataFrame, slides: Sequence[SlideEntry], out: Path, progress: Callable[[], None]
 ) -> list[QueuedCell]:
@@ -39,15 +37,14 @@ def picture_cells(
         return queued(cells, found.classes, source)
 
 
-@task(name="store-answers", tags=DATA, **STAGE)
-@observed()
+@stage("store-answers", DATA)
 def store_answers(files: Sequence[Path], queue: Path, store: ReviewStore) -> tuple[Answers, int]:
     """Check answers against their queue and store those that can be used; gives them and how many are new."""
     answers = read_answers(files, queue, read_queue(queue))
     reviews = [answer.review for answer in answers.usable]
     pictures = {answer.review.crop_sha256: answer.picture for answer in answers.usable}
     added = store.add(reviews, pictures)
-    create_table_artifact(_by_reviewer(reviews), key="answers", description=f"{added} new answers")
+    show_table(_by_reviewer(reviews), key="answers", description=f"{added} new answers")
     return answers, added
 
 
@@ -56,12 +53,11 @@ def _by_reviewer(reviews: Sequence[Review]) -> list[dict[str, object]]:
     return [{"reviewer": name, "label": label, "answers": number} for (name, label), number in sorted(counts.items())]
 
 
-@task(name="apply-reviews", tags=SLIDES, **STAGE)
-@observed()
+@stage("apply-reviews", SLIDES)
 def apply_to_slide(folder: Path, verdicts: Sequence[Verdict]) -> Applied | None:
     """Count a slide anew with what people said of its cells; None where they said nothing."""
     applied = apply_reviews(folder, verdicts)
     if applied is not None:
         shares = [{"type": one.label, "count": one.count, "share": one.share} for one in applied.reviewed.shares]
-        create_table_artifact(shares, key="differential-reviewed", description=applied.slide_id)
+        show_table(shares, key="differential-reviewed", description=applied.slide_id)
     return applied

@@ -6,20 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from sgcldff.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.cluster import Client, TaskLostError, connect, gpu_share, load_once, loaded, map_bounded
 from sgcldff.comparison import Agreement, Counts, compare, write_agreements
 from sgcldff.differential import Differential, from_counts, write_differential
-from sgcldff.errors import SgcldffError
+from sgcldff.errors import SgcldffError, TaskLostError
 from sgcldff.gate import Area
 from sgcldff.inference import (
     Plan,
@@ -43,14 +40,19 @@ from sgcldff.records import ModelRef
 from sgcldff.reference import reference_digest
 from sgcldff.report import write_report
 from sgcldff.review.applying import forget_reviews
-from sgcldff.runtimes import load_runtime, resolve
+from sgcldff.runtimes import Runtime, caution, load_runtime, resolve
 from sgcldff.sequential import Goal
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
-from sgcldff.specs import InferSpec, digest
+from sgcldff.specs import Engine, InferSpec, Precision, digest
+from tasks.artifacts import show_link, show_table
+from tasks.compute import Workers
 from tasks.live import BatchView
-from tasks.policy import SLIDES, STAGE
-from tasks.stages import model_ids, observed
+from tasks.policy import SLIDES
+from tasks.stages import model_ids, stage
 from tasks.workspace import write_json
+
+if TYPE_CHECKING:
+    from sgcldff.cluster import Client
 
 logger = logging.getLogger(__name__)
 
@@ -81,34 +83,39 @@ class SlideJob:
         return Path(self.out) / self.slide.id
 
 
-def on_this_cluster(spec: InferSpec, client: Client | None) -> InferSpec:
-    """Replace what is left to the machine by what the workers really use.
+def on_these_workers(spec: InferSpec, workers: Workers) -> InferSpec:
+    """Replace what is left to the machine by what the workers really use, and warn where that is needlessly slow.
+
+    Workers that this machine starts use what this process would.
 
     Raises
     ------
     InputError
         If the workers lack what is asked for.
     """
-    where = partial(resolve, spec.engine, spec.precision)
-    engine, precision = client.submit(where, resources=gpu_share(client), pure=False).result() if client else where()
+
+    def there(ask: Callable[[], Any]) -> Any:
+        if not workers.elsewhere:
+            return ask()
+        from sgcldff.cluster import gpu_share
+
+        client = workers.client()
+        return client.submit(ask, resources=gpu_share(client), pure=False).result()
+
+    engine, precision = there(partial(resolve, spec.engine, spec.precision))
+    if slow := there(partial(caution, engine, precision)):
+        logger.warning(slow)
     return replace(spec, engine=engine, precision=precision)
 
 
-def slide_ids(job: SlideJob, address: str | None, view: BatchView) -> dict[str, str]:
+def slide_ids(job: SlideJob, workers: Workers, view: BatchView) -> dict[str, str]:
     """Name what the events of a slide are about."""
     return {"slide_id": job.slide.id, **model_ids(job.reference)}
 
 
-@task(name="read-slide", tags=SLIDES, **STAGE)
-@observed(slide_ids)
-def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
-    """Find, outline and type the cells of a slide and write its results; returns their folder.
-
-    Parameters
-    ----------
-    address
-        Dask scheduler that computes the shards; None computes them here.
-    """
+@stage("read-slide", SLIDES, slide_ids)
+def read_slide(job: SlideJob, workers: Workers, view: BatchView) -> str:
+    """Find, outline and type the cells of a slide and write its results; returns their folder."""
     began = time.monotonic()
     known = known_sha256(job.folder, job.slide.uri)
     with private(job.slide), closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)) as slide:
@@ -116,12 +123,12 @@ def read_slide(job: SlideJob, address: str | None, view: BatchView) -> str:
         plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
         write_origin(job.folder, job.slide.uri, slide.ref.sha256)
         done = committed(plan) if job.goal is None else sampled(plan)
-        with runner(address, job) as run, view.slide(job.slide.id, len(plan.grid), done) as progress:
-            results = read_shards(plan, run, progress, job.goal)
+        with view.slide(job.slide.id, len(plan.grid), done) as progress:
+            results = read_shards(plan, partial(run_shards, workers, job), progress, job.goal)
             if not written(plan, job).exists():
                 write_results(results, slide, job, time.monotonic() - began)
                 write_json(written(plan, job), asdict(plan.lineage))
-    create_link_artifact((job.folder / "report.html").resolve().as_uri(), key="report", description=job.slide.id)
+    show_link((job.folder / "report.html").resolve().as_uri(), key="report", description=job.slide.id)
     return str(job.folder)
 
 
@@ -132,20 +139,28 @@ def written(plan: Plan, job: SlideJob) -> Path:
     return plan.shards / plan.type_key / f"written-{key}.json"
 
 
-@contextmanager
-def runner(address: str | None, job: SlideJob) -> Iterator[Runner]:
-    """Give what runs shards: this process, or the workers of a Dask cluster, each of which loads the model once."""
-    load = partial(load_runtime, job.model, job.spec.engine, job.spec.precision)
-    if address is None:
-        yield serially(load())
+def run_shards(workers: Workers, job: SlideJob, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
+    """Run shards here, or on the workers, each of which loads the model once."""
+    if not shards:
         return
+    if workers.here:
+        yield from serially(runtime_here(job.model, job.spec.engine, job.spec.precision))(shards)
+        return
+    from sgcldff.cluster import connect, load_once
+
     name = f"{job.reference.digest}-{job.spec.engine}-{job.spec.precision}"
-    with connect(address) as client:
-        load_once(client, name, load)
-        yield partial(on_cluster, client, name)
+    with connect(workers.address()) as client:
+        load_once(client, name, partial(load_runtime, job.model, job.spec.engine, job.spec.precision))
+        yield from on_cluster(client, name, shards)
 
 
-def on_cluster(client: Client, name: str, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
+@lru_cache(maxsize=1)
+def runtime_here(model: str, engine: Engine, precision: Precision) -> Runtime:
+    """Load a model once for all slides that this process reads."""
+    return load_runtime(model, engine, precision)
+
+
+def on_cluster(client: "Client", name: str, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
     """Run shards on a cluster, on its GPUs where it has any.
 
     Raises
@@ -153,6 +168,8 @@ def on_cluster(client: Client, name: str, shards: Sequence[ShardTask]) -> Iterat
     TaskLostError
         At the first shard that took several workers down: others would take more.
     """
+    from sgcldff.cluster import gpu_share, map_bounded
+
     work = partial(run_shard, name, ids_in_force())
     for shard, outcome in map_bounded(client, work, shards, resources=gpu_share(client)):
         if isinstance(outcome, TaskLostError):
@@ -162,6 +179,8 @@ def on_cluster(client: Client, name: str, shards: Sequence[ShardTask]) -> Iterat
 
 def run_shard(name: str, ids: Mapping[str, str], shard: ShardTask) -> Tally:
     """Run a shard with the model that its worker has loaded; the worker's log says for which slide and run."""
+    from sgcldff.cluster import loaded
+
     start_json_log()
     began = time.monotonic()
     with about(ids):
@@ -229,7 +248,7 @@ def write_results(results: Results, slide: SlideSource, job: SlideJob, seconds: 
     told = SlideSummary(slide.ref.id, job.slide.shown_name, areas=results.areas, tiles=tally.tiles)
     write_summary(folder, replace(told, skipped=tally.skipped, seconds=seconds, model=job.reference))
     shares = [{"type": share.label, "count": share.count, "share": share.share} for share in found.shares]
-    create_table_artifact(shares, key="differential", description=slide.ref.id)
+    show_table(shares, key="differential", description=slide.ref.id)
 
 
 def compared(found: Differential, job: SlideJob, plan: Plan) -> tuple[Agreement, ...]:

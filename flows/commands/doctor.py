@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.options import WORKSPACE, WorkspaceOption
+from flows.options import WORKSPACE, Panel, WorkspaceOption, examples
 from sgcldff.errors import ServiceError, SgcldffError
 
 app = typer.Typer()
@@ -17,13 +17,17 @@ app = typer.Typer()
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
-@app.command()
+@app.command(
+    rich_help_panel=Panel.CHECKS, epilog=examples("sgcldff doctor", "sgcldff doctor --cluster tcp://host:8786")
+)
 def doctor(
     workspace: WorkspaceOption = WORKSPACE,
-    cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to look at, too.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler to check as well.", show_default="none")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Check GPU, slide library, packages, folders, servers and settings, and say what to do; nothing is changed."""
+    """Check GPU, slide library, packages, folders, servers and settings, and say what to do; changes nothing."""
     from sgcldff.doctor import Setup, examine
 
     checks = list(examine(Setup(workspace, cluster)))

@@ -1,4 +1,4 @@
-"""Versions, decisions and the frozen test set, on the command line."""
+"""Versions of the model: promoted, put back, decided on, exported."""
 
 import json
 from dataclasses import asdict
@@ -10,79 +10,169 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.environment import configure
-from flows.options import WORKSPACE, WorkspaceOption, out, output
+from flows import completion
+from flows.checks import require_all, require_known_model, require_prepared
+from flows.options import (
+    WORKSPACE,
+    Panel,
+    SettingsOption,
+    WorkspaceOption,
+    examples,
+    out,
+    output,
+    settings_from,
+    where,
+)
+from sgcldff.addresses import Address
+from sgcldff.disks import require_writable
+from sgcldff.errors import InputError
+from sgcldff.wording import counted
+from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     from sgcldff.promotion import Decision
-    from sgcldff.registry import Registry, Version
+    from sgcldff.registry import Choice, Registry, Version
 
-app = typer.Typer(help="Versions of the model: what was decided of them, and a person's say.", no_args_is_help=True)
+app = typer.Typer()
+registry_app = typer.Typer(
+    help="Show the versions of the model, decide on them, copy them.",
+    no_args_is_help=True,
+)
+app.add_typer(registry_app, name="registry", rich_help_panel=Panel.REGISTRY)
 
-ByOption = Annotated[str | None, typer.Option(help="Who decides, for the record; by default the account in use.")]
-ReferenceArgument = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.")]
+ByOption = Annotated[
+    str | None, typer.Option(help="Who decides, for the record.", show_default="the account that runs this")
+]
+ReferenceArgument = Annotated[
+    str,
+    typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.", autocompletion=completion.registered_models),
+]
 AnyModelArgument = Annotated[
-    str, typer.Argument(help="models:/NAME/VERSION, models:/NAME@ALIAS, a folder, or `released`.")
+    str,
+    typer.Argument(
+        help="models:/NAME/VERSION, models:/NAME@ALIAS, a folder, or `released`.", autocompletion=completion.models
+    ),
 ]
 
 
-@app.command()
+@app.command(
+    rich_help_panel=Panel.REGISTRY,
+    epilog=examples("sgcldff promote", "sgcldff promote --model models:/sgcldff/4 --settings lab.toml"),
+)
+def promote(
+    model: Annotated[
+        str, typer.Option(help="The challenger.", autocompletion=completion.registered_models)
+    ] = "models:/sgcldff@challenger",
+    overrule: Annotated[
+        bool, typer.Option("--overrule", help="Judge a version again that a person rejected or rolled back.")
+    ] = False,
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+) -> None:
+    """Make the challenger champion if it is as good on the frozen test set, or say why not."""
+    require_all(
+        lambda: require_writable(workspace),
+        lambda: settings_from(settings),
+        lambda: model.startswith("models:/") and require_known_model(model, workspace),
+    )
+    from flows.environment import configure
+
+    configure(workspace)
+    from flows.promote import promote as flow
+
+    where(str(flow(str(workspace), model, settings_from(settings), overrule=overrule)), workspace=workspace)
+
+
+@app.command(rich_help_panel=Panel.REGISTRY, epilog=examples("sgcldff rollback"))
+def rollback(workspace: WorkspaceOption = WORKSPACE) -> None:
+    """Make the previous champion champion again."""
+    require_writable(workspace)
+    require_not_empty(workspace)
+    from flows.environment import configure
+
+    configure(workspace)
+    from flows.promote import rollback as flow
+
+    champion = flow(str(workspace))
+    where(f"Champion is {champion.name} version {champion.version} again.", workspace=workspace)
+
+
+@registry_app.command(epilog=examples("sgcldff registry show", "sgcldff registry show models:/sgcldff@champion --json"))
 def show(
     model: Annotated[
-        str | None, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS; all versions where left out.")
+        str | None,
+        typer.Argument(
+            help="models:/NAME/VERSION or models:/NAME@ALIAS.",
+            show_default="all versions",
+            autocompletion=completion.registered_models,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all records.")] = False,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
-    """List the versions with their aliases, or show on what one of them was decided."""
-    registry = registry_of(workspace)
-    if model is None:
-        show_versions(registry, as_json)
+    """List the versions with their aliases, or show what was decided on one of them and why."""
+    if model is not None:
+        require_known_model(model, workspace)
+        show_version(registry_of(workspace), model, as_json)
+    elif is_empty(workspace):
+        show_none(as_json)
     else:
-        show_version(registry, model, as_json)
+        show_versions(registry_of(workspace), as_json)
 
 
-@app.command()
+@registry_app.command(epilog=examples("sgcldff registry freeze --by 'A. Hematologist'"))
 def freeze(by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
-    """Make the catalog's present test split the test set of all further promotions."""
+    """Make the catalog's current test split the test set of all further promotions."""
+    require_prepared(workspace)
     from sgcldff.catalog import Catalog
     from sgcldff.promotion import FrozenTest, Signature
     from sgcldff.records import Split
-    from tasks.workspace import Workspace
 
     split = Catalog.open(Workspace(str(workspace)).catalog).select(Split.TEST)
     frozen = registry_of(workspace).freeze(FrozenTest.of(split), Signature.now(by))
-    out.print(f"Frozen: test set {frozen.digest}, {len(frozen.samples)} images of {frozen.groups} groups.")
+    size = f"{counted(len(frozen.samples), 'image')} of {counted(frozen.groups, 'group')}"
+    out.print(f"Frozen: test set {frozen.digest}, {size}.")
 
 
-@app.command()
+@registry_app.command(epilog=examples("sgcldff registry approve models:/sgcldff/4 --by 'A. Hematologist'"))
 def approve(model: ReferenceArgument, by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
     """Promote a version that waits for approval, if nothing has changed since it was judged."""
+    require_registered(model, workspace)
+    from flows.environment import configure
+
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import approve as flow
 
-    champion = flow(str(workspace), model, by)
+    champion = launch(flow, str(workspace), model, by)
     out.print(f"Champion is {champion.name} version {champion.version}.")
 
 
-@app.command()
+@registry_app.command(
+    epilog=examples("sgcldff registry reject models:/sgcldff/4 --because 'misses blasts on our stain'")
+)
 def reject(
     model: ReferenceArgument,
     because: Annotated[str, typer.Option(help="Why, for those who read the record later.")],
     by: ByOption = None,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
-    """Reject a version, so that no later promotion takes it up again."""
+    """Reject a version, so that no later promotion considers it again."""
+    require_registered(model, workspace)
+    from flows.environment import configure
+
     configure(workspace)
+    from flows.launch import launch
     from flows.promote import reject as flow
 
-    rejected = flow(str(workspace), model, because, by)
-    out.print(f"Rejected is {rejected.name} version {rejected.version}.")
+    rejected = launch(flow, str(workspace), model, because, by)
+    out.print(f"Rejected {rejected.name} version {rejected.version}.")
 
 
-@app.command()
+@registry_app.command(epilog=examples("sgcldff registry adopt", "sgcldff registry adopt /models/from-another-site"))
 def adopt(model: AnyModelArgument = "released", workspace: WorkspaceOption = WORKSPACE) -> None:
     """Register a model from elsewhere, by default the released one, as challenger."""
+    require_all(lambda: require_writable(workspace), lambda: require_known_model(model, workspace))
     registry = registry_of(workspace)
     source, folder = registry.resolve(model)
     adopted = registry.register(folder, tags={"sgcldff.adopted": f"{source.name} {source.version}"})
@@ -91,14 +181,15 @@ def adopt(model: AnyModelArgument = "released", workspace: WorkspaceOption = WOR
     )
 
 
-@app.command()
+@registry_app.command(epilog=examples("sgcldff registry export models:/sgcldff@champion --out champion --half"))
 def export(
     model: AnyModelArgument,
-    to: Annotated[Path, output("Folder for the model's files; made if needed.")],
+    to: Annotated[Path, output("Folder for the model's files; created if needed.")],
     half: Annotated[bool, typer.Option("--half", help="Write weights in half precision, at half the size.")] = False,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
     """Write a model into a folder: weights, spec, reference, and the record of its images."""
+    require_known_model(model, workspace)
     from sgcldff.exporting import export_model
     from sgcldff.model_folder import saved_digest
 
@@ -110,9 +201,60 @@ def export(
 def registry_of(workspace: Path) -> "Registry":
     """Open the registry of a workspace, or that of the server in use."""
     from sgcldff.registry import Registry
-    from tasks.workspace import Workspace
 
     return Registry(Workspace(str(workspace)).tracking_uri)
+
+
+def is_empty(workspace: Path) -> bool:
+    """Tell whether a registry is known, without MLflow, to hold nothing."""
+    from sgcldff.references import registered
+
+    return registered(Address.parse(Workspace(str(workspace)).tracking_uri)) == {}
+
+
+def require_not_empty(workspace: Path) -> None:
+    """Raise `InputError` if a registry is known to hold nothing."""
+    if is_empty(workspace):
+        address = Address.parse(Workspace(str(workspace)).tracking_uri)
+        raise InputError(f"no model is registered at {address}; look at --workspace, or train one: `sgcldff train`")
+
+
+def require_registered(model: str, workspace: Path) -> None:
+    """Raise `InputError` unless a model is named as a registered one, and may be there."""
+    from sgcldff.references import parse_reference
+
+    require_writable(workspace)
+    parse_reference(model)
+    require_known_model(model, workspace)
+
+
+def chosen_model(workspace: Path, model: str | None) -> "Choice":
+    """Find a model that is named, or the one that is used otherwise; say which it is and why."""
+    from sgcldff.registry import choose
+    from tasks.workspace import Workspace
+
+    choice = choose(Workspace(str(workspace)).tracking_uri, model)
+    out.print(f"[bold]Model[/bold] {escape(str(choice))}", highlight=False)
+    return choice
+
+
+def show_none(as_json: bool) -> None:
+    """Print that nothing is registered, and which model is used then."""
+    if as_json:
+        out.print_json(json.dumps({"test_set": None, "versions": []}))
+        return
+    out.print(
+        f"No model is registered yet: slides are read with the released model ({released_name()}). `sgcldff registry "
+        "adopt` registers it, and `sgcldff train` trains one on your images.",
+        highlight=False,
+    )
+
+
+def released_name() -> str:
+    """Name the model that is used where there is no champion."""
+    from sgcldff.released import NAME, VERSION
+
+    return f"{NAME} {VERSION}"
 
 
 def show_versions(registry: "Registry", as_json: bool) -> None:
@@ -126,7 +268,13 @@ def show_versions(registry: "Registry", as_json: bool) -> None:
     for version in versions:
         table.add_row(*cells(version))
     out.print(table)
-    size = f"{frozen.digest}, {len(frozen.samples)} images of {frozen.groups} groups" if frozen else "none yet"
+    if not any("champion" in version.aliases for version in versions):
+        out.print(
+            f"There is no champion: slides are read with the released model ({released_name()}).", highlight=False
+        )
+    size = "none yet"
+    if frozen:
+        size = f"{frozen.digest}, {counted(len(frozen.samples), 'image')} of {counted(frozen.groups, 'group')}"
     out.print(f"Frozen test set: {size}.", highlight=False)
 
 
@@ -148,7 +296,7 @@ def show_version(registry: "Registry", model: str, as_json: bool) -> None:
         return
     out.print(f"{ref.name} version {ref.version} ({ref.digest}), {', '.join(aliases) or 'no alias'}", highlight=False)
     if not decisions:
-        out.print("Nothing was decided of it yet: `sgcldff promote` does.")
+        out.print("Nothing has been decided on it yet: `sgcldff promote` judges it.")
         return
     show_decision(decisions[-1])
     for former in reversed(decisions[:-1]):

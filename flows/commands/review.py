@@ -1,6 +1,7 @@
 """Review of cells by people: `sgcldff review`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,93 +10,129 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from flows.environment import configure
-from flows.options import WORKSPACE, WorkspaceOption, out, output
+from flows.checks import require_all, require_any_slide, require_there
+from flows.options import WORKSPACE, Panel, WorkspaceOption, examples, out, output
+from sgcldff.disks import require_writable
 from sgcldff.errors import IncompleteBatchError
+from sgcldff.wording import counted
 
 if TYPE_CHECKING:
     from sgcldff.differential import Differential
     from sgcldff.review.applying import Applied
 
+app = typer.Typer()
 review_app = typer.Typer(
-    help="Cells that the model was not sure of: to people, and their answers back.", no_args_is_help=True
+    help="Have people classify the cells that the model was not sure of.",
+    no_args_is_help=True,
 )
+app.add_typer(review_app, name="review", rich_help_panel=Panel.SLIDES)
 
 NAMED = 5
 """Reasons that the last line of a command gives."""
 
 ResultsArgument = Annotated[
-    list[Path], typer.Argument(help="Folders of results: the --out of `sgcldff infer`, or slides' folders in it.")
+    list[Path],
+    typer.Argument(help="Folders of results: the --out of `sgcldff infer`, or folders of single slides in it."),
 ]
 StoreOption = Annotated[Path, typer.Option("--store", "--out", "-o", help="Folder of all reviews.")]
 
 
-@review_app.command()
+@review_app.command(epilog=examples("sgcldff review make results --slides /data/slides --out queue --sample 50"))
 def make(
     results: ResultsArgument,
     slides: Annotated[
         list[str],
-        typer.Option(
-            "--slides", "-s", help="The slides that were read: as for `sgcldff infer`; may come several times."
-        ),
+        typer.Option("--slides", "-s", help="The slides that were read, as for `sgcldff infer`; may be repeated."),
     ],
     to: Annotated[Path, output("Folder of the queue: pictures, tables and review.html.")],
     label: Annotated[
-        list[str] | None, typer.Option(help="Cells that were told to be this; may come several times.")
+        list[str] | None,
+        typer.Option(help="Cells classified as this; may be repeated.", show_default="unidentified"),
     ] = None,
-    below: Annotated[float | None, typer.Option(help="Cells of a lower confidence too, 0 to 1.")] = None,
-    sample: Annotated[int, typer.Option(min=0, help="So many others, by chance, for quality control.")] = 0,
+    below: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Also cells with a lower confidence, 0 to 1.", show_default="none"),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Also this many other cells, at random, as a check.")] = 0,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many, by chance; the sample comes on top.")
+        int | None,
+        typer.Option(min=1, help="At most this many cells, at random, not counting the sample.", show_default="all"),
     ] = None,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
-    """Gather cells for review, by default the unidentified ones: pictures, a table and a page that runs offline."""
+    """Gather cells for review, by default the unidentified ones: pictures, a table and a page that works offline."""
+    require_all(
+        lambda: require_writable(workspace),
+        *(partial(require_there, folder, "folder of results") for folder in results),
+        lambda: require_any_slide(slides),
+    )
+    from flows.environment import configure
+
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_make
     from sgcldff.records import UNIDENTIFIED
     from sgcldff.review.choosing import Choice
 
     choice = Choice(tuple(label or [UNIDENTIFIED]), below, sample, limit)
-    made = review_make([str(folder) for folder in results], slides, str(to), choice)
+    made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice)
     if made.cells:
-        _told(f"{made.cells} cells of {made.slides} slides to review.", f"page: {to / 'review.html'}")
+        told = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."
+        _told(told, f"page: {to / 'review.html'}")
     else:
         _told("No cell to review.", f"none is {' or '.join(choice.labels)}; --below and --sample choose others")
-    _end(made.set_aside, "slides or inputs were set aside")
+    _end(made.set_aside, "input was skipped", "inputs were skipped")
 
 
-@review_app.command()
+@review_app.command(epilog=examples("sgcldff review read answers.csv --queue queue --store reviews"))
 def read(
     answers: Annotated[list[Path], typer.Argument(help="answers.csv of reviewers, or folders that hold such files.")],
     queue: Annotated[Path, typer.Option("--queue", "-q", help="Folder of the queue that was reviewed.")],
     store: StoreOption,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
-    """Check answers and store them as labels with reviewer and time; the same answers again change nothing."""
+    """Check answers and store them as labels with reviewer and time; reading them again changes nothing."""
+    require_all(
+        lambda: require_writable(workspace),
+        lambda: require_writable(store),
+        lambda: require_there(queue / "queue.parquet", "queue"),
+        *(partial(require_there, path, "file or folder of answers") for path in answers),
+    )
+    from flows.environment import configure
+
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_read
 
-    stored = review_read([str(path) for path in answers], str(queue), str(store))
-    _told(f"{stored.answers} answers, {stored.new} of them new.", f"store: {store}")
-    _end((*stored.set_aside, *stored.disputed), "answers need a look")
+    stored = launch(review_read, [str(path) for path in answers], str(queue), str(store))
+    _told(f"{counted(stored.answers, 'answer')}, {stored.new} of them new.", f"store: {store}")
+    _end((*stored.set_aside, *stored.disputed), "answer needs a look", "answers need a look")
 
 
-@review_app.command()
+@review_app.command(epilog=examples("sgcldff review apply results --store reviews"))
 def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOption = WORKSPACE) -> None:
-    """Recompute the differentials with what reviewers told; the machine's own stay beside them."""
+    """Recompute the differentials with the reviewers' labels; the machine's own stay beside them."""
+    require_all(
+        lambda: require_writable(workspace),
+        *(partial(require_there, folder, "folder of results") for folder in results),
+        lambda: require_there(store / "reviews", "store of reviews"),
+    )
+    from flows.environment import configure
+
     configure(workspace)
+    from flows.launch import launch
     from flows.review import review_apply
 
-    done = review_apply([str(folder) for folder in results], str(store))
+    done = launch(review_apply, [str(folder) for folder in results], str(store))
     if done.slides:
         out.print(_summary(done.slides))
-    _told(f"{len(done.slides)} slides counted anew.", f"{done.unreviewed} without a review, left as they are")
-    _end(done.set_aside, "slides were set aside")
+    told = f"Differentials of {counted(len(done.slides), 'slide')} recomputed."
+    _told(told, f"{done.unreviewed} without a review, left as they are")
+    _end(done.set_aside, "slide was skipped", "slides were skipped")
 
 
 def _summary(slides: Sequence["Applied"]) -> Table:
-    """Show what people changed: a row a slide."""
+    """Show what people changed: one row per slide."""
     table = Table("slide", "cells", show_lines=True)
     table.add_column("differential", no_wrap=True)
     for one in slides:
@@ -112,7 +149,9 @@ def _cells(one: "Applied") -> str:
         f"{tally.changed} changed",
     ]
     left = f"unidentified {one.machine.rejected} → {one.reviewed.rejected}"
-    return "\n".join([*told, left, *([f"{tally.lost} reviews fit no cell"] if tally.lost else [])])
+    return "\n".join(
+        [*told, left, *([f"{counted(tally.lost, 'review fits', 'reviews fit')} no cell"] if tally.lost else [])]
+    )
 
 
 def _shares(machine: "Differential", reviewed: "Differential") -> str:
@@ -126,11 +165,12 @@ def _told(title: str, rest: str) -> None:
     out.print(f"[bold]{escape(title)}[/bold] {escape(rest)}", highlight=False)
 
 
-def _end(reasons: Sequence[str], what: str) -> None:
+def _end(reasons: Sequence[str], one: str, several: str) -> None:
     """End in order, or with what somebody has to look at."""
     if not reasons:
         return
     for reason in reasons[NAMED:]:
         out.print(escape(reason), highlight=False)
     more = f"; and {len(reasons) - NAMED} more, listed above" if len(reasons) > NAMED else ""
-    raise IncompleteBatchError(f"{len(reasons)} {what}, the rest is done. {'; '.join(reasons[:NAMED])}{more}")
+    told = counted(len(reasons), one, several)
+    raise IncompleteBatchError(f"{told}, the rest is done. {'; '.join(reasons[:NAMED])}{more}")

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sgcldff.benchmark.protocols import Protocol
+from sgcldff.benchmark.protocols import REFERENCE, Protocol
 from sgcldff.benchmark.robustness import SHARE, TYPE_SHARE
-from sgcldff.benchmark.scoring import FIGURES, LOWER_IS_BETTER, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Entry
+from sgcldff.benchmark.scoring import FIGURES, LOWER_IS_BETTER, OVERALL, SCORE, TYPE_SCORE, Entry
 from sgcldff.benchmark.speed import BATCH, Size
 from sgcldff.benchmark.table import Table
 from sgcldff.benchmark.together import TOGETHER

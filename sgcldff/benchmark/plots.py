@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from sgcldff.benchmark.protocols import STRENGTHS, Protocol
-from sgcldff.benchmark.scoring import BASELINES, OVERALL, REFERENCE, SCORE, TYPE_SCORE, Entry, Run
+from sgcldff.benchmark.protocols import BASELINES, REFERENCE, STRENGTHS, Protocol
+from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Entry, Run
 from sgcldff.benchmark.table import Table
 from sgcldff.benchmark.together import TOGETHER
 from sgcldff.evaluation.predictions import Predictions

@@ -10,6 +10,10 @@ from sgcldff.perturbations import AMOUNTS
 from sgcldff.records import Sample, Split
 from sgcldff.specs import Perturbation, require
 
+REFERENCE = "sgcldff"
+"""The contender whom the others are compared with."""
+BASELINES = ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")
+"""Contenders of other makes; the rest are SG-CLDFF, one part changed."""
 STRENGTHS = tuple(AMOUNTS)
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgcldff.benchmark.protocols import CHANGES, Protocol
+from sgcldff.benchmark.protocols import CHANGES, REFERENCE, Protocol
 from sgcldff.benchmark.scoring import (
     OVERALL,
-    REFERENCE,
     SCORE,
     TYPE_SCORE,
     Contest,

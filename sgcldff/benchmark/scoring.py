@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sgcldff.benchmark.protocols import Protocol
+from sgcldff.benchmark.protocols import REFERENCE, Protocol
 from sgcldff.errors import InputError
 from sgcldff.evaluation.metrics import (
     Bools,
@@ -35,10 +35,6 @@ GOALS, TYPE_GOALS = ("cell_iou", "nucleus_iou", "accuracy", "macro_f1"), ("accur
 SCORE, TYPE_SCORE = "score", "type_score"
 """Means over all data sets of `GOALS` and of `TYPE_GOALS`, as far as the images tell them."""
 LOWER_IS_BETTER = frozenset({"calibration_error"})
-REFERENCE = "sgcldff"
-"""The contender whom the others are compared with."""
-BASELINES = ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")
-"""Contenders of other makes; the rest are SG-CLDFF, one part changed."""
 OVERALL = "all"
 """Name under which data sets, or changes, are taken together."""
 

@@ -13,15 +13,26 @@ import pyarrow.parquet as pq
 
 from sgcldff.catalog.duplicates import hash_bits, near_duplicates
 from sgcldff.catalog.facts import Progress, facts_table, measure_all, read_facts
+from sgcldff.catalog.files import FACTS, MANIFEST, QUARANTINE, SIDES, require_catalog
 from sgcldff.catalog.overlap import SIDE, Pairs
-from sgcldff.catalog.screening import Aside, Row, Screened, aside, described, files_of, named_once, seen_once, valid
+from sgcldff.catalog.screening import (
+    Aside,
+    Row,
+    Screened,
+    as_published,
+    aside,
+    described,
+    files_of,
+    named_once,
+    seen_once,
+    valid,
+)
 from sgcldff.catalog.splits import Entry, deal, link
-from sgcldff.datasets import Rejected, Source
-from sgcldff.errors import MissingInputError, StoreError
+from sgcldff.datasets import PublishedSize, Rejected, Source
+from sgcldff.errors import StoreError
 from sgcldff.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.specs import IngestSpec, digest
 
-MANIFEST, QUARANTINE, FACTS, SIDES = "manifest.parquet", "quarantine.parquet", "facts.parquet", "splits.parquet"
 SIDES_SCHEMA = pa.schema([("pixels", pa.string()), ("split", pa.string())])
 
 Sides = Mapping[str, Split]
@@ -49,6 +60,7 @@ class Catalog:
             If it is damaged.
         """
         folder = Path(folder)
+        require_catalog(folder)
         return cls(folder, samples_from_table(_read(folder / MANIFEST)), _read(folder / QUARANTINE))
 
     @cached_property
@@ -73,7 +85,8 @@ class Catalog:
 def _content(sample: Sample) -> list[object]:
     code = sample.mask_code and [sample.mask_code.cytoplasm, sample.mask_code.nucleus]
     known = [sample.label, sample.mpp, code, sample.boxes, sample.group, sample.split.value]
-    return [sample.id, sample.sha256, sample.mask_sha256, *known]
+    attributes = [] if sample.attributes is None else [asdict(sample.attributes)]
+    return [sample.id, sample.sha256, sample.mask_sha256, *known, *attributes]
 
 
 def ingest(
@@ -81,9 +94,10 @@ def ingest(
 ) -> Catalog:
     """Make or renew the catalog in `folder` from all of `sources`; files that did not change are not read again.
 
-    Images that are unreadable, flat, too small, of unknown label, without any truth, copies of others, or that would
-    let a group leak from one split to another are set aside with their reason. Splits once dealt stay, also for images
-    that are away for a while, unless `spec` asks for other shares, another seed or another idea of near-duplicates.
+    Images that are unreadable, resized, flat, too small, of unknown label, without any truth, copies of others, or that
+    would let a group leak from one split to another are set aside with their reason. Splits once dealt stay, also for
+    images that are away for a while, unless `spec` asks for other shares, another seed or another idea of
+    near-duplicates.
 
     Raises
     ------
@@ -91,10 +105,10 @@ def ingest(
         If a source holds nothing, or cannot be read as a whole.
     """
     spec, folder = spec or IngestSpec(), Path(folder)
-    samples, rejected = _scan(sources)
+    samples, sizes, rejected = _scan(sources)
     keys = (key for sample in samples for key in files_of(sample) if key is not None)
     results = measure_all(keys, read_facts(folder / FACTS), progress)
-    screened = _screen(described(samples, results), spec, _incumbents(folder))
+    screened = _screen(described(samples, results), sizes, spec, _incumbents(folder))
     sides = _read_sides(folder / SIDES, spec)
     rows, leaking = _split(screened.rows, sides, spec)
     _write(facts_table(results), folder / FACTS)
@@ -104,17 +118,28 @@ def ingest(
     return Catalog.open(folder)
 
 
-def _scan(sources: Iterable[Source]) -> tuple[list[Sample], list[Aside]]:
-    found = [(source, item) for source in sources for item in source.scan()]
-    rejected = [Aside(source.adapter, item.image, item.reason) for source, item in found if isinstance(item, Rejected)]
-    return [item for _, item in found if isinstance(item, Sample)], rejected
+def _scan(sources: Iterable[Source]) -> tuple[list[Sample], dict[str, PublishedSize], list[Aside]]:
+    """Find the samples, the sizes in which they are published, by id, and what the adapters rejected."""
+    samples, sizes, rejected = list[Sample](), dict[str, PublishedSize](), list[Aside]()
+    for source in sources:
+        size = source.published
+        for item in source.scan():
+            if isinstance(item, Rejected):
+                rejected.append(Aside(source.adapter, item.image, item.reason))
+            else:
+                samples.append(item)
+                sizes |= {item.id: size} if size else {}
+    return samples, sizes, rejected
 
 
-def _screen(described_: Screened, spec: IngestSpec, incumbents: set[str]) -> Screened:
-    checked = valid(described_.rows, spec)
+def _screen(
+    described_: Screened, sizes: Mapping[str, PublishedSize], spec: IngestSpec, incumbents: set[str]
+) -> Screened:
+    whole = as_published(described_.rows, sizes)
+    checked = valid(whole.rows, spec)
     named = named_once(checked.rows)
     single = seen_once(named.rows, incumbents)
-    return Screened(single.rows, [*described_.aside, *checked.aside, *named.aside, *single.aside])
+    return Screened(single.rows, [*described_.aside, *whole.aside, *checked.aside, *named.aside, *single.aside])
 
 
 def _split(rows: Sequence[Row], sides: Sides, spec: IngestSpec) -> Screened:
@@ -176,10 +201,8 @@ def _aside_table(items: Iterable[Aside]) -> pa.Table:
 def _read(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such table; run ingest into {path.parent} first") from error
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: damaged ({error}); remove it and run ingest into {path.parent} again") from error
+        raise StoreError(f"{path}: damaged ({error}); remove it and run `sgcldff prepare` again") from error
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sgcldff.catalog.facts import Facts, FileKey, Result, file_key
+from sgcldff.datasets.base import PublishedSize
 from sgcldff.errors import InputError
 from sgcldff.labels import PRESETS
 from sgcldff.records import Sample
@@ -146,6 +147,23 @@ def _cut(sample: Sample) -> tuple[tuple[int, int, int, int], ...] | None:
     return tuple(
         (max(0, x0), max(0, y0), max(0, min(width, x1)), max(0, min(height, y1))) for x0, y0, x1, y1 in sample.boxes
     )
+
+
+def as_published(rows: Iterable[Row], sizes: Mapping[str, PublishedSize]) -> Screened:
+    """Keep the rows whose images have the size, by their ids, in which their data set is published, if it has one."""
+    screened = Screened([], [])
+    for row in rows:
+        sample, size = row.sample, sizes.get(row.sample.id)
+        if size is None or size.fits(sample.width, sample.height):
+            screened.rows.append(row)
+        else:
+            found = f"image is {sample.width}x{sample.height} px, but {sample.source} is published at {size}"
+            reason = (
+                f"{found}: it was resized, so its scale is not {sample.mpp} um/px; take the published file, or give "
+                "its scale with --adapter and --mpp"
+            )
+            screened.aside.append(aside(sample, reason))
+    return screened
 
 
 def named_once(rows: Iterable[Row]) -> Screened:

@@ -5,7 +5,7 @@ The only package that imports `dask` or `distributed`.
 
 from sgcldff.cluster.connecting import Client, connect, versions_at
 from sgcldff.cluster.loading import load_once, loaded
-from sgcldff.cluster.mapping import TaskLostError, gpu_share, map_bounded, threads
+from sgcldff.cluster.mapping import gpu_share, map_bounded, threads
 from sgcldff.cluster.specs import (
     ClusterSpec,
     CudaSpec,
@@ -25,7 +25,6 @@ __all__ = [
     "LocalSpec",
     "SchedulerSpec",
     "SlurmSpec",
-    "TaskLostError",
     "cluster_of",
     "connect",
     "gpu_share",

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import dask
@@ -50,7 +50,8 @@ def _client(spec: ClusterSpec) -> Iterator[Client]:
         with _remote(spec.address) as client:
             yield client
         return
-    with dask.config.set(SETTINGS), started(spec) as cluster, Client(cluster) as client:
+    # not `with Client(...)`: it could not be closed in another context than the one that opened it
+    with dask.config.set(SETTINGS), started(spec) as cluster, closing(Client(cluster)) as client:
         yield client
 
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 from distributed.protocol.pickle import dumps, loads
 
-from sgcldff.errors import InputError, ServiceError
+from sgcldff.errors import InputError, ServiceError, TaskLostError
 
 REFRESH_S = 1.0
 """The cluster is asked this often how much it can run at once."""
@@ -28,10 +28,6 @@ GONE = "the Dask scheduler is gone or dropped a task: start it again and repeat 
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class TaskLostError(ServiceError):
-    """A task that took several worker processes down with it, most often for want of memory."""
 
 
 def threads(client: Client, resources: Mapping[str, float] | None = None) -> int:

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Download, Rejected, entries
+from sgcldff.datasets.base import Adapter, Download, PublishedSize, Rejected, entries
 from sgcldff.errors import InputError, MissingInputError
 from sgcldff.records import Sample
 
-__all__ = ["ADAPTERS", "Adapter", "Download", "Rejected", "Source", "adapter", "detect"]
+__all__ = ["ADAPTERS", "AUTO", "Adapter", "Download", "PublishedSize", "Rejected", "Source", "adapter", "detect"]
 
+AUTO = "auto"
+"""Name of no adapter: it stands for all known data sets below a folder."""
+USERS = ("fetch",)
+"""Modules here that use adapters and define none; they are not imported with the others, since they load more."""
 DEPTH = 4
 """Folders below the one given in which `detect` still looks."""
 
@@ -38,6 +42,30 @@ class Source:
     """Path, or, where `sgcldff.landing.landed` is asked first, a URL such as `s3://bucket/prefix`."""
     mpp: float | None = None
     """um/px; None takes the adapter's own."""
+
+    @property
+    def published(self) -> PublishedSize | None:
+        """Size that images must have for the adapter's scale to be theirs; None where the scale was given.
+
+        Raises
+        ------
+        InputError
+            If the adapter is unknown.
+        """
+        return adapter(self.adapter).published if self.mpp is None else None
+
+    def resolved(self) -> tuple["Source", ...]:
+        """Put the known data sets below the folder in the place of `auto`; `mpp` then holds where they know none.
+
+        Raises
+        ------
+        InputError
+            As `detect`.
+        """
+        if self.adapter != AUTO:
+            return (self,)
+        found = detect(self.folder)
+        return tuple(replace(one, mpp=self.mpp) if ADAPTERS[one.adapter].mpp is None else one for one in found)
 
     def scan(self) -> Iterator[Sample | Rejected]:
         """Find the samples; paths are absolute.
@@ -81,7 +109,8 @@ def _below(folder: Path, depth: int) -> Iterator[Source]:
 
 
 def _registered() -> Mapping[str, Adapter]:
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    names = (found.name for found in pkgutil.iter_modules(__path__) if found.name not in USERS)
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     adapters = [module.ADAPTER for module in modules if hasattr(module, "ADAPTER")]
     return {item.name: item for item in adapters}
 

@@ -31,7 +31,7 @@ class AllIdb1(Adapter):
             raise self.not_found(folder, "images in im")
         for image in images:
             try:
-                yield self._sample(image, child(folder, "xyc") / f"{image.stem}.xyc")
+                yield self._sample(image, child(folder, "xyc", f"{image.stem}.xyc"))
             except InputError as error:
                 yield Rejected(str(image), str(error))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Rejected, child, images_in
+from sgcldff.datasets.base import Adapter, PublishedSize, Rejected, child, images_in
 from sgcldff.labels import BLAST, NON_BLAST
 from sgcldff.records import MaskCode, Sample
 
@@ -50,5 +50,6 @@ ADAPTER = AllIdb2(
     instructions="ask the authors for access, unpack ALL_IDB2, and name the folder that holds img (ImNNN_0.tif, "
     "ImNNN_1.tif); masks go into a folder mask beside it, under the same names",
     mpp=0.09,
+    published=PublishedSize(((257, 257),), shorter=0.5),
     mask_code=MaskCode(64, 200),
 )

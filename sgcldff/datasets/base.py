@@ -9,6 +9,8 @@ from sgcldff.errors import InputError, MissingInputError
 from sgcldff.records import MaskCode, Sample
 from sgcldff.specs import CELL_UM
 
+SIZE_TOLERANCE = 0.03
+"""By how much a side may differ from what is published: PBC's differ by 2 %, and cells of one type by far more."""
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -18,6 +20,27 @@ class Rejected:
 
     image: str
     reason: str
+
+
+@dataclass(frozen=True)
+class PublishedSize:
+    """Size of a data set's images as its authors publish them; images of another size have another scale, too."""
+
+    sizes: tuple[tuple[int, int], ...]
+    """(width, height) of whole images, px."""
+    longer: float = 1.0
+    """Share that is left, at the least, of the longer side of an image that was cut off at the border of its field."""
+    shorter: float = 1.0
+    """The same of the shorter side."""
+
+    def fits(self, width: int, height: int) -> bool:
+        """Tell whether an image may be one of those published, give or take `SIZE_TOLERANCE`."""
+        shares = (sorted((width / whole[0], height / whole[1])) for whole in self.sizes)
+        least, most = 1 - SIZE_TOLERANCE, 1 + SIZE_TOLERANCE
+        return any(self.shorter * least <= low <= most and self.longer * least <= high <= most for low, high in shares)
+
+    def __str__(self) -> str:
+        return " or ".join(f"{width}x{height} px" for width, height in self.sizes)
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,8 @@ class Adapter(ABC):
     mask_code: MaskCode | None = None
     download: Download | None = None
     """None where the licence or the site does not allow a download without a person."""
+    published: PublishedSize | None = None
+    """None where images may have any size."""
     own_scale: bool = False
     """The scale of every image stands beside it, and is not asked for."""
 

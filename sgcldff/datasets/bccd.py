@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Download, Rejected, child, images_in
+from sgcldff.datasets.base import Adapter, Download, PublishedSize, Rejected, child, images_in
 from sgcldff.datasets.tables import read_rows
 from sgcldff.errors import InputError
 from sgcldff.labels import canonical
@@ -91,6 +91,7 @@ ADAPTER = Bccd(
     instructions="download the repository and name the folder that holds BCCD/JPEGImages and BCCD/Annotations; "
     "beside BCCD lie, where you have them, labels.csv (columns Image, Category) and masks/BloodImage_Mask_NNNNN.png",
     mpp=0.075,
+    published=PublishedSize(((640, 480),)),
     mask_code=MaskCode(64, 200),
     download=Download("https://github.com/Shenggan/BCCD_Dataset/archive/refs/tags/v1.0.zip", archive="bccd-1.0.zip"),
 )

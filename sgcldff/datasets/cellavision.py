@@ -1,5 +1,6 @@
 """Zheng et al. 2018, Dataset 2: 300x300 px crops around one cell, from the CellaVision blog."""
 
+from sgcldff.datasets.base import PublishedSize
 from sgcldff.datasets.jtsc import CODE, PAGE, Zheng
 
 ADAPTER = Zheng(
@@ -9,6 +10,7 @@ ADAPTER = Zheng(
     url=PAGE,
     instructions="download the repository; name the folder that holds 'Dataset 2' and 'Class Labels of Dataset 2.csv'",
     mpp=0.09,
+    published=PublishedSize(((300, 300),)),
     mask_code=CODE,
     part="Dataset 2",
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Rejected, child, images_in
+from sgcldff.datasets.base import Adapter, PublishedSize, Rejected, child, images_in
 from sgcldff.datasets.tables import read_rows
 from sgcldff.labels import BASOPHIL, EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL
 from sgcldff.records import MaskCode, Sample
@@ -56,5 +56,6 @@ ADAPTER = Zheng(
     url=PAGE,
     instructions="download the repository; name the folder that holds 'Dataset 1' and 'Class Labels of Dataset 1.csv'",
     mpp=0.208,
+    published=PublishedSize(((120, 120),), longer=0.7, shorter=0.7),
     mask_code=CODE,
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Rejected, child, images_in
+from sgcldff.datasets.base import Adapter, PublishedSize, Rejected, child, images_in
 from sgcldff.datasets.tables import read_rows
 from sgcldff.labels import canonical
 from sgcldff.records import MaskCode, Sample
@@ -68,6 +68,7 @@ ADAPTER = KrdWbc(
     url="https://data.mendeley.com/datasets/jzdj6h7gms/2",
     instructions="download the archive from its page, unpack it, name the folder that holds 'KRD-WBC dataset'",
     mpp=0.103,
+    published=PublishedSize(((512, 512),)),
     mask_code=MaskCode(127, None),
 )
 """A white blood cell is about 131 px wide."""

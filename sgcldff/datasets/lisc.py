@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Rejected, child, entries, images_in
+from sgcldff.datasets.base import Adapter, PublishedSize, Rejected, child, entries, images_in
 from sgcldff.labels import FIVE_TYPES, canonical
 from sgcldff.records import MaskCode, Sample
 
@@ -50,5 +50,6 @@ ADAPTER = Lisc(
     instructions="download the archive from its authors' page, unpack it, name the folder that holds 'Main Dataset' "
     "and 'Ground Truth Segmentation'",
     mpp=0.18,
+    published=PublishedSize(((720, 576),)),
     mask_code=MaskCode(1, None),
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sgcldff.datasets.base import Adapter, Rejected, images_in
+from sgcldff.datasets.base import Adapter, PublishedSize, Rejected, images_in
 from sgcldff.datasets.folder import class_folders
 from sgcldff.labels import FIVE_TYPES, canonical
 from sgcldff.records import Sample
@@ -53,5 +53,6 @@ ADAPTER = Raabin(
     instructions="download Train (and TestA) of the double-labelled cropped cells, unpack them side by side, and name "
     "the folder that holds them",
     mpp=0.077,
+    published=PublishedSize(((575, 575),)),
 )
 """A white blood cell is about 175 px wide."""

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from sgcldff.errors import InputError, MissingInputError
+from sgcldff.tables import read_text_table
 
 Row = Mapping[str, str]
 
@@ -25,22 +24,15 @@ def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | 
     InputError
         If the file cannot be read, or lacks a required column.
     """
-    frame = _read(path).rename(columns=lambda name: str(name).strip().lower()).rename(columns=aliases or {})
-    missing = [name for name in required if name not in frame.columns]
+    try:
+        table = read_text_table(path)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such table") from error
+    named = {column: (aliases or {}).get(column, column) for column in table.columns}
+    missing = [name for name in required if name not in named.values()]
     if missing:
         raise InputError(
             f"{path}: lacks column {', '.join(missing)}: expected {', '.join(required)}, "
-            f"found {', '.join(map(str, frame.columns)) or 'none'}; name the columns in its first line"
+            f"found {', '.join(table.columns) or 'none'}; name the columns in its first line"
         )
-    return [{str(name): str(value).strip() for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path).astype(object).map(lambda value: "" if pd.isna(value) else value)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such table") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable table ({error}); save it as UTF-8 CSV or as Parquet") from error
+    return [{named[column]: cell for column, cell in row.items()} for row in table.rows]

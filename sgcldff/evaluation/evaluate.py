@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from sgcldff.data import Change, Scene, read_scene
-from sgcldff.errors import InputError, LabelError
+from sgcldff.errors import InputError
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import (
     Boundary,
@@ -20,6 +20,7 @@ from sgcldff.evaluation.metrics import (
 )
 from sgcldff.evaluation.predictions import COUNTS, PROBABILITY, Choice, Predictions, tabulate
 from sgcldff.evaluation.reading import Reading, read
+from sgcldff.evaluation.scorable import require_same_space
 from sgcldff.evaluation.scores import EvalReport, SetAside, score
 from sgcldff.images import sha256_of
 from sgcldff.labels import LabelSpace
@@ -71,7 +72,8 @@ def predict(
 ) -> tuple[Predictions, tuple[SetAside, ...]]:
     """Read every image end to end, changed if asked to; gives what was said of it, and what was set aside.
 
-    Without explanations, whose columns are then null, no gradient is computed.
+    Labels that are finer than the model's classes are taken for those classes. Without explanations, whose columns are
+    then null, no gradient is computed.
 
     Raises
     ------
@@ -83,6 +85,7 @@ def predict(
     space = model.spec.labels
     require_same_space(samples, space)
     require_unique(samples)
+    samples = [replace(sample, label=sample.label and space.named(sample.label)) for sample in samples]
     choices, look = _choices(samples, space), explain if explained else unexplained
     rows, aside = [], []
     for start in range(0, len(samples), CHUNK):
@@ -96,40 +99,6 @@ def predict(
     if not rows:
         raise InputError(f"none of {len(samples)} images can be scored{_first(aside)}: name other images")
     return tabulate(rows, space.classes, model.digest), tuple(aside)
-
-
-def require_same_space(samples: Iterable[Sample], space: LabelSpace) -> None:
-    """Make sure that the model's label space knows all labels of the samples.
-
-    Raises
-    ------
-    LabelError
-        Naming both spaces if it does not.
-    """
-    labels = sorted({sample.label for sample in samples if sample.label is not None})
-    unknown = [label for label in labels if label not in space.known]
-    if unknown:
-        raise LabelError(
-            f"the model has another label space: the images are labelled {', '.join(labels)}, the model tells"
-            f" {', '.join(space.known)} and knows no {', '.join(unknown)}; evaluate a model trained for these labels"
-        )
-
-
-def known_to(space: LabelSpace, samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[SetAside, ...]]:
-    """Part the samples whose labels the space knows from the others, which are told with the reason.
-
-    Raises
-    ------
-    LabelError
-        Naming both spaces if it knows none of them.
-    """
-    labels = {None, *space.known}
-    known = tuple(sample for sample in samples if sample.label in labels)
-    if not known:
-        require_same_space(samples, space)
-    told = f"which the model does not tell; it tells {', '.join(space.known)}"
-    foreign = (sample for sample in samples if sample.label not in labels)
-    return known, tuple(SetAside(sample.id, f"{sample.image}: labelled {sample.label}, {told}") for sample in foreign)
 
 
 def require_unique(samples: Iterable[Sample]) -> None:

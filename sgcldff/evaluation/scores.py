@@ -111,6 +111,17 @@ class SetAside:
 
 
 @dataclass(frozen=True)
+class UntypedLabel:
+    """A label that the model does not know: of images that have it, the outlines alone are scored."""
+
+    label: str
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.images} images labelled {self.label}"
+
+
+@dataclass(frozen=True)
 class EvalReport:
     """What is known of a model's quality on a set of images."""
 
@@ -126,6 +137,7 @@ class EvalReport:
     predictions: Predictions | None = field(default=None, compare=False, repr=False)
     """Row by row; not part of the JSON."""
     version: int = 2
+    untyped: tuple[UntypedLabel, ...] = ()
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
@@ -150,6 +162,7 @@ class EvalReport:
                 "pooled": _scores(data["pooled"]),
                 "sources": tuple(_scores(part) for part in data["sources"]),
                 "set_aside": tuple(SetAside(**part) for part in data["set_aside"]),
+                "untyped": tuple(UntypedLabel(**part) for part in data.get("untyped", ())),
             }
             return cls(**(data | parts))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -302,11 +315,18 @@ def _sections(report: EvalReport) -> Iterable[str]:
     yield _table(["", *(part.source for part in columns)], _score_rows(columns))
     for part in columns if len(report.sources) > 1 else columns[1:]:
         yield _class_section(part)
+    if report.untyped:
+        yield f"Scored by their outlines alone, for the model does not know the label: {listed(report.untyped)}."
     if report.set_aside:
         yield f"## Set aside: {len(report.set_aside)}"
         yield _table(["image", "reason"], [[item.id, item.reason] for item in report.set_aside[:LISTED]])
         if len(report.set_aside) > LISTED:
             yield f"and {len(report.set_aside) - LISTED} more, which the JSON report lists."
+
+
+def listed(untyped: Iterable[UntypedLabel]) -> str:
+    """Name labels that a model does not know, with their numbers of images."""
+    return ", ".join(map(str, untyped))
 
 
 def _score_rows(columns: list[Scores]) -> list[list[str]]:

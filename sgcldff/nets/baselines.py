@@ -6,7 +6,6 @@ library's own head; the others tell the type alone, and take the prior for outli
 
 from typing import Any, cast
 
-import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
@@ -121,9 +120,11 @@ def parts_of(image: Tensor, prior: Tensor) -> Tensor:
     return torch.stack((torch.zeros_like(image[:, 0]), cytoplasm, nucleus), dim=1)
 
 
-def _outlining(spec: ModelSpec, architecture: Any, backbone: str, encoder: dict[str, Any] | None = None) -> nn.Module:
+def _outlining(spec: ModelSpec, architecture: str, backbone: str, encoder: dict[str, Any] | None = None) -> nn.Module:
+    import segmentation_models_pytorch as smp  # only baselines are worth the time that it takes
+
     heads = {"classes": 3, "aux_params": {"classes": len(spec.labels.classes), "dropout": DROPOUT}}
-    model = architecture(f"tu-{backbone}", encoder_weights=None, **heads, **(encoder or {}))
+    model = getattr(smp, architecture)(f"tu-{backbone}", encoder_weights=None, **heads, **(encoder or {}))
     initialise(model.encoder.model, backbone, spec.net.pretrained)
     return Baseline(model, backbone)
 
@@ -137,13 +138,13 @@ def _type_only(spec: ModelSpec, backbone: str) -> nn.Module:
 @register("unet")
 def unet(spec: ModelSpec) -> nn.Module:
     """Build a U-Net (Ronneberger et al., MICCAI 2015) on the backbone of the spec."""
-    return _outlining(spec, smp.Unet, spec.net.backbone)
+    return _outlining(spec, "Unet", spec.net.backbone)
 
 
 @register("deeplabv3plus")
 def deeplabv3plus(spec: ModelSpec) -> nn.Module:
     """Build a DeepLabV3+ (Chen et al., ECCV 2018) on the backbone of the spec."""
-    return _outlining(spec, smp.DeepLabV3Plus, spec.net.backbone)
+    return _outlining(spec, "DeepLabV3Plus", spec.net.backbone)
 
 
 @register("swin-unet", backbone=SWIN)
@@ -152,7 +153,7 @@ def swin_unet(spec: ModelSpec) -> nn.Module:
 
     Unlike Swin-Unet (Cao et al., ECCV Workshops 2022), whose decoder is made of Swin blocks too, it is a hybrid.
     """
-    return _outlining(spec, smp.Unet, SWIN, {"strict_img_size": False})
+    return _outlining(spec, "Unet", SWIN, {"strict_img_size": False})
 
 
 @register("resnet50", backbone="resnet50")

@@ -4,17 +4,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.cluster import Client, TaskLostError, map_bounded, threads
-from sgcldff.errors import InputError
+from sgcldff.errors import InputError, TaskLostError
 from sgcldff.images import read_rgb, rescale, scaled_shape, sha256_of
 from sgcldff.priors.stack import PriorStack, build
 from sgcldff.records import ArrayRef, Sample
 from sgcldff.specs import PriorSpec
 from sgcldff.store import Entry, PriorStore, Shard, quantise, write_shard
+
+if TYPE_CHECKING:
+    from sgcldff.cluster import Client
 
 IN_FLIGHT_PER_THREAD = 2
 COMMIT_SHARE = 0.1
@@ -57,7 +60,7 @@ def compute_priors(
     samples: Sequence[Sample],
     folder: str | Path,
     spec: PriorSpec,
-    client: Client | None = None,
+    client: "Client | None" = None,
     progress: Progress | None = None,
 ) -> tuple[ArrayRef, tuple[PriorFailure, ...]]:
     """Compute the priors of all `samples` that the store below `folder` does not hold yet.
@@ -115,10 +118,12 @@ def _tasks(store: PriorStore, samples: dict[str, Sample]) -> list[ShardTask]:
     return [ShardTask(store.path, store.spec, shard, tuple(samples[key] for key in shard.keys)) for shard in shards]
 
 
-def _results(tasks: Sequence[ShardTask], client: Client | None) -> Iterator[ShardResult]:
+def _results(tasks: Sequence[ShardTask], client: "Client | None") -> Iterator[ShardResult]:
     if client is None:
         yield from map(compute_shard, tasks)
         return
+    from sgcldff.cluster import map_bounded, threads
+
     for task, outcome in map_bounded(client, compute_shard, tasks, IN_FLIGHT_PER_THREAD * threads(client)):
         if isinstance(outcome, TaskLostError):
             yield ShardResult((), tuple(_failure(sample, str(outcome)) for sample in task.samples))

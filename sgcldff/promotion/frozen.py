@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from sgcldff.errors import InputError, StoreError
 from sgcldff.images import sha256_of
-from sgcldff.labels import LabelSpace
+from sgcldff.labels import BROADER, LabelSpace
 from sgcldff.promotion.findings import Finding
 from sgcldff.records import Sample, samples_from_table, samples_to_table
 from sgcldff.specs import digest
@@ -82,13 +82,18 @@ class FrozenTest:
 
 
 def content_digest(sample: Sample) -> str:
-    """Hash what a sample is, wherever its files lie."""
-    return digest(asdict(sample) | {"image": "", "mask": sample.mask_sha256})
+    """Hash what a sample is, wherever its files lie; its attributes are not scored, and left out."""
+    content = asdict(sample) | {"image": "", "mask": sample.mask_sha256}
+    del content["attributes"]
+    return digest(content)
 
 
 def _faults(frozen: Sample, now: Sample) -> Iterator[str]:
-    """Say what is not as it was frozen; `now` is what the catalog knows of the same image."""
-    if now.label != frozen.label:
+    """Say what is not as it was frozen; `now` is what the catalog knows of the same image.
+
+    A label that has become finer does not contradict the one that was frozen, which is the one that is scored.
+    """
+    if frozen.label not in (now.label, BROADER.get(now.label or "")):
         yield f"was {frozen.label or 'unlabelled'} and is {now.label or 'unlabelled'}"
     files = {"image": (now.image, frozen.sha256)}
     if frozen.mask_sha256 or now.mask:
@@ -119,8 +124,13 @@ class Located:
         return Finding("test set", False, text, figure=len(self.faults), limit=0)
 
     def told_by(self, labels: LabelSpace) -> "Located":
-        """Leave out the images whose labels a model cannot tell."""
-        kept = (sample for sample in self.samples if sample.label is None or sample.label in labels.known)
+        """Leave out the images whose labels a model cannot tell, and give the others the names under which it does."""
+        known = (None, *labels.known)
+        kept = (
+            replace(sample, label=sample.label and labels.named(sample.label))
+            for sample in self.samples
+            if sample.label in known
+        )
         return replace(self, samples=tuple(kept))
 
     def shared(self, whole: "Located") -> Finding:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sgcldff.catalog.duplicates import hash_bits, near_duplicates
 from sgcldff.catalog.facts import Facts, measure, read_facts
-from sgcldff.catalog.ingest import FACTS
+from sgcldff.catalog.files import FACTS
 from sgcldff.catalog.overlap import SIDE
 from sgcldff.promotion.findings import Finding
 from sgcldff.promotion.frozen import listed

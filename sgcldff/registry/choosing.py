@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgcldff.addresses import Address
 from sgcldff.records import ModelRef
-from sgcldff.registry.registry import Registry
-from sgcldff.released import RELEASED
+from sgcldff.references import REGISTRY, unregistered
+from sgcldff.released import RELEASED, released
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Choice:
     """A model, and why it is this one."""
 
     reference: str
-    """For `Registry.resolve`. Where no model was named this is a version, which stays the same."""
+    """For `choose`. Where no model was named this is a version, which stays the same."""
     model: ModelRef
     folder: Path
     """Holds `spec.json` and `weights.safetensors`."""
@@ -23,8 +24,15 @@ class Choice:
         return f"{self.model.name} {self.model.version} ({self.model.digest}): {self.why}"
 
 
-def choose(registry: Registry, reference: str | None = None) -> Choice:
+def choose(location: str | Path, reference: str | None = None) -> Choice:
     """Find the model that is named; where none is, the champion, and where there is no champion, the released model.
+
+    Parameters
+    ----------
+    location
+        Of the registry, as `Registry` takes it. It is not opened for a model that is in none, nor made.
+    reference
+        `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released`, or a folder.
 
     Raises
     ------
@@ -33,14 +41,16 @@ def choose(registry: Registry, reference: str | None = None) -> Choice:
     ServiceError
         If the registry's server does not answer: the released model is no way out of that.
     """
-    chosen, why = _wish(registry, reference)
-    return Choice(chosen, *registry.resolve(chosen), why)
+    if reference is not None and not reference.startswith(REGISTRY):
+        return Choice(reference, *unregistered(reference), "as asked")
+    address = Address.parse(location)
+    database = address.database
+    if reference is not None or database is None or database.is_file():
+        from sgcldff.registry.registry import Registry
 
-
-def _wish(registry: Registry, reference: str | None) -> tuple[str, str]:
-    if reference is not None:
-        return reference, "as asked"
-    champion = registry.champion()
-    if champion is not None:
-        return champion, f"the champion at {registry.address}"
-    return RELEASED, f"the released model, since there is no champion at {registry.address}"
+        registry = Registry(location)
+        if reference is not None:
+            return Choice(reference, *registry.resolve(reference), "as asked")
+        if (champion := registry.champion()) is not None:
+            return Choice(champion, *registry.resolve(champion), f"the champion at {address}")
+    return Choice(RELEASED, *released(), f"the released model, since there is no champion at {address}")

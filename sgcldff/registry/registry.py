@@ -19,16 +19,16 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, StoreError
+from sgcldff.errors import InputError, PromotionRefusedError, StoreError
 from sgcldff.evaluation.scores import EvalReport
 from sgcldff.images import sha256_of
 from sgcldff.locks import locked
-from sgcldff.model_folder import WEIGHTS_FILE, saved_digest
+from sgcldff.model_folder import WEIGHTS_FILE
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.records import ModelRef
+from sgcldff.references import REGISTRY, Registered, existing, parse_reference, unregistered
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.registry.runs import EXISTS, MISSING, Runs
-from sgcldff.released import RELEASED, released
 from sgcldff.specs import digest
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -39,7 +39,6 @@ DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
 """Folder of a version's decision records; tags of the version, one a record: its name, and its outcome as the value."""
 TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
 """The frozen test set: an artifact of the run that this tag of the registered model names."""
-REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
 PUT_BACK = "the former champion was put back"
 
 
@@ -170,10 +169,8 @@ class Registry(Runs):
             If the weights are not those that were registered.
         """
         text = str(reference)
-        if text == RELEASED:
-            return released()
-        if not text.startswith("models:/"):
-            return _local(Path(text))
+        if not text.startswith(REGISTRY):
+            return unregistered(text)
         version = self._find(text)
         if WEIGHTS_TAG not in version.tags:
             raise InputError(f"{text}: not registered by sgcldff; name a version that `sgcldff train` registered")
@@ -338,13 +335,8 @@ class Registry(Runs):
             self.client.set_registered_model_alias(self.name, alias, number)
 
     def _find(self, reference: str) -> ModelVersion:
-        match = REFERENCE.fullmatch(reference)
-        if match is None:
-            raise InputError(
-                f"{reference!r} is no model: give models:/NAME@ALIAS, models:/NAME/VERSION, released or a folder"
-            )
-        name, alias, number = match["name"], match["alias"], match["number"]
-        if alias is None:
+        name, alias, number = parse_reference(reference)
+        if number is not None:
             return self._version(name, number)
         held = self.aliases(name)
         if alias not in held:
@@ -364,9 +356,9 @@ class Registry(Runs):
         with self._answering():
             models = sorted(model.name for model in self.client.search_registered_models())
             if name not in models:
-                return f"registered models are {', '.join(models) or 'none yet'}; train or name one of these"
+                return existing(models)
             numbers = sorted(int(version.version) for version in self.client.search_model_versions(f"name='{name}'"))
-        return f"{_listed(self.aliases(name))}, versions {', '.join(map(str, numbers))}; name one of these"
+        return str(Registered(self.aliases(name), list(map(str, numbers))))
 
     def _fetch(self, version: ModelVersion, part: str) -> Path:
         """Give a local folder with a part of a version: where it lies, or a copy kept for the next time."""
@@ -413,14 +405,6 @@ def _read_decision(path: Path) -> Decision:
     if not path.is_file():
         raise StoreError(f"{path.name}: a tag names this decision record, but it is gone; restore it")
     return Decision.from_json(path.read_text())
-
-
-def _local(folder: Path) -> tuple[ModelRef, Path]:
-    if not folder.is_dir():
-        raise MissingInputError(
-            f"{folder}: no such folder; give one, models:/NAME@ALIAS, models:/NAME/VERSION or released"
-        )
-    return ModelRef(folder.resolve().name, "folder", saved_digest(folder)), folder
 
 
 def _listed(aliases: Mapping[str, str]) -> str:

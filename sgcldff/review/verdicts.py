@@ -8,9 +8,6 @@ from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from sgcldff.review.store import CANNOT_TELL, Review
 
@@ -62,6 +59,10 @@ def settle(reviews: Iterable[Review]) -> tuple[Verdict, ...]:
 
 def _spots(reviews: Sequence[Review]) -> Iterator[list[Review]]:
     """Gather the reviews of each cell of a slide."""
+    from scipy.sparse import coo_array  # these take longer to load than to check all that a command is given
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
     pairs = KDTree(places_of(reviews)).query_pairs(SAME_UM, output_type="ndarray")
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(reviews),) * 2)
     _, numbers = connected_components(links, directed=False)

@@ -12,7 +12,7 @@ from sgcldff.reference import read_typicality
 from sgcldff.runtimes.runtime import Labels, Runtime, Types
 from sgcldff.specs import Engine, Precision
 
-__all__ = ["Labels", "Runtime", "Types", "load_runtime", "resolve"]
+__all__ = ["Labels", "Runtime", "Types", "caution", "load_runtime", "resolve"]
 
 
 def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> tuple[Engine, Precision]:
@@ -26,6 +26,13 @@ def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO)
     from sgcldff.runtimes.machine import fastest
 
     return fastest(engine, precision)
+
+
+def caution(engine: Engine, precision: Precision) -> str:
+    """Say what makes reading with what `resolve` gave needlessly slow on this machine; empty where nothing does."""
+    from sgcldff.runtimes.machine import reading_caution
+
+    return reading_caution(engine, precision)
 
 
 def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> Runtime:

@@ -8,6 +8,7 @@ the model's files, the code of the networks, and the versions of torch and OpenV
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -38,7 +39,7 @@ def exported(graph: Graph) -> Path:
     cache = user_cache() / "graphs"
     kept = cache / graph.key
     try:
-        with locked(cache / "graphs.lock", PATIENCE_S):
+        with locked(cache / f"{graph.question}.lock", PATIENCE_S):
             if not kept.exists():
                 with TemporaryDirectory(dir=cache) as scratch:
                     _export(graph, Path(scratch) / NETWORK)
@@ -51,6 +52,15 @@ def exported(graph: Graph) -> Path:
     except OSError as error:
         raise InputError(f"{cache}: no graph can be kept there ({error}); set XDG_CACHE_HOME") from error
     return kept / NETWORK
+
+
+def prefetch(graph: Graph) -> None:
+    """Begin to export a graph that will be asked for, beside what else is done; it is told when it is asked for.
+
+    Nothing is done where torch is in use: it would trace in this process, and in the way of what else is done.
+    """
+    if "torch" not in sys.modules and not (user_cache() / "graphs" / graph.key).exists():
+        ThreadPoolExecutor(1).submit(exported, graph)
 
 
 def _forget(cache: Path) -> None:

@@ -1,5 +1,6 @@
-"""Which engine and which numbers a machine offers, told without torch where there can be no GPU."""
+"""Which engine and which precision are fastest on a machine, found without torch where there can be no GPU."""
 
+import os
 import platform
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,17 @@ MEASURED = ("x86_64", "AMD64")
 """Processors on which OpenVINO was seen to be faster than torch."""
 BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 """Names under which processors state that they compute with bf16."""
+ONEDNN_CAPS = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+ISA_CAPS = {
+    "ATEN_CPU_CAPABILITY": {"DEFAULT", "AVX2"},
+    "ONEDNN_MAX_CPU_ISA": ONEDNN_CAPS,
+    "DNNL_MAX_CPU_ISA": ONEDNN_CAPS,
+}
+"""Variables that keep libraries from instructions that the processor has, with the values that rule out bf16."""
+EMULATION_FACTOR = 9
+"""How many times as long as fp32 emulated bf16 takes; with AVX2 8.4 was measured for training, and 9.9 for reading."""
+TENSOR_CORES = (7, 0)
+"""Compute capability from which on NVIDIA's GPUs are faster in fp16 than in fp32."""
 GPU_DEVICES = ("nvidia[0-9]*", "dxg", "kfd")
 """Files in `/dev` of GPUs of NVIDIA, of those that Windows lends to Linux, and of AMD's."""
 COMPILERS = ("g++", "c++", "clang++")
@@ -18,7 +30,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def fastest(engine: Engine, precision: Precision) -> tuple[Engine, Precision]:
-    """Replace `AUTO` by what this machine runs fastest.
+    """Replace `AUTO` by what is fastest on this machine for reading slides.
 
     Raises
     ------
@@ -26,7 +38,57 @@ def fastest(engine: Engine, precision: Precision) -> tuple[Engine, Precision]:
         If the machine lacks what is asked for.
     """
     chosen = _engine(engine)
-    return chosen, _precision(precision, on_gpu=chosen is not Engine.OPENVINO and gpu_usable())
+    on_gpu = _on_gpu(chosen)
+    if precision is Precision.AUTO:
+        return chosen, fastest_precision(on_gpu=on_gpu)
+    if precision is Precision.BF16 and chosen is Engine.OPENVINO:
+        require(
+            computes_bf16(on_gpu=False),
+            "precision bf16: this processor does not compute in bf16, and OpenVINO would silently take fp32; give the "
+            "precision fp32 or auto, or the engine torch, which emulates bf16",
+        )
+    if precision is Precision.FP16:
+        require(on_gpu, "precision fp16 needs a GPU and the engine torch: give the precision bf16, fp32 or auto")
+    return chosen, precision
+
+
+def fastest_precision(*, on_gpu: bool) -> Precision:
+    """Choose what this GPU, or this processor, computes fastest: for training and for reading alike."""
+    if computes_bf16(on_gpu=on_gpu):
+        return Precision.BF16
+    if on_gpu:
+        import torch
+
+        return Precision.FP16 if torch.cuda.get_device_capability() >= TENSOR_CORES else Precision.FP32
+    return Precision.FP32
+
+
+def computes_bf16(*, on_gpu: bool) -> bool:
+    """Tell whether the GPU, or the processor, computes in bf16 in hardware, and no library is kept from it."""
+    if on_gpu:
+        import torch
+
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capped = any(os.environ.get(name, "").upper() in values for name, values in ISA_CAPS.items())
+    return not capped and not BF16_FLAGS.isdisjoint(processor_flags())
+
+
+def reading_caution(engine: Engine, precision: Precision) -> str:
+    """Say what makes reading with a resolved engine and precision needlessly slow here; empty where nothing does."""
+    return emulation_caution(precision, on_gpu=_on_gpu(engine))
+
+
+def emulation_caution(precision: Precision, *, on_gpu: bool) -> str:
+    """Say how slow emulated bf16 is; empty where bf16 is computed in hardware, or not asked for."""
+    if precision is not Precision.BF16 or computes_bf16(on_gpu=on_gpu):
+        return ""
+    better = fastest_precision(on_gpu=on_gpu)
+    if on_gpu:
+        return f"bf16 is emulated on this GPU, which is slow; precision auto would take {better}"
+    return (
+        f"bf16 is emulated on this processor and takes about {EMULATION_FACTOR} times as long as fp32; precision auto "
+        f"would take {better}"
+    )
 
 
 def gpu_usable() -> bool:
@@ -62,19 +124,5 @@ def _engine(engine: Engine) -> Engine:
     return engine
 
 
-def _precision(precision: Precision, *, on_gpu: bool) -> Precision:
-    bf16 = _gpu_has_bf16() if on_gpu else not BF16_FLAGS.isdisjoint(processor_flags())
-    if precision is Precision.AUTO:
-        return Precision.BF16 if bf16 else Precision.FP32
-    here = "this GPU" if on_gpu else "this processor"
-    if precision is Precision.BF16:
-        require(bf16, f"precision bf16: {here} does not compute with it in hardware; give the precision fp32 or auto")
-    if precision is Precision.FP16:
-        require(on_gpu, "precision fp16 needs a GPU and the engine torch: give the precision bf16, fp32 or auto")
-    return precision
-
-
-def _gpu_has_bf16() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+def _on_gpu(engine: Engine) -> bool:
+    return engine is not Engine.OPENVINO and gpu_usable()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sgcldff.images import Rgb
 from sgcldff.runtimes.filling import cropped, filled, whole
 from sgcldff.runtimes.graph import Graph, Question
-from sgcldff.runtimes.graph_cache import exported
+from sgcldff.runtimes.graph_cache import exported, prefetch
 from sgcldff.runtimes.openvino_library import import_openvino
 from sgcldff.runtimes.runtime import Labels, Types
 from sgcldff.specs import Engine, ModelSpec, Precision
@@ -90,9 +90,17 @@ class OpenVinoRuntime:
             self._compiled[key] = self._compile(*key)
         return self._compiled[key](rgb, prior)
 
-    def _compile(self, question: Question, height: int, width: int) -> Compiled:
+    def __post_init__(self) -> None:
+        side = self.spec.crop_px
+        prefetch(self._graph(Question.CLASSIFY, side, side))
+
+    def _graph(self, question: Question, height: int, width: int) -> Graph:
         chunk = next((count for count in CHUNKS if count * height * width <= CHUNK_PX), min(CHUNKS))
-        graph = self._core.read_model(exported(Graph(self.folder, question, (chunk, height, width))))
+        return Graph(self.folder, question, (chunk, height, width))
+
+    def _compile(self, question: Question, height: int, width: int) -> Compiled:
+        asked = self._graph(question, height, width)
+        graph, chunk = self._core.read_model(exported(asked)), asked.shape[0]
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[self.precision],
             "INFERENCE_NUM_THREADS": threads(),

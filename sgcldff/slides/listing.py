@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import pandas as pd
-
 from sgcldff.addresses import is_remote, local_path, shown
 from sgcldff.errors import InputError, MissingInputError, NothingFoundError
 from sgcldff.slides.content import SUFFIXES, extension, is_zarr, stem
@@ -23,6 +21,7 @@ from sgcldff.slides.ids import Trail, distinct_ids
 from sgcldff.slides.remote import local_copy
 from sgcldff.slides.stores import HTTP, info, listing, protocol_of
 from sgcldff.specs import require
+from sgcldff.tables import read_text_table
 
 LISTS = (".csv", ".tsv", ".parquet")
 """Extensions of tables that name slides."""
@@ -279,10 +278,11 @@ def _trail(uri: str) -> Trail:
 
 def _rows(table: str) -> list[_Found]:
     """Read a list; what is wrong with it is told with the row, the first below the names of the columns being 1."""
-    frame = _table(table)
-    columns = [frame[name] if name in frame else [""] * len(frame) for name in ("slide", "mpp", "id")]
     folder = _absolute(table).rpartition("/")[0]
-    rows = [_row(folder, f"{shown(table)}, row {at}", *row) for at, row in enumerate(zip(*columns, strict=True), 1)]
+    rows = [
+        _row(folder, f"{shown(table)}, row {at}", row["slide"], row.get("mpp", ""), row.get("id", ""))
+        for at, row in enumerate(_table(table), 1)
+    ]
     missing = [f"{row.source}: {row.uri}" for row in rows if not (is_remote(row.uri) or _is_slide(row.uri))]
     if missing:
         more = f" and {len(missing) - NAMED_AT_MOST} more" if len(missing) > NAMED_AT_MOST else ""
@@ -316,31 +316,16 @@ def _is_slide(place: str) -> bool:
     return path.is_file() or (path.is_dir() and is_zarr([file.name for file in path.iterdir()]))
 
 
-def _table(place: str) -> pd.DataFrame:
+def _table(place: str) -> list[dict[str, str]]:
     """Read a list's cells as text."""
     copy = local_copy(place)
     try:
-        frame = (
-            pd.read_parquet(copy.path, dtype_backend="numpy_nullable")
-            if _suffix(copy.path.name) == ".parquet"
-            else _text_table(copy.path)
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{shown(place)}: not a readable list ({error}); save it as UTF-8 CSV or as Parquet"
-        ) from error
+        columns, rows = read_text_table(copy.path, shown(place))
     finally:
         copy.close()
-    frame = frame.rename(columns=lambda name: str(name).strip().lower())
-    columns = ", ".join(map(str, frame.columns))
-    require(frame.columns.is_unique, f"{shown(place)}: has columns of the same name ({columns}); rename them")
-    require("slide" in frame, f"{shown(place)}: lacks the column slide, has {columns or 'none'}; name it in line 1")
-    return frame.astype(object).map(lambda cell: "" if pd.isna(cell) else str(cell).strip())
-
-
-def _text_table(path: Path) -> pd.DataFrame:
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    has = ", ".join(columns) or "none"
+    require("slide" in columns, f"{shown(place)}: lacks the column slide, has {has}; name it in line 1")
+    return rows
 
 
 def _each_once(found: Iterable[_Found]) -> Iterable[_Found]:

@@ -13,10 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from flows.benchmark import benchmark, chosen, contenders
+from flows.benchmark import benchmark
 from flows.cli import app
+from flows.contenders import chosen, contenders
 from flows.settings import Settings
-from sgcldff.benchmark import Plan, Protocol
+from sgcldff.benchmark.protocols import Plan, Protocol
 from sgcldff.benchmark.table import Table
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source

@@ -18,7 +18,7 @@ from sgcldff.model import load_model
 from sgcldff.records import Split
 from sgcldff.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from sgcldff.synthetic import write_dataset
-from tasks.modelling import read_report
+from tasks.evaluating import read_report
 from tasks.workspace import Workspace
 
 

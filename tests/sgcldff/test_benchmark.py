@@ -10,12 +10,23 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as oracle
 
-from sgcldff.benchmark import Budget, Cell, Plan, Protocol
+from sgcldff.benchmark.budget import Budget
 from sgcldff.benchmark.page import page
 from sgcldff.benchmark.plots import draw, reliability
-from sgcldff.benchmark.protocols import CHANGES, cells, leave_out, read_protocols, unscored, unseen
+from sgcldff.benchmark.protocols import (
+    CHANGES,
+    REFERENCE,
+    Cell,
+    Plan,
+    Protocol,
+    cells,
+    leave_out,
+    read_protocols,
+    unscored,
+    unseen,
+)
 from sgcldff.benchmark.robustness import SHARE, Trial
-from sgcldff.benchmark.scoring import OVERALL, REFERENCE, SCORE, TYPE_SCORE, Contest, values
+from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Contest, values
 from sgcldff.benchmark.speed import Size, rates, size_of
 from sgcldff.benchmark.starting import common_start
 from sgcldff.benchmark.table import CellRecord, Table, counts

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from sgcldff.catalog import Catalog, ingest
-from sgcldff.datasets import Source, detect
+from sgcldff.datasets import Source
 from sgcldff.errors import InputError, MissingInputError, StoreError
 from sgcldff.labels import LabelSpace
 from sgcldff.records import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Split, samples_from_table
@@ -183,7 +183,7 @@ def test_boxes_are_cut_at_the_edges_and_refused_outside(tmp_path):
         annotation = tmp_path / f"Annotations/BloodImage_0000{number}.xml"
         annotation.parent.mkdir(exist_ok=True)
         annotation.write_text(f"<a><object><name>WBC</name><bndbox>{box}</bndbox></object></a>")
-    catalog = ingest(detect(tmp_path), tmp_path / "catalog")
+    catalog = ingest([Source("bccd", str(tmp_path), mpp=0.075)], tmp_path / "catalog")
     assert [sample.boxes for sample in catalog.samples] == [((20, 0, 96, 40),)]
     assert "lies outside the image of 96x96 px" in reasons(catalog)["BloodImage_00001.jpg"]
 
@@ -375,7 +375,7 @@ def test_a_catalog_where_nothing_is_usable_is_empty_and_says_why(lab):
 
 
 def test_missing_and_damaged_catalogs(lab, tmp_path):
-    with pytest.raises(MissingInputError, match="run ingest"):
+    with pytest.raises(MissingInputError, match="run `sgcldff prepare --data FOLDER` first"):
         Catalog.open(tmp_path / "nowhere")
     lab.add_many(2)
     lab.ingest()

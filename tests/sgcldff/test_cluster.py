@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from sgcldff.cluster import TaskLostError, connect, connecting, load_once, loaded, map_bounded, threads
-from sgcldff.errors import InputError, ServiceError
+from sgcldff.cluster import connect, connecting, load_once, loaded, map_bounded, threads
+from sgcldff.errors import InputError, ServiceError, TaskLostError
 
 
 @pytest.fixture(scope="module")

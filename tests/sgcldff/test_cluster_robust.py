@@ -20,7 +20,6 @@ from sgcldff.cluster import (
     CudaSpec,
     LocalSpec,
     SchedulerSpec,
-    TaskLostError,
     connect,
     connecting,
     gpu_share,
@@ -29,7 +28,7 @@ from sgcldff.cluster import (
     map_bounded,
     threads,
 )
-from sgcldff.errors import InputError, ServiceError
+from sgcldff.errors import InputError, ServiceError, TaskLostError
 
 
 @pytest.fixture

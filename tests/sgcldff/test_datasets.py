@@ -154,6 +154,30 @@ def test_lisc_tells_types_with_the_same_numbers_apart(tmp_path):
     assert samples["lisc/mixt/2"].mask is None
 
 
+def test_lisc_as_its_authors_pack_it_whatever_the_case_of_its_folders(tmp_path):
+    types = {"Baso": "basophil", "eosi": "eosinophil", "LYMP": "lymphocyte", "Mono": "monocyte", "neut": "neutrophil"}
+    for name in (*types, "mixt"):
+        touch(tmp_path / "main dataset" / name / "12.bmp")
+        place = tmp_path / "Ground truth segmentation" / name.swapcase() / "AreaForExpert1"
+        touch(place / "12_expert.bmp", place.with_name("areaforexpert2") / "12_expert.bmp")
+    assert [source.adapter for source in detect(tmp_path)] == ["lisc"]
+    samples, rejected = scanned(Source("lisc", str(tmp_path)))
+    assert not rejected
+    assert {name: s.label for name, s in samples.items()} == {
+        **{f"lisc/{name.lower()}/12": label for name, label in types.items()},
+        "lisc/mixt/12": None,
+    }
+    assert {Path(s.mask).parent.name for s in samples.values()} == {"AreaForExpert1"}
+
+
+def test_all_idb1_is_read_whatever_the_case_of_its_names(tmp_path):
+    touch(tmp_path / "IM/im001_1.JPG")
+    write(tmp_path / "Xyc/Im001_1.XYC", "12\t34\r\n")
+    assert [source.adapter for source in detect(tmp_path)] == ["all_idb1"]
+    samples, _ = scanned(Source("all_idb1", str(tmp_path)))
+    assert samples["all_idb1/im001_1"].boxes == ((12, 34, 12, 34),)
+
+
 def test_all_idb1_points_are_blasts_only(tmp_path):
     samples, rejected = scanned(Source("all_idb1", str(make_all_idb(tmp_path) / "ALL_IDB1")))
     assert samples["all_idb1/Im001_1"].boxes == ((12, 34, 12, 34), (56, 78, 56, 78))

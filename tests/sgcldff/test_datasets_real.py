@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sgcldff.datasets import detect
-from sgcldff.labels import BLAST, FIVE_TYPES, NON_BLAST, SYNONYMS
+from sgcldff.labels import BLAST, FIVE_TYPES, NON_BLAST, SYNONYMS, WBC5
 from sgcldff.records import Sample
 
 pytestmark = pytest.mark.real
@@ -62,3 +62,8 @@ def test_slides_of_raabin_hold_several_types(sets):
     assert len(groups) == 34
     assert all(Path(sample.image).name.startswith(sample.group.removeprefix("raabin/")) for sample in samples)
     assert len({sample.label for sample in samples if sample.group == "raabin/95-8-10-1"}) == 4
+
+
+def test_every_cell_of_the_five_types_in_pbc_has_the_attributes_of_wbcatt(sets):
+    described = {sample.attributes is not None for sample in sets["pbc"] if sample.label in WBC5.known}
+    assert described == {True}

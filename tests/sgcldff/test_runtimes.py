@@ -25,7 +25,7 @@ from sgcldff.runtimes import load_runtime, resolve
 from sgcldff.runtimes.graph import Graph, Question
 from sgcldff.runtimes.graph_cache import KEPT, exported
 from sgcldff.runtimes.heads import likeliest
-from sgcldff.runtimes.machine import gpu_usable, processor_flags
+from sgcldff.runtimes.machine import computes_bf16
 from sgcldff.runtimes.openvino_runtime import threads
 from sgcldff.specs import Engine, ModelSpec, NetSpec, Precision, Pretrained, PriorSpec
 
@@ -37,8 +37,7 @@ EMBEDDING_WITHIN = {Precision.FP32: 1e-3, Precision.BF16: 1.0}
 """How far embeddings may be from the model's, in units of their spread over images."""
 UNDECIDED = {Precision.FP32: 1e-4, Precision.BF16: 0.3}
 """Margins, of the likeliest label over the next, below which labels may differ from the model's."""
-HAS_BF16 = not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(processor_flags())
-PRECISIONS = (Precision.FP32, *((Precision.BF16,) if HAS_BF16 else ()))
+PRECISIONS = (Precision.FP32, *((Precision.BF16,) if computes_bf16(on_gpu=False) else ()))
 MACHINE = "sgcldff.runtimes.machine"
 HEADS = ("segment.logits", "type_head.tell", "segmentation_head", "classification_head")
 
@@ -242,29 +241,6 @@ def test_auto_is_resolved_and_stays_so():
     assert resolve(engine, precision) == (engine, precision)
 
 
-def test_auto_follows_the_machine(monkeypatch):
-    monkeypatch.setattr(f"{MACHINE}.gpu_usable", lambda: False)
-    monkeypatch.setattr(f"{MACHINE}.processor_flags", set)
-    assert resolve(Engine.TORCH) == (Engine.TORCH, Precision.FP32)
-    monkeypatch.setattr(f"{MACHINE}.processor_flags", lambda: {"amx_bf16"})
-    assert resolve(Engine.TORCH) == (Engine.TORCH, Precision.BF16)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert resolve()[0] is Engine.OPENVINO
-    monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    assert resolve()[0] is Engine.TORCH
-    monkeypatch.setattr(f"{MACHINE}.gpu_usable", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert resolve() == (Engine.TORCH, Precision.FP32)
-    assert resolve(precision=Precision.FP16) == (Engine.TORCH, Precision.FP16)
-
-
-def test_the_machine_is_seen_as_torch_sees_it():
-    assert gpu_usable() == torch.cuda.is_available()
-    able = torch.cpu.get_capabilities()
-    for flag in ("avx2", "avx512_bf16", "amx_bf16"):
-        assert (flag in processor_flags()) == bool(able.get(flag, False))
-
-
 @pytest.mark.parametrize(("stated", "expected"), [("3", 3), ("2,1", 2), ("", None), ("0", None), ("many", None)])
 def test_threads_are_those_that_are_stated_or_the_cores(monkeypatch, stated, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", stated)
@@ -310,12 +286,9 @@ def test_a_damaged_model_is_told_by_whoever_exports(folder, tmp_path, monkeypatc
 
 def test_what_is_not_there_is_told_with_the_remedy(monkeypatch, folder, tmp_path):
     monkeypatch.setattr(f"{MACHINE}.gpu_usable", lambda: False)
-    monkeypatch.setattr(f"{MACHINE}.processor_flags", set)
     for engine in ENGINES:
         with pytest.raises(InputError, match="fp16 needs a GPU"):
             load_runtime(folder, engine, Precision.FP16)
-        with pytest.raises(InputError, match="bf16: this processor does not"):
-            resolve(engine, Precision.BF16)
         with pytest.raises(MissingInputError, match=r"spec\.json"):
             load_runtime(tmp_path, engine, Precision.FP32)
     monkeypatch.setattr(f"{MACHINE}.find_spec", lambda name: None)

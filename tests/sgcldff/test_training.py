@@ -6,24 +6,20 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch.nn.functional import one_hot
 
-from sgcldff.data import EpochSampler, Item
+from sgcldff.data import EpochSampler
 from sgcldff.errors import InputError
-from sgcldff.evaluation.metrics import cell_overlap, nucleus_overlap
 from sgcldff.labels import WBC5
 from sgcldff.model import load_model
-from sgcldff.nets import Prediction
 from sgcldff.records import Split
 from sgcldff.specs import LossSpec, ModelSpec, NetSpec, Pretrained, TrainSpec
-from sgcldff.training import Cosine, MovingAverage, train, validation_counts
+from sgcldff.training import Cosine, MovingAverage, train
 
 MODEL = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
 SPEC = TrainSpec(epochs=3, batch_size=4, seed=5)
@@ -138,32 +134,6 @@ def test_an_epoch_that_ends_where_a_checkpoint_is_due_is_validated_even_if_kille
         train(data, MODEL, SPEC, tmp_path, [Validations(dies=True)], "cpu")
     train(data, MODEL, SPEC, tmp_path, [watching], "cpu")
     assert watching.epochs == list(range(SPEC.epochs))
-
-
-def test_validation_counts_the_pixels_that_evaluation_counts():
-    make = np.random.default_rng(6)
-    labels = make.integers(0, 3, (4, 16, 16)).astype(np.uint8)
-    targets = make.choice(
-        np.array([[1, 2, 4, 4], [1, 6, 6, 1], [1, 2, 4, 7], [1, 6, 4, 7]], np.uint8), axis=1, size=256
-    )
-    targets = targets.reshape(4, 16, 16)
-    logits = one_hot(torch.from_numpy(labels).long(), 3).permute(0, 3, 1, 2).float()
-    nothing = torch.zeros(4, 1, 4, 4)
-    allowed = torch.ones(4, 5, dtype=torch.bool)
-    batch = Item(nothing, nothing, torch.from_numpy(targets), allowed)
-    counts = validation_counts(Prediction(logits, torch.zeros(4, 5), nothing, torch.zeros(4, 8)), batch)
-    for part, overlap in (("cell", cell_overlap), ("nucleus", nucleus_overlap)):
-        found = [overlap(*pair) for pair in zip(labels, targets, strict=True)]
-        known = [one for one in found if one is not None]
-        assert len(known) >= 2
-        skipped = [k for k, one in enumerate(found) if one is None]
-        expected = np.array([astuple(one) for one in known]).sum(axis=0)
-        rest = validation_counts(
-            Prediction(logits[skipped], torch.zeros(len(skipped), 5), nothing, torch.zeros(4, 8)),
-            Item(nothing, nothing, batch.target[skipped], allowed[skipped]),
-        )
-        counted = [int(counts[f"{part}_{kind}"] - rest[f"{part}_{kind}"]) for kind in ("both", "any")]
-        assert counted == expected.tolist()
 
 
 def test_learning_rate_rises_then_falls():

@@ -67,7 +67,8 @@ def drawn(view: BatchView, width: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_view_shows_all_that_counts(clock, written, width):
-    with BatchView(10, DASHBOARD, console=written, clock=clock) as view:
+    with BatchView(10, console=written, clock=clock) as view:
+        view.dashboard_at(DASHBOARD)
         with view.slide("smear-1", 4) as progress:
             read(progress, clock, 4, 8)
         view.set_aside("smear-2", "corrupt")
@@ -113,7 +114,8 @@ def test_many_running_slides_leave_room_on_the_screen(clock, written):
 
 
 def test_a_log_gets_a_line_now_and_then_and_no_control_characters(clock, written):
-    with BatchView(2, DASHBOARD, console=written, clock=clock) as view:
+    with BatchView(2, console=written, clock=clock) as view:
+        view.dashboard_at(DASHBOARD)
         with view.slide("smear-1", 40) as progress:
             for _ in range(40):
                 clock.now += 10
@@ -199,7 +201,8 @@ def batch_flow(view: BatchView) -> tuple[Artifact, Artifact]:
 
 
 def test_prefect_has_the_same_numbers(clock, written):
-    view = BatchView(3, DASHBOARD, console=written, clock=clock)
+    view = BatchView(3, console=written, clock=clock)
+    view.dashboard_at(DASHBOARD)
     with prefect_test_harness(server_startup_timeout=60):
         before, numbers_before = flow(batch_flow.fn, task_runner=batch_flow.task_runner, validate_parameters=False)(
             view

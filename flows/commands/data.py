@@ -1,0 +1,121 @@
+"""Labelled images: where to get them, and into the catalog."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from flows import completion
+from flows.checks import require_all, require_sources
+from flows.options import (
+    WORKSPACE,
+    AdapterOption,
+    DataOption,
+    MppOption,
+    Panel,
+    SettingsOption,
+    WorkspaceOption,
+    examples,
+    out,
+    output,
+    settings_from,
+    sources_from,
+    where,
+)
+from sgcldff.disks import require_writable
+from sgcldff.errors import IncompleteBatchError
+from sgcldff.wording import counted
+
+app = typer.Typer()
+data_app = typer.Typer(help="List, download or draw labelled images.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("list", epilog=examples("sgcldff data list", "sgcldff data list --json"))
+def data_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """List the data sets that can be read, with their licences and where to get them."""
+    from sgcldff.datasets import ADAPTERS
+
+    if as_json:
+        kept = ("name", "title", "licence", "url", "instructions", "mpp", "own_scale")
+        rows = [
+            {key: getattr(item, key) for key in kept} | {"can_be_fetched": item.download is not None}
+            for item in ADAPTERS.values()
+        ]
+        out.print_json(json.dumps(rows))
+        return
+    table = Table("name", "what it is, and how to get it", "um/px", show_lines=True)
+    for item in ADAPTERS.values():
+        known = (f"[bold]{item.title}[/bold]", f"licence: {item.licence}", item.instructions, item.url)
+        scale = "in the store" if item.own_scale else str(item.mpp or "give --mpp")
+        table.add_row(item.name, Text.from_markup("\n".join(filter(None, known)), overflow="fold"), scale)
+    out.print(table)
+
+
+@data_app.command("fetch", epilog=examples("sgcldff data fetch bccd --out datasets"))
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A name from `sgcldff data list`.", autocompletion=completion.data_sets)],
+    to: Annotated[Path, output("Folder to unpack into.")] = Path("datasets"),
+    sha256: Annotated[
+        str | None,
+        typer.Option(help="Checksum of the archive that you trust, where none is known here.", show_default="as known"),
+    ] = None,
+) -> None:
+    """Download a data set whose licence allows it, check it and unpack it."""
+    from sgcldff.datasets.fetch import fetch
+
+    where("Fetched.", data=fetch(name, to, sha256=sha256))
+
+
+@data_app.command("synthesize", epilog=examples("sgcldff data synthesize --out drawn --crops 400 --fields 40"))
+def data_synthesize(
+    to: Annotated[Path, output("Folder for images, masks and manifest.csv.")],
+    crops: Annotated[int, typer.Option(min=0, help="Crops around one labelled cell.")] = 800,
+    fields: Annotated[int, typer.Option(min=0, help="Fields with several cells, without labels.")] = 80,
+    seed: Annotated[int, typer.Option(help="Seed; the same arguments write the same pixels.")] = 0,
+) -> None:
+    """Draw smears with known outlines and types, as extra data for a training that has few images."""
+    from sgcldff.synthetic import write_dataset
+
+    written = write_dataset(to, crops, fields, seed)
+    where(f"{counted(crops, 'crop')} and {counted(fields, 'field')}.", data=written)
+
+
+@app.command(
+    rich_help_panel=Panel.DATA,
+    epilog=examples(
+        "sgcldff prepare --data /data/smears",
+        "sgcldff prepare --data /data/cells --adapter folder --mpp 0.1",
+    ),
+)
+def prepare(
+    data: DataOption,
+    adapter: AdapterOption = "auto",
+    mpp: MppOption = None,
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+) -> None:
+    """Add images to the catalog and compute their saliency priors; work that is done is not repeated."""
+    require_all(
+        lambda: require_writable(workspace),
+        lambda: settings_from(settings),
+        lambda: require_sources(data, adapter, mpp),
+    )
+    from flows.environment import configure
+
+    configure(workspace)
+    from flows.launch import launch
+    from flows.prepare import prepare as flow
+    from sgcldff.catalog import Catalog
+    from tasks.preparing import reasons
+
+    done = launch(flow, sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
+    where(f"{counted(done.images, 'image')}.", catalog=done.catalog, priors=done.priors.uri)
+    if done.set_aside:
+        told = counted(done.set_aside, "input was skipped", "inputs were skipped")
+        raise IncompleteBatchError(f"{told}, the rest is done: {reasons(Catalog.open(done.catalog))}")

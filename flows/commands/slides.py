@@ -1,0 +1,149 @@
+"""Slides: read, and the gate in front of it calibrated."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.checks import (
+    require_all,
+    require_cluster,
+    require_counting,
+    require_known_model,
+    require_prepared,
+    require_report,
+    require_slides,
+)
+from flows.commands.registry import chosen_model
+from flows.options import (
+    FROM_SETTINGS,
+    WORKSPACE,
+    MetricsOption,
+    ModelOption,
+    MppOption,
+    Panel,
+    ReportOption,
+    SettingsOption,
+    WorkspaceOption,
+    examples,
+    out,
+    output,
+    settings_from,
+    where,
+)
+from sgcldff.disks import require_writable
+from sgcldff.wording import counted
+
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel=Panel.SLIDES,
+    epilog=examples(
+        "sgcldff infer slide.svs --out results",
+        "sgcldff infer /data/slides '/more/**/*.tif' --out results --mpp 0.25",
+        "sgcldff infer slides.csv --out results --until blast:0.02 --manual counts.csv",
+    ),
+)
+def infer(
+    slides: Annotated[
+        list[str],
+        typer.Argument(help="Slides: files, folders, patterns, tables with a column `slide`, or URLs (s3://)."),
+    ],
+    to: Annotated[Path, output("Folder for the results, with a folder for each slide.")],
+    model: ModelOption = None,
+    mpp: MppOption = None,
+    gate: Annotated[
+        bool | None,
+        typer.Option(
+            "--gate/--no-gate",
+            help="Read only places that may hold a white cell, or everything.",
+            show_default=FROM_SETTINGS,
+        ),
+    ] = None,
+    usable: Annotated[
+        bool | None,
+        typer.Option(
+            "--usable/--all-areas", help="Count cells in the monolayer only, or everywhere.", show_default=FROM_SETTINGS
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Read a random sample until the interval of a type is this narrow: `blast:0.02`.",
+            show_default="read all",
+        ),
+    ] = None,
+    manual: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of manual counts to compare with: slide_id, label, count.", show_default="not compared"
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read only slides that an earlier run skipped.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Worker processes; 0 uses this process alone.", show_default="as the work needs"),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Dask scheduler, or a cluster file (infra/README.md).", show_default="this machine"
+        ),
+    ] = None,
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+    metrics_port: MetricsOption = None,
+) -> None:
+    """Find, outline and classify the white blood cells of slides, and report their differentials."""
+    options = {"gate": {"enabled": gate}, "usable_only": usable}
+    require_all(
+        lambda: require_writable(workspace),
+        lambda: settings_from(settings, options),
+        lambda: require_slides(slides, mpp),
+        lambda: require_known_model(model, workspace),
+        lambda: require_counting(until, manual, model, workspace),
+        lambda: require_cluster(cluster),
+    )
+    from flows.environment import configure, serve_metrics, server_configured
+
+    serve_metrics(metrics_port)
+    configure(workspace)
+    from sgcldff.slides import find_slides
+
+    spec, found = settings_from(settings, options), find_slides(slides, mpp)
+    named = chosen_model(workspace, model)
+    from tasks.batch import Batch, Reading, chosen, read_batch
+    from tasks.compute import Compute
+
+    batch, compute = Batch(mpp, until, str(manual) if manual else None, retry_failed), Compute(cluster, workers)
+    if server_configured():
+        from flows.infer import infer as flow
+
+        results = flow(slides, str(to), str(workspace), named.reference, batch, compute, spec)
+    else:
+        results = read_batch(chosen(found, to, retry_failed), Reading(named, str(to), batch, compute, spec.infer))
+    where(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
+
+
+@app.command(rich_help_panel=Panel.SLIDES, epilog=examples("sgcldff gate", "sgcldff gate --json gate.json"))
+def gate(
+    workspace: WorkspaceOption = WORKSPACE,
+    settings: SettingsOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Choose the gate's threshold on half of the catalog's labelled fields, and measure its recall on the rest."""
+    require_all(lambda: require_prepared(workspace), lambda: settings_from(settings), lambda: require_report(report))
+    from sgcldff.catalog import Catalog
+    from sgcldff.gate import calibrate
+    from tasks.workspace import Workspace, write_json
+
+    found = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)
+    told, spec = found.to_dict(), found.spec
+    out.print(f"{spec.kept} of {spec.calibrated_on} cells of other groups kept, {found.read:.1%} of the rest read.")
+    out.print(f"[infer.gate]\nthreshold = {spec.threshold}\nkept = {spec.kept}", highlight=False, markup=False)
+    out.print(f"calibrated_on = {spec.calibrated_on}", highlight=False, markup=False)
+    if report is not None:
+        write_json(report, told)

@@ -1,0 +1,69 @@
+"""What the shell offers when a person presses Tab; libraries that take long to load stay out."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+
+def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def _after_comma(incomplete: str, words: Iterable[str]) -> list[str]:
+    """Complete the last of several names that commas part; each is offered once."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + word for word in _starting(last, words) if word not in before.split(",")]
+
+
+def adapters(incomplete: str) -> list[str]:
+    """Name the adapters, and the word for all known data sets."""
+    from sgcldff.datasets import ADAPTERS, AUTO
+
+    return _starting(incomplete, [AUTO, *ADAPTERS])
+
+
+def data_sets(incomplete: str) -> list[str]:
+    """Name the data sets that can be downloaded."""
+    from sgcldff.datasets import ADAPTERS
+
+    return _starting(incomplete, [name for name, adapter in ADAPTERS.items() if adapter.download])
+
+
+def registered_models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Name the aliases and versions in the workspace's registry, if it is a file."""
+    from flows.options import WORKSPACE
+    from sgcldff.addresses import Address
+    from sgcldff.references import registered
+    from tasks.workspace import Workspace
+
+    workspace = Workspace(str(ctx.params.get("workspace") or WORKSPACE))
+    known = registered(Address.parse(workspace.tracking_uri)) or {}
+    aliases = [f"models:/{name}@{alias}" for name, model in known.items() for alias in model.aliases]
+    versions = [f"models:/{name}/{number}" for name, model in known.items() for number in model.versions]
+    return _starting(incomplete, aliases + versions)
+
+
+def models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Name registered models, the released one, and folders that hold a model."""
+    from sgcldff.model_folder import SPEC_FILE
+    from sgcldff.released import RELEASED
+
+    folders = sorted(
+        str(path) for path in Path().glob(f"{incomplete}*/") if incomplete and (path / SPEC_FILE).is_file()
+    )
+    return [*_starting(incomplete, [RELEASED]), *registered_models(ctx, incomplete), *folders]
+
+
+def networks(incomplete: str) -> list[str]:
+    """Name the contenders of a benchmark."""
+    from flows.contenders import contenders
+
+    return _after_comma(incomplete, contenders())
+
+
+def protocols(incomplete: str) -> list[str]:
+    """Name the protocols of a benchmark."""
+    from sgcldff.benchmark.protocols import Protocol
+
+    return _after_comma(incomplete, Protocol)

@@ -1,0 +1,25 @@
+"""Numbers in sentences."""
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Say how many there are.
+
+    Examples
+    --------
+    >>> counted(1, "slide"), counted(2000, "slide"), counted(2, "input is", "inputs are")
+    ('1 slide', '2,000 slides', '2 inputs are')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def skipped(number: int, total: int, noun: str) -> str:
+    """Say how many were skipped, and that the rest was not.
+
+    Examples
+    --------
+    >>> skipped(1, 3, "slide"), skipped(3, 3, "slide")
+    ('1 of 3 slides was skipped, the rest is done', 'all 3 slides were skipped')
+    """
+    if number == total:
+        return f"the only {noun} was skipped" if total == 1 else f"all {counted(total, noun)} were skipped"
+    return f"{number:,} of {counted(total, noun)} {'was' if number == 1 else 'were'} skipped, the rest is done"

@@ -1,0 +1,170 @@
+"""A batch of slides: which are read, with what and where, and what becomes of those that cannot be read."""
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from sgcldff.addresses import is_remote
+from sgcldff.batch import SlideSummary, require_own_folders, write_batch
+from sgcldff.comparison import Counts, read_manual
+from sgcldff.errors import IncompleteBatchError, InputError
+from sgcldff.labels import LabelSpace
+from sgcldff.model_folder import SPEC_FILE, read_spec
+from sgcldff.reference import require_typicality
+from sgcldff.registry import Choice
+from sgcldff.sequential import Goal
+from sgcldff.slides import SlideEntry, open_slide
+from sgcldff.specs import InferSpec, ModelSpec
+from tasks.artifacts import show_table
+from tasks.compute import Compute, Workers, workers
+from tasks.live import BatchView
+from tasks.slides import SlideJob, on_these_workers, read_slide, set_aside
+from tasks.stages import model_ids
+
+logger = logging.getLogger(__name__)
+
+SLIDES_AT_ONCE = 2
+"""Slides under way: while one is opened or written, the workers read the other."""
+FEW_TILES = 64
+"""Work that is done before workers have started."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a batch of slides is counted."""
+
+    mpp: float | None = None
+    """um/px of the slides that do not say."""
+    until: str | None = None
+    """Read only a random sample of each slide: until the interval of a type is as narrow as asked, "blast:0.02"."""
+    manual: str | None = None
+    """Table of manual counts to compare with: slide_id, label, count."""
+    retry_failed: bool = False
+    """Read only slides that a former run set aside."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """With what slides are read, and where results go."""
+
+    model: Choice
+    out: str
+    """Folder for the results, one folder a slide, and a table and a page of the batch."""
+    batch: Batch
+    compute: Compute
+    spec: InferSpec
+
+
+def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
+    """Read slides; gives the folders of their results.
+
+    Raises
+    ------
+    InputError
+        If none of the slides could be read, or `out` holds results of others of the same name.
+    IncompleteBatchError
+        If some slides were skipped; the message names them with their reasons.
+    """
+    out, how, spec, model = reading.out, reading.batch, reading.spec, reading.model
+    require_own_folders(entries, out)
+    logger.info("slides are read with %s", model, extra=model_ids(model.model))
+    require_typicality(model.folder, spec.min_typicality)
+    network = read_spec(model.folder / SPEC_FILE)
+    goal, counts = (
+        how.until and Goal.parse(how.until, network.labels.classes),
+        manual_counts(how.manual, network.labels),
+    )
+    few = tiles_at_most(entries, network, spec, FEW_TILES)
+    with (
+        BatchView(len(entries), timed=True) as view,
+        workers(reading.compute, here=few, announce=view.dashboard_at) as found,
+    ):
+        used = on_these_workers(spec, found)
+        jobs = [
+            SlideJob(slide, str(model.folder), model.model, out, used, goal or None, counts.get(slide.id))
+            for slide in entries
+        ]
+        failed = read_slides(jobs, found, view)
+    write_batch(out, [SlideSummary.read(job.folder) for job in jobs])
+    if failed:
+        show_table([{"slide": name, "reason": str(why)} for name, why in failed.items()], key="set-aside")
+        refuse(failed, len(jobs))
+    return [str(job.folder) for job in jobs]
+
+
+def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSpec, most: int) -> bool:
+    """Whether the slides have no more tiles than that, as their headers say; those elsewhere are not asked."""
+    if len(entries) > most or any(is_remote(entry.uri) for entry in entries):
+        return False
+    tiles = 0.0
+    for entry in entries:
+        try:
+            with closing(open_slide(entry.uri, entry.mpp, entry.id, sha256="not hashed")) as slide:
+                tiles += math.prod(side * slide.ref.mpp / model.mpp / spec.tile_px for side in slide.ref.shape)
+        except InputError:
+            continue  # said when it is read
+        if tiles > most:
+            return False
+    return True
+
+
+def chosen(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[SlideEntry]:
+    """Leave out the slides that need no second try, if only those that failed are asked for.
+
+    Raises
+    ------
+    InputError
+        If none is left.
+    """
+    kept = [slide for slide in slides if not retry_failed or failed_before(out / slide.id)]
+    if not kept:
+        raise InputError(f"{out}: no slide of this batch was set aside: run without --retry-failed to read all")
+    return kept
+
+
+def failed_before(folder: Path) -> bool:
+    """Tell whether a former run set a slide aside."""
+    return (folder / "summary.json").exists() and bool(SlideSummary.read(folder).reason)
+
+
+def manual_counts(table: str | None, labels: LabelSpace) -> dict[str, Counts]:
+    """Read manual counts, if there are any, by slide."""
+    return {} if table is None else read_manual(table, labels.classes)
+
+
+def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> dict[str, Exception]:
+    """Read slides, a few at a time where workers compute; give the errors of those that could not be read."""
+    failed: dict[str, Exception] = {}
+
+    def note(job: SlideJob, outcome: str | Exception) -> None:
+        if isinstance(outcome, Exception):
+            failed[job.slide.id] = outcome
+            set_aside(job, str(outcome))
+            view.set_aside(job.slide.id, str(outcome))
+
+    if found.here:
+        for job in jobs:
+            note(job, read_slide.attempt(job, found, view))
+        return failed
+    pool = ThreadPoolExecutor(SLIDES_AT_ONCE)
+    try:
+        running = {pool.submit(copy_context().run, read_slide.attempt, job, found, view): job for job in jobs}
+        for future in as_completed(running):
+            note(running[future], future.result())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return failed
+
+
+def refuse(failed: dict[str, Exception], slides: int) -> NoReturn:
+    """End a batch in which slides were set aside: with the slide's own error where there was only one slide."""
+    if slides == 1:
+        raise next(iter(failed.values()))
+    reasons = "; ".join(f"{slide}: {why}" for slide, why in failed.items())
+    raise IncompleteBatchError(f"{len(failed)} of {slides} slides were set aside, the others are done. {reasons}")
