@@ -224,7 +224,7 @@ class TrainSpec:
     """Processes that load images; 0 loads them in the training process."""
     seed: int = 0
     """Seed of weights, sampling and augmentation."""
-    version: int = 4
+    version: int = 5
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"TrainSpec.epochs is {self.epochs}: give at least 1")
