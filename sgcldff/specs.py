@@ -159,9 +159,12 @@ class ModelSpec:
     """Side of the crop, centred on a cell, from which its type is told."""
     imagenet: str = ""
     """Package, version and licence of the ImageNet weights that the training began with; empty if there were none."""
+    min_confidence: float = 0.0
+    """Probability below which a type is not named unless a run asks for another limit; chosen on stains left out."""
     version: int = 1
 
     def __post_init__(self) -> None:
+        require(0 <= self.min_confidence <= 1, f"ModelSpec.min_confidence is {self.min_confidence}: give 0 to 1")
         require(self.mpp > 0, f"ModelSpec.mpp is {self.mpp}: give a positive number of um/px")
         require(self.crop_px % 32 == 0, f"ModelSpec.crop_px is {self.crop_px}: give a multiple of 32 px")
 
@@ -450,12 +453,12 @@ class InferSpec:
     """Numbers to compute with; `auto` takes bf16 where the processor has it in hardware, otherwise fp32."""
     min_cell_um2: float = 20.0
     """Smaller objects are not counted as cells, um2."""
-    min_confidence: float = 0.0
-    """Cells below this probability are `unidentified`; 0 to 1."""
+    min_confidence: float | None = None
+    """Cells below this probability are `unidentified`; 0 to 1, 0 switches the limit off. Left out: the model's own."""
     min_typicality: float = 0.0
     """Cells are also `unidentified` if fewer than this share of the cells held out of the training are as unlike the
     training cells as they are; 0 to 1, 0 switches the limit off."""
-    version: int = 3
+    version: int = 4
 
     def __post_init__(self) -> None:
         aligned = self.tile_px % 32 == 0 and self.halo_px % 32 == 0
@@ -464,5 +467,5 @@ class InferSpec:
         require(whole, f"InferSpec.shard_px {self.shard_px} must be a multiple of tile_px {self.tile_px}")
         require(self.batch_size >= 1, f"InferSpec.batch_size is {self.batch_size}: give at least 1")
         for name in ("min_confidence", "min_typicality"):
-            limit = getattr(self, name)
+            limit = getattr(self, name) or 0
             require(0 <= limit <= 1, f"InferSpec.{name} is {limit}: give 0 to 1")
