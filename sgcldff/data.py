@@ -24,8 +24,9 @@ from torch.utils.data import Dataset
 
 from sgcldff.errors import InputError
 from sgcldff.images import Rgb, read_grey, read_rgb, rescale, scaled_shape
+from sgcldff.labels import BROADER, NO_WHITE_CELL
 from sgcldff.records import Sample
-from sgcldff.specs import ModelSpec
+from sgcldff.specs import CELL_UM, ModelSpec
 from sgcldff.stain import augment
 from sgcldff.store import PriorStore
 
@@ -297,11 +298,28 @@ class SmearDataset(Dataset[Item]):
 
     def _item(self, sample: Sample, scene: Scene, view: View, crop: Rgb) -> Item:
         saliency = self.read_prior(sample.sha256)
-        untold = self.lessons.from_prior and sample.mask is None and sample.boxes is None
-        target = told_by_prior(saliency) if untold else scene.target
+        target = view.cut_target(self._outlined(sample, scene, saliency))
         return Item(
             torch.from_numpy(crop).permute(2, 0, 1).float() / 255,
             torch.from_numpy(np.stack([view.cut(channel) for channel in saliency])),
-            torch.from_numpy(view.cut_target(target)),
-            torch.from_numpy(self.spec.labels.allowed(sample.label if view.on_cell else None)),
+            torch.from_numpy(target),
+            torch.from_numpy(self.spec.labels.allowed(self._named(sample, view, target))),
         )
+
+    def _outlined(self, sample: Sample, scene: Scene, saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Give what is known of an image's pixels; the prior, where it is asked, takes platelets for cells."""
+        if sample.mask is not None or sample.boxes is not None:
+            return scene.target
+        if BROADER.get(sample.label or "", sample.label) == NO_WHITE_CELL:
+            return np.full_like(scene.target, BACKGROUND)
+        return told_by_prior(saliency) if self.lessons.from_prior else scene.target
+
+    def _named(self, sample: Sample, view: View, target: NDArray[np.uint8]) -> str | None:
+        """Give the label of a crop: its cell's, or that there is none where mask or boxes show background alone."""
+        if view.on_cell:
+            return sample.label
+        annotated = sample.mask is not None or sample.boxes is not None
+        reach = round(CELL_UM / self.spec.mpp / 2)
+        middle = slice(max(0, view.side // 2 - reach), view.side // 2 + reach)
+        empty = annotated and NO_WHITE_CELL in self.spec.labels.classes and (target[middle, middle] == BACKGROUND).all()
+        return NO_WHITE_CELL if empty else None

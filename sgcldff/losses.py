@@ -67,14 +67,18 @@ def set_cross_entropy(logits: Tensor, allowed: Tensor, weights: Tensor) -> Tenso
 
 
 def soft_dice(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Average 1 - Dice over classes and images, where the class of a pixel is known (Milletari et al. 2016)."""
+    """Average 1 - Dice over classes and images (Milletari et al. 2016), each over the pixels where it is decided.
+
+    A class is decided where it is the only one allowed, or not allowed: within the mask of a whole cell background is
+    ruled out, while cytoplasm and nucleus stay open. A class that an image decides nowhere is left out of the average.
+    """
     mask = allowed.float()
-    known = (mask.sum(dim=1, keepdim=True) == 1).float()
+    known = (~allowed | (mask.sum(dim=1, keepdim=True) == 1)).float()
     p, t = logits.float().softmax(dim=1) * known, mask * known
     overlap = 2 * (p * t).sum(dim=(2, 3)) + 1
     dice = overlap / (p.sum(dim=(2, 3)) + t.sum(dim=(2, 3)) + 1)
-    present = (known.sum(dim=(1, 2, 3)) > 0).float()[:, None]
-    return ((1 - dice) * present).sum() / (present.sum() * dice.shape[1]).clamp_min(1)
+    decided = (known.sum(dim=(2, 3)) > 0).float()
+    return ((1 - dice) * decided).sum() / decided.sum().clamp_min(1)
 
 
 def alignment(evidence: Tensor, prior: Tensor, target: Tensor) -> Tensor:

@@ -40,9 +40,9 @@ class Pretrained(StrEnum):
     """Whether an encoder starts from ImageNet weights."""
 
     AUTO = "auto"
-    """Use them where they can be had, otherwise start from random weights and say so."""
+    """Use them where a package with them is installed, otherwise start from random weights and say so."""
     REQUIRED = "required"
-    """Fail where they cannot be had."""
+    """Fail where none is installed."""
     OFF = "off"
     """Start from random weights."""
 
@@ -118,12 +118,14 @@ class NetSpec:
 
     name: str = "sgcldff"
     """Network: `sgcldff`, or a baseline such as `unet`, from `sgcldff.nets`."""
-    backbone: str = "efficientnet_b0"
+    backbone: str = "tf_efficientnet_lite0"
     """timm EfficientNet whose stages make the convolutional part of the encoder."""
     pretrained: Pretrained = Pretrained.AUTO
-    """Whether the encoder starts from ImageNet weights: `auto` where they can be had, `required`, or `off`."""
+    """Whether the encoder starts from ImageNet weights: `auto` (if a package has them), `required`, or `off`."""
     mixing: Mixing = Mixing.HYBRID
     """What the deep stages of the encoder are made of."""
+    convolutions: int = 3
+    """Convolutional stages of a hybrid encoder (strides 2, 4, 8, 16); Swin blocks make up the rest."""
     fusion_width: int = 96
     """Channels of the fused features."""
     cardinality: int = 8
@@ -134,9 +136,10 @@ class NetSpec:
     """Let the prior gate the features at every fused level."""
     cross_layer_fusion: bool = True
     """Fuse shallow and deep features; off: only the deepest features are upsampled."""
-    version: int = 2
+    version: int = 3
 
     def __post_init__(self) -> None:
+        require(2 <= self.convolutions <= 4, f"NetSpec.convolutions is {self.convolutions}: give 2 to 4 of 5 stages")
         divides = self.cardinality >= 1 and self.fusion_width % self.cardinality == 0
         require(
             divides, f"NetSpec.fusion_width {self.fusion_width} must be a multiple of cardinality {self.cardinality}"
@@ -154,9 +157,14 @@ class ModelSpec:
     """um/px of the images that the network sees."""
     crop_px: int = 128
     """Side of the crop, centred on a cell, from which its type is told."""
+    imagenet: str = ""
+    """Package, version and licence of the ImageNet weights that the training began with; empty if there were none."""
+    min_confidence: float = 0.0
+    """Probability below which a type is not named unless a run asks for another limit; chosen on stains left out."""
     version: int = 1
 
     def __post_init__(self) -> None:
+        require(0 <= self.min_confidence <= 1, f"ModelSpec.min_confidence is {self.min_confidence}: give 0 to 1")
         require(self.mpp > 0, f"ModelSpec.mpp is {self.mpp}: give a positive number of um/px")
         require(self.crop_px % 32 == 0, f"ModelSpec.crop_px is {self.crop_px}: give a multiple of 32 px")
 
@@ -176,7 +184,7 @@ class LossSpec:
     class_weighting: bool = False
     """Weigh classes by their effective number of samples, and cells more than background; off, since outlines and types
     were worse with it: the sampling balances classes already (`TrainSpec.balance`)."""
-    version: int = 2
+    version: int = 3
 
 
 TRAIN_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
@@ -220,7 +228,7 @@ class TrainSpec:
     """Processes that load images; 0 loads them in the training process."""
     seed: int = 0
     """Seed of weights, sampling and augmentation."""
-    version: int = 4
+    version: int = 5
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"TrainSpec.epochs is {self.epochs}: give at least 1")
@@ -446,8 +454,8 @@ class InferSpec:
     """Numbers to compute with; `auto` takes bf16 where the processor has it in hardware, otherwise fp32."""
     min_cell_um2: float = 20.0
     """Smaller objects are not counted as cells, um2."""
-    min_confidence: float = 0.0
-    """Cells below this probability are `unidentified`; 0 to 1."""
+    min_confidence: float | None = None
+    """Cells below this probability are `unidentified`; 0 to 1, 0 switches the limit off. Left out: the model's own."""
     min_typicality: float = 0.0
     """Cells are also `unidentified` if fewer than this share of the cells held out of the training are as unlike the
     training cells as they are; 0 to 1, 0 switches the limit off."""
@@ -460,5 +468,5 @@ class InferSpec:
         require(whole, f"InferSpec.shard_px {self.shard_px} must be a multiple of tile_px {self.tile_px}")
         require(self.batch_size >= 1, f"InferSpec.batch_size is {self.batch_size}: give at least 1")
         for name in ("min_confidence", "min_typicality"):
-            limit = getattr(self, name)
+            limit = getattr(self, name) or 0
             require(0 <= limit <= 1, f"InferSpec.{name} is {limit}: give 0 to 1")

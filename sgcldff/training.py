@@ -5,7 +5,7 @@ import math
 import signal
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -33,7 +33,8 @@ from sgcldff.errors import InputError
 from sgcldff.inheritance import Inherited, Successor, begin
 from sgcldff.losses import SmearLoss, class_weights
 from sgcldff.model import save_model
-from sgcldff.nets import Prediction, build
+from sgcldff.model_folder import open_spec
+from sgcldff.nets import Prediction, build, imagenet_origin
 from sgcldff.nets.prediction import Network
 from sgcldff.records import Sample, Split
 from sgcldff.runtimes.machine import emulation_caution, fastest_precision, gpu_usable
@@ -245,9 +246,9 @@ def train(
 def _begun(model: ModelSpec | Successor) -> tuple[nn.Module, ModelSpec, Inherited | None]:
     """Build the network that is to be trained, and say what it took over."""
     if isinstance(model, ModelSpec):
-        return build(model), model, None
+        return build(model), replace(model, imagenet=imagenet_origin(model)), None
     net, inherited = begin(model)
-    return net, model.spec, inherited
+    return net, replace(model.spec, imagenet=open_spec(model.parent).imagenet), inherited
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sgcldff.errors import InputError
-from sgcldff.labels import LabelSpace
+from sgcldff.labels import BROADER, LabelSpace
 from sgcldff.perturbations import AMOUNTS
 from sgcldff.records import Sample, Split
 from sgcldff.specs import Perturbation, require
@@ -113,7 +113,8 @@ def unseen(samples: Iterable[Sample], cell: Cell, space: LabelSpace) -> tuple[Sa
     """Give the images on which a training is scored; labels that are no question to it are taken off them.
 
     A question needs an answer that was taught: the label itself, or all types that it may mean. And it needs a wrong
-    one: where the label allows all types that were taught, nothing else can be told.
+    one: where the label allows all types that were taught, nothing else can be told. A label finer than what was taught
+    is asked for as the broader one: a band neutrophil is a neutrophil to a training that saw no bands named.
     """
     known = tuple(samples)
     if not cell.without:
@@ -121,10 +122,14 @@ def unseen(samples: Iterable[Sample], cell: Cell, space: LabelSpace) -> tuple[Sa
     learned = [sample for sample in leave_out(known, cell.without) if sample.split is Split.TRAIN]
     taught = {sample.label for sample in learned if sample.label is not None}
     held_out = [sample for sample in known if sample.source == cell.without]
-    return tuple(
-        sample if sample.label is None or _is_question(sample.label, taught, space) else replace(sample, label=None)
-        for sample in held_out
-    )
+    return tuple(replace(sample, label=_asked(sample.label, taught, space)) for sample in held_out)
+
+
+def _asked(label: str | None, taught: set[str], space: LabelSpace) -> str | None:
+    if label is None or _is_question(label, taught, space):
+        return label
+    broad = BROADER.get(label)
+    return broad if broad in space.known and _is_question(broad, taught, space) else None
 
 
 def _is_question(label: str, taught: set[str], space: LabelSpace) -> bool:

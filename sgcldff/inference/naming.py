@@ -227,7 +227,7 @@ def doubt(plan: Plan, probabilities: NDArray[np.float32], typicality: float | No
     """
     if typicality is not None and typicality < plan.spec.min_typicality:
         return ATYPICAL
-    return UNCERTAIN if probabilities.max() < plan.spec.min_confidence else ""
+    return UNCERTAIN if probabilities.max() < plan.min_confidence else ""
 
 
 def counts(plan: Plan, area: str) -> bool:

@@ -75,6 +75,12 @@ class Plan:
         return digest((self.segment_key, self.spec.min_cell_um2, self.typicality))
 
     @property
+    def min_confidence(self) -> float:
+        """Probability below which a cell is of no type: as the settings say, or else as the model does."""
+        asked = self.spec.min_confidence
+        return self.model.min_confidence if asked is None else asked
+
+    @property
     def lineage(self) -> Lineage:
         """Where the cells come from."""
         model = self.reference

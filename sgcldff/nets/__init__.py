@@ -6,9 +6,9 @@ A network is added in one file of this package: subclass nothing, decorate a bui
 import importlib
 import pkgutil
 
-from sgcldff.nets.prediction import REGISTRY, Prediction, build, builder, register
+from sgcldff.nets.prediction import REGISTRY, Prediction, build, builder, imagenet_origin, register
 
-__all__ = ["REGISTRY", "Prediction", "build", "builder", "register"]
+__all__ = ["REGISTRY", "Prediction", "build", "builder", "imagenet_origin", "register"]
 
 for _found in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_found.name}")

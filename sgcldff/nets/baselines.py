@@ -4,7 +4,7 @@ No baseline feeds the prior to its layers. Outlining ones tell the type from the
 library's own head; the others tell the type alone, and take the prior for outlines.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -16,6 +16,7 @@ from sgcldff.nets.prediction import Prediction, register
 from sgcldff.nets.pretrained import initialise
 from sgcldff.specs import ModelSpec
 
+SWIN = "swin_tiny_patch4_window7_224"
 DROPOUT = 0.2
 """Before the types are told, as in SG-CLDFF."""
 CELL_PRIOR, NUCLEUS_PRIOR = 0.2, 0.5
@@ -28,10 +29,10 @@ STEEPNESS = 20.0
 class Baseline(nn.Module):
     """An encoder-decoder with a class head, wrapped to give a `Prediction`."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, backbone: str) -> None:
         super().__init__()
         self.model = model
-        self.normalise = Normalise()
+        self.normalise = Normalise(backbone)
         self.deepest = nn.Identity()
 
     @property
@@ -43,6 +44,11 @@ class Baseline(nn.Module):
     def cam_layer(self) -> nn.Module:
         """The encoder's deepest features, which the type is told from."""
         return self.deepest
+
+    @property
+    def type_layer(self) -> nn.Linear:
+        """The linear layer of the library's head, which averages and drops out before it."""
+        return next(layer for layer in self.model.classification_head if isinstance(layer, nn.Linear))
 
     @property
     def outlines(self) -> bool:
@@ -63,10 +69,10 @@ class Baseline(nn.Module):
 class TypeOnly(nn.Module):
     """A classifier; what it calls cell and nucleus is the prior's doing, so that there is a cell to type at all."""
 
-    def __init__(self, encoder: Any, classes: int) -> None:
+    def __init__(self, encoder: Any, backbone: str, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.normalise = Normalise()
+        self.normalise = Normalise(backbone)
         self.deepest = nn.Identity()
         self.tell = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(self.embedding_width, classes))
 
@@ -79,6 +85,11 @@ class TypeOnly(nn.Module):
     def cam_layer(self) -> nn.Module:
         """The deepest features, which the type is told from."""
         return self.deepest
+
+    @property
+    def type_layer(self) -> nn.Linear:
+        """The linear layer behind the average."""
+        return cast(nn.Linear, self.tell[1])
 
     @property
     def outlines(self) -> bool:
@@ -113,50 +124,45 @@ def _outlining(spec: ModelSpec, architecture: str, backbone: str, encoder: dict[
     import segmentation_models_pytorch as smp  # only baselines are worth the time that it takes
 
     heads = {"classes": 3, "aux_params": {"classes": len(spec.labels.classes), "dropout": DROPOUT}}
-
-    def create(pretrained: bool) -> Any:
-        return getattr(smp, architecture)(
-            f"tu-{backbone}", encoder_weights=pretrained or None, **heads, **(encoder or {})
-        )
-
-    return Baseline(initialise(backbone, spec.net.pretrained, create))
+    model = getattr(smp, architecture)(f"tu-{backbone}", encoder_weights=None, **heads, **(encoder or {}))
+    initialise(model.encoder.model, backbone, spec.net.pretrained)
+    return Baseline(model, backbone)
 
 
 def _type_only(spec: ModelSpec, backbone: str) -> nn.Module:
-    def create(pretrained: bool) -> Any:
-        return timm.create_model(backbone, pretrained=pretrained, num_classes=0)
-
-    return TypeOnly(initialise(backbone, spec.net.pretrained, create), len(spec.labels.classes))
+    encoder = timm.create_model(backbone, num_classes=0)
+    initialise(encoder, backbone, spec.net.pretrained)
+    return TypeOnly(encoder, backbone, len(spec.labels.classes))
 
 
 @register("unet")
 def unet(spec: ModelSpec) -> nn.Module:
-    """Build a U-Net (Ronneberger et al., MICCAI 2015) on an EfficientNet-B0."""
-    return _outlining(spec, "Unet", "efficientnet_b0")
+    """Build a U-Net (Ronneberger et al., MICCAI 2015) on the backbone of the spec."""
+    return _outlining(spec, "Unet", spec.net.backbone)
 
 
 @register("deeplabv3plus")
 def deeplabv3plus(spec: ModelSpec) -> nn.Module:
-    """Build a DeepLabV3+ (Chen et al., ECCV 2018) on a ResNet-50."""
-    return _outlining(spec, "DeepLabV3Plus", "resnet50")
+    """Build a DeepLabV3+ (Chen et al., ECCV 2018) on the backbone of the spec."""
+    return _outlining(spec, "DeepLabV3Plus", spec.net.backbone)
 
 
-@register("swin-unet")
+@register("swin-unet", backbone=SWIN)
 def swin_unet(spec: ModelSpec) -> nn.Module:
     """Build a U-Net decoder on a Swin-T (Liu et al., ICCV 2021) that takes any size.
 
     Unlike Swin-Unet (Cao et al., ECCV Workshops 2022), whose decoder is made of Swin blocks too, it is a hybrid.
     """
-    return _outlining(spec, "Unet", "swin_tiny_patch4_window7_224", {"strict_img_size": False})
+    return _outlining(spec, "Unet", SWIN, {"strict_img_size": False})
 
 
-@register("resnet50")
+@register("resnet50", backbone="resnet50")
 def resnet50(spec: ModelSpec) -> nn.Module:
-    """Build a ResNet-50 (He et al., CVPR 2016) that tells types alone."""
+    """Build a ResNet-50 (He et al., CVPR 2016) that classifies cells without outlining them."""
     return _type_only(spec, "resnet50")
 
 
 @register("efficientnet")
 def efficientnet(spec: ModelSpec) -> nn.Module:
-    """Build an EfficientNet-B0 (Tan and Le, ICML 2019) that tells types alone."""
-    return _type_only(spec, "efficientnet_b0")
+    """Build the backbone of the spec (EfficientNet: Tan and Le, ICML 2019) to classify cells without outlining them."""
+    return _type_only(spec, spec.net.backbone)

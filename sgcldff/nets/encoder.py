@@ -1,7 +1,8 @@
 """EfficientSwin: EfficientNet stages for local detail, Swin blocks for context, features at strides 2 to 32.
 
 After "EfficientSwin" as named by SG-CLDFF (arXiv 2510.17278), which leaves the split open. Here the convolutions reach
-down to stride 8 and Swin blocks (Liu et al., ICCV 2021) take over at strides 16 and 32, where attention is cheap.
+down to stride 8, unless the spec says otherwise, and Swin blocks (Liu et al., ICCV 2021) take over at strides 16 and
+32, where attention is cheap.
 """
 
 from typing import Any
@@ -15,8 +16,6 @@ from sgcldff.errors import InputError
 from sgcldff.nets.pretrained import initialise
 from sgcldff.specs import Mixing, NetSpec
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDES = (2, 4, 8, 16, 32)
 SWIN_WIDTHS = {2: 24, 4: 48, 8: 96, 16: 160, 32: 256}
 WINDOW = 8
@@ -24,15 +23,16 @@ WINDOW = 8
 
 
 class Normalise(nn.Module):
-    """Bring images in [0, 1] to mean 0 and deviation 1 of ImageNet's channels."""
+    """Shift and scale images in [0, 1] as the ImageNet weights of a timm backbone expect them."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: str) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        expected = timm.get_pretrained_cfg(backbone)
+        self.register_buffer("mean", torch.tensor(expected.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(expected.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, 3, H, W) to the same shape."""
@@ -45,14 +45,14 @@ class Encoder(nn.Module):
     Parameters
     ----------
     spec
-        `mixing` says where Swin blocks stand: strides 16 and 32 (hybrid), nowhere, or from stride 4 on.
+        `mixing` says where Swin blocks stand: after `convolutions` stages (hybrid), nowhere, or from stride 4 on.
     prior_channels
         Channels of the prior that are fed beside the image; 0 leaves the prior out.
     """
 
     def __init__(self, spec: NetSpec, prior_channels: int) -> None:
         super().__init__()
-        convolutions = {Mixing.HYBRID: 3, Mixing.CONVOLUTION: 5, Mixing.SWIN: 1}[spec.mixing]
+        convolutions = {Mixing.HYBRID: spec.convolutions, Mixing.CONVOLUTION: 5, Mixing.SWIN: 1}[spec.mixing]
         self.convolutional = efficientnet(spec, convolutions)
         widen(self.convolutional, prior_channels)
         self.stages = list(range(convolutions))
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
             self.swin.append(swin_stage(widths[-1], SWIN_WIDTHS[stride]))
             widths.append(SWIN_WIDTHS[stride])
         self.widths = tuple(widths)
-        self.normalise = Normalise()
+        self.normalise = Normalise(spec.backbone)
 
     def forward(self, image: Tensor, prior: Tensor | None) -> list[Tensor]:
         """Give five feature maps (B, width, H/stride, W/stride) of an image in [0, 1]."""
@@ -78,22 +78,18 @@ class Encoder(nn.Module):
 
 
 def efficientnet(spec: NetSpec, stages: int) -> Any:
-    """Create the first `stages` stages (strides 2, 4, ...) of a timm EfficientNet, pretrained if that can be had.
+    """Create the first `stages` stages (strides 2, 4, ...) of a timm EfficientNet, pretrained as the spec says.
 
     Raises
     ------
     InputError
-        If weights are required and cannot be had, or timm does not know the backbone.
+        If weights are required and not installed, or timm does not know the backbone.
     """
     if not timm.is_model(spec.backbone):
-        raise InputError(f"backbone {spec.backbone!r} is unknown to timm: name an EfficientNet such as efficientnet_b0")
-    return initialise(
-        spec.backbone, spec.pretrained, lambda weights: _features(spec.backbone, stages, pretrained=weights)
-    )
-
-
-def _features(backbone: str, stages: int, *, pretrained: bool) -> Any:
-    model = timm.create_model(backbone, pretrained=pretrained, num_classes=0)
+        known = "tf_efficientnet_lite0"
+        raise InputError(f"backbone {spec.backbone!r} is unknown to timm: name an EfficientNet such as {known}")
+    model = timm.create_model(spec.backbone, num_classes=0)
+    initialise(model, spec.backbone, spec.pretrained)
     model.prune_intermediate_layers(list(range(stages)), prune_norm=True)
     return model
 

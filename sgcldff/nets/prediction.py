@@ -7,7 +7,8 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from sgcldff.errors import InputError
-from sgcldff.specs import ModelSpec
+from sgcldff.nets.pretrained import PACKAGES
+from sgcldff.specs import ModelSpec, Pretrained
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,27 @@ class Network(Protocol):
     def outlines(self) -> bool:
         """Whether `Prediction.segmentation` is learned; scores of outlines say nothing of the network where not."""
 
+    @property
+    def type_layer(self) -> nn.Linear:
+        """Layer that gives `Prediction.cell_type` of embeddings; calibration changes it alone."""
+
     def __call__(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) and priors (B, P, H, W), float32 in [0, 1], to a `Prediction`."""
 
 
 Builder = Callable[[ModelSpec], nn.Module]
 REGISTRY: dict[str, Builder] = {}
+BACKBONES: dict[str, str] = {}
+"""Backbones of the networks that do not take that of the spec."""
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
-    """Make a builder known under `name`."""
+def register(name: str, backbone: str = "") -> Callable[[Builder], Builder]:
+    """Make a builder known under `name`; `backbone` is given where it does not follow the spec."""
 
     def enter(made: Builder) -> Builder:
         REGISTRY[name] = made
+        if backbone:
+            BACKBONES[name] = backbone
         return made
 
     return enter
@@ -70,6 +79,14 @@ def builder(name: str) -> Builder:
     return REGISTRY[name]
 
 
+def imagenet_origin(spec: ModelSpec) -> str:
+    """Name package, version and licence of the ImageNet weights that `build(spec)` starts from; empty if from none."""
+    package = PACKAGES.get(BACKBONES.get(spec.net.name, spec.net.backbone))
+    if package is None or spec.net.pretrained is Pretrained.OFF or not package.installed():
+        return ""
+    return str(package)
+
+
 def build(spec: ModelSpec) -> nn.Module:
     """Build the network that `spec.net.name` names, with random or pretrained weights as `spec.net.pretrained` says.
 
@@ -79,6 +96,6 @@ def build(spec: ModelSpec) -> nn.Module:
     Raises
     ------
     InputError
-        If no network has that name, or pretrained weights are required and cannot be had.
+        If no network has that name, or ImageNet weights are required and not installed.
     """
     return builder(spec.net.name)(spec)

@@ -156,6 +156,11 @@ class SgCldff(nn.Module):
         return self.fusion
 
     @property
+    def type_layer(self) -> nn.Linear:
+        """The last layer of the type head."""
+        return cast(nn.Linear, self.type_head.tell[1])
+
+    @property
     def outlines(self) -> bool:
         """True: cell and nucleus are outlined."""
         return True

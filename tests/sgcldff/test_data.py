@@ -25,7 +25,7 @@ from sgcldff.data import (
     told_by_prior,
 )
 from sgcldff.errors import InputError
-from sgcldff.labels import WBC5
+from sgcldff.labels import WBC5, WBC11
 from sgcldff.records import MaskCode, Sample, Split
 from sgcldff.specs import ModelSpec, TrainSpec
 
@@ -161,6 +161,46 @@ def test_the_warm_up_shows_nothing_but_what_the_prior_teaches(smears):
         assert warm.allowed.all()
         assert later.prior.any()
     assert data[Draw(0, None)].prior.any()
+
+
+class NoPrior:
+    """A store whose priors find a cell everywhere."""
+
+    def __init__(self, shape):
+        self.prior = np.ones((1, *shape), np.float32)
+
+    def read(self, sha256):
+        return self.prior
+
+
+def crops(sample, labels, n=60, from_prior=False, shape=(400, 400)):
+    data = SmearDataset([sample], NoPrior(shape), ModelSpec(labels=labels), Lessons(from_prior=from_prior))
+    return [data[Draw(0, (1, 0, k))] for k in range(n)]
+
+
+def test_a_crop_off_the_cells_of_a_mask_shows_no_white_cell(tmp_path):
+    field = sample_of(tmp_path, disc(side=400, centre=(80, 80)), label="monocyte")
+    none, monocyte = (WBC11.allowed(name).tolist() for name in ("no white cell", "monocyte"))
+    found = Counter()
+    for item in crops(field, WBC11, n=150):
+        at_centre = (item.target[30:98, 30:98] == BACKGROUND).all()
+        found[str(item.allowed.tolist() == none), bool(at_centre)] += 1
+        assert item.allowed.tolist() in (none, monocyte, [True] * 11)
+    assert found["True", True] >= 3
+    assert found["True", False] == found["False", True] == 0
+    assert all(item.allowed.tolist() in ([True] * 5, WBC5.allowed("monocyte").tolist()) for item in crops(field, WBC5))
+    unmasked = replace(field, mask=None, mask_code=None)
+    assert all(item.allowed.tolist() in (monocyte, [True] * 11) for item in crops(unmasked, WBC11, from_prior=True))
+
+
+@pytest.mark.parametrize("label", ["no white cell", "platelet"])
+def test_an_image_without_a_white_cell_is_background_whatever_the_prior_takes_for_one(tmp_path, label):
+    clump = sample_of(tmp_path, disc(side=400), label=label, mask=None, mask_code=None)
+    shown = crops(clump, WBC11, n=10, from_prior=True)
+    assert all(set(item.target.unique().tolist()) <= {BACKGROUND, UNKNOWN} for item in shown)
+    assert any((item.target == BACKGROUND).all() for item in shown)
+    cell = replace(clump, label="erythroblast")
+    assert any((item.target == NUCLEUS).any() for item in crops(cell, WBC11, n=10, from_prior=True))
 
 
 def test_unvaried_view_is_centred_on_the_cell(tmp_path):

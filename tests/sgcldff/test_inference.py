@@ -296,6 +296,16 @@ def test_less_confidence_than_asked_for_is_no_type_and_costs_no_work(slide, tmp_
     assert (again.tiles, again.crops) == (0, 0)
 
 
+def test_a_model_brings_its_own_limit_of_confidence_unless_another_is_asked_for(slide, tmp_path):
+    careful = ColourModel(spec=ModelSpec(crop_px=96, min_confidence=0.9))
+    own = list(read_cells(inferred(slide, tmp_path, SPEC, careful)))
+    assert own
+    assert {(cell.label, cell.abstained_for) for cell in own} == {(UNIDENTIFIED, UNCERTAIN)}
+    for limit in (0, 0.5):
+        named = list(read_cells(inferred(slide, tmp_path, replace(SPEC, min_confidence=limit), careful)))
+        assert UNIDENTIFIED not in {cell.label for cell in named}
+
+
 def test_cells_unlike_those_of_the_training_are_no_type_and_the_limit_costs_no_work(slide, tmp_path):
     """The embedding is the colour in the middle: cells of the second type's blue are far from the training's."""
     blue = np.array([NUCLEI[0]] * 3, np.float32)

@@ -77,6 +77,30 @@ def test_dice_is_zero_for_a_perfect_answer_and_grows_with_error():
     assert soft_dice(-sure, allowed) > 0.5
 
 
+def test_dice_of_a_whole_cell_counts_the_cell_and_leaves_its_nucleus_open():
+    bits = torch.full((1, 8, 8), 1, dtype=torch.uint8)
+    bits[:, 2:6, 2:6] = 6
+    allowed, inside = allowed_from_bits(bits), bits == 6
+
+    def cost(part, of_cell):
+        told = torch.zeros(1, 8, 8, dtype=torch.long)
+        told[inside & of_cell] = part
+        return soft_dice(50 * one_hot(told, 3).permute(0, 3, 1, 2).float(), allowed)
+
+    everywhere, half = torch.ones(1, 8, 8, dtype=torch.bool), torch.arange(8).expand(1, 8, 8) < 4
+    assert cost(1, everywhere) == cost(2, everywhere)
+    assert cost(1, everywhere) < 1e-3
+    assert cost(1, half) > cost(1, everywhere) + 0.02, "half of the cell is called background"
+
+
+def test_dice_of_pixels_that_are_all_known_is_that_of_single_classes():
+    make = torch.Generator().manual_seed(4)
+    logits, labels = torch.randn(3, 3, 8, 8, generator=make), torch.randint(0, 3, (3, 8, 8), generator=make)
+    p, t = logits.softmax(1), one_hot(labels, 3).permute(0, 3, 1, 2)
+    dice = (2 * (p * t).sum((2, 3)) + 1) / (p.sum((2, 3)) + t.sum((2, 3)) + 1)
+    torch.testing.assert_close(soft_dice(logits, t.bool()), (1 - dice).mean())
+
+
 def test_alignment_prefers_evidence_on_the_prior_to_evidence_on_background():
     prior = torch.zeros(1, 1, 32, 32)
     prior[..., :16] = 1

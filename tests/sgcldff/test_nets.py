@@ -163,14 +163,3 @@ def test_unknown_names_are_told():
         build(ModelSpec(net=replace(OFF, name="alexnet")))
     with pytest.raises(InputError, match="'effnet'"):
         build(ModelSpec(net=replace(OFF, backbone="effnet")))
-
-
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_required_weights_that_cannot_be_had_are_an_error(monkeypatch, caplog, name):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    net = replace(OFF, name=name)
-    with pytest.raises(InputError, match="pretrained to auto or off"):
-        build(ModelSpec(net=replace(net, pretrained=Pretrained.REQUIRED)))
-    assert build(ModelSpec(net=replace(net, pretrained=Pretrained.AUTO)))
-    assert "no ImageNet weights" in caplog.text
