@@ -92,7 +92,7 @@ def canonical(name: str) -> str:
 def known_as(name: str, known: Collection[str]) -> str:
     """Give the name under which a type is among those `known`: its own, or that of the broader type it is part of.
 
-    "Bands" are neutrophils where only these are known; a name that is not known at all comes back as `canonical` has it.
+    "Bands" are neutrophils where only these are known; a name that is not known comes back as `canonical` has it.
     """
     own = canonical(name)
     return next((label for label in (own, BROADER.get(own, own)) if label in known), own)
