@@ -10,7 +10,7 @@ from sgcldff.datasets.tables import Row, read_rows
 from sgcldff.differential import ClassShare, Differential, from_counts
 from sgcldff.drafts import draft
 from sgcldff.errors import InputError, LabelError
-from sgcldff.labels import canonical
+from sgcldff.labels import canonical, known_as
 from sgcldff.records import UNIDENTIFIED, Lineage
 
 Counts = Mapping[str, int]
@@ -116,11 +116,11 @@ def read_manual(path: str | Path, classes: Iterable[str] | None = None) -> dict[
     counts: dict[str, Counter[str]] = {}
     seen: set[tuple[str, str]] = set()
     for entry in entries:
-        entry.refuse_unknown(known)
+        label = entry.type_among(known)
         if (entry.slide, entry.name) in seen:
             raise InputError(f"{entry.place}: {entry.name!r} was counted in an earlier row too: keep one of them")
         seen.add((entry.slide, entry.name))
-        counts.setdefault(entry.slide, Counter())[canonical(entry.name)] += entry.count
+        counts.setdefault(entry.slide, Counter())[label] += entry.count
     return {slide: dict(by_type) for slide, by_type in counts.items()}
 
 
@@ -134,12 +134,14 @@ class _Entry:
     """As it was written, but for case."""
     count: int
 
-    def refuse_unknown(self, known: set[str] | None) -> None:
-        if known is not None and canonical(self.name) not in known:
+    def type_among(self, known: set[str] | None) -> str:
+        label = canonical(self.name) if known is None else known_as(self.name, known)
+        if known is not None and label not in known:
             names = ", ".join(sorted(known))
             raise LabelError(
                 f"{self.place}: type {self.name!r} is in no class; known are {names}: correct or remove it"
             )
+        return label
 
 
 def _entries(path: Path, number: int, row: Row) -> list[_Entry]:

@@ -1,6 +1,6 @@
 """Cell types: the names in use, their synonyms, and label spaces in which a label may allow several types."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,15 @@ def canonical(name: str) -> str:
         if candidate in SYNONYMS:
             return SYNONYMS[candidate]
     return singular if singular in NAMES else lowered
+
+
+def known_as(name: str, known: Collection[str]) -> str:
+    """Give the name under which a type is among those `known`: its own, or that of the broader type it is part of.
+
+    "Bands" are neutrophils where only these are known; a name that is not known at all comes back as `canonical` has it.
+    """
+    own = canonical(name)
+    return next((label for label in (own, BROADER.get(own, own)) if label in known), own)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sgcldff.datasets.tables import Row, read_rows
 from sgcldff.errors import InputError
 from sgcldff.images import sha256_of
-from sgcldff.labels import canonical
+from sgcldff.labels import known_as
 from sgcldff.review.queue import QueuedCell
 from sgcldff.review.store import CANNOT_TELL, Review
 from sgcldff.review.verdicts import settle
@@ -144,7 +144,7 @@ def _review(cell: QueuedCell, row: Row, crop_sha256: str) -> Review:
 
 def _label(cell: QueuedCell, text: str) -> str:
     known = {name.lower(): name for name in (*cell.classes, CANNOT_TELL)}
-    for name in (text.lower(), canonical(text)):
+    for name in (text.lower(), known_as(text, known)):
         if name in known:
             return known[name]
     raise InputError(f"label {text!r} of cell {cell.cell_id} is in no class; known are {', '.join(known.values())}")
