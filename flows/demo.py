@@ -59,7 +59,7 @@ def make_smears(out: str, side: int) -> tuple[str, str, str]:
 
 
 @flow(name="demo", flow_run_name="demo")
-def demo(out: str, side: int = 8192, epochs: int = 5) -> Found:
+def demo(out: str, side: int = 8192, epochs: int = 4) -> Found:
     """Make smears and a slide, train, promote, read the slide and compare with the truth.
 
     Raises

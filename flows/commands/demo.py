@@ -14,7 +14,7 @@ app = typer.Typer()
 def demo(
     to: Annotated[Path, output("Folder for everything that the demo writes.")] = Path("demo"),
     side: Annotated[int, typer.Option(min=2048, help="Side of the slide, px.")] = 8192,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 4,
 ) -> None:
     """Draw smears and a slide whose cells are known, run the whole chain on them and compare."""
     from flows.environment import configure
