@@ -97,8 +97,8 @@ def test_a_shifted_model_is_put_right_by_a_few_cells_of_the_laboratory(cells):
     assert after > before + 0.6 * (best - before)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**31), st.integers(10, 50), st.booleans(), st.booleans())
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**31), st.integers(10, 30), st.booleans(), st.booleans())
 def test_held_out_cells_are_never_classified_worse_than_before(seed, n, shifted, senseless):
     make = np.random.default_rng(seed)
     cells = laboratory(n, seed=seed, shift=4 * make.normal(size=4) * shifted, noise=2.0)
@@ -117,9 +117,17 @@ def test_a_model_that_fits_is_left_as_it_is_and_says_so():
     assert (found.after, found.p_value) == (found.before, 1)
 
 
-def test_a_model_that_fits_is_rarely_changed_by_chance():
-    changed = [adapt(laboratory(n=30, seed=seed, noise=1.5)).helps for seed in range(12)]
-    assert np.mean(changed) <= 0.25
+def test_a_model_that_fits_loses_little_by_chance():
+    fresh = laboratory(n=2000, seed=0, noise=1.5)
+    lost = []
+    for draw in range(8):
+        rows = np.random.default_rng(draw).choice(1000, 20, replace=False)
+        changed = adapt(fresh.take(rows)).adjustment(fresh)[1000:]
+        lost.append(
+            are_right(fresh.logits[1000:], fresh.allowed[1000:]).mean()
+            - are_right(changed, fresh.allowed[1000:]).mean()
+        )
+    assert np.mean(lost) <= 0.03
 
 
 def test_a_class_that_nobody_reviewed_and_no_cell_was_mistaken_for_keeps_its_logit():
