@@ -117,17 +117,9 @@ def test_a_model_that_fits_is_left_as_it_is_and_says_so():
     assert (found.after, found.p_value) == (found.before, 1)
 
 
-def test_a_model_that_fits_loses_little_by_chance():
-    fresh = laboratory(n=2000, seed=0, noise=1.5)
-    lost = []
-    for draw in range(8):
-        rows = np.random.default_rng(draw).choice(1000, 20, replace=False)
-        changed = adapt(fresh.take(rows)).adjustment(fresh)[1000:]
-        lost.append(
-            are_right(fresh.logits[1000:], fresh.allowed[1000:]).mean()
-            - are_right(changed, fresh.allowed[1000:]).mean()
-        )
-    assert np.mean(lost) <= 0.03
+def test_a_model_that_fits_is_seldom_changed_by_chance():
+    changed = [adapt(laboratory(n=40, seed=seed, noise=1.5)).helps for seed in range(8)]
+    assert np.mean(changed) <= 0.25
 
 
 def test_a_class_that_nobody_reviewed_and_no_cell_was_mistaken_for_keeps_its_logit():
