@@ -12,7 +12,7 @@ from flows.retrain import retrain
 from flows.train import train
 from sgcldff.catalog import Catalog
 from sgcldff.datasets import Source
-from sgcldff.errors import InputError, LabelError, MissingInputError, PromotionRefusedError, ServiceError
+from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError
 from sgcldff.labels import WBC5
 from sgcldff.model import load_model
 from sgcldff.records import Split
@@ -131,9 +131,11 @@ def blasts(folder: Path, count: int) -> Source:
     return Source("auto", str(folder))
 
 
-def test_labels_that_the_model_does_not_know_are_named(lab, tmp_path):
-    with pytest.raises(LabelError, match="knows no blast"):
-        evaluate([blasts(tmp_path / "blasts", 6)], lab.workspace, "models:/sgcldff@champion", lab.settings)
+def test_outlines_are_scored_whatever_the_label_and_labels_the_model_does_not_know_are_named(lab, tmp_path):
+    done = evaluate([blasts(tmp_path / "blasts", 6)], lab.workspace, "models:/sgcldff@champion", lab.settings)
+    assert [(one.label, one.images) for one in done.untyped] == [("blast", 6)]
+    scores = read_report(done.folder).pooled
+    assert (scores.images, scores.typed, scores.outlined) == (6, 0, 6)
 
 
 def test_what_cannot_be_scored_is_told_and_the_rest_is_scored(lab, tmp_path):
@@ -142,11 +144,11 @@ def test_what_cannot_be_scored_is_told_and_the_rest_is_scored(lab, tmp_path):
     broken.write_bytes(b"no image")
     done = evaluate([source], lab.workspace, "models:/sgcldff@champion", lab.settings)
     report = read_report(done.folder)
-    assert report.pooled.images == 3
+    assert (report.pooled.images, report.pooled.typed) == (5, 3)
     assert report.set_aside == done.unusable
-    assert [item.id for item in done.unusable][:1] == [str(broken)]
-    assert all("labelled blast" in item.reason for item in done.unusable[1:])
-    assert len(done.unusable) == 3
+    assert [item.id for item in done.unusable] == [str(broken)]
+    assert report.untyped == done.untyped
+    assert [(one.label, one.images) for one in done.untyped] == [("blast", 2)]
     alone = evaluate([blasts(tmp_path / "none", 0)], lab.workspace, "models:/sgcldff@champion", lab.settings)
     assert alone.folder != done.folder
     assert not read_report(alone.folder).set_aside

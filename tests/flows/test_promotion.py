@@ -26,6 +26,7 @@ from sgcldff.specs import ModelSpec, NetSpec, PriorSpec, TrainSpec
 from tasks.compute import Compute
 from tasks.modelling import TrainJob, learned_from
 from tasks.preparing import Prepared
+from tasks.slides import read_slide
 from tasks.workspace import Workspace
 
 SECOND = "models:/sgcldff/2"
@@ -239,14 +240,14 @@ def test_a_batch_keeps_the_version_with_which_it_began(workspace, slide, tmp_pat
     (tmp_path / "slides").mkdir()
     for name in ("a", "b"):
         shutil.copy(slide.slide, tmp_path / "slides" / f"{name}.tiff")
-    registry, read = registry_of(workspace), flows.infer.read_slide
+    registry, read = registry_of(workspace), read_slide.function
 
     def then_promoted(*given, **how):
         done = read(*given, **how)
         registry.promote(second(workspace))
         return done
 
-    monkeypatch.setattr(flows.infer, "read_slide", then_promoted)
+    monkeypatch.setattr(read_slide, "function", then_promoted)
     champion = registry.resolve("models:/sgcldff@champion")[0]
     where = [str(tmp_path / "slides")], str(tmp_path / "out"), workspace, "models:/sgcldff@champion"
     folders = infer(*where, compute=Compute(workers=0), settings=quick())

@@ -58,10 +58,10 @@ def test_figures_of_a_real_run_are_scraped_while_it_runs(lab, slide, invoke, unu
     assert any(name == "sgcldff_work_seconds_total" for name, *_ in grown)
 
 
-def test_a_port_in_use_ends_a_command_before_it_begins(invoke, tmp_path):
+def test_a_port_in_use_ends_a_command_before_it_begins(invoke, lab):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = invoke("train", "-w", tmp_path, "--metrics-port", port)
+        ended = invoke("train", "-w", lab.workspace, "--metrics-port", port)
     assert isinstance(ended.exception, InputError)
     assert f"port {port}" in str(ended.exception)
 
