@@ -87,11 +87,9 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
     require_typicality(model.folder, spec.min_typicality)
     network = read_spec(model.folder / SPEC_FILE)
-    goal, counts = (
-        how.until and Goal.parse(how.until, network.labels.classes),
-        manual_counts(how.manual, network.labels),
-    )
-    few = tiles_at_most(entries, network, spec, FEW_TILES)
+    goal = how.until and Goal.parse(how.until, network.labels.classes)
+    counts = manual_counts(how.manual, network.labels)
+    few = reading.compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
         workers(reading.compute, here=few, announce=view.dashboard_at) as found,
