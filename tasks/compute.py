@@ -48,13 +48,21 @@ class Workers:
                 gpus = len(gpus_here()) if self._compute.cluster is None else 0
                 workers = self._compute.workers if self._compute.workers is not None else gpus or None
                 self._client = self._opened.enter_context(connect(self._compute.cluster, workers))
+                self._address = str(self._client.scheduler.address)
                 if self._announce is not None:
                     self._announce(str(self._client.dashboard_link))
             return self._client
 
     def address(self) -> str:
-        """Give the address under which other clients find the workers."""
-        return str(self.client().scheduler_info()["address"])
+        """Give the address under which other clients find the workers, also while they do not answer.
+
+        Raises
+        ------
+        ServiceError, InputError
+            As `client`.
+        """
+        self.client()
+        return self._address
 
     def close(self) -> None:
         """End what was started."""

@@ -1,6 +1,7 @@
 """Tasks that read slides: one task a slide, its shards spread over Dask inside."""
 
 import logging
+import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -97,10 +98,13 @@ def on_these_workers(spec: InferSpec, workers: Workers) -> InferSpec:
     def there(ask: Callable[[], Any]) -> Any:
         if not workers.elsewhere:
             return ask()
-        from sgcldff.cluster import gpu_share
+        from sgcldff.cluster import gpu_share, map_bounded
 
         client = workers.client()
-        return client.submit(ask, resources=gpu_share(client), pure=False).result()
+        ((_, answer),) = map_bounded(client, operator.call, [ask], resources=gpu_share(client))
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
     engine, precision = there(partial(resolve, spec.engine, spec.precision))
     if slow := there(partial(caution, engine, precision)):

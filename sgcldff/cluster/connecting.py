@@ -9,6 +9,7 @@ import dask
 from distributed import Client
 from distributed.comm import get_address_host_port
 
+from sgcldff.cluster.scheduler import asking
 from sgcldff.cluster.settings import SETTINGS
 from sgcldff.cluster.specs import ClusterSpec, SchedulerSpec, cluster_of, resized
 from sgcldff.cluster.starting import started
@@ -57,7 +58,8 @@ def _client(spec: ClusterSpec) -> Iterator[Client]:
 
 def _await_worker(client: Client, spec: ClusterSpec) -> None:
     try:
-        client.wait_for_workers(1, spec.patience_s)
+        with asking(client):
+            client.wait_for_workers(1, spec.patience_s)
     except TimeoutError as error:
         raise ServiceError(
             f"no worker joined the Dask scheduler {client.scheduler.address} within {spec.patience_s:.0f} s: look "

@@ -6,6 +6,7 @@ from typing import Any
 
 from distributed import Client, WorkerPlugin, get_worker
 
+from sgcldff.cluster.scheduler import asking
 from sgcldff.errors import InputError
 
 
@@ -37,8 +38,14 @@ def load_once(client: Client, name: str, loader: Callable[[], Any]) -> None:
     ----------
     name
         Names what is loaded, by a digest for instance. A scheduler that knows the name keeps the loader that it has.
+
+    Raises
+    ------
+    ServiceError
+        If the scheduler is gone.
     """
-    client.register_plugin(_LoadOnce(name, loader), name=name)
+    with asking(client):
+        client.register_plugin(_LoadOnce(name, loader), name=name)
 
 
 def loaded(name: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 from distributed.protocol.pickle import dumps, loads
 
+from sgcldff.cluster.scheduler import GONE, asking, workers_of
 from sgcldff.errors import InputError, ServiceError, TaskLostError
 
 REFRESH_S = 1.0
@@ -23,8 +24,6 @@ than 2 the scheduler holds back those that wait, so that a worker that dies take
 
 GPU = "GPU"
 """Name of the resource that workers with a GPU offer, as in `dask worker --resources GPU=1`."""
-
-GONE = "the Dask scheduler is gone or dropped a task: start it again and repeat the command"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,17 +40,14 @@ def gpu_share(client: Client) -> dict[str, float]:
 
 
 def _offers(client: Client) -> list[dict[str, float]]:
-    return [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    return [worker["resources"] for worker in workers_of(client)]
 
 
 def _room(client: Client, resources: Mapping[str, float] | None) -> int:
-    try:
-        if not resources:
-            return sum(int(number) for number in client.nthreads().values())
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        return sum(min(worker["nthreads"], _times(worker["resources"], resources)) for worker in workers)
-    except OSError as error:
-        raise ServiceError(GONE) from error
+    if resources:
+        return sum(min(worker["nthreads"], _times(worker["resources"], resources)) for worker in workers_of(client))
+    with asking(client):
+        return sum(int(number) for number in client.nthreads().values())
 
 
 def _times(offer: Mapping[str, float], need: Mapping[str, float]) -> int:

@@ -102,8 +102,14 @@ def test_a_scheduler_that_is_killed_ends_the_map(scheduler, process, monkeypatch
         running.kill()
         with pytest.raises(ServiceError, match="scheduler is gone"):
             list(results)
-        with pytest.raises(ServiceError, match="scheduler is gone"):
-            list(map_bounded(client, abs, [1]))
+        for ask in (
+            lambda: list(map_bounded(client, abs, [1])),
+            lambda: load_once(client, "name", int),
+            lambda: threads(client),
+            lambda: gpu_share(client),
+        ):
+            with pytest.raises(ServiceError, match="scheduler is gone"):
+                ask()
 
 
 def test_a_worker_that_is_killed_is_made_up_for_by_one_that_joins_later(scheduler, process):
