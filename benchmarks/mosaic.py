@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tifffile
 
-from sgcldff.catalog import Catalog
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import CELL_UM
+from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation.matching import match_cells
-from sgcldff.images import read_rgb
-from sgcldff.records import Sample
-from sgcldff.specs import CELL_UM
+from sgcldff.slides.images import read_rgb
 
 ROWS, COLUMNS = 13, 10
 MIRRORS = ((slice(None), slice(None)), (slice(None), slice(None, None, -1)), (slice(None, None, -1), slice(None)))

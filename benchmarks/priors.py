@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from sgcldff.datasets import Source, detect
-from sgcldff.images import Rgb, read_grey, read_rgb
-from sgcldff.priors import REGISTRY, SaliencyPrior, build
-from sgcldff.priors.decimation import decimate, enlarge
-from sgcldff.records import Sample
-from sgcldff.specs import CELL_UM, MODEL_MPP, PriorSpec
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import CELL_UM, MODEL_MPP, PriorSpec
+from sgcldff.data.adapters import Source, detect
+from sgcldff.saliency.priors import REGISTRY, SaliencyPrior, build
+from sgcldff.saliency.priors.resize import decimate, enlarge
+from sgcldff.slides.images import read_grey, read_rgb
 
 DATA_SETS = ("bccd", "all_idb2", "jtsc")
 FIRST = 1

@@ -12,21 +12,21 @@ import sgcldff
 from flows.contenders import chosen
 from flows.prepare import prepare
 from flows.settings import Settings
+from sgcldff.benchmark.pooled import together
 from sgcldff.benchmark.protocols import CHANGES, Cell, Plan, Protocol, cells, unscored, unseen
 from sgcldff.benchmark.robustness import Trial
 from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Contest, Entry, Run, values
 from sgcldff.benchmark.speed import PRIOR, Size, machine
 from sgcldff.benchmark.table import CellRecord, Table, counts
-from sgcldff.benchmark.together import together
-from sgcldff.catalog import Catalog
-from sgcldff.datasets import Source
-from sgcldff.errors import IncompleteBatchError, OutOfTimeError
+from sgcldff.core.errors import IncompleteBatchError, OutOfTimeError
+from sgcldff.core.labels import LabelSpace, covering
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import EvalSpec, ModelSpec, Pretrained
+from sgcldff.data.adapters import Source
+from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation import Predictions
-from sgcldff.labels import LabelSpace, covering
-from sgcldff.model import pick_device
-from sgcldff.records import Sample
-from sgcldff.specs import EvalSpec, ModelSpec, Pretrained
-from tasks.benchmarking import (
+from sgcldff.models.model import pick_device
+from tasks.benchmark import (
     Change,
     Question,
     ask_model,
@@ -41,9 +41,9 @@ from tasks.benchmarking import (
     with_rates,
     write_table,
 )
-from tasks.modelling import TrainJob, train_model
-from tasks.preparing import Prepared
+from tasks.data import Prepared
 from tasks.progress import bar
+from tasks.training import TrainJob, train_model
 from tasks.workspace import Workspace
 
 STARTS: Mapping[Pretrained, str] = {

@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgcldff.addresses import Address, is_remote
-from sgcldff.catalog import require_catalog
-from sgcldff.disks import require_writable
-from sgcldff.errors import InputError, MissingInputError, NothingFoundError
-from sgcldff.specs import NetSpec, PriorSpec, require
+from sgcldff.core.disks import require_writable
+from sgcldff.core.errors import InputError, MissingInputError, NothingFoundError
+from sgcldff.core.locations import Address, is_remote
+from sgcldff.core.settings import NetSpec, PriorSpec, require
+from sgcldff.data.catalog import require_catalog
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     from flows.settings import Settings
-    from sgcldff.datasets import Source
+    from sgcldff.data.adapters import Source
 
 
 def require_all(*checks: Callable[[], object]) -> None:
@@ -66,20 +66,20 @@ def require_parts(settings: "Settings") -> None:
     Those of the defaults are, and are not looked up: networks come with torch.
     """
     if settings.prior.names != PriorSpec().names:
-        from sgcldff.priors.registry import factory
+        from sgcldff.saliency.priors.registry import factory
 
         for name in settings.prior.names:
             factory(name)
     if settings.net.name != NetSpec().name:
-        from sgcldff.nets import builder
+        from sgcldff.models.nets import builder
 
         builder(settings.net.name)
 
 
 def require_sources(folders: Iterable[str], adapter: str, mpp: float | None) -> None:
     """Raise `InputError` if a data set is missing, or its tables cannot be read; stores are not asked."""
-    from sgcldff.datasets import AUTO, Source
-    from sgcldff.datasets import adapter as find_adapter
+    from sgcldff.data.adapters import AUTO, Source
+    from sgcldff.data.adapters import adapter as find_adapter
 
     if adapter != AUTO:
         find_adapter(adapter)
@@ -126,8 +126,8 @@ def require_known_model(reference: str | None, workspace: Path) -> tuple[str, ..
     InputError
         If there is no such model.
     """
-    from sgcldff.references import registered, require_model
-    from sgcldff.released import RELEASED
+    from sgcldff.models.names import registered, require_model
+    from sgcldff.models.released import RELEASED
 
     address = Address.parse(Workspace(str(workspace)).tracking_uri)
     if reference is None:
@@ -140,8 +140,8 @@ def require_known_model(reference: str | None, workspace: Path) -> tuple[str, ..
 
 def require_counting(until: str | None, manual: Path | None, model: str | None, workspace: Path) -> None:
     """Raise `InputError` if the goal of a count, or the table of manual counts, is not understood."""
-    from sgcldff.comparison import read_manual
-    from sgcldff.sequential import Goal
+    from sgcldff.counting.agreement import read_manual
+    from sgcldff.counting.stopping import Goal
 
     try:
         classes = require_known_model(model, workspace)
@@ -156,6 +156,6 @@ def require_counting(until: str | None, manual: Path | None, model: str | None, 
 def require_cluster(text: str | None) -> None:
     """Raise `InputError` if a cluster file, or a scheduler's address, is not understood."""
     if text is not None:
-        from sgcldff.cluster.specs import cluster_of
+        from sgcldff.cluster.config import cluster_of
 
         cluster_of(text)

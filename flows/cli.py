@@ -14,9 +14,9 @@ from typer.core import TyperGroup
 import sgcldff
 from flows.commands import benchmark, data, demo, doctor, registry, review, settings, slides, training
 from flows.interruption import Interruption
-from sgcldff.disks import FullDiskWatch
-from sgcldff.errors import SgcldffError
-from sgcldff.redaction import redacted
+from sgcldff.core.disks import FullDiskWatch
+from sgcldff.core.errors import SgcldffError
+from sgcldff.core.redaction import redacted
 
 LOGGING = "Logging"
 """Panel of the options that every command takes, before its name or after it."""

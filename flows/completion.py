@@ -18,14 +18,14 @@ def _after_comma(incomplete: str, words: Iterable[str]) -> list[str]:
 
 def adapters(incomplete: str) -> list[str]:
     """Name the adapters, and the word for all known data sets."""
-    from sgcldff.datasets import ADAPTERS, AUTO
+    from sgcldff.data.adapters import ADAPTERS, AUTO
 
     return _starting(incomplete, [AUTO, *ADAPTERS])
 
 
 def data_sets(incomplete: str) -> list[str]:
     """Name the data sets that can be downloaded."""
-    from sgcldff.datasets import ADAPTERS
+    from sgcldff.data.adapters import ADAPTERS
 
     return _starting(incomplete, [name for name, adapter in ADAPTERS.items() if adapter.download])
 
@@ -33,8 +33,8 @@ def data_sets(incomplete: str) -> list[str]:
 def registered_models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Name the aliases and versions in the workspace's registry, if it is a file."""
     from flows.options import WORKSPACE
-    from sgcldff.addresses import Address
-    from sgcldff.references import registered
+    from sgcldff.core.locations import Address
+    from sgcldff.models.names import registered
     from tasks.workspace import Workspace
 
     workspace = Workspace(str(ctx.params.get("workspace") or WORKSPACE))
@@ -46,8 +46,8 @@ def registered_models(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Name registered models, the released one, and folders that hold a model."""
-    from sgcldff.model_folder import SPEC_FILE
-    from sgcldff.released import RELEASED
+    from sgcldff.models.checkpoint import SPEC_FILE
+    from sgcldff.models.released import RELEASED
 
     folders = sorted(
         str(path) for path in Path().glob(f"{incomplete}*/") if incomplete and (path / SPEC_FILE).is_file()
@@ -57,7 +57,7 @@ def models(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def precisions(incomplete: str) -> list[str]:
     """Name the numbers that a training may compute with."""
-    from sgcldff.specs import TRAIN_PRECISIONS
+    from sgcldff.core.settings import TRAIN_PRECISIONS
 
     return _starting(incomplete, TRAIN_PRECISIONS)
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from flows.settings import Settings
 from sgcldff.benchmark.protocols import BASELINES, REFERENCE
-from sgcldff.errors import InputError
-from sgcldff.specs import Mixing
+from sgcldff.core.errors import InputError
+from sgcldff.core.settings import Mixing
 
 CENTRE = 0.02
 """Weight of the centre loss where it is tried."""

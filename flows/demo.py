@@ -13,14 +13,14 @@ from flows.environment import database_address
 from flows.infer import infer
 from flows.retrain import retrain
 from flows.settings import Settings, read_settings
-from sgcldff.addresses import shown
-from sgcldff.datasets import Source
-from sgcldff.differential import Differential, differential, read_differential
-from sgcldff.errors import SgcldffError
+from sgcldff.core.errors import SgcldffError
+from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.locations import shown
+from sgcldff.core.settings import CELL_UM
+from sgcldff.counting.differential import Differential, differential, read_differential
+from sgcldff.data.adapters import Source
+from sgcldff.data.synthetic import write_dataset, write_slide
 from sgcldff.evaluation.matching import Matching, match_cells
-from sgcldff.labels import FIVE_TYPES
-from sgcldff.specs import CELL_UM
-from sgcldff.synthetic import write_dataset, write_slide
 from tasks.policy import DATA
 from tasks.stages import stage
 from tasks.workspace import Workspace

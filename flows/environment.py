@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 
-from sgcldff.addresses import shown, sqlite_uri, user_cache
-from sgcldff.disks import require_room, require_writable
-from sgcldff.errors import ServiceError
+from sgcldff.core.disks import require_room, require_writable
+from sgcldff.core.errors import ServiceError
+from sgcldff.core.locations import shown, sqlite_uri, user_cache
 
 ALWAYS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -75,7 +75,7 @@ def log_to(file: Path | None) -> None:
     InputError
         If the file cannot be written.
     """
-    from sgcldff.logs import LOG_FILE, start_json_log
+    from sgcldff.core.logs import LOG_FILE, start_json_log
 
     if file is not None:
         os.environ[LOG_FILE] = str(file.expanduser().absolute())
@@ -110,7 +110,7 @@ def require_answer(server: str) -> None:
 
 def quieten() -> None:
     """Keep the libraries' logs and warnings off the terminal; call it before they are imported."""
-    from sgcldff.logs import show_warnings
+    from sgcldff.core.logs import show_warnings
 
     show_warnings()
     set_defaults(QUIET)

@@ -8,15 +8,15 @@ from prefect import flow
 
 from flows.prepare import resolve
 from flows.settings import Settings
-from sgcldff.catalog import Catalog
-from sgcldff.datasets import Source
+from sgcldff.core.settings import digest
+from sgcldff.data.adapters import Source
+from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation import SetAside, UntypedLabel
 from sgcldff.evaluation.scorable import scorable
-from sgcldff.model_folder import open_spec
+from sgcldff.models.checkpoint import open_spec
 from sgcldff.registry import choose
-from sgcldff.specs import digest
-from tasks.evaluating import EvalJob, evaluate_model
-from tasks.preparing import ingest_images, land, rejected
+from tasks.data import ingest_images, land, rejected
+from tasks.evaluation import EvalJob, evaluate_model
 from tasks.stages import model_ids
 from tasks.workspace import Workspace
 

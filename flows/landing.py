@@ -7,9 +7,9 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from flows.settings import Settings
-from sgcldff.batch import unread
-from sgcldff.errors import MissingInputError, NothingFoundError
+from sgcldff.core.errors import MissingInputError, NothingFoundError
 from sgcldff.registry import choose
+from sgcldff.results.batch import unread
 from sgcldff.slides import SlideEntry, find_slides
 from sgcldff.slides.content import changed_at
 from tasks.batch import Batch, Reading, read_batch

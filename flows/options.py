@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows import completion
-from sgcldff.disks import require_writable
+from sgcldff.core.disks import require_writable
 
 
 class Panel(StrEnum):
@@ -122,7 +122,7 @@ def settings_from(path: Path | None, infer: dict[str, Any] | None = None, **trai
 
 def sources_from(folders: list[str], adapter: str, mpp: float | None) -> list[Any]:
     """Name the data sets that a command is about."""
-    from sgcldff.datasets import Source
+    from sgcldff.data.adapters import Source
 
     return [Source(adapter, folder, mpp) for folder in folders]
 

@@ -3,8 +3,8 @@
 from prefect import flow
 
 from flows.settings import Settings
-from sgcldff.datasets import Source
-from tasks.preparing import Prepared, ingest_images, land, precompute_priors
+from sgcldff.data.adapters import Source
+from tasks.data import Prepared, ingest_images, land, precompute_priors
 from tasks.workspace import Workspace
 
 

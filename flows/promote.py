@@ -6,15 +6,15 @@ from pathlib import Path
 from prefect import flow
 
 from flows.settings import Settings
-from sgcldff.errors import InputError, PromotionRefusedError
-from sgcldff.model_folder import SPEC_FILE, read_spec, saved_digest
+from sgcldff.core.errors import InputError, PromotionRefusedError
+from sgcldff.core.records import ModelRef
+from sgcldff.models.checkpoint import SPEC_FILE, read_spec, saved_digest
 from sgcldff.promotion import Decision, Finding, Outcome, Signature, Verdict
-from sgcldff.promotion.decision import require_approvable, require_not_held
-from sgcldff.promotion.frozen import Located
-from sgcldff.records import ModelRef
+from sgcldff.promotion.decision_record import require_approvable, require_not_held
+from sgcldff.promotion.frozen_test_set import Located
 from sgcldff.registry import CHAMPION, Registry
-from tasks.evaluating import EvalJob, evaluate_model
-from tasks.promoting import (
+from tasks.evaluation import EvalJob, evaluate_model
+from tasks.promotion import (
     Rivals,
     check_leakage,
     compare_changed,

@@ -9,11 +9,11 @@ from flows.prepare import prepare
 from flows.promote import promote
 from flows.settings import Settings
 from flows.train import Challenger, require_registry, train
-from sgcldff.datasets import Source
-from sgcldff.errors import PromotionRefusedError
-from sgcldff.retraining import Decision
-from sgcldff.specs import Start
-from tasks.deciding import decide_retraining, measure_news
+from sgcldff.core.errors import PromotionRefusedError
+from sgcldff.core.settings import Start
+from sgcldff.data.adapters import Source
+from sgcldff.promotion.retrain_policy import Decision
+from tasks.retrain_policy import decide_retraining, measure_news
 from tasks.workspace import Workspace
 
 NOTHING = "Nothing to do"

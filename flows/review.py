@@ -7,17 +7,17 @@ from pathlib import Path
 
 from prefect import flow
 
-from sgcldff.errors import InputError, MissingInputError
-from sgcldff.review.applying import Applied
-from sgcldff.review.choosing import Choice, Found, chosen, read_found, results_in
-from sgcldff.review.page import write_page
-from sgcldff.review.queue import QueuedCell, queue_order, require_free, write_queue
-from sgcldff.review.slides import find_each
-from sgcldff.review.store import ReviewStore
-from sgcldff.review.verdicts import settle
+from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.data.reviews.consensus import settle
+from sgcldff.data.reviews.store import ReviewStore
+from sgcldff.results.review.apply import Applied
+from sgcldff.results.review.page import write_page
+from sgcldff.results.review.queue import QueuedCell, queue_order, require_free, write_queue
+from sgcldff.results.review.selection import Choice, Found, chosen, read_found, results_in
+from sgcldff.results.review.slide_lookup import find_each
 from tasks.artifacts import show_table
 from tasks.progress import bar
-from tasks.reviewing import apply_to_slide, picture_cells, store_answers
+from tasks.review import apply_to_slide, picture_cells, store_answers
 
 
 @dataclass(frozen=True)

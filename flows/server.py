@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from flows.environment import server_configured
-from sgcldff.errors import ServiceError
+from sgcldff.core.errors import ServiceError
 
 LOG = "server.log"
 """What the server says, in `PREFECT_HOME`."""

@@ -8,8 +8,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sgcldff.errors import InputError, MissingInputError
-from sgcldff.specs import EvalSpec, InferSpec, IngestSpec, NetSpec, PriorSpec, PromotionSpec, RetrainPolicy, TrainSpec
+from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.settings import (
+    EvalSpec,
+    InferSpec,
+    IngestSpec,
+    NetSpec,
+    PriorSpec,
+    PromotionSpec,
+    RetrainPolicy,
+    TrainSpec,
+)
 
 
 @dataclass(frozen=True)

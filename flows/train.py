@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from prefect import flow
 
 from flows.settings import Settings
-from sgcldff.catalog import Catalog
-from sgcldff.records import ModelRef, Split
+from sgcldff.core.records import ModelRef, Split
+from sgcldff.data.catalog import Catalog
 from sgcldff.registry import Registry
-from tasks.deciding import describe_model
-from tasks.evaluating import EvalJob, evaluate_model
-from tasks.modelling import TrainJob, register_model, train_model
-from tasks.preparing import Prepared, precompute_priors
+from tasks.data import Prepared, precompute_priors
+from tasks.evaluation import EvalJob, evaluate_model
+from tasks.retrain_policy import describe_model
+from tasks.training import TrainJob, register_model, train_model
 from tasks.workspace import Workspace
 
 

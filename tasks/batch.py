@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sgcldff.addresses import is_remote
-from sgcldff.batch import SlideSummary, require_own_folders, write_batch
-from sgcldff.comparison import Counts, read_manual
-from sgcldff.errors import IncompleteBatchError, InputError
-from sgcldff.labels import LabelSpace
-from sgcldff.model_folder import SPEC_FILE, read_spec
-from sgcldff.pixels.choice import Plane
-from sgcldff.reference import require_typicality
+from sgcldff.core.errors import IncompleteBatchError, InputError
+from sgcldff.core.labels import LabelSpace
+from sgcldff.core.locations import is_remote
+from sgcldff.core.settings import InferSpec, ModelSpec
+from sgcldff.core.wording import skipped
+from sgcldff.counting.agreement import Counts, read_manual
+from sgcldff.counting.stopping import Goal
+from sgcldff.models.checkpoint import SPEC_FILE, read_spec
+from sgcldff.models.reference import require_typicality
 from sgcldff.registry import Choice
-from sgcldff.sequential import Goal
+from sgcldff.results.batch import SlideSummary, require_own_folders, write_batch
 from sgcldff.slides import SlideEntry, open_slide
-from sgcldff.specs import InferSpec, ModelSpec
-from sgcldff.wording import skipped
+from sgcldff.slides.pixels.page_selection import Plane
 from tasks.artifacts import show_table
 from tasks.compute import Compute, Workers, workers
-from tasks.live import BatchView
+from tasks.live_view import BatchView
 from tasks.slides import SlideJob, on_these_workers, read_slide, set_aside
 from tasks.stages import model_ids
 

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Summary, disabl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sgcldff.errors import InputError
-from sgcldff.specs import require
-from sgcldff.tally import Tally
+from sgcldff.core.errors import InputError
+from sgcldff.core.settings import require
+from sgcldff.core.tally import Tally
 from tasks.progress import Standing
 
 PORT = "SGCLDFF_METRICS_PORT"

@@ -6,8 +6,8 @@ resumed shard by shard. Prefect's own result cache is off: it would hash paths, 
 gone.
 """
 
-from sgcldff.disks import ran_out
-from sgcldff.errors import ServiceError, SgcldffError, TaskLostError
+from sgcldff.core.disks import ran_out
+from sgcldff.core.errors import ServiceError, SgcldffError, TaskLostError
 
 RETRY_DELAYS_S = (2.0, 20.0)
 """Waits before a stage is tried again."""

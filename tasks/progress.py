@@ -12,8 +12,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sgcldff.tally import Tally
-from sgcldff.wording import counted
+from sgcldff.core.tally import Tally
+from sgcldff.core.wording import counted
 
 Clock = Callable[[], float]
 """Tells seconds that never go back."""

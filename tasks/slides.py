@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.comparison import Agreement, Counts, compare, write_agreements
-from sgcldff.differential import Differential, from_counts, write_differential
-from sgcldff.errors import SgcldffError, TaskLostError
-from sgcldff.gate import Area
+from sgcldff.core.errors import SgcldffError, TaskLostError
+from sgcldff.core.logs import about, ids_in_force, start_json_log
+from sgcldff.core.records import ModelRef
+from sgcldff.core.settings import Engine, InferSpec, Precision, digest
+from sgcldff.counting.agreement import Agreement, Counts, compare, write_agreements
+from sgcldff.counting.differential import Differential, from_counts, write_differential
+from sgcldff.counting.stopping import Goal
 from sgcldff.inference import (
     Plan,
     Runner,
@@ -34,20 +36,18 @@ from sgcldff.inference import (
     serially,
     slide_areas,
 )
-from sgcldff.logs import about, ids_in_force, start_json_log
-from sgcldff.model_folder import SPEC_FILE, read_spec
-from sgcldff.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
-from sgcldff.records import ModelRef
-from sgcldff.reference import reference_digest
-from sgcldff.report import write_report
-from sgcldff.review.applying import forget_reviews
-from sgcldff.runtimes import Runtime, caution, load_runtime, resolve
-from sgcldff.sequential import Goal
+from sgcldff.inference.gate import Area
+from sgcldff.inference.outputs import CellRow, write_cells, write_geojson, write_labels_ngff
+from sgcldff.models.checkpoint import SPEC_FILE, read_spec
+from sgcldff.models.reference import reference_digest
+from sgcldff.models.runtimes import Runtime, caution, load_runtime, resolve
+from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
+from sgcldff.results.review.apply import forget_reviews
+from sgcldff.results.slide_page import write_report
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
-from sgcldff.specs import Engine, InferSpec, Precision, digest
 from tasks.artifacts import show_link, show_table
 from tasks.compute import Workers
-from tasks.live import BatchView
+from tasks.live_view import BatchView
 from tasks.policy import SLIDES
 from tasks.stages import model_ids, stage
 from tasks.workspace import write_json

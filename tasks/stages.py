@@ -12,8 +12,8 @@ from functools import cached_property, update_wrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from sgcldff.logs import about, start_json_log
-from sgcldff.records import ModelRef
+from sgcldff.core.logs import about, start_json_log
+from sgcldff.core.records import ModelRef
 from tasks.metrics import STAGE_S, serve_as_asked
 from tasks.policy import RETRY_DELAYS_S, worth_retrying
 

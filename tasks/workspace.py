@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgcldff.addresses import sqlite_uri
+from sgcldff.core.locations import sqlite_uri
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def postgres():
 @pytest.fixture(scope="session")
 def smear(tmp_path_factory):
     """Make a slide of 40 white cells."""
-    from sgcldff.synthetic.slides import write_slide
+    from sgcldff.data.synthetic.slides import write_slide
 
     return write_slide(tmp_path_factory.mktemp("smear") / "smear.tiff", (3000, 3000), cells=40, seed=5)
 
@@ -51,12 +51,12 @@ def read_as():
 
 def write_read(folder, slide, told, version="3"):
     """Write the results of a slide whose cells a model told to be `told`; every fifth lies in a thick area."""
-    from sgcldff.batch import SlideSummary, write_summary
-    from sgcldff.differential import differential, write_differential
-    from sgcldff.images import sha256_of
-    from sgcldff.labels import FIVE_TYPES
-    from sgcldff.outputs import write_cells
-    from sgcldff.records import Lineage
+    from sgcldff.core.labels import FIVE_TYPES
+    from sgcldff.core.records import Lineage
+    from sgcldff.counting.differential import differential, write_differential
+    from sgcldff.inference.outputs import write_cells
+    from sgcldff.results.batch import SlideSummary, write_summary
+    from sgcldff.slides.images import sha256_of
 
     lineage = Lineage(sha256_of(slide.slide), "sgcldff", version, "cd" * 8, "ef" * 8, "0.1.0")
     rows = [row_of(folder.name, number, *pair) for number, pair in enumerate(zip(slide.cells, told, strict=True))]
@@ -70,8 +70,8 @@ def write_read(folder, slide, told, version="3"):
 
 def row_of(slide, number, cell, label):
     """Give the row of a cell that was told to be `label`: with 0.9, or 0.4 where it is unidentified."""
-    from sgcldff.labels import FIVE_TYPES
-    from sgcldff.outputs import CellRow
+    from sgcldff.core.labels import FIVE_TYPES
+    from sgcldff.inference.outputs import CellRow
 
     (y, x), thick, likeliest = cell.centroid, number % 5 == 4, label if label in FIVE_TYPES else cell.label
     top = 0.9 if label in FIVE_TYPES else 0.4

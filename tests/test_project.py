@@ -83,7 +83,7 @@ def test_options_that_the_readme_shows_exist():
 
 
 def test_the_readme_lists_every_exit_code():
-    from sgcldff import errors
+    from sgcldff.core import errors
 
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SgcldffError)]
     listed = {int(code) for code in re.findall(r"^\| (\d) \|", README.read_text(), re.MULTILINE)}
@@ -91,7 +91,7 @@ def test_the_readme_lists_every_exit_code():
 
 
 def test_the_readme_lists_every_data_set_with_its_scale():
-    from sgcldff.datasets import ADAPTERS
+    from sgcldff.data.adapters import ADAPTERS
 
     rows = re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \| [^|]+ \|$", README.read_text(), re.MULTILINE)
     scales = {name: "in the store" if item.own_scale else str(item.mpp or "`--mpp`") for name, item in ADAPTERS.items()}
@@ -116,7 +116,8 @@ def test_links_between_documents_lead_somewhere():
 @pytest.fixture
 def module(monkeypatch):
     """Give the function that runs an example of CONTRIBUTING.md as a module, and forget it afterwards."""
-    from sgcldff import nets, priors
+    from sgcldff.models import nets
+    from sgcldff.saliency import priors
 
     kept = [(registry, dict(registry)) for registry in (nets.REGISTRY, priors.REGISTRY)]
 
@@ -145,8 +146,8 @@ def test_the_example_of_a_data_set_is_read(module, tmp_path):
 
 
 def test_the_example_of_a_prior_is_built_by_its_name(module):
-    from sgcldff.priors import build
-    from sgcldff.specs import PriorSpec
+    from sgcldff.core.settings import PriorSpec
+    from sgcldff.saliency.priors import build
 
     module("prior")
     image = np.full((40, 50, 3), 230, np.uint8)
@@ -157,8 +158,8 @@ def test_the_example_of_a_prior_is_built_by_its_name(module):
 
 
 def test_the_example_of_a_network_keeps_the_contract(module):
-    from sgcldff.nets import build
-    from sgcldff.specs import ModelSpec, NetSpec
+    from sgcldff.core.settings import ModelSpec, NetSpec
+    from sgcldff.models.nets import build
 
     module("network")
     spec = ModelSpec(net=NetSpec(name="tiny"))

@@ -32,15 +32,15 @@ import tifffile
 from ours import load, read
 from rivals import Contender, race
 
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.geometry import Box
+from sgcldff.core.records import ModelRef
+from sgcldff.core.settings import CELL_UM, Engine, GateSpec, InferSpec, Precision
 from sgcldff.evaluation.matching import match_cells
-from sgcldff.grid import Box
-from sgcldff.images import Rgb
 from sgcldff.inference import Tally, plan_slide, read_cells, run_plan, serially
-from sgcldff.model_folder import SPEC_FILE, read_spec
-from sgcldff.records import ModelRef
-from sgcldff.runtimes import Runtime, resolve
+from sgcldff.models.checkpoint import SPEC_FILE, read_spec
+from sgcldff.models.runtimes import Runtime, resolve
 from sgcldff.slides import ScaledSlide, open_slide
-from sgcldff.specs import CELL_UM, Engine, GateSpec, InferSpec, Precision
 
 HERE = Path(__file__).parent
 SIDES = (8192, 65536)

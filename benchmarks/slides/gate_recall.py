@@ -22,15 +22,16 @@ import cv2
 import numpy as np
 import tifffile
 
-from sgcldff.datasets import detect
-from sgcldff.gate import Area, Gate, Recall, calibrate
-from sgcldff.gate.calibration import Marked, fit_gates, keeping_scores, marked
-from sgcldff.grid import Box, TileGrid
-from sgcldff.images import Rgb, read_rgb, rescale
-from sgcldff.records import Sample
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.geometry import Box, TileGrid
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import MODEL_MPP, GateSpec
+from sgcldff.data.adapters import detect
+from sgcldff.data.synthetic import SmearSpec, random_smear, render_field
+from sgcldff.inference.gate import Area, Gate, Recall, calibrate
+from sgcldff.inference.gate.threshold import Marked, fit_gates, keeping_scores, marked
 from sgcldff.slides import ScaledSlide, open_slide
-from sgcldff.specs import MODEL_MPP, GateSpec
-from sgcldff.synthetic import SmearSpec, random_smear, render_field
+from sgcldff.slides.images import read_rgb, rescale
 
 MARKED = ("bccd", "jtsc", "all_idb2")
 SCALES = (0.4, 0.8, 1.0, 1.2, 1.6)

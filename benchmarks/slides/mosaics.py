@@ -24,13 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tifffile
 
-from sgcldff.catalog import Catalog
-from sgcldff.datasets.bccd import ADAPTER
-from sgcldff.grid import Box
-from sgcldff.images import Rgb, read_grey, read_rgb
-from sgcldff.records import Sample
-from sgcldff.specs import MODEL_MPP
-from sgcldff.synthetic import write_slide
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.geometry import Box
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import MODEL_MPP
+from sgcldff.data.adapters.bccd import ADAPTER
+from sgcldff.data.catalog import Catalog
+from sgcldff.data.synthetic import write_slide
+from sgcldff.slides.images import read_grey, read_rgb
 
 FIELD = (480, 640)
 PART_PX = 320

@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.cluster import LocalSpec, connect, load_once, loaded, map_bounded
-from sgcldff.images import Rgb
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.records import ModelRef
+from sgcldff.core.settings import Engine, GateSpec, InferSpec, ModelSpec, Precision
 from sgcldff.inference import Plan, Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
-from sgcldff.model_folder import SPEC_FILE, read_spec
-from sgcldff.records import ModelRef
-from sgcldff.runtimes import Runtime, Types, load_runtime, resolve
-from sgcldff.runtimes.openvino_runtime import threads
+from sgcldff.models.checkpoint import SPEC_FILE, read_spec
+from sgcldff.models.runtimes import Runtime, Types, load_runtime, resolve
+from sgcldff.models.runtimes.openvino_runtime import threads
 from sgcldff.slides import open_slide
-from sgcldff.specs import Engine, GateSpec, InferSpec, ModelSpec, Precision
 
 READ_PX = 320
 STUB = Path("stub")

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sgcldff.errors import InputError
-from sgcldff.labels import WBC5
-from sgcldff.model import save_model
-from sgcldff.nets import build
-from sgcldff.priors import build as build_priors
-from sgcldff.runtimes import Runtime, load_runtime
-from sgcldff.specs import Engine, ModelSpec, NetSpec, Precision, Pretrained, PriorSpec
-from sgcldff.synthetic import random_smear, render_field
-from sgcldff.synthetic.layout import Spot
+from sgcldff.core.errors import InputError
+from sgcldff.core.labels import WBC5
+from sgcldff.core.settings import Engine, ModelSpec, NetSpec, Precision, Pretrained, PriorSpec
+from sgcldff.data.synthetic import random_smear, render_field
+from sgcldff.data.synthetic.layout import Spot
+from sgcldff.models.model import save_model
+from sgcldff.models.nets import build
+from sgcldff.models.runtimes import Runtime, load_runtime
+from sgcldff.saliency.priors import build as build_priors
 
 ROUNDS = 9
 BATCH = 8

@@ -30,13 +30,13 @@ import numpy as np
 import psutil
 
 from sgcldff.cluster import connect, gpu_share, load_once, loaded, map_bounded
-from sgcldff.cluster.settings import SCHEDULER_SETTINGS, environment, variable
-from sgcldff.gate import Gate
+from sgcldff.cluster.dask_settings import SCHEDULER_SETTINGS, environment, variable
+from sgcldff.core.records import ModelRef, SlideRef
+from sgcldff.core.settings import InferSpec, ModelSpec
+from sgcldff.core.tally import Tally
 from sgcldff.inference import Plan, ShardTask, Step
-from sgcldff.priors import build
-from sgcldff.records import ModelRef, SlideRef
-from sgcldff.specs import InferSpec, ModelSpec
-from sgcldff.tally import Tally
+from sgcldff.inference.gate import Gate
+from sgcldff.saliency.priors import build
 
 SIDE_PX, MPP = 100_000, 0.25
 SPEC, MODEL = InferSpec(), ModelSpec()

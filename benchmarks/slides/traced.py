@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
-from sgcldff.grid import Box
-from sgcldff.images import Rgb
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.geometry import Box
 from sgcldff.inference.plan import SURVEY_PX
-from sgcldff.model import load_model
-from sgcldff.priors import build
-from sgcldff.priors.ramf import HALF_SATURATION, Ramf, RamfStatistics
+from sgcldff.models.model import load_model
+from sgcldff.saliency.priors import build
+from sgcldff.saliency.priors.ramf import HALF_SATURATION, Ramf, RamfStatistics
 from sgcldff.slides import ScaledSlide, open_slide
 
 READ_PX, HALO_PX = 320, 32

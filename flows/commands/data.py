@@ -25,9 +25,9 @@ from flows.options import (
     sources_from,
     where,
 )
-from sgcldff.disks import require_writable
-from sgcldff.errors import IncompleteBatchError
-from sgcldff.wording import counted
+from sgcldff.core.disks import require_writable
+from sgcldff.core.errors import IncompleteBatchError
+from sgcldff.core.wording import counted
 
 app = typer.Typer()
 data_app = typer.Typer(help="List, download or draw labelled images.", no_args_is_help=True)
@@ -39,7 +39,7 @@ def data_list(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
     """List the data sets that can be read, with their licences and where to get them."""
-    from sgcldff.datasets import ADAPTERS
+    from sgcldff.data.adapters import ADAPTERS
 
     if as_json:
         kept = ("name", "title", "licence", "url", "instructions", "mpp", "own_scale")
@@ -67,7 +67,7 @@ def data_fetch(
     ] = None,
 ) -> None:
     """Download a data set whose licence allows it, check it and unpack it."""
-    from sgcldff.datasets.fetch import fetch
+    from sgcldff.data.adapters.download import fetch
 
     where("Fetched.", data=fetch(name, to, sha256=sha256))
 
@@ -80,7 +80,7 @@ def data_synthesize(
     seed: Annotated[int, typer.Option(help="Seed; the same arguments write the same pixels.")] = 0,
 ) -> None:
     """Draw smears with known outlines and types, as extra data for a training that has few images."""
-    from sgcldff.synthetic import write_dataset
+    from sgcldff.data.synthetic import write_dataset
 
     written = write_dataset(to, crops, fields, seed)
     where(f"{counted(crops, 'crop')} and {counted(fields, 'field')}.", data=written)
@@ -111,8 +111,8 @@ def prepare(
     configure(workspace)
     from flows.launch import launch
     from flows.prepare import prepare as flow
-    from sgcldff.catalog import Catalog
-    from tasks.preparing import reasons
+    from sgcldff.data.catalog import Catalog
+    from tasks.data import reasons
 
     done = launch(flow, sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
     where(f"{counted(done.images, 'image')}.", catalog=done.catalog, priors=done.priors.uri)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.options import WORKSPACE, Panel, WorkspaceOption, examples
-from sgcldff.errors import ServiceError, SgcldffError
+from sgcldff.core.errors import ServiceError, SgcldffError
 
 app = typer.Typer()
 

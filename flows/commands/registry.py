@@ -23,10 +23,10 @@ from flows.options import (
     settings_from,
     where,
 )
-from sgcldff.addresses import Address
-from sgcldff.disks import require_writable
-from sgcldff.errors import InputError
-from sgcldff.wording import counted
+from sgcldff.core.disks import require_writable
+from sgcldff.core.errors import InputError
+from sgcldff.core.locations import Address
+from sgcldff.core.wording import counted
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ def show(
 def freeze(by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
     """Make the catalog's current test split the test set of all further promotions."""
     require_prepared(workspace)
-    from sgcldff.catalog import Catalog
+    from sgcldff.core.records import Split
+    from sgcldff.data.catalog import Catalog
     from sgcldff.promotion import FrozenTest, Signature
-    from sgcldff.records import Split
 
     split = Catalog.open(Workspace(str(workspace)).catalog).select(Split.TEST)
     frozen = registry_of(workspace).freeze(FrozenTest.of(split), Signature.now(by))
@@ -190,8 +190,8 @@ def export(
 ) -> None:
     """Write a model into a folder: weights, spec, reference, and the record of its images."""
     require_known_model(model, workspace)
-    from sgcldff.exporting import export_model
-    from sgcldff.model_folder import saved_digest
+    from sgcldff.models.checkpoint import saved_digest
+    from sgcldff.models.export import export_model
 
     source, folder = registry_of(workspace).resolve(model)
     place = export_model(folder, to, half=half)
@@ -207,7 +207,7 @@ def registry_of(workspace: Path) -> "Registry":
 
 def is_empty(workspace: Path) -> bool:
     """Tell whether a registry is known, without MLflow, to hold nothing."""
-    from sgcldff.references import registered
+    from sgcldff.models.names import registered
 
     return registered(Address.parse(Workspace(str(workspace)).tracking_uri)) == {}
 
@@ -221,7 +221,7 @@ def require_not_empty(workspace: Path) -> None:
 
 def require_registered(model: str, workspace: Path) -> None:
     """Raise `InputError` unless a model is named as a registered one, and may be there."""
-    from sgcldff.references import parse_reference
+    from sgcldff.models.names import parse_reference
 
     require_writable(workspace)
     parse_reference(model)
@@ -252,7 +252,7 @@ def show_none(as_json: bool) -> None:
 
 def released_name() -> str:
     """Name the model that is used where there is no champion."""
-    from sgcldff.released import NAME, VERSION
+    from sgcldff.models.released import NAME, VERSION
 
     return f"{NAME} {VERSION}"
 
@@ -305,7 +305,7 @@ def show_version(registry: "Registry", model: str, as_json: bool) -> None:
 
 def show_decision(decision: "Decision") -> None:
     """Print a record."""
-    from sgcldff.promotion.decision import COLUMNS, facts_of, finding_cells
+    from sgcldff.promotion.decision_record import COLUMNS, facts_of, finding_cells
 
     out.print(f"[bold]{escape(decision.outcome.capitalize())}[/bold]")
     for reason in decision.reasons:

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from flows.checks import require_all, require_any_slide, require_there
 from flows.options import WORKSPACE, Panel, WorkspaceOption, examples, out, output
-from sgcldff.disks import require_writable
-from sgcldff.errors import IncompleteBatchError
-from sgcldff.wording import counted
+from sgcldff.core.disks import require_writable
+from sgcldff.core.errors import IncompleteBatchError
+from sgcldff.core.wording import counted
 
 if TYPE_CHECKING:
-    from sgcldff.differential import Differential
-    from sgcldff.review.applying import Applied
+    from sgcldff.counting.differential import Differential
+    from sgcldff.results.review.apply import Applied
 
 app = typer.Typer()
 review_app = typer.Typer(
@@ -71,8 +71,8 @@ def make(
     configure(workspace)
     from flows.launch import launch
     from flows.review import review_make
-    from sgcldff.records import UNIDENTIFIED
-    from sgcldff.review.choosing import Choice
+    from sgcldff.core.records import UNIDENTIFIED
+    from sgcldff.results.review.selection import Choice
 
     choice = Choice(tuple(label or [UNIDENTIFIED]), below, sample, limit)
     made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice)

@@ -31,8 +31,8 @@ from flows.options import (
     settings_from,
     where,
 )
-from sgcldff.disks import require_writable
-from sgcldff.wording import counted
+from sgcldff.core.disks import require_writable
+from sgcldff.core.wording import counted
 
 app = typer.Typer()
 
@@ -122,8 +122,8 @@ def infer(
 
     serve_metrics(metrics_port)
     configure(workspace)
-    from sgcldff.pixels.choice import Plane
     from sgcldff.slides import find_slides
+    from sgcldff.slides.pixels.page_selection import Plane
 
     spec, found = settings_from(settings, options), find_slides(slides, mpp, Plane(page, z))
     named = chosen_model(workspace, model)
@@ -151,8 +151,8 @@ def gate(
 ) -> None:
     """Choose the gate's threshold on half of the catalog's labelled fields, and measure its recall on the rest."""
     require_all(lambda: require_prepared(workspace), lambda: settings_from(settings), lambda: require_report(report))
-    from sgcldff.catalog import Catalog
-    from sgcldff.gate import calibrate
+    from sgcldff.data.catalog import Catalog
+    from sgcldff.inference.gate import calibrate
     from tasks.workspace import Workspace, write_json
 
     found = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)

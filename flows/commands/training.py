@@ -38,9 +38,9 @@ from flows.options import (
     sources_from,
     where,
 )
-from sgcldff.disks import require_writable
-from sgcldff.errors import IncompleteBatchError
-from sgcldff.wording import counted
+from sgcldff.core.disks import require_writable
+from sgcldff.core.errors import IncompleteBatchError
+from sgcldff.core.wording import counted
 
 app = typer.Typer()
 
@@ -154,7 +154,7 @@ def evaluate(
     named = chosen_model(workspace, model)
     from flows.evaluate import evaluate as flow
     from flows.launch import launch
-    from sgcldff.evaluation.scores import listed
+    from sgcldff.evaluation.report import listed
 
     done = launch(flow, sources, str(workspace), named.reference, chosen)
     folder = Path(done.folder)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from sgcldff.errors import InputError
+from sgcldff.core.errors import InputError
 
 EPOCHS = re.compile(r"(?P<epochs>\d{1,6})(?: ?epochs?)?")
 TIME = re.compile(r"(?:(?P<d>\d{1,3})d)?(?:(?P<h>\d{1,5})h)?(?:(?P<m>\d{1,6})m(?:in)?)?(?:(?P<s>\d{1,7})s)?")

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from sgcldff.benchmark.pooled import TOGETHER
 from sgcldff.benchmark.protocols import REFERENCE, Protocol
 from sgcldff.benchmark.robustness import SHARE, TYPE_SHARE
 from sgcldff.benchmark.scoring import FIGURES, LOWER_IS_BETTER, OVERALL, SCORE, TYPE_SCORE, Entry
 from sgcldff.benchmark.speed import BATCH, Size
 from sgcldff.benchmark.table import Table
-from sgcldff.benchmark.together import TOGETHER
+from sgcldff.core.records import Split
+from sgcldff.core.settings import Perturbation
 from sgcldff.evaluation.metrics import Interval
-from sgcldff.evaluation.scores import METRICS
-from sgcldff.records import Split
-from sgcldff.specs import Perturbation
+from sgcldff.evaluation.report import METRICS
 
 BETTER, WORSE, OPEN = "▲", "▼", "…"
 """Marks of figures whose lead has an interval without 0, and of contenders whose seeds are not all finished."""

@@ -11,13 +11,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
+from sgcldff.benchmark.pooled import TOGETHER
 from sgcldff.benchmark.protocols import BASELINES, REFERENCE, STRENGTHS, Protocol
 from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Entry, Run
 from sgcldff.benchmark.table import Table
-from sgcldff.benchmark.together import TOGETHER
+from sgcldff.core.settings import Perturbation
 from sgcldff.evaluation.predictions import Predictions
-from sgcldff.evaluation.scores import typing_of
-from sgcldff.specs import Perturbation
+from sgcldff.evaluation.report import typing_of
 
 DPI = 130
 INK, FAINT, OURS = "#222222", "#b9b9b9", "#d55e00"

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from sgcldff.errors import InputError
-from sgcldff.labels import BROADER, LabelSpace
-from sgcldff.perturbations import AMOUNTS
-from sgcldff.records import Sample, Split
-from sgcldff.specs import Perturbation, require
+from sgcldff.core.errors import InputError
+from sgcldff.core.labels import BROADER, LabelSpace
+from sgcldff.core.records import Sample, Split
+from sgcldff.core.settings import Perturbation, require
+from sgcldff.evaluation.corruptions import AMOUNTS
 
 REFERENCE = "sgcldff"
 """The contender whom the others are compared with."""

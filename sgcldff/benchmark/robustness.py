@@ -16,9 +16,9 @@ from sgcldff.benchmark.scoring import (
     entries,
     mean_sampled,
 )
+from sgcldff.core.settings import EvalSpec, Perturbation
+from sgcldff.evaluation.bootstrap import Sampled
 from sgcldff.evaluation.metrics import Floats
-from sgcldff.evaluation.sampling import Sampled
-from sgcldff.specs import EvalSpec, Perturbation
 
 Change = tuple[Perturbation, int]
 """Kind and strength."""

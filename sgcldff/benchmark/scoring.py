@@ -13,7 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from sgcldff.benchmark.protocols import REFERENCE, Protocol
-from sgcldff.errors import InputError
+from sgcldff.core.errors import InputError
+from sgcldff.core.settings import EvalSpec
+from sgcldff.evaluation.bootstrap import Sampled, sampled
 from sgcldff.evaluation.metrics import (
     Bools,
     Floats,
@@ -25,9 +27,7 @@ from sgcldff.evaluation.metrics import (
     type_scores,
 )
 from sgcldff.evaluation.predictions import Predictions
-from sgcldff.evaluation.sampling import Sampled, sampled
-from sgcldff.evaluation.scores import OUTLINES, outline_scores, typing_of
-from sgcldff.specs import EvalSpec
+from sgcldff.evaluation.report import OUTLINES, outline_scores, typing_of
 
 TYPES = ("accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
 FIGURES = (*OUTLINES, *TYPES)

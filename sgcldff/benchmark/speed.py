@@ -10,13 +10,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from sgcldff.model import Model
-from sgcldff.nets.prediction import Network
-from sgcldff.nets.size import flops, parameters, untrained
-from sgcldff.priors import build
+from sgcldff.core.settings import ModelSpec
+from sgcldff.models.model import Model
+from sgcldff.models.nets.base import Network
+from sgcldff.models.nets.complexity import flops, parameters, untrained
+from sgcldff.models.runtimes.hardware import CPUINFO
 from sgcldff.promotion.cost import shortest
-from sgcldff.runtimes.machine import CPUINFO
-from sgcldff.specs import ModelSpec
+from sgcldff.saliency.priors import build
 
 BATCH = 16
 """Crops that are asked about at once."""

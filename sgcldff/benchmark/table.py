@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from sgcldff.benchmark.protocols import Protocol
 from sgcldff.benchmark.scoring import Entry
 from sgcldff.benchmark.speed import Size
-from sgcldff.errors import InputError
-from sgcldff.records import Sample, Split
+from sgcldff.core.errors import InputError
+from sgcldff.core.records import Sample, Split
 
 
 @dataclass(frozen=True)

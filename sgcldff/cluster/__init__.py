@@ -3,10 +3,9 @@
 The only package that imports `dask` or `distributed`.
 """
 
-from sgcldff.cluster.connecting import Client, connect, versions_at
-from sgcldff.cluster.loading import load_once, loaded
-from sgcldff.cluster.mapping import gpu_share, map_bounded, threads
-from sgcldff.cluster.specs import (
+from sgcldff.cluster.bounded_map import gpu_share, map_bounded, threads
+from sgcldff.cluster.client import Client, connect, versions_at
+from sgcldff.cluster.config import (
     ClusterSpec,
     CudaSpec,
     KubernetesSpec,
@@ -16,6 +15,7 @@ from sgcldff.cluster.specs import (
     cluster_of,
     gpus_here,
 )
+from sgcldff.cluster.worker_cache import load_once, loaded
 
 __all__ = [
     "Client",

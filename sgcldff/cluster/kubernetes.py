@@ -6,10 +6,10 @@ from typing import Any
 
 from dask.utils import parse_bytes
 
-from sgcldff.cluster.mapping import GPU
-from sgcldff.cluster.settings import DASHBOARD, SCHEDULER_SETTINGS, environment, variable
-from sgcldff.cluster.specs import KubernetesSpec
-from sgcldff.errors import ServiceError
+from sgcldff.cluster.bounded_map import GPU
+from sgcldff.cluster.config import KubernetesSpec
+from sgcldff.cluster.dask_settings import DASHBOARD, SCHEDULER_SETTINGS, environment, variable
+from sgcldff.core.errors import ServiceError
 
 
 @contextmanager

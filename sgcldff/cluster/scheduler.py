@@ -6,7 +6,7 @@ from typing import Any
 
 from distributed import Client
 
-from sgcldff.errors import ServiceError
+from sgcldff.core.errors import ServiceError
 
 GONE = "the Dask scheduler is gone or dropped a task: start it again and repeat the command"
 

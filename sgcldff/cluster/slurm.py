@@ -8,10 +8,10 @@ from typing import Any
 
 from tornado.ioloop import PeriodicCallback
 
-from sgcldff.cluster.mapping import GPU
-from sgcldff.cluster.settings import DASHBOARD, QUIET, environment
-from sgcldff.cluster.specs import SlurmSpec
-from sgcldff.errors import InputError, ServiceError
+from sgcldff.cluster.bounded_map import GPU
+from sgcldff.cluster.config import SlurmSpec
+from sgcldff.cluster.dask_settings import DASHBOARD, QUIET, environment
+from sgcldff.core.errors import InputError, ServiceError
 
 GRACE_S = 30.0
 """A job whose workers have been gone for so long is taken as ended; a nanny needs some of it to replace a worker."""

@@ -3,7 +3,7 @@
 import os
 from urllib.parse import urlsplit
 
-from sgcldff.doctor.checks import Check, ok, warning
+from sgcldff.doctor.check import Check, ok, warning
 
 TRUE = ("1", "true", "yes", "on")
 SWITCHES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from sgcldff.doctor.checks import Check, failed, ok, warning
+from sgcldff.doctor.check import Check, failed, ok, warning
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 """Beside the package in a checkout; not there where the package was installed without one."""

@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 import psutil
 import requests
 
-from sgcldff.addresses import shown
-from sgcldff.doctor.checks import Check, failed, ok, warning
-from sgcldff.errors import InputError, ServiceError
+from sgcldff.core.errors import InputError, ServiceError
+from sgcldff.core.locations import shown
+from sgcldff.doctor.check import Check, failed, ok, warning
 
 PATIENCE_S = 8.0
 REFUSED = (401, 403)

@@ -4,6 +4,6 @@ Scores and their records, which take no network; `sgcldff.evaluation.evaluate` a
 """
 
 from sgcldff.evaluation.predictions import Predictions
-from sgcldff.evaluation.scores import EvalReport, SetAside, UntypedLabel
+from sgcldff.evaluation.report import EvalReport, SetAside, UntypedLabel
 
 __all__ = ["EvalReport", "Predictions", "SetAside", "UntypedLabel"]

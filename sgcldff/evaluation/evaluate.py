@@ -7,8 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from sgcldff.data import Change, Scene, read_scene
-from sgcldff.errors import InputError
+from sgcldff.core.errors import InputError
+from sgcldff.core.labels import LabelSpace
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import EvalSpec, ModelSpec
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import (
     Boundary,
@@ -18,15 +20,13 @@ from sgcldff.evaluation.metrics import (
     nucleus_boundary,
     nucleus_overlap,
 )
+from sgcldff.evaluation.predict import Reading, read
 from sgcldff.evaluation.predictions import COUNTS, PROBABILITY, Choice, Predictions, tabulate
-from sgcldff.evaluation.reading import Reading, read
+from sgcldff.evaluation.report import EvalReport, SetAside, score
 from sgcldff.evaluation.scorable import require_same_space
-from sgcldff.evaluation.scores import EvalReport, SetAside, score
-from sgcldff.images import sha256_of
-from sgcldff.labels import LabelSpace
-from sgcldff.model import Model
-from sgcldff.records import Sample
-from sgcldff.specs import EvalSpec, ModelSpec
+from sgcldff.models.model import Model
+from sgcldff.models.training.examples import Change, Scene, read_scene
+from sgcldff.slides.images import sha256_of
 
 Progress = Callable[[int, int], None]
 """Called with images done and images to do."""

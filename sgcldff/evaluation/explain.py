@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgcldff.evaluation.reading import Crop, Reading
-from sgcldff.images import Rgb
-from sgcldff.model import Model
+from sgcldff.core.arrays import Rgb
+from sgcldff.evaluation.predict import Crop, Reading
+from sgcldff.models.model import Model
 
 COLUMNS = ("image", "prior", "evidence", "Grad-CAM", "outline")
 INCH = 1.9

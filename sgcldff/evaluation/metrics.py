@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from sgcldff.specs import EvalSpec
+from sgcldff.core.settings import EvalSpec
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

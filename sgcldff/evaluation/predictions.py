@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sgcldff.errors import InputError, MissingInputError
+from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.labels import LabelSpace
+from sgcldff.core.settings import digest
 from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
-from sgcldff.labels import LabelSpace
-from sgcldff.specs import digest
 
 LAYOUT = "predictions/2"
 TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
@@ -95,7 +95,7 @@ class Predictions:
         if notes.get(b"sgcldff.layout") != LAYOUT.encode():
             raise InputError(f"{path}: not a table of layout {LAYOUT}; evaluate the model again")
         named = (name.removeprefix(PROBABILITY) for name in table.column_names if name.startswith(PROBABILITY))
-        return cls(tuple(named), notes[b"sgcldff.model"].decode(), table)
+        return cls(tuple(named), notes[b"sgcldff.models.model"].decode(), table)
 
 
 def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
@@ -110,7 +110,7 @@ def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
         ("saliency_consistency", number),
         *((PROBABILITY + name, number) for name in classes),
     ]
-    return pa.schema(columns, metadata={"sgcldff.layout": LAYOUT, "sgcldff.model": model})
+    return pa.schema(columns, metadata={"sgcldff.layout": LAYOUT, "sgcldff.models.model": model})
 
 
 @dataclass(frozen=True)

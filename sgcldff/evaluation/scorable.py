@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from sgcldff.errors import LabelError
-from sgcldff.evaluation.scores import SetAside, UntypedLabel
-from sgcldff.labels import LabelSpace
-from sgcldff.records import Sample
+from sgcldff.core.errors import LabelError
+from sgcldff.core.labels import LabelSpace
+from sgcldff.core.records import Sample
+from sgcldff.evaluation.report import SetAside, UntypedLabel
 
 
 def require_same_space(samples: Iterable[Sample], space: LabelSpace) -> None:

@@ -6,10 +6,10 @@ so it counts once. A shard's result depends only on the plan: doing it again giv
 is never done again.
 """
 
-from sgcldff.inference.naming import read_cells
+from sgcldff.core.tally import Tally
+from sgcldff.inference.classification import read_cells
 from sgcldff.inference.plan import Plan, Step, label_array, plan_slide
-from sgcldff.inference.running import Runner, ShardTask, committed, run_plan, run_sample, sampled, serially, slide_areas
-from sgcldff.tally import Tally
+from sgcldff.inference.runner import Runner, ShardTask, committed, run_plan, run_sample, sampled, serially, slide_areas
 
 __all__ = [
     "Plan",

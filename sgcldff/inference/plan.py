@@ -12,14 +12,14 @@ from typing import Any
 import zarr
 
 import sgcldff
-from sgcldff.drafts import draft
-from sgcldff.gate import Gate, smear_pixels
-from sgcldff.grid import Shape, TileGrid
-from sgcldff.outputs import create_labels
-from sgcldff.priors import PriorStack, build
-from sgcldff.records import Lineage, ModelRef, SlideRef
+from sgcldff.core.drafts import draft
+from sgcldff.core.geometry import Shape, TileGrid
+from sgcldff.core.records import Lineage, ModelRef, SlideRef
+from sgcldff.core.settings import InferSpec, ModelSpec, digest, require
+from sgcldff.inference.gate import Gate, smear_pixels
+from sgcldff.inference.outputs import create_labels
+from sgcldff.saliency.priors import PriorStack, build
 from sgcldff.slides import ScaledSlide, SlideSource, reopen
-from sgcldff.specs import InferSpec, ModelSpec, digest, require
 
 SURVEY_PX = 2048
 """Side of the sample of the slide from which priors and gate take their statistics."""
@@ -142,7 +142,7 @@ def plan_slide(
     Parameters
     ----------
     typicality
-        `sgcldff.reference.reference_digest` of the model's folder.
+        `sgcldff.models.reference.reference_digest` of the model's folder.
 
     Raises
     ------

@@ -11,11 +11,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sgcldff.model import Model
-from sgcldff.nets.size import parameters
-from sgcldff.priors import build
+from sgcldff.core.settings import PromotionSpec
+from sgcldff.models.model import Model
+from sgcldff.models.nets.complexity import parameters
 from sgcldff.promotion.findings import ROUNDING, Finding
-from sgcldff.specs import PromotionSpec
+from sgcldff.saliency.priors import build
 
 TILE_UM, TILES = 51.2, 4
 """Side (um) and number of the tiles that are read: 256 px each at 0.2 um/px."""

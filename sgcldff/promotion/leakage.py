@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sgcldff.catalog.duplicates import hash_bits, near_duplicates
-from sgcldff.catalog.facts import Facts, measure, read_facts
-from sgcldff.catalog.files import FACTS
-from sgcldff.catalog.overlap import SIDE
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import IngestSpec
+from sgcldff.data.catalog.measurements import Facts, measure, read_facts
+from sgcldff.data.catalog.near_duplicates import hash_bits, near_duplicates
+from sgcldff.data.catalog.overlap import SIDE
+from sgcldff.data.catalog.paths import FACTS
 from sgcldff.promotion.findings import Finding
-from sgcldff.promotion.frozen import listed
-from sgcldff.records import Sample
-from sgcldff.specs import IngestSpec
+from sgcldff.promotion.frozen_test_set import listed
 
 REMEDY = "train without them, or freeze another test split with `sgcldff registry freeze`"
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgcldff.errors import InputError
+from sgcldff.core.errors import InputError
+from sgcldff.core.settings import EvalSpec, PromotionSpec
+from sgcldff.evaluation.bootstrap import sampled
 from sgcldff.evaluation.metrics import (
     Floats,
     Reduction,
@@ -16,10 +18,8 @@ from sgcldff.evaluation.metrics import (
     type_scores,
 )
 from sgcldff.evaluation.predictions import Predictions
-from sgcldff.evaluation.sampling import sampled
-from sgcldff.evaluation.scores import typing_of
+from sgcldff.evaluation.report import typing_of
 from sgcldff.promotion.findings import ROUNDING, Finding, Verdict
-from sgcldff.specs import EvalSpec, PromotionSpec
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sgcldff.model_folder import TRAINED_ON
-from sgcldff.registry.choosing import Choice, choose
+from sgcldff.models.checkpoint import TRAINED_ON
+from sgcldff.registry.default_model import Choice, choose
 
 if TYPE_CHECKING:
     from sgcldff.registry.packaging import CODE_DIGEST_TAG, CODE_TAG, code_tags
-    from sgcldff.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
+    from sgcldff.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 
 __all__ = [
     "CHALLENGER",
@@ -40,10 +40,10 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)  # MLflow reads them when it is imported
 
 LAZY = {"CODE_DIGEST_TAG": "packaging", "CODE_TAG": "packaging", "code_tags": "packaging"}
-"""Names that are not in the module `registry`."""
+"""Names that are not in the module `versions`."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{LAZY.get(name, 'registry')}"), name)
+    return getattr(import_module(f"{__name__}.{LAZY.get(name, 'versions')}"), name)

@@ -11,9 +11,9 @@ from mlflow.pyfunc import save_model
 from mlflow.types import Schema, TensorSpec
 
 import sgcldff
-from sgcldff.evaluation.scores import METRICS, EvalReport
-from sgcldff.model_folder import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
-from sgcldff.reference import REFERENCE_FILE
+from sgcldff.evaluation.report import METRICS, EvalReport
+from sgcldff.models.checkpoint import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
+from sgcldff.models.reference import REFERENCE_FILE
 
 PACKAGE = Path(sgcldff.__file__).parent
 NEEDED = (

@@ -18,8 +18,8 @@ class SmearModel(PythonModel):
         """Load spec and weights; no pickled code is run."""
         from pathlib import Path
 
-        from sgcldff.model import load_model
-        from sgcldff.priors import build
+        from sgcldff.models.model import load_model
+        from sgcldff.saliency.priors import build
 
         self.model = load_model(Path(context.artifacts["weights"]).parent)
         self.priors = build(self.model.spec.prior)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from sgcldff.slides.listing import SlideEntry, find_slides
-    from sgcldff.slides.opening import open_slide, reopen
+    from sgcldff.slides.base import SlideSource
+    from sgcldff.slides.discovery import SlideEntry, find_slides
+    from sgcldff.slides.opener import open_slide, reopen
     from sgcldff.slides.scaled import ScaledSlide
-    from sgcldff.slides.source import SlideSource
 else:  # who only looks for slides loads no reader
     __getattr__, __dir__, _ = lazy_loader.attach(
         __name__,
         submod_attrs={
-            "listing": ["SlideEntry", "find_slides"],
-            "opening": ["open_slide", "reopen"],
+            "discovery": ["SlideEntry", "find_slides"],
+            "opener": ["open_slide", "reopen"],
             "scaled": ["ScaledSlide"],
-            "source": ["SlideSource"],
+            "base": ["SlideSource"],
         },
     )
 

@@ -1,13 +1,14 @@
 """What belongs to a slide: how it is told from other files, its companions, its name, the hash of its content.
 
-A slide may be one page or focal plane of a file: its address then ends with `#page=2`, say (`sgcldff.pixels.choice`).
+A slide may be one page or focal plane of a file: its address then ends with `#page=2`, say
+(`sgcldff.slides.pixels.page_selection`).
 """
 
 import hashlib
 from pathlib import Path, PurePath
 
-from sgcldff.images import sha256_of
-from sgcldff.pixels.choice import Plane, split_plane
+from sgcldff.slides.images import sha256_of
+from sgcldff.slides.pixels.page_selection import Plane, split_plane
 
 ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
 """Metadata of which a Zarr folder has at least one."""

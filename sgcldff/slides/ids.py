@@ -6,7 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from sgcldff.errors import InputError
+from sgcldff.core.errors import InputError
 from sgcldff.slides.content import stem
 
 LONGEST = 120

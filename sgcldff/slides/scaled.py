@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.grid import Box, Shape
-from sgcldff.images import Rgb, scaled_shape
-from sgcldff.slides.source import SlideSource, white
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.geometry import Box, Shape
+from sgcldff.slides.base import SlideSource, white
+from sgcldff.slides.images import scaled_shape
 
 UNIT = 256
 """Sum of a pixel's weights; 255 * UNIT fits 16 bits."""

@@ -14,12 +14,12 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.cli import main
 from flows.retrain import Retrained, retrain
 from flows.settings import Settings, read_settings
-from sgcldff import released
-from sgcldff.datasets import Source
-from sgcldff.exporting import export_model
+from sgcldff.data.adapters import Source
+from sgcldff.data.synthetic import write_dataset
+from sgcldff.data.synthetic.slides import SlideTruth, write_slide
+from sgcldff.models import released
+from sgcldff.models.export import export_model
 from sgcldff.registry import Registry
-from sgcldff.synthetic import write_dataset
-from sgcldff.synthetic.slides import SlideTruth, write_slide
 from tasks.workspace import Workspace
 from tests import servers
 from tests.terminal import QUICK, Ran

@@ -19,12 +19,12 @@ from flows.contenders import chosen, contenders
 from flows.settings import Settings
 from sgcldff.benchmark.protocols import Plan, Protocol
 from sgcldff.benchmark.table import Table
-from sgcldff.catalog import Catalog
-from sgcldff.datasets import Source
-from sgcldff.errors import IncompleteBatchError, InputError
+from sgcldff.core.errors import IncompleteBatchError, InputError
+from sgcldff.core.settings import LossSpec, TrainSpec
+from sgcldff.data.adapters import Source
+from sgcldff.data.catalog import Catalog
+from sgcldff.data.synthetic import write_dataset
 from sgcldff.registry import TRAINED_ON
-from sgcldff.specs import LossSpec, TrainSpec
-from sgcldff.synthetic import write_dataset
 from tasks.workspace import Workspace
 from tests.terminal import COMMAND, outside
 

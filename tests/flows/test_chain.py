@@ -10,16 +10,16 @@ from flows.evaluate import evaluate
 from flows.promote import promote, rollback
 from flows.retrain import retrain
 from flows.train import train
-from sgcldff.catalog import Catalog
-from sgcldff.datasets import Source
-from sgcldff.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError
-from sgcldff.labels import WBC5
-from sgcldff.model import load_model
-from sgcldff.records import Split
+from sgcldff.core.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError
+from sgcldff.core.labels import WBC5
+from sgcldff.core.records import Split
+from sgcldff.data.adapters import Source
+from sgcldff.data.catalog import Catalog
+from sgcldff.data.synthetic import write_dataset
+from sgcldff.models.model import load_model
+from sgcldff.models.training.trainer import precision
 from sgcldff.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
-from sgcldff.synthetic import write_dataset
-from sgcldff.training import precision
-from tasks.evaluating import read_report
+from tasks.evaluation import read_report
 from tasks.workspace import Workspace
 
 

@@ -12,9 +12,9 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.checks import require_all, require_slides, require_sources
-from sgcldff.datasets import Source
-from sgcldff.errors import InputError, NothingFoundError
-from sgcldff.synthetic import write_dataset
+from sgcldff.core.errors import InputError, NothingFoundError
+from sgcldff.data.adapters import Source
+from sgcldff.data.synthetic import write_dataset
 from tests.terminal import outside
 
 HEAVY = (

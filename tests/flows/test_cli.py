@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from sgcldff.catalog import Catalog
-from sgcldff.images import read_rgb
-from sgcldff.synthetic import write_dataset
+from sgcldff.data.catalog import Catalog
+from sgcldff.data.synthetic import write_dataset
+from sgcldff.slides.images import read_rgb
 from tests.terminal import COMMAND, QUICK, Ran, outside
 
 

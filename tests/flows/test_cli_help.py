@@ -15,7 +15,7 @@ import sgcldff
 from flows import completion
 from flows.cli import app
 from flows.options import Panel
-from sgcldff.datasets import ADAPTERS
+from sgcldff.data.adapters import ADAPTERS
 
 ROOT = Path(__file__).parents[2]
 RUNNER = CliRunner()
@@ -166,7 +166,7 @@ def test_settings_are_printed_as_json_too(tmp_path):
 
 
 def test_an_empty_registry_says_that_the_released_model_is_used(tmp_path):
-    from sgcldff.released import NAME
+    from sgcldff.models.released import NAME
 
     text = shown("registry", "show", "-w", str(tmp_path))
     assert text.startswith(f"No model is registered yet: slides are read with the released model ({NAME} ")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from sgcldff.catalog import Catalog
-from sgcldff.model_folder import saved_digest
-from sgcldff.records import ModelRef, Split
+from sgcldff.core.records import ModelRef, Split
+from sgcldff.data.catalog import Catalog
+from sgcldff.data.synthetic import write_dataset
+from sgcldff.data.synthetic.slides import write_slide
+from sgcldff.models.checkpoint import saved_digest
+from sgcldff.models.released import NAME, VERSION
 from sgcldff.registry import Registry
-from sgcldff.released import NAME, VERSION
-from sgcldff.synthetic import write_dataset
-from sgcldff.synthetic.slides import write_slide
 from tasks.workspace import Workspace
 from tests.terminal import Ran
 
@@ -69,7 +69,7 @@ def test_the_released_model_is_not_scored_on_what_it_learned_from(shipped, lab, 
 
 
 def test_without_champion_and_released_model_the_remedy_is_told(run, slide, tmp_path, monkeypatch):
-    monkeypatch.setattr("sgcldff.released.ROOT", tmp_path)
+    monkeypatch.setattr("sgcldff.models.released.ROOT", tmp_path)
     ran = run("infer", slide.slide, "-o", tmp_path / "out", "-w", tmp_path / "ws")
     assert ran.code == 2
     assert "--model" in ran.line

@@ -9,11 +9,11 @@ import pytest
 
 from flows import demo as demonstration
 from flows.demo import compare, require_quality, summary
-from sgcldff.differential import read_differential
-from sgcldff.errors import SgcldffError
+from sgcldff.core.errors import SgcldffError
+from sgcldff.core.settings import CELL_UM
+from sgcldff.counting.differential import read_differential
 from sgcldff.evaluation.matching import Matching
 from sgcldff.registry import Registry
-from sgcldff.specs import CELL_UM
 from tasks.workspace import Workspace
 
 

@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from sgcldff.catalog import Catalog
-from sgcldff.synthetic import write_dataset
+from sgcldff.data.catalog import Catalog
+from sgcldff.data.synthetic import write_dataset
 from tests.servers import ROOT, deploy, prefect, prefect_server, prefect_worker
 
 PROMOTE, CHAIN = "promote/after-retraining", "retrain/nightly"

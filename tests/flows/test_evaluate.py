@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from flows.evaluate import evaluate
-from sgcldff.datasets import Source
-from sgcldff.evaluation.scores import EvalReport, UntypedLabel
-from sgcldff.synthetic import write_dataset
+from sgcldff.data.adapters import Source
+from sgcldff.data.synthetic import write_dataset
+from sgcldff.evaluation.report import EvalReport, UntypedLabel
 
 
 def test_cells_of_unknown_types_are_scored_by_their_outlines(lab, tmp_path):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.infer import Batch, infer
-from sgcldff.errors import IncompleteBatchError, InputError, LabelError, SlideError
+from sgcldff.core.errors import IncompleteBatchError, InputError, LabelError, SlideError
 from tasks.compute import Compute
 
 HERE = Compute(workers=0)

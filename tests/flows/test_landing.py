@@ -7,8 +7,8 @@ import time
 import pytest
 
 from flows.landing import read_landing
-from sgcldff.batch import SlideSummary
-from sgcldff.errors import MissingInputError
+from sgcldff.core.errors import MissingInputError
+from sgcldff.results.batch import SlideSummary
 from tasks.compute import Compute
 
 

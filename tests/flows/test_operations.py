@@ -13,7 +13,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from sgcldff.synthetic import write_dataset
+from sgcldff.data.synthetic import write_dataset
 from tests.servers import (
     FOR_PREFECT,
     ROOT,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from flows.prepare import prepare, resolve
-from sgcldff.catalog import Catalog
-from sgcldff.datasets import Source
-from sgcldff.errors import InputError
-from sgcldff.store import PriorStore
-from sgcldff.synthetic import write_dataset
+from sgcldff.core.errors import InputError
+from sgcldff.data.adapters import Source
+from sgcldff.data.catalog import Catalog
+from sgcldff.data.synthetic import write_dataset
+from sgcldff.saliency.store import PriorStore
 
 
 def garble(path: Path) -> None:

@@ -18,9 +18,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.infer import infer
-from sgcldff.errors import IncompleteBatchError
-from sgcldff.images import read_rgb
-from sgcldff.logs import LOG_FILE, JsonLog
+from sgcldff.core.errors import IncompleteBatchError
+from sgcldff.core.logs import LOG_FILE, JsonLog
+from sgcldff.slides.images import read_rgb
 from tasks.compute import Compute
 
 NAME = "PATIENT-DOE-4711"

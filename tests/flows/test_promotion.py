@@ -16,17 +16,17 @@ import flows.promote
 from flows.cli import app
 from flows.infer import infer
 from flows.promote import promote, reject, rollback
-from sgcldff.catalog import Catalog
-from sgcldff.errors import InputError, PromotionRefusedError
-from sgcldff.labels import FIVE_TYPES, LabelSpace
+from sgcldff.core.errors import InputError, PromotionRefusedError
+from sgcldff.core.labels import FIVE_TYPES, LabelSpace
+from sgcldff.core.records import ArrayRef, ModelRef, Sample, Split
+from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec
+from sgcldff.data.catalog import Catalog
 from sgcldff.promotion import FrozenTest, Outcome, Signature
-from sgcldff.records import ArrayRef, ModelRef, Sample, Split
 from sgcldff.registry import CHAMPION, Registry
-from sgcldff.specs import ModelSpec, NetSpec, PriorSpec, TrainSpec
 from tasks.compute import Compute
-from tasks.modelling import TrainJob, learned_from
-from tasks.preparing import Prepared
+from tasks.data import Prepared
 from tasks.slides import read_slide
+from tasks.training import TrainJob, learned_from
 from tasks.workspace import Workspace
 
 SECOND = "models:/sgcldff/2"

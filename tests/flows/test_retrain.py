@@ -15,14 +15,14 @@ from prefect.settings import PREFECT_API_URL
 from flows.infer import infer
 from flows.retrain import NOTHING, retrain, starting
 from flows.settings import read_settings
-from sgcldff.datasets import Source
-from sgcldff.errors import InputError
-from sgcldff.model import load_model
-from sgcldff.reference import Reference
+from sgcldff.core.errors import InputError
+from sgcldff.data.adapters import Source
+from sgcldff.data.synthetic import write_dataset
+from sgcldff.models.model import load_model
+from sgcldff.models.reference import Reference
 from sgcldff.registry import CHALLENGER, Registry
-from sgcldff.synthetic import write_dataset
 from tasks.compute import Compute
-from tasks.modelling import TRAINED
+from tasks.training import TRAINED
 from tasks.workspace import Workspace
 from tests.terminal import COMMAND
 

@@ -15,13 +15,13 @@ import pytest
 from scipy.stats import beta
 
 from flows.review import review_apply, review_make, review_read
-from sgcldff.labels import FIVE_TYPES
-from sgcldff.records import UNIDENTIFIED, Lineage
-from sgcldff.review.answers import read_answers
-from sgcldff.review.choosing import Choice
-from sgcldff.review.crops import FOLDER, crop_name, write_png
-from sgcldff.review.page import write_page
-from sgcldff.review.queue import QueuedCell, read_queue, write_queue
+from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.records import UNIDENTIFIED, Lineage
+from sgcldff.results.review.answers import read_answers
+from sgcldff.results.review.crops import FOLDER, crop_name, write_png
+from sgcldff.results.review.page import write_page
+from sgcldff.results.review.queue import QueuedCell, read_queue, write_queue
+from sgcldff.results.review.selection import Choice
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (

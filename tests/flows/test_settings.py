@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from flows.settings import Settings, merge, read_settings
 from flows.settings_file import to_toml
-from sgcldff.errors import InputError
-from sgcldff.specs import Mixing, Pretrained
+from sgcldff.core.errors import InputError
+from sgcldff.core.settings import Mixing, Pretrained
 
 
 def test_without_a_file_the_defaults_hold():

@@ -9,8 +9,8 @@ import pytest
 from prefect import flow
 
 from flows.launch import launch
+from sgcldff.core.settings import InferSpec, ModelSpec
 from sgcldff.slides import find_slides
-from sgcldff.specs import InferSpec, ModelSpec
 from tasks.batch import tiles_at_most
 from tasks.compute import Compute, workers
 from tasks.stages import in_flow_run

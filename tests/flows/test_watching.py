@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from flows.cli import app
-from sgcldff.errors import InputError, ServiceError, SgcldffError
-from sgcldff.logs import LOG_FILE
+from sgcldff.core.errors import InputError, ServiceError, SgcldffError
+from sgcldff.core.logs import LOG_FILE
 from tasks.metrics import PORT
 
 
@@ -88,8 +88,8 @@ def test_the_doctor_prints_a_table_and_json(invoke, tmp_path, monkeypatch):
 
 def test_the_doctors_exit_code_tells_servers_from_the_rest(invoke, tmp_path, monkeypatch, unused_port):
     monkeypatch.setattr("sgcldff.doctor.packages.requires", lambda name: ["numpy"])
-    monkeypatch.setattr("sgcldff.doctor.machine.WORKER_GB", 0.001)
-    monkeypatch.setattr("sgcldff.doctor.places.NONE_GB", 0.0)
+    monkeypatch.setattr("sgcldff.doctor.hardware.WORKER_GB", 0.001)
+    monkeypatch.setattr("sgcldff.doctor.folders.NONE_GB", 0.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:correct-horse@127.0.0.1:{unused_port()}")
     ended = invoke("doctor", "-w", tmp_path)
     assert isinstance(ended.exception, ServiceError)

@@ -11,8 +11,8 @@ import prefect.settings
 import pytest
 import yaml
 
-from sgcldff.cluster.settings import SCHEDULER_SETTINGS, variable
-from sgcldff.cluster.settings import environment as worker_settings
+from sgcldff.cluster.dask_settings import SCHEDULER_SETTINGS, variable
+from sgcldff.cluster.dask_settings import environment as worker_settings
 from tests.infra.composition import COMPOSE, CONFIDENTIAL, SERVICES, VARIABLE
 from tests.servers import ROOT
 

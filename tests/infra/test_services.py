@@ -19,13 +19,13 @@ import torch
 
 from flows.environment import require_answer
 from sgcldff.cluster import connect
-from sgcldff.cluster.specs import SchedulerSpec
-from sgcldff.errors import ServiceError
-from sgcldff.model import load_model, save_model
-from sgcldff.model_folder import WEIGHTS_FILE
-from sgcldff.nets import build
+from sgcldff.cluster.config import SchedulerSpec
+from sgcldff.core.errors import ServiceError
+from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.models.checkpoint import WEIGHTS_FILE
+from sgcldff.models.model import load_model, save_model
+from sgcldff.models.nets import build
 from sgcldff.registry import Registry
-from sgcldff.specs import ModelSpec, NetSpec, Pretrained
 from tests.infra.composition import WORK_POOLS, environment, probe, program
 from tests.servers import (
     LOOPBACK,

@@ -2,12 +2,12 @@
 
 import pytest
 
-from sgcldff.catalog import ingest
-from sgcldff.datasets import detect
-from sgcldff.priors.precompute import compute_priors
-from sgcldff.specs import PriorSpec
-from sgcldff.store import PriorStore
-from sgcldff.synthetic import write_dataset
+from sgcldff.core.settings import PriorSpec
+from sgcldff.data.adapters import detect
+from sgcldff.data.catalog import ingest
+from sgcldff.data.synthetic import write_dataset
+from sgcldff.saliency.priors.precompute import compute_priors
+from sgcldff.saliency.store import PriorStore
 
 
 @pytest.fixture(scope="session")

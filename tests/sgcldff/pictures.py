@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sgcldff.errors import SlideError
-from sgcldff.grid import Box
+from sgcldff.core.errors import SlideError
+from sgcldff.core.geometry import Box
 from sgcldff.slides import open_slide
 
 MPP = 0.25

@@ -16,9 +16,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
-from sgcldff.tally import Tally
-from tasks import live
-from tasks.live import NUMBERS_KEY, PROGRESS_KEY, Artifacts, BatchView, numbers, screen, sentence
+from sgcldff.core.tally import Tally
+from tasks import live_view
+from tasks.live_view import NUMBERS_KEY, PROGRESS_KEY, Artifacts, BatchView, numbers, screen, sentence
 
 SEGMENTED = Tally(passes=1, tiles=30, skipped=970, seconds={"read": 1.0, "model": 3.0})
 TYPED = Tally(passes=1, cells={"lymphocyte": 2, "blast": 1}, seconds={"cells": 1.0})
@@ -174,7 +174,7 @@ def test_threads_share_a_view():
 
 def test_outside_a_flow_nothing_is_published(clock, written, monkeypatch):
     monkeypatch.setattr(Artifacts, "update", lambda *_: pytest.fail("published"))
-    monkeypatch.setattr(live, "LOOK_S", 0.001)
+    monkeypatch.setattr(live_view, "LOOK_S", 0.001)
     with BatchView(1, console=written, clock=clock) as view, view.slide("smear", 1):
         clock.now += 100
     assert "1/1 slide done" in written.file.getvalue()
@@ -224,7 +224,7 @@ def test_a_server_that_is_away_is_told_once_and_fails_nothing(clock, written, ca
         for _ in range(3):
             clock.now += 60
             view.publish()
-    assert len([record for record in caplog.records if record.name == live.__name__]) == 1
+    assert len([record for record in caplog.records if record.name == live_view.__name__]) == 1
 
 
 def test_artifacts_are_brought_up_to_date_every_few_seconds_at_most(clock, written, monkeypatch):

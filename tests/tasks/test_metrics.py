@@ -7,12 +7,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from sgcldff.errors import InputError
-from sgcldff.tally import Tally
+from sgcldff.core.errors import InputError
+from sgcldff.core.tally import Tally
 from tasks import metrics
-from tasks.curves import Gauges, epochs_table
-from tasks.live import BatchView
+from tasks.live_view import BatchView
 from tasks.stages import Timed
+from tasks.training_curves import Gauges, epochs_table
 
 
 @pytest.fixture

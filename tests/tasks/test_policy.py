@@ -3,7 +3,7 @@
 import pytest
 from prefect.states import Failed
 
-from sgcldff.errors import (
+from sgcldff.core.errors import (
     InputError,
     LabelError,
     MissingInputError,
@@ -13,7 +13,7 @@ from sgcldff.errors import (
     StoreError,
     TaskLostError,
 )
-from tasks import evaluating, modelling, preparing, slides, stages
+from tasks import data, evaluation, slides, stages, training
 from tasks.policy import worth_retrying
 from tasks.stages import Stage, retried, stage
 
@@ -37,7 +37,7 @@ def test_what_stays_bad_is_not(kind):
 
 
 def test_every_task_follows_the_policy():
-    rooms = (evaluating, modelling, preparing, slides)
+    rooms = (evaluation, training, data, slides)
     found = [item.task for room in rooms for item in vars(room).values() if isinstance(item, Stage)]
     assert len(found) >= 7
     for task in found:

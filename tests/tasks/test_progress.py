@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgcldff.tally import Tally
+from sgcldff.core.tally import Tally
 from tasks.progress import BatchProgress, bar, in_words
 
 SEGMENTED = Tally(passes=1, tiles=3, skipped=97, seconds={"read": 1.0, "model": 7.0})

@@ -1,10 +1,10 @@
 """What is settled before slides are read."""
 
-from sgcldff.specs import Engine, InferSpec, Precision
+from sgcldff.core.settings import Engine, InferSpec, Precision
 from tasks.compute import Compute, Workers
 from tasks.slides import on_these_workers
 
-MACHINE = "sgcldff.runtimes.machine"
+MACHINE = "sgcldff.models.runtimes.hardware"
 
 
 def test_emulated_bf16_is_read_with_and_warned_of_once(monkeypatch, caplog):

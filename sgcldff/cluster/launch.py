@@ -1,0 +1,103 @@
+"""Clusters of each kind, started and ended."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import singledispatch
+from typing import Any
+
+from dask.system import CPU_COUNT
+from distributed import Nanny, Scheduler, SpecCluster
+from distributed.system import MEMORY_LIMIT
+
+from sgcldff.cluster.bounded_map import GPU
+from sgcldff.cluster.config import CudaSpec, Devices, KubernetesSpec, LocalSpec, SlurmSpec, gpus_here
+from sgcldff.cluster.dask_settings import DASHBOARD, LOOPBACK, QUIET
+from sgcldff.cluster.kubernetes import kubernetes_cluster
+from sgcldff.cluster.slurm import slurm_cluster
+from sgcldff.core.errors import InputError
+from sgcldff.core.settings import require
+
+
+@singledispatch
+def started(spec: Any) -> AbstractContextManager[Any]:
+    """Start the cluster that a spec describes, and end it with the block.
+
+    Raises
+    ------
+    InputError
+        If a library is missing.
+    ServiceError
+        If Slurm or Kubernetes refuses.
+    """
+    raise InputError(f"{spec!r} is no cluster that can be started")
+
+
+@started.register
+def _(spec: LocalSpec) -> AbstractContextManager[Any]:
+    total = spec.workers or CPU_COUNT
+    devices = _devices(spec)
+    scheduler = {"host": LOOPBACK, "port": 0, "dashboard_address": DASHBOARD, "dashboard": True}
+    cluster: AbstractContextManager[Any] = SpecCluster(
+        workers={
+            index: {"cls": Nanny, "options": _local_worker(spec, index, total, devices)} for index in range(total)
+        },
+        scheduler={"cls": Scheduler, "options": scheduler},
+        silence_logs=QUIET,
+    )
+    return cluster
+
+
+def _devices(spec: LocalSpec) -> Devices:
+    shown = gpus_here()
+    wanted = len(shown) if spec.gpus is None else spec.gpus
+    require(wanted <= len(shown), f"gpus is {wanted}: this machine shows {len(shown)}")
+    return shown[:wanted]
+
+
+def _local_worker(spec: LocalSpec, index: int, total: int, devices: Devices) -> dict[str, Any]:
+    gpu = devices[index : index + 1]
+    return {
+        "host": LOOPBACK,
+        "nthreads": spec.threads,
+        "memory_limit": spec.memory or MEMORY_LIMIT // total,
+        "resources": {GPU: 1} if gpu else {},
+        "env": {"CUDA_VISIBLE_DEVICES": ",".join(gpu)} if gpus_here() else {},
+        "silence_logs": QUIET,
+    }
+
+
+@started.register
+def _(spec: CudaSpec) -> AbstractContextManager[Any]:
+    cluster: AbstractContextManager[Any] = _library("dask_cuda", "gpu").LocalCUDACluster(
+        CUDA_VISIBLE_DEVICES=spec.devices,
+        n_workers=spec.workers,
+        threads_per_worker=1,
+        memory_limit=spec.memory or "auto",
+        host=LOOPBACK,
+        dashboard_address=DASHBOARD,
+        resources={GPU: 1},
+        silence_logs=QUIET,
+    )
+    return cluster
+
+
+@started.register
+@contextmanager
+def _(spec: SlurmSpec) -> Iterator[Any]:
+    with slurm_cluster(spec, _library("dask_jobqueue", "cluster").SLURMCluster) as cluster:
+        yield cluster
+
+
+@started.register
+@contextmanager
+def _(spec: KubernetesSpec) -> Iterator[Any]:
+    with kubernetes_cluster(spec, _library("dask_kubernetes.operator", "cluster").KubeCluster) as cluster:
+        yield cluster
+
+
+def _library(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"this kind of cluster needs {module}: pip install 'sgcldff[{extra}]'") from error

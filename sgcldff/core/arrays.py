@@ -1,0 +1,7 @@
+"""Types of arrays that pass between all parts."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rgb = NDArray[np.uint8]
+"""uint8, shape (H, W, 3)."""

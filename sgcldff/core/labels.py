@@ -1,0 +1,231 @@
+"""Cell types: the names in use, their synonyms, and label spaces in which a label may allow several types."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sgcldff.core.errors import LabelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NEUTROPHIL, EOSINOPHIL, BASOPHIL, LYMPHOCYTE, MONOCYTE = FIVE_TYPES = (
+    "neutrophil",
+    "eosinophil",
+    "basophil",
+    "lymphocyte",
+    "monocyte",
+)
+SEGMENTED, BAND = "segmented neutrophil", "band neutrophil"
+PROMYELOCYTE, MYELOCYTE, METAMYELOCYTE = "promyelocyte", "myelocyte", "metamyelocyte"
+IMMATURE_GRANULOCYTE = "immature granulocyte"
+ERYTHROBLAST = "erythroblast"
+BLAST = "blast"
+NON_BLAST = "non-blast"
+NO_WHITE_CELL = "no white cell"
+PLATELET, PLATELET_CLUMP, RED_CELL, DEBRIS = "platelet", "platelet clump", "red cell", "debris"
+
+SUBTYPES: Mapping[str, tuple[str, ...]] = {
+    NEUTROPHIL: (SEGMENTED, BAND),
+    IMMATURE_GRANULOCYTE: (PROMYELOCYTE, MYELOCYTE, METAMYELOCYTE),
+    NO_WHITE_CELL: (PLATELET, PLATELET_CLUMP, RED_CELL, DEBRIS),
+}
+"""Broad label -> the finer ones that it is made up of."""
+BROADER: Mapping[str, str] = {fine: broad for broad, members in SUBTYPES.items() for fine in members}
+"""Fine label -> the broad one that it is part of."""
+
+NAMES = (*FIVE_TYPES, *SUBTYPES, *BROADER, ERYTHROBLAST, BLAST, NON_BLAST)
+SYNONYMS: Mapping[str, str] = {
+    "neut": NEUTROPHIL,
+    "neutro": NEUTROPHIL,
+    "sne": SEGMENTED,
+    "seg": SEGMENTED,
+    "segmented": SEGMENTED,
+    "neutrophil segmented": SEGMENTED,
+    "bne": BAND,
+    "band": BAND,
+    "stab": BAND,
+    "neutrophil band": BAND,
+    "eos": EOSINOPHIL,
+    "eosi": EOSINOPHIL,
+    "eo": EOSINOPHIL,
+    "baso": BASOPHIL,
+    "ba": BASOPHIL,
+    "lymp": LYMPHOCYTE,
+    "lympho": LYMPHOCYTE,
+    "ly": LYMPHOCYTE,
+    "mono": MONOCYTE,
+    "mo": MONOCYTE,
+    "pmy": PROMYELOCYTE,
+    "my": MYELOCYTE,
+    "mmy": METAMYELOCYTE,
+    "ig": IMMATURE_GRANULOCYTE,
+    "erb": ERYTHROBLAST,
+    "nrbc": ERYTHROBLAST,
+    "normoblast": ERYTHROBLAST,
+    "nucleated red cell": ERYTHROBLAST,
+    "thrombocyte": PLATELET,
+    "rbc": RED_CELL,
+    "erythrocyte": RED_CELL,
+    "red blood cell": RED_CELL,
+    "lymphoblast": BLAST,
+    "nonblast": NON_BLAST,
+    "not blast": NON_BLAST,
+    "healthy": NON_BLAST,
+}
+
+
+def canonical(name: str) -> str:
+    """Give the name under which a cell type is known here ("EOSI", "Eosinophils" -> "eosinophil").
+
+    An unknown name comes back lower-cased: whether a label space holds it is for that space to say.
+    """
+    lowered = name.strip().lower().replace("_", " ")
+    singular = lowered.removesuffix("s")
+    for candidate in (lowered, singular):
+        if candidate in SYNONYMS:
+            return SYNONYMS[candidate]
+    return singular if singular in NAMES else lowered
+
+
+def known_as(name: str, known: Collection[str]) -> str:
+    """Give the name under which a type is among those `known`: its own, or that of the broader type it is part of.
+
+    "Bands" are neutrophils where only these are known; a name that is not known comes back as `canonical` has it.
+    """
+    own = canonical(name)
+    return next((label for label in (own, BROADER.get(own, own)) if label in known), own)
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes a model tells apart, and coarse labels that stand for several of them.
+
+    A label is taken as the set of classes that it allows. A coarse label ("non-blast") allows several, a missing one
+    allows all; both then enter losses and metrics without special cases. A label finer than the classes ("band
+    neutrophil" where the class is "neutrophil") allows the class that it is part of.
+    """
+
+    classes: tuple[str, ...]
+    """Class names in the order of the model's outputs; at least two, all different."""
+
+    coarse: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Coarse label -> the classes it may mean."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) < max(2, len(self.classes)):
+            raise LabelError(f"a label space needs at least two different classes, got {self.classes}")
+        for name, members in self.coarse.items():
+            if name in self.classes or not members or not set(members) <= set(self.classes):
+                raise LabelError(f"coarse label {name!r} must stand for some of {self.classes}, got {members}")
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All labels that the space understands: its classes, coarse labels, and those that are finer than a class."""
+        finer = (fine for fine, broad in BROADER.items() if broad in (*self.classes, *self.coarse))
+        return tuple(dict.fromkeys((*self.classes, *self.coarse, *finer)))
+
+    def named(self, label: str) -> str:
+        """Give the name under which the space knows a label: its own, or that of the broader label it is part of.
+
+        Raises
+        ------
+        LabelError
+            If no class knows the label.
+        """
+        for name in (label, BROADER.get(label, label)):
+            if name in self.classes or name in self.coarse:
+                return name
+        raise LabelError(
+            f"label {label!r} is in no class; known are {', '.join(self.known)}: correct it or name other classes"
+        )
+
+    def members(self, label: str) -> tuple[str, ...]:
+        """Name the classes that `label` allows.
+
+        Raises
+        ------
+        LabelError
+            If no class knows the label.
+        """
+        name = self.named(label)
+        return (name,) if name in self.classes else tuple(self.coarse[name])
+
+    def allowed(self, label: str | None) -> "NDArray[np.bool_]":
+        """Mark the classes that `label` allows: bool, shape (C,); all of them when the label is missing."""
+        import numpy as np  # settings name label spaces, and are read before anything else is loaded
+
+        members = self.classes if label is None else self.members(label)
+        return np.isin(self.classes, members)
+
+    def to_dict(self) -> dict[str, object]:
+        """Give a JSON-ready form; `from_dict` reads it back."""
+        return {"classes": list(self.classes), "coarse": {name: list(members) for name, members in self.coarse.items()}}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> "LabelSpace":
+        """Read what `to_dict` wrote."""
+        classes, coarse = data["classes"], data.get("coarse", {})
+        assert isinstance(classes, (list, tuple))
+        assert isinstance(coarse, Mapping)
+        return cls(tuple(classes), {name: tuple(members) for name, members in coarse.items()})
+
+
+def grouped(classes: Iterable[str], coarse: Mapping[str, tuple[str, ...]] | None = None) -> LabelSpace:
+    """Make a label space that also knows the broad labels all of whose subtypes are among its classes."""
+    own = tuple(classes)
+    broad = {name: fine for name, fine in SUBTYPES.items() if name not in own and set(fine) <= set(own)}
+    return LabelSpace(own, {**broad, **(coarse or {})})
+
+
+WBC5 = LabelSpace(FIVE_TYPES)
+WBC6 = LabelSpace((*FIVE_TYPES, BLAST), {NON_BLAST: FIVE_TYPES})
+MATURE = (SEGMENTED, BAND, EOSINOPHIL, BASOPHIL, LYMPHOCYTE, MONOCYTE)
+WBC11 = grouped((*MATURE, *SUBTYPES[IMMATURE_GRANULOCYTE], ERYTHROBLAST, NO_WHITE_CELL))
+WBC12 = grouped((*WBC11.classes, BLAST), {NON_BLAST: MATURE})
+BLAST_OR_NOT = LabelSpace((NON_BLAST, BLAST), {})
+PRESETS: Mapping[str, LabelSpace] = {
+    "wbc5": WBC5,
+    "wbc6": WBC6,
+    "wbc11": WBC11,
+    "wbc12": WBC12,
+    "blast": BLAST_OR_NOT,
+}
+
+
+def label_space(name: str) -> LabelSpace:
+    """Read a label space from a preset's name or from classes separated by commas.
+
+    Raises
+    ------
+    LabelError
+        If `name` is neither a preset nor a list of at least two classes.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    classes = tuple(canonical(part) for part in name.split(",") if part.strip())
+    if len(classes) < 2:
+        raise LabelError(f"label space {name!r} is unknown: name one of {', '.join(PRESETS)} or classes as 'a,b,c'")
+    return grouped(classes)
+
+
+def covering(labels: Iterable[str | None]) -> LabelSpace:
+    """Choose the smallest preset that knows all `labels` and whose subtypes are all among them.
+
+    Segmented and band neutrophils beside the other four types give the five types: only presets that know every label
+    are asked. Where none does, the space is made of the labels: a broad label stands for its subtypes if all of them
+    are there, and else replaces those that are; what is no white cell is one class.
+
+    Raises
+    ------
+    LabelError
+        If fewer than two different labels are given and no preset covers them.
+    """
+    present = {label for label in labels if label is not None}
+    for space in (WBC5, BLAST_OR_NOT, WBC6, WBC11, WBC12):
+        if present <= set(space.known) and present.issuperset(name for name in space.classes if name in BROADER):
+            return space
+    merged = {NO_WHITE_CELL if BROADER.get(label) == NO_WHITE_CELL else label for label in present}
+    split = {broad for broad, fine in SUBTYPES.items() if merged.issuperset(fine)}
+    return grouped(sorted(label for label in merged - split if BROADER.get(label) not in merged - split))

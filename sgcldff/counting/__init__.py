@@ -1,0 +1,1 @@
+"""From classified cells to numbers."""

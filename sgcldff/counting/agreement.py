@@ -1,0 +1,195 @@
+"""Comparison of a differential with a manual count of the same smear."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sgcldff.core.drafts import draft
+from sgcldff.core.errors import InputError, LabelError
+from sgcldff.core.labels import canonical, known_as
+from sgcldff.core.records import UNIDENTIFIED, Lineage
+from sgcldff.counting.differential import ClassShare, Differential, from_counts
+from sgcldff.data.adapters.annotations import Row, read_rows
+
+Counts = Mapping[str, int]
+"""Cells of a slide by type."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far one type's share agrees with that of a manual count."""
+
+    label: str
+    manual: ClassShare
+    """With Rümke's limits: the exact binomial interval of the manual share."""
+    found: ClassShare
+    p_value: float
+    """Of Fisher's exact test, two-sided, for this type alone."""
+    adjusted: float
+    """`p_value` for all types together (Holm)."""
+    differs: bool
+    """`adjusted` is below 1 - confidence: more than chance in the two counts explains."""
+
+    @property
+    def within_limits(self) -> bool:
+        """The share found lies within Rümke's limits of the manual one."""
+        return self.manual.low <= self.found.share <= self.manual.high
+
+    @property
+    def reads(self) -> str:
+        """Say it in words."""
+        if self.differs:
+            return "differs"
+        return "agrees" if self.within_limits else "outside the limits, within chance"
+
+
+def compare(found: Differential, manual: Counts) -> tuple[Agreement, ...]:
+    """Compare every type's share with that of a manual count.
+
+    Rümke's limits are the exact binomial interval of the manual share at `found.confidence`, as his table gives them
+    for 100, 200, 500 and 1,000 cells (C. L. Rümke, Blood Cells 11, 1985, 137-140; CLSI H20-A2, reference leukocyte
+    differential). They treat the other count as if it were exact. Fisher's exact test of the 2 x 2 table (type or not,
+    manual or found) counts the chance in both; it is exact for the rare types too, where few cells are expected and
+    the chi-square approximation fails, and it errs on the side of agreement. It takes the two counts as independent
+    draws from the smear.
+
+    With several types one differs now and then by chance alone. `adjusted` keeps the chance of any false alarm on a
+    slide below 1 - confidence (S. Holm, Scand. J. Statist. 6, 1979; never less powerful than Bonferroni); the limits
+    are for each type alone.
+
+    Raises
+    ------
+    LabelError
+        If the manual count has a type that the differential does not know.
+    """
+    by_hand = from_counts(manual, [share.label for share in found.shares], found.confidence)
+    pairs = list(zip(by_hand.shares, found.shares, strict=True))
+    p_values = [_p_value(one, by_hand.counted, other, found.counted) for one, other in pairs]
+    return tuple(
+        Agreement(ours.label, theirs, ours, p_value, adjusted, adjusted < 1 - found.confidence)
+        for (theirs, ours), p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
+    )
+
+
+def _p_value(one: ClassShare, total: int, other: ClassShare, other_total: int) -> float:
+    from scipy.stats import fisher_exact  # takes longer to load than to check all that a command is given
+
+    table = [[one.count, total - one.count], [other.count, other_total - other.count]]
+    return float(fisher_exact(table).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Adjust p-values for their number by Holm's step-down procedure; the order is kept."""
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for passed, at in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - passed) * p_values[at]))
+        adjusted[at] = largest
+    return tuple(adjusted)
+
+
+def read_manual(path: str | Path, classes: Iterable[str] | None = None) -> dict[str, Counts]:
+    """Read manual counts: slide -> type -> cells counted.
+
+    The CSV (or Parquet) table has either the columns slide_id, label and count, or slide_id and one column a type; an
+    empty cell of the latter is 0. Synonyms are understood ("Neut", "bands"), and what falls into one type is summed.
+
+    Parameters
+    ----------
+    classes
+        Types that are known; None takes every name.
+
+    Raises
+    ------
+    LabelError
+        If a type is in no class.
+    InputError
+        If the table cannot be read, or a slide has no name, a count is no whole number of at least 0, or a slide or one
+        of its types comes twice; the message names the table, the row and the remedy.
+    """
+    path = Path(path)
+    rows = read_rows(path, ["slide_id"])
+    known = None if classes is None else {*classes, UNIDENTIFIED}
+    entries = [entry for number, row in enumerate(rows, 1) for entry in _entries(path, number, row)]
+    counts: dict[str, Counter[str]] = {}
+    seen: set[tuple[str, str]] = set()
+    for entry in entries:
+        label = entry.type_among(known)
+        if (entry.slide, entry.name) in seen:
+            raise InputError(f"{entry.place}: {entry.name!r} was counted in an earlier row too: keep one of them")
+        seen.add((entry.slide, entry.name))
+        counts.setdefault(entry.slide, Counter())[label] += entry.count
+    return {slide: dict(by_type) for slide, by_type in counts.items()}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One count, and where it stands."""
+
+    place: str
+    slide: str
+    name: str
+    """As it was written, but for case."""
+    count: int
+
+    def type_among(self, known: set[str] | None) -> str:
+        label = canonical(self.name) if known is None else known_as(self.name, known)
+        if known is not None and label not in known:
+            names = ", ".join(sorted(known))
+            raise LabelError(
+                f"{self.place}: type {self.name!r} is in no class; known are {names}: correct or remove it"
+            )
+        return label
+
+
+def _entries(path: Path, number: int, row: Row) -> list[_Entry]:
+    slide = row["slide_id"]
+    place = f"{path}, row {number} (slide {slide!r})"
+    if not slide:
+        raise InputError(f"{path}, row {number}: slide_id is empty: name the slide")
+    if {"label", "count"} <= row.keys():
+        return [_Entry(place, slide, row["label"].lower(), _count(place, row["label"], row["count"]))]
+    types = {name: text for name, text in row.items() if name != "slide_id"}
+    if not types:
+        raise InputError(f"{path}: has neither the columns label and count nor a column a type: add them")
+    return [_Entry(place, slide, name, _count(place, name, text or "0")) for name, text in types.items()]
+
+
+def _count(place: str, name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"{place}: {name} is {text!r}: give a whole number of cells, at least 0")
+    return int(text)
+
+
+def write_agreements(
+    path: str | Path, agreements: Sequence[Agreement], slide_id: str, lineage: Lineage, confidence: float = 0.95
+) -> Path:
+    """Write a comparison as JSON, with where it comes from; the file appears whole or not at all."""
+    path = Path(path)
+    lines = [asdict(one) | {"within_limits": one.within_limits} for one in agreements]
+    content = {"slide_id": slide_id, "confidence": confidence, "types": lines, "lineage": asdict(lineage), "version": 1}
+    with draft(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read_agreements(path: str | Path) -> tuple[Agreement, ...]:
+    """Read what `write_agreements` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is not JSON or not a comparison.
+    """
+    try:
+        return tuple(_agreement(line) for line in json.loads(Path(path).read_text(encoding="utf-8"))["types"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a comparison with a manual count ({error}): remove it and run again") from error
+
+
+def _agreement(line: Mapping[str, object]) -> Agreement:
+    values = {name: line[name] for name in Agreement.__dataclass_fields__}
+    shares = {name: ClassShare(**values[name]) for name in ("manual", "found")}  # type: ignore[arg-type]
+    return Agreement(**(values | shares))  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Labelled images: adapters of data sets, the catalog, synthetic smears and reviews."""

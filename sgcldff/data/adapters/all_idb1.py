@@ -1,0 +1,63 @@
+"""ALL-IDB1: whole fields up to 2592x1944 px, with the centres of the lymphoblasts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sgcldff.core.errors import InputError
+from sgcldff.core.labels import BLAST
+from sgcldff.core.records import Sample
+from sgcldff.data.adapters.all_idb2 import label_of
+from sgcldff.data.adapters.base import Adapter, Rejected, child, images_in
+
+Points = tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class AllIdb1(Adapter):
+    """Fields in `im`, centres of blasts in `xyc/ImNNN_1.xyc`, one `x y` a line.
+
+    A field without blasts has no annotated cells, since its other white blood cells are not listed.
+    """
+
+    def recognises(self, folder: Path) -> bool:
+        """Look for names of ALL-IDB in `im`."""
+        return any(label_of(path) for path in images_in(child(folder, "im")))
+
+    def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
+        """Find the fields."""
+        images = images_in(child(folder, "im"))
+        if not images:
+            raise self.not_found(folder, "images in im")
+        for image in images:
+            try:
+                yield self._sample(image, child(folder, "xyc", f"{image.stem}.xyc"))
+            except InputError as error:
+                yield Rejected(str(image), str(error))
+
+    def _sample(self, image: Path, centres: Path) -> Sample:
+        label = label_of(image)
+        if label is None:
+            raise InputError(f"name {image.name!r} tells no class: expected ImNNN_0 or ImNNN_1; rename it")
+        return replace(self.sample(image, label), boxes=_points(centres) if label == BLAST else None)
+
+
+def _points(path: Path) -> Points | None:
+    if not path.is_file():
+        return None
+    try:
+        pairs = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        return tuple((int(x), int(y), int(x), int(y)) for x, y in pairs)
+    except ValueError as error:
+        raise InputError(f"{path}: not a list of centres ({error}); expected one 'x y' a line") from error
+
+
+ADAPTER = AllIdb1(
+    name="all_idb1",
+    title="ALL-IDB1 (fields with the centres of blasts)",
+    licence="free for research on request from its authors (Labati, Piuri and Scotti 2011)",
+    url="https://homes.di.unimi.it/scotti/all/",
+    instructions="ask the authors for access, unpack ALL_IDB1, and name the folder that holds im and xyc",
+    mpp=0.09,
+)
+"""The scale is taken to be that of ALL-IDB2, whose crops were cut from these fields."""

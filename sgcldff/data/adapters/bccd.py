@@ -1,0 +1,97 @@
+"""BCCD: fields of 640x480 px with boxes (Pascal VOC), hand-made masks and the type of the white blood cell."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sgcldff.core.errors import InputError
+from sgcldff.core.labels import canonical
+from sgcldff.core.records import MaskCode, Sample
+from sgcldff.data.adapters.annotations import read_rows
+from sgcldff.data.adapters.base import Adapter, Download, PublishedSize, Rejected, child, images_in
+
+Boxes = tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Bccd(Adapter):
+    """Fields in `JPEGImages`; `Annotations`, `masks` and `labels.csv` may each be missing.
+
+    The folder is either the one that holds `BCCD/JPEGImages` or the one that holds `JPEGImages` itself.
+    """
+
+    def recognises(self, folder: Path) -> bool:
+        """Look for fields named as in BCCD, so that other Pascal VOC sets are not taken for it."""
+        return any(path.name.startswith("BloodImage_") for path in images_in(_fields(folder)))
+
+    def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
+        """Find the fields; two white blood cells named for a field, or none, give no label."""
+        images = images_in(_fields(folder))
+        if not images:
+            raise self.not_found(folder, "images in JPEGImages or BCCD/JPEGImages")
+        types, base = _types(folder), _fields(folder).parent
+        masks = _masks(folder)
+        for image in images:
+            try:
+                yield self._sample(image, _boxes(base / "Annotations" / f"{image.stem}.xml"), types, masks)
+            except InputError as error:
+                yield Rejected(str(image), str(error))
+
+    def _sample(self, image: Path, boxes: Boxes | None, types: Mapping[int, str], masks: Mapping[str, Path]) -> Sample:
+        number = image.stem.rpartition("_")[2]
+        label = types.get(int(number)) if number.isdigit() else None
+        return replace(self.sample(image, label, masks.get(number)), boxes=boxes)
+
+
+def _fields(folder: Path) -> Path:
+    nested = child(folder, "BCCD", "JPEGImages")
+    return nested if nested.is_dir() else child(folder, "JPEGImages")
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    places = (folder / "masks", _fields(folder).parent / "masks")
+    return {path.stem.rpartition("_")[2]: path for place in places for path in images_in(place)}
+
+
+def _types(folder: Path) -> dict[int, str]:
+    places = (folder, _fields(folder).parent)
+    table = next((place / "labels.csv" for place in places if (place / "labels.csv").is_file()), None)
+    rows = read_rows(table, ("image", "category")) if table else ()
+    named = ((row["image"], row["category"].split(",")) for row in rows)
+    return {int(image): canonical(cells[0]) for image, cells in named if image.isdigit() and _one(cells)}
+
+
+def _one(cells: list[str]) -> bool:
+    return len(cells) == 1 and bool(cells[0].strip())
+
+
+def _boxes(annotation: Path) -> Boxes | None:
+    """Read the boxes of the white blood cells; None where the field is not annotated."""
+    if not annotation.is_file():
+        return None
+    try:
+        objects = ET.parse(annotation).getroot().iter("object")  # noqa: S314  # Expat 2.4.1 and later bound entities
+        found = [_box(item) for item in objects if (item.findtext("name") or "").strip().upper() == "WBC"]
+    except (ET.ParseError, TypeError, ValueError) as error:
+        raise InputError(f"{annotation}: not a Pascal VOC annotation ({error}); fetch it again") from error
+    return tuple(found)
+
+
+def _box(item: ET.Element) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = (round(float(item.findtext(f"bndbox/{side}") or "")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+
+ADAPTER = Bccd(
+    name="bccd",
+    title="BCCD (boxes, masks, types)",
+    licence="MIT",
+    url="https://github.com/Shenggan/BCCD_Dataset",
+    instructions="download the repository and name the folder that holds BCCD/JPEGImages and BCCD/Annotations; "
+    "beside BCCD lie, where you have them, labels.csv (columns Image, Category) and masks/BloodImage_Mask_NNNNN.png",
+    mpp=0.075,
+    published=PublishedSize(((640, 480),)),
+    mask_code=MaskCode(64, 200),
+    download=Download("https://github.com/Shenggan/BCCD_Dataset/archive/refs/tags/v1.0.zip", archive="bccd-1.0.zip"),
+)

@@ -1,0 +1,1 @@
+"""Reviews of cells by people, kept as labels."""

@@ -1,0 +1,102 @@
+"""Images as another scanner, lamp, focus or export would have given them, at five strengths, alike for all models.
+
+The same image changes the same way for every model: noise is drawn from the image's digest. The kinds of change and
+the five strengths follow Hendrycks and Dietterich (ICLR 2019). How far each goes is a choice: 1 can hardly be seen, 3
+is visible but mild, and at 5 a person would scan the slide again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import Perturbation, require
+
+if TYPE_CHECKING:
+    from sgcldff.models.training.examples import Change
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How far every kind of change goes at one strength."""
+
+    hue_degrees: float
+    """Turn of the hue."""
+    light: float
+    """Share of the light that is left. Images get darker: brighter ones would be clipped, and lose what they show."""
+    focus_um: float
+    """Standard deviation of the blur, um."""
+    jpeg_quality: int
+    """Of libjpeg, 0 to 100."""
+    grain: float
+    """Standard deviation of the noise, grey values of 255."""
+
+
+AMOUNTS: Mapping[int, Amounts] = MappingProxyType(
+    {
+        1: Amounts(hue_degrees=4.0, light=0.95, focus_um=0.12, jpeg_quality=80, grain=3.0),
+        2: Amounts(hue_degrees=8.0, light=0.9, focus_um=0.18, jpeg_quality=60, grain=5.0),
+        3: Amounts(hue_degrees=12.0, light=0.85, focus_um=0.25, jpeg_quality=40, grain=8.0),
+        4: Amounts(hue_degrees=18.0, light=0.75, focus_um=0.4, jpeg_quality=25, grain=14.0),
+        5: Amounts(hue_degrees=25.0, light=0.6, focus_um=0.6, jpeg_quality=12, grain=24.0),
+    }
+)
+"""By strength."""
+PROMOTION_STRENGTH = 3
+"""At which promotion compares models."""
+
+
+def change_of(kind: Perturbation, strength: int = PROMOTION_STRENGTH) -> "Change":
+    """Give the change of that name and strength.
+
+    Raises
+    ------
+    InputError
+        If the strength is none of `AMOUNTS`.
+    """
+    require(strength in AMOUNTS, f"strength {strength} of {kind} is unknown: give a whole number from 1 to 5")
+    return partial(CHANGES[kind], AMOUNTS[strength])
+
+
+def _hue(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:
+    hsv = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0] + amounts.hue_degrees) % 360
+    return _grey_values(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255)
+
+
+def _brightness(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:
+    return _grey_values(rgb * np.float32(amounts.light))
+
+
+def _blur(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:
+    return np.asarray(cv2.GaussianBlur(rgb, (0, 0), amounts.focus_um / sample.mpp))
+
+
+def _jpeg(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, amounts.jpeg_quality]
+    _, coded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
+    return np.asarray(cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+
+
+def _noise(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:
+    rng = np.random.default_rng(int(sample.sha256 or "0", 16))
+    return _grey_values(rgb + amounts.grain * rng.standard_normal(rgb.shape, dtype=np.float32))
+
+
+def _grey_values(image: np.ndarray) -> Rgb:
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+
+
+CHANGES: Mapping[Perturbation, Callable[[Amounts, Rgb, Sample], Rgb]] = {
+    Perturbation.HUE: _hue,
+    Perturbation.BRIGHTNESS: _brightness,
+    Perturbation.BLUR: _blur,
+    Perturbation.JPEG: _jpeg,
+    Perturbation.NOISE: _noise,
+}

@@ -1,0 +1,246 @@
+"""The second pass: cells cut out of the labels, and the type of each."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.drafts import draft
+from sgcldff.core.geometry import Box
+from sgcldff.core.records import ATYPICAL, UNCERTAIN, UNIDENTIFIED
+from sgcldff.core.tally import Tally
+from sgcldff.inference.gate import Area
+from sgcldff.inference.instances import REACH_UM, Cell, find_cells
+from sgcldff.inference.outputs import CellRow
+from sgcldff.inference.plan import Plan, Step, gate_step, label_array, opened
+from sgcldff.inference.prefetch import Stopwatch, ahead
+from sgcldff.inference.segmentation import read_areas, segmented, write_labels
+from sgcldff.inference.tile_selection import Areas, whole_blocks
+from sgcldff.models.runtimes import Runtime, Types
+from sgcldff.slides import ScaledSlide
+
+PART_SCHEMA = pa.schema(
+    [
+        *((name, pa.float64()) for name in ("y", "x", "y0", "x0", "y1", "x1")),
+        ("area_um2", pa.float64()),
+        ("nucleus_area_um2", pa.float64()),
+        ("at_edge", pa.bool_()),
+        ("area", pa.string()),
+        ("outline", pa.list_(pa.float64())),
+        ("nuclei", pa.list_(pa.list_(pa.float64()))),
+        ("probabilities", pa.list_(pa.float32())),
+        ("typicality", pa.float32()),
+    ]
+)
+"""Cells of one shard: places in px of level 0, outlines as x, y, x, y, ..."""
+
+VIEW_PX = 2048
+"""Side of the part of a shard in which cells are looked for at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """Cells with the pictures from which their types are told."""
+
+    cells: tuple[Cell, ...]
+    rgb: Rgb
+    """(B, H, W, 3)."""
+    prior: NDArray[np.float32]
+    """(B, P, H, W)."""
+
+
+def type_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
+    """Cut out and type the cells whose centres lie in a shard, and commit them.
+
+    Raises
+    ------
+    SlideError
+        If the slide is damaged there.
+    """
+    watch, shard = Stopwatch(), plan.grid.shard(index)
+    with watch("cells"):
+        box = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
+        cells = own_cells(plan, np.asarray(label_array(plan)[box.slices]), box, shard)
+    table = typed(plan, cells, read_areas(plan, index), runtime, watch)
+    write_part(plan.committed(Step.TYPE, index), table)
+    return Tally(1, 0, 0, count(plan, table), watch.seconds)
+
+
+def sample_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
+    """Find and type the cells of one shard without its neighbours' labels: what lies around it is segmented too.
+
+    Raises
+    ------
+    SlideError
+        If the slide is damaged there.
+    """
+    watch, shard = Stopwatch(), plan.grid.shard(index)
+    around = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
+    box = whole_blocks(around, plan.spec.tile_px).clip(plan.grid.shape)
+    labels, look = segmented(plan, box, runtime, watch)
+    with watch("cells"):
+        cells = own_cells(plan, labels, box, shard)
+    table = typed(plan, cells, look.areas, runtime, watch)
+    with watch("write"):
+        write_labels(plan, index, labels[shard.within(box).slices])
+        facts = {"tiles": str(len(look.jobs)), "skipped": str(look.skipped)}
+        write_part(plan.committed(Step.SAMPLE, index), table.replace_schema_metadata(facts))
+    return Tally(2, len(look.jobs), look.skipped, count(plan, table), watch.seconds)
+
+
+def write_part(path: Path, table: pa.Table) -> None:
+    """Commit the cells of a shard."""
+    with draft(path) as partial:
+        pq.write_table(table, partial)
+
+
+def own_cells(plan: Plan, labels: NDArray[np.uint8], box: Box, shard: Box) -> tuple[Cell, ...]:
+    """Find the cells whose centres lie in a shard from the labels of a box around it, part by part."""
+    margin, mpp = math.ceil(REACH_UM / plan.model.mpp), plan.model.mpp
+    found: list[Cell] = []
+    for part in parts(shard, VIEW_PX):
+        view = part.grow(margin).overlap(box)
+        cells = find_cells(labels[view.within(box).slices], mpp, plan.spec.min_cell_um2, core=part.within(view))
+        found += [cell.shifted(view.y0, view.x0) for cell in cells]
+    return tuple(sorted(found, key=lambda cell: (cell.box, cell.centroid)))
+
+
+def parts(box: Box, side: int) -> Iterator[Box]:
+    """Cut a box into squares."""
+    for y in range(box.y0, box.y1, side):
+        for x in range(box.x0, box.x1, side):
+            yield Box(y, x, y + side, x + side).overlap(box)
+
+
+def typed(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Runtime, watch: Stopwatch) -> pa.Table:
+    """Tell the types of cells from crops that are centred on them."""
+    block_px = plan.gate.block_px * gate_step(plan.spec, plan.model)
+    rows = []
+    for crops in ahead(read_crops(plan, cells, runtime.spec.crop_px, watch)):
+        with watch("model"):
+            told = runtime.classify(crops.rgb, crops.prior)
+            scores = typicalities(runtime, told)
+        for cell, probabilities, score in zip(crops.cells, told.probabilities, scores, strict=True):
+            found = part_row(plan, cell, areas.at(*cell.centroid, block_px))
+            rows.append(found | {"probabilities": probabilities, "typicality": score})
+    return pa.Table.from_pylist(rows, schema=PART_SCHEMA)
+
+
+def typicalities(runtime: Runtime, told: Types) -> Sequence[float | None]:
+    """Give the typicality of cells; None for those of a model that does not know its training cells."""
+    if runtime.typicality is None:
+        return [None] * len(told.embedding)
+    return [float(score) for score in runtime.typicality(told.embedding)]
+
+
+def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[Crops]:
+    """Read the crops of cells, batch by batch.
+
+    The priors see a margin around a crop, as they saw the surroundings of the crops that the model was trained on.
+    """
+    slide, margin = ScaledSlide(opened(plan.slide), plan.model.mpp), plan.spec.halo_px
+    inner = Box(0, 0, side, side).shift(margin, margin).slices
+    for at in range(0, len(cells), plan.spec.batch_size):
+        batch = tuple(cells[at : at + plan.spec.batch_size])
+        with watch("read"):
+            seen = np.stack([slide.read_mirrored(crop_box(cell, side).grow(margin)) for cell in batch])
+        with watch("prior"):
+            prior = np.stack([plan.priors(rgb)[:, *inner] for rgb in seen])
+        yield Crops(batch, seen[:, *inner], prior)
+
+
+def crop_box(cell: Cell, side: int) -> Box:
+    """Centre a square on a cell."""
+    y0, x0 = (round(centre - side / 2) for centre in cell.centroid)
+    return Box(y0, x0, y0 + side, x0 + side)
+
+
+def part_row(plan: Plan, cell: Cell, area: Area) -> dict[str, object]:
+    """Bring a cell from the model's scale to level 0."""
+    factor = ScaledSlide(opened(plan.slide), plan.model.mpp).factor
+    box, (height, width), pixel_um2 = cell.box, plan.grid.shape, plan.model.mpp**2
+    ends = zip(("y0", "x0", "y1", "x1"), (box.y0, box.x0, box.y1, box.x1), strict=True)
+    return {
+        "y": cell.centroid[0] * factor,
+        "x": cell.centroid[1] * factor,
+        **{name: end * factor for name, end in ends},
+        "area_um2": cell.area_px * pixel_um2,
+        "nucleus_area_um2": cell.nucleus_px * pixel_um2,
+        "at_edge": box.y0 == 0 or box.x0 == 0 or box.y1 == height or box.x1 == width,
+        "area": area.name.lower(),
+        "outline": (cell.outline * factor).ravel(),
+        "nuclei": [(part * factor).ravel() for part in cell.nuclei],
+    }
+
+
+def read_cells(plan: Plan, step: Step = Step.TYPE, shards: Iterable[int] | None = None) -> Iterator[CellRow]:
+    """Give the typed cells of shards, by default all, that have passed a step, shard by shard."""
+    for index in range(len(plan.grid)) if shards is None else shards:
+        for row in pq.read_table(plan.committed(step, index)).to_pylist():
+            yield cell_row(plan, row)
+
+
+def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
+    """Name a cell by its place and tell its type, or that it is not certain enough."""
+    probabilities = np.array(row["probabilities"], np.float32)
+    reason = doubt(plan, probabilities, row["typicality"])
+    return CellRow(
+        cell_id=f"{plan.slide.id}-x{row['x']:.0f}-y{row['y']:.0f}",
+        slide_id=plan.slide.id,
+        centroid=(row["y"], row["x"]),
+        box=(row["y0"], row["x0"], row["y1"], row["x1"]),
+        outline=np.array(row["outline"]).reshape(-1, 2),
+        area_um2=row["area_um2"],
+        nucleus_area_um2=row["nucleus_area_um2"],
+        label=told(plan, probabilities, row["typicality"]),
+        confidence=float(probabilities.max()),
+        probabilities=probabilities,
+        typicality=row["typicality"],
+        abstained=bool(reason),
+        abstained_for=reason,
+        at_edge=row["at_edge"],
+        area=row["area"],
+        counted=counts(plan, row["area"]),
+        nuclei=tuple(np.array(part).reshape(-1, 2) for part in row["nuclei"]),
+    )
+
+
+def told(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
+    """Name the likeliest type, or none where there is doubt."""
+    if doubt(plan, probabilities, typicality):
+        return UNIDENTIFIED
+    return plan.model.labels.classes[int(probabilities.argmax())]
+
+
+def doubt(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
+    """Name the limit because of which no type is told; empty where one is.
+
+    Of a cell that is unlike all that the model learned from, its confidence says nothing: that limit goes first.
+    """
+    if typicality is not None and typicality < plan.spec.min_typicality:
+        return ATYPICAL
+    return UNCERTAIN if probabilities.max() < plan.min_confidence else ""
+
+
+def counts(plan: Plan, area: str) -> bool:
+    """Tell whether cells of an area enter the differential."""
+    return not (plan.spec.usable_only and plan.is_smear) or Area[area.upper()].usable
+
+
+def count(plan: Plan, table: pa.Table) -> Counter[str]:
+    """Count the cells of a shard, of those that enter the differential, by type."""
+    columns = (table[name].to_pylist() for name in ("probabilities", "typicality", "area"))
+    rows = (
+        (np.array(chances, np.float32), score)
+        for chances, score, area in zip(*columns, strict=True)
+        if counts(plan, area)
+    )
+    return Counter(told(plan, chances, score) for chances, score in rows)

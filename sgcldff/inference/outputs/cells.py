@@ -1,0 +1,186 @@
+"""The table of cells: Parquet with outlines as valid GeoParquet 1.1."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from sgcldff.core.drafts import draft
+from sgcldff.core.records import Lineage, cell_schema
+from sgcldff.core.settings import require
+
+ROWS = 4096
+"""Cells held in memory, and rows of a row group."""
+KEPT = (
+    "cell_id",
+    "slide_id",
+    "area_um2",
+    "nucleus_area_um2",
+    "label",
+    "confidence",
+    "typicality",
+    "abstained",
+    "abstained_for",
+    "at_edge",
+    "area",
+    "counted",
+)
+"""Fields of a cell that are columns of the same name."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellRow:
+    """A typed cell on its slide; places in px of level 0, x right, y down."""
+
+    cell_id: str
+    slide_id: str
+    centroid: tuple[float, float]
+    """(y, x)."""
+    box: tuple[float, float, float, float]
+    """(y0, x0, y1, x1), ends excluded."""
+    outline: NDArray[np.float64]
+    """Border of the cell, (x, y), shape (N, 2); closed or not."""
+    area_um2: float
+    nucleus_area_um2: float
+    label: str
+    """A class, or "unidentified"."""
+    confidence: float
+    """Probability of the likeliest class, 0 to 1."""
+    probabilities: Sequence[float] | NDArray[np.float32]
+    """Shape (C,)."""
+    abstained: bool = False
+    """The type was not told."""
+    abstained_for: str = ""
+    """Why: "uncertain", "atypical"; empty where the type was told."""
+    typicality: float | None = None
+    """Share of cells held out of the training that are at least as unlike the training cells; None: not known."""
+    at_edge: bool = False
+    """The slide's border cuts the cell."""
+    nuclei: tuple[NDArray[np.float64], ...] = ()
+    """Borders of the parts of the nucleus, as `outline`; empty where they were not kept."""
+    area: str = ""
+    """Part of the smear in which the centre lies ("monolayer", "thick", ...); empty where it was not told."""
+    counted: bool = True
+    """False for a cell outside the smear's usable area: it is found, but enters no differential."""
+
+
+def write_cells(
+    path: str | Path, cells: Iterable[CellRow], classes: Sequence[str], mpp: float, lineage: Lineage
+) -> Path:
+    """Write cells as they come, in memory that does not grow with their number.
+
+    The table has the columns of `records.cell_schema(classes)`; `outline` holds valid polygons as WKB, `nucleus` valid
+    polygons inside them, several parts where it has lobes. The file appears whole or not at all.
+
+    Parameters
+    ----------
+    mpp
+        um/px of level 0.
+
+    Raises
+    ------
+    InputError
+        If a cell has not one probability a class.
+    """
+    path, origin, columns = Path(path), asdict(lineage), {"outline": _Column(), "nucleus": _Column()}
+    with draft(path) as partial, pq.ParquetWriter(partial, cell_schema(classes), compression="zstd") as writer:
+        for batch in _batches(iter(cells)):
+            shapes = [cell_shapes(cell) for cell in batch]
+            rows = [_row(cell, *pair, classes, mpp) | origin for cell, pair in zip(batch, shapes, strict=True)]
+            writer.write_table(pa.Table.from_pylist(rows, schema=cell_schema(classes)), row_group_size=ROWS)
+            columns = {
+                name: column.grown([pair[at] for pair in shapes]) for at, (name, column) in enumerate(columns.items())
+            }
+        writer.add_key_value_metadata({"geo": json.dumps(_geo(columns))})
+    return path
+
+
+def _batches(cells: Iterator[CellRow]) -> Iterator[list[CellRow]]:
+    while batch := list(islice(cells, ROWS)):
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What GeoParquet wants to know of a geometry column, gathered as it is written."""
+
+    bounds: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
+    kinds: frozenset[str] = frozenset()
+
+    def grown(self, shapes: Sequence[shapely.Geometry | None]) -> "_Column":
+        known = [shape for shape in shapes if shape is not None]
+        if not known:
+            return self
+        low, high = np.split(np.array([self.bounds, shapely.total_bounds(known)]), 2, axis=1)
+        return _Column((*low.min(axis=0), *high.max(axis=0)), self.kinds | {shape.geom_type for shape in known})
+
+    def described(self) -> Mapping[str, object]:
+        """Plane px of level 0, without a reference to the earth."""
+        described = {"encoding": "WKB", "geometry_types": sorted(self.kinds), "crs": None, "edges": "planar"}
+        return described | ({"bbox": list(self.bounds)} if self.kinds else {})
+
+
+def _geo(columns: Mapping[str, _Column]) -> Mapping[str, object]:
+    """Describe the geometry columns (GeoParquet 1.1)."""
+    described = {name: column.described() for name, column in columns.items()}
+    return {"version": "1.1.0", "primary_column": "outline", "columns": described}
+
+
+def _row(
+    cell: CellRow, outline: shapely.Polygon, nucleus: shapely.Geometry | None, classes: Sequence[str], mpp: float
+) -> dict[str, object]:
+    given = len(cell.probabilities)
+    require(
+        given == len(classes), f"cell {cell.cell_id} has {given} probabilities for the {len(classes)} classes {classes}"
+    )
+    y, x = cell.centroid
+    plasm = cell.area_um2 - cell.nucleus_area_um2
+    return {
+        **{name: getattr(cell, name) for name in KEPT},
+        **{f"probability_{name}": float(p) for name, p in zip(classes, cell.probabilities, strict=True)},
+        **dict(zip(("y0", "x0", "y1", "x1"), cell.box, strict=True)),
+        **dict(zip(("y", "x", "y_um", "x_um"), (y, x, y * mpp, x * mpp), strict=True)),
+        "nucleus_cytoplasm_ratio": cell.nucleus_area_um2 / plasm if plasm > 0 else None,
+        "outline": shapely.to_wkb(outline),
+        "nucleus": shapely.to_wkb(nucleus),
+    }
+
+
+def cell_shapes(cell: CellRow) -> tuple[shapely.Polygon, shapely.Geometry | None]:
+    """Give a cell's outline and, where it was kept, the part of the nucleus inside: one valid polygon, or several."""
+    outline = cell_polygon(cell)
+    if not cell.nuclei:
+        return outline, None
+    parts = [part for border in cell.nuclei if (part := valid_polygon(border)) is not None]
+    joined = shapely.intersection(shapely.union_all(parts), outline)
+    areal = [part for part in shapely.get_parts(joined) if part.geom_type == "Polygon" and part.area > 0]
+    return outline, shapely.union_all(areal) if areal else None
+
+
+def cell_polygon(cell: CellRow) -> shapely.Polygon:
+    """Give a cell's outline as one valid polygon that encloses an area; its box where the outline encloses none."""
+    y0, x0, y1, x1 = cell.box
+    return valid_polygon(cell.outline) or shapely.box(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+
+
+def valid_polygon(outline: NDArray[np.float64]) -> shapely.Polygon | None:
+    """Mend an outline that crosses itself by keeping its largest part; None where it encloses no area."""
+    if len(outline) < 3 or not np.isfinite(outline).all():
+        return None
+    drawn = shapely.Polygon(outline)
+    if drawn.is_valid and drawn.area > 0:
+        return drawn
+    mended = shapely.make_valid(drawn)
+    parts = [part for part in shapely.get_parts(mended) if part.geom_type == "Polygon" and part.area > 0]
+    parts += [inner for part in shapely.get_parts(mended) if part.geom_type == "MultiPolygon" for inner in part.geoms]
+    if not parts:
+        return None
+    return shapely.Polygon(max(parts, key=lambda part: float(part.area)).exterior)

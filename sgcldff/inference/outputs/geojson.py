@@ -1,0 +1,68 @@
+"""Outlines for QuPath: a GeoJSON feature collection, written as the cells come."""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import shapely
+from shapely.geometry import mapping
+
+from sgcldff.core.drafts import draft
+from sgcldff.inference.outputs.cells import CellRow, cell_shapes
+from sgcldff.inference.outputs.colours import colour_of
+
+NAMESPACE = uuid.UUID("6e1c2f5a-3b0d-5a8e-9d55-6a2f0d4c7b11")
+"""QuPath wants a UUID an object; these are drawn from slide and cell, so that the same cell keeps its own."""
+
+
+def write_geojson(path: str | Path, cells: Iterable[CellRow], classes: Iterable[str]) -> Path:
+    """Write cells as QuPath objects: `cell` where the nucleus is one known polygon, otherwise `detection`.
+
+    Places are px of level 0, as QuPath expects them. Memory does not grow with the number of cells; the file appears
+    whole or not at all.
+    """
+    path, classes = Path(path), tuple(classes)
+    with draft(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for number, cell in enumerate(cells):
+            file.write(",\n" if number else "\n")
+            file.write(json.dumps(_feature(cell, classes), ensure_ascii=False, allow_nan=False))
+        file.write("\n]}\n")
+    return path
+
+
+def _feature(cell: CellRow, classes: tuple[str, ...]) -> Mapping[str, object]:
+    outline, nucleus = cell_shapes(cell)
+    feature = {
+        "type": "Feature",
+        "id": str(uuid.uuid5(NAMESPACE, f"{cell.slide_id}/{cell.cell_id}")),
+        "geometry": _geometry(outline),
+        "properties": {
+            "objectType": "detection" if nucleus is None else "cell",
+            "name": cell.cell_id,
+            "classification": {"name": cell.label, "color": list(colour_of(cell.label))},
+            "isLocked": False,
+            "measurements": _measurements(cell, classes),
+            "metadata": _metadata(cell),
+        },
+    }
+    return feature if nucleus is None else feature | {"nucleusGeometry": _geometry(nucleus)}
+
+
+def _geometry(shape: shapely.Geometry) -> Mapping[str, object]:
+    """Round to 0.01 px, unless that makes the shape cross itself."""
+    rounded = shapely.transform(shape, lambda places: places.round(2))
+    return dict(mapping(rounded if rounded.is_valid else shape))
+
+
+def _metadata(cell: CellRow) -> Mapping[str, str]:
+    """Say in which part of the smear the cell lies, and where that keeps it out of the differential."""
+    area = {"Area of the smear": cell.area} if cell.area else {}
+    return area if cell.counted else {**area, "Counted": "no"}
+
+
+def _measurements(cell: CellRow, classes: tuple[str, ...]) -> Mapping[str, float]:
+    areas = {"Area µm^2": cell.area_um2, "Nucleus: Area µm^2": cell.nucleus_area_um2}
+    types = {f"Probability: {name}": float(p) for name, p in zip(classes, cell.probabilities, strict=True)}
+    return {name: round(float(value), 4) for name, value in {**areas, "Confidence": cell.confidence, **types}.items()}

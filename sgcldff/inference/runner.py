@@ -1,0 +1,148 @@
+"""Both passes over all shards of a slide, by whatever runs tasks."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sgcldff.core.tally import Tally
+from sgcldff.inference.classification import count, read_cells, sample_shard, type_shard
+from sgcldff.inference.outputs import CellRow
+from sgcldff.inference.plan import Plan, Step, gate_step
+from sgcldff.inference.segmentation import read_areas, read_marker, segment_shard
+from sgcldff.models.runtimes import Runtime
+
+ROUND = 8
+"""Shards of a sample that are read between two looks at what was counted."""
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One pass over one shard."""
+
+    plan: Plan
+    step: Step
+    index: int
+
+    def __call__(self, runtime: Runtime) -> Tally:
+        """Compute the shard, commit it and tell what was done.
+
+        Raises
+        ------
+        SlideError
+            If the slide is damaged there.
+        """
+        return PASSES[self.step](self.plan, self.index, runtime)
+
+
+PASSES = {Step.SEGMENT: segment_shard, Step.TYPE: type_shard, Step.SAMPLE: sample_shard}
+
+
+Runner = Callable[[Sequence[ShardTask]], Iterator[tuple[ShardTask, Tally | BaseException]]]
+"""Runs tasks anywhere, in any order, and yields each with what it did or the exception that it ended in."""
+
+
+def run_plan(plan: Plan, run: Runner, progress: Callable[[Tally], None] | None = None) -> None:
+    """Take all shards through both passes; those that are committed are left alone.
+
+    Parameters
+    ----------
+    progress
+        Called with what every pass over a shard did.
+
+    Raises
+    ------
+    Exception
+        The first error of a shard, once the other shards of the pass are done: they need not be repeated.
+    """
+    for step in (Step.SEGMENT, Step.TYPE):
+        run_tasks([ShardTask(plan, step, index) for index in plan.missing(step)], run, progress)
+
+
+def run_sample(
+    plan: Plan,
+    run: Runner,
+    enough: Callable[[Iterable[CellRow]], bool],
+    progress: Callable[[Tally], None] | None = None,
+) -> list[int]:
+    """Read shards in random order until their cells are enough, or no shard is left; give those that were read.
+
+    The order is drawn from the plan, and cells are looked at after every `ROUND` shards: the same plan reads the same
+    shards, whatever runs them and however often it was stopped.
+
+    Parameters
+    ----------
+    enough
+        Told all cells of the shards read so far.
+
+    Raises
+    ------
+    Exception
+        As `run_plan`.
+    """
+    order = [int(index) for index in np.random.default_rng(int(plan.segment_key, 16)).permutation(len(plan.grid))]
+    for at in range(0, len(order), ROUND):
+        missing = [index for index in order[at : at + ROUND] if not plan.committed(Step.SAMPLE, index).exists()]
+        run_tasks([ShardTask(plan, Step.SAMPLE, index) for index in missing], run, progress)
+        if enough(read_cells(plan, Step.SAMPLE, order[: at + ROUND])):
+            return order[: at + ROUND]
+    return order
+
+
+def run_tasks(tasks: Sequence[ShardTask], run: Runner, progress: Callable[[Tally], None] | None) -> None:
+    """Run tasks and tell of each; the first error is raised when all have ended."""
+    errors = []
+    for _, outcome in run(tasks):
+        if isinstance(outcome, BaseException):
+            errors.append(outcome)
+        elif progress is not None:
+            progress(outcome)
+    if errors:
+        raise errors[0]
+
+
+def serially(runtime: Runtime) -> Runner:
+    """Run tasks one after the other in this process; an error ends the run."""
+
+    def run(tasks: Iterable[ShardTask]) -> Iterator[tuple[ShardTask, Tally]]:
+        return ((task, task(runtime)) for task in tasks)
+
+    return run
+
+
+def committed(plan: Plan) -> Tally:
+    """Tell what former runs committed of the whole slide; their times are not known."""
+    return sum((_committed(plan, index) for index in range(len(plan.grid))), Tally())
+
+
+def _committed(plan: Plan, index: int) -> Tally:
+    done = Tally()
+    if plan.committed(Step.SEGMENT, index).exists():
+        facts = read_marker(plan, index)
+        done += Tally(1, facts["tiles"], facts["skipped"])
+    if (cells := plan.committed(Step.TYPE, index)).exists():
+        done += Tally(1, cells=count(plan, pq.read_table(cells)))
+    return done
+
+
+def sampled(plan: Plan) -> Tally:
+    """Tell what former runs committed of a sample; a shard counts as two passes."""
+    done = Tally()
+    for part in plan.committed(Step.SAMPLE, 0).parent.glob("sample-*.parquet"):
+        table = pq.read_table(part)
+        facts = {name.decode(): int(value) for name, value in table.schema.metadata.items()}
+        done += Tally(2, facts["tiles"], facts["skipped"], count(plan, table))
+    return done
+
+
+def slide_areas(plan: Plan) -> NDArray[np.uint8]:
+    """Give the area of every block of a slide whose shards are all committed: codes of `Area`, (rows, columns)."""
+    side = plan.gate.block_px * gate_step(plan.spec, plan.model)
+    codes = np.zeros([-(-length // side) for length in plan.grid.shape], np.uint8)
+    for index in range(len(plan.grid)):
+        areas = read_areas(plan, index)
+        y, x = areas.corner
+        codes[y : y + areas.codes.shape[0], x : x + areas.codes.shape[1]] = areas.codes
+    return codes

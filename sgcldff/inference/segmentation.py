@@ -1,0 +1,127 @@
+"""The first pass: labels of a shard's pixels, and a marker that says what was looked at."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.geometry import Box
+from sgcldff.core.tally import Tally
+from sgcldff.inference.plan import Plan, Step, label_array, opened, write_marker
+from sgcldff.inference.prefetch import Stopwatch, ahead
+from sgcldff.inference.tile_selection import Areas, Job, Look, look_at
+from sgcldff.models.runtimes import Runtime
+from sgcldff.slides import ScaledSlide
+
+BAND_PX = 1 << 23
+"""Pixels at the model's scale that are read at once where neighbouring tiles are all read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Tiles ready for the network."""
+
+    jobs: tuple[Job, ...]
+    rgb: Rgb
+    """(B, H, W, 3)."""
+    prior: NDArray[np.float32]
+    """(B, P, H, W)."""
+
+
+def segment_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
+    """Segment what the gate lets through, write the shard's labels and commit.
+
+    Raises
+    ------
+    SlideError
+        If the slide is damaged there.
+    """
+    watch, shard = Stopwatch(), plan.grid.shard(index)
+    labels, look = segmented(plan, shard, runtime, watch)
+    with watch("write"):
+        write_labels(plan, index, labels)
+        areas = {"codes": look.areas.codes.tolist(), "corner": look.areas.corner}
+        facts = {"tiles": len(look.jobs), "skipped": look.skipped, "areas": areas}
+        write_marker(plan.committed(Step.SEGMENT, index), facts)
+    return Tally(1, len(look.jobs), look.skipped, {}, watch.seconds)
+
+
+def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8]) -> None:
+    """Write the labels of a shard; where there are none, only over those that a sample left."""
+    if labels.any() or plan.committed(Step.SAMPLE, index).exists():
+        label_array(plan)[plan.grid.shard(index).slices] = labels
+
+
+def segmented(plan: Plan, box: Box, runtime: Runtime, watch: Stopwatch) -> tuple[NDArray[np.uint8], Look]:
+    """Give the labels of a box, uint8 (H, W), and what was looked at; what the gate left unread is background."""
+    with watch("gate"):
+        look = look_at(plan, box)
+    labels = np.zeros(box.shape, np.uint8)
+    for batch in ahead(batches(plan, look.jobs, watch)):
+        with watch("model"):
+            told = runtime.segment(batch.rgb, batch.prior)
+        with watch("stitch"):
+            for job, classes in zip(batch.jobs, told, strict=True):
+                lay(labels, box, job, classes)
+    return labels, look
+
+
+def lay(labels: NDArray[np.uint8], box: Box, job: Job, classes: NDArray[np.uint8]) -> None:
+    """Write what a tile told of its own pixels into the labels of a box."""
+    core = job.tile.core
+    target, told = labels[core.within(box).slices], classes[core.within(job.tile.read).slices]
+    if job.keep is None:
+        target[:] = told
+    else:
+        np.copyto(target, told, where=job.keep)
+
+
+def batches(plan: Plan, jobs: Sequence[Job], watch: Stopwatch) -> Iterator[Batch]:
+    """Read tiles, compute their priors and gather them into batches."""
+    tiles = read_tiles(plan, jobs, watch)
+    while drawn := list(islice(tiles, plan.spec.batch_size)):
+        with watch("prior"):
+            rgb = np.stack([pixels for _, pixels in drawn])
+            prior = np.stack([plan.priors(pixels) for pixels in rgb])
+        yield Batch(tuple(job for job, _ in drawn), rgb, prior)
+
+
+def read_tiles(plan: Plan, jobs: Sequence[Job], watch: Stopwatch) -> Iterator[tuple[Job, Rgb]]:
+    """Read tiles: rows of neighbours together, tiles that stand alone one by one."""
+    slide = ScaledSlide(opened(plan.slide), plan.model.mpp)
+    for band in bands(jobs):
+        first, last = band[0].tile.read, band[-1].tile.read
+        region = Box(first.y0, first.x0, last.y1, last.x1)
+        with watch("read"):
+            pixels = slide.read_mirrored(region)
+        for job in band:
+            yield job, pixels[job.tile.read.within(region).slices]
+
+
+def bands(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
+    """Gather jobs that are read at once: as many whole rows of a lattice as `BAND_PX` holds, or a single job."""
+    if not jobs or jobs[0].keep is not None:
+        yield from ((job,) for job in jobs)
+        return
+    rows = [tuple(row) for _, row in groupby(jobs, key=lambda job: job.tile.core.y0)]
+    width = rows[0][-1].tile.read.x1 - rows[0][0].tile.read.x0
+    step = max(1, BAND_PX // (width * rows[0][0].tile.read.height))
+    for at in range(0, len(rows), step):
+        yield tuple(job for row in rows[at : at + step] for job in row)
+
+
+def read_marker(plan: Plan, index: int) -> dict[str, Any]:
+    """Read what the first pass committed of a shard."""
+    content: dict[str, Any] = json.loads(plan.committed(Step.SEGMENT, index).read_text())
+    return content
+
+
+def read_areas(plan: Plan, index: int) -> Areas:
+    """Read the areas of a shard and its surroundings as the first pass saw them."""
+    areas = read_marker(plan, index)["areas"]
+    return Areas(np.array(areas["codes"], np.uint8), tuple(areas["corner"]))

@@ -1,0 +1,1 @@
+"""Networks, their training, the runtimes that run them, and their files."""

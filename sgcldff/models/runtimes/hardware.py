@@ -1,0 +1,128 @@
+"""Which engine and which precision are fastest on a machine, found without torch where there can be no GPU."""
+
+import os
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+
+from sgcldff.core.settings import Engine, Precision, require
+
+MEASURED = ("x86_64", "AMD64")
+"""Processors on which OpenVINO was seen to be faster than torch."""
+BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
+"""Names under which processors state that they compute with bf16."""
+ONEDNN_CAPS = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+ISA_CAPS = {
+    "ATEN_CPU_CAPABILITY": {"DEFAULT", "AVX2"},
+    "ONEDNN_MAX_CPU_ISA": ONEDNN_CAPS,
+    "DNNL_MAX_CPU_ISA": ONEDNN_CAPS,
+}
+"""Variables that keep libraries from instructions that the processor has, with the values that rule out bf16."""
+EMULATION_FACTOR = 9
+"""How many times as long as fp32 emulated bf16 takes; with AVX2 8.4 was measured for training, and 9.9 for reading."""
+TENSOR_CORES = (7, 0)
+"""Compute capability from which on NVIDIA's GPUs are faster in fp16 than in fp32."""
+GPU_DEVICES = ("nvidia[0-9]*", "dxg", "kfd")
+"""Files in `/dev` of GPUs of NVIDIA, of those that Windows lends to Linux, and of AMD's."""
+COMPILERS = ("g++", "c++", "clang++")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def fastest(engine: Engine, precision: Precision) -> tuple[Engine, Precision]:
+    """Replace `AUTO` by what is fastest on this machine for reading slides.
+
+    Raises
+    ------
+    InputError
+        If the machine lacks what is asked for.
+    """
+    chosen = _engine(engine)
+    on_gpu = _on_gpu(chosen)
+    if precision is Precision.AUTO:
+        return chosen, fastest_precision(on_gpu=on_gpu)
+    if precision is Precision.BF16 and chosen is Engine.OPENVINO:
+        require(
+            computes_bf16(on_gpu=False),
+            "precision bf16: this processor does not compute in bf16, and OpenVINO would silently take fp32; give the "
+            "precision fp32 or auto, or the engine torch, which emulates bf16",
+        )
+    if precision is Precision.FP16:
+        require(on_gpu, "precision fp16 needs a GPU and the engine torch: give the precision bf16, fp32 or auto")
+    return chosen, precision
+
+
+def fastest_precision(*, on_gpu: bool) -> Precision:
+    """Choose what this GPU, or this processor, computes fastest: for training and for reading alike."""
+    if computes_bf16(on_gpu=on_gpu):
+        return Precision.BF16
+    if on_gpu:
+        import torch
+
+        return Precision.FP16 if torch.cuda.get_device_capability() >= TENSOR_CORES else Precision.FP32
+    return Precision.FP32
+
+
+def computes_bf16(*, on_gpu: bool) -> bool:
+    """Tell whether the GPU, or the processor, computes in bf16 in hardware, and no library is kept from it."""
+    if on_gpu:
+        import torch
+
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capped = any(os.environ.get(name, "").upper() in values for name, values in ISA_CAPS.items())
+    return not capped and not BF16_FLAGS.isdisjoint(processor_flags())
+
+
+def reading_caution(engine: Engine, precision: Precision) -> str:
+    """Say what makes reading with a resolved engine and precision needlessly slow here; empty where nothing does."""
+    return emulation_caution(precision, on_gpu=_on_gpu(engine))
+
+
+def emulation_caution(precision: Precision, *, on_gpu: bool) -> str:
+    """Say how slow emulated bf16 is; empty where bf16 is computed in hardware, or not asked for."""
+    if precision is not Precision.BF16 or computes_bf16(on_gpu=on_gpu):
+        return ""
+    better = fastest_precision(on_gpu=on_gpu)
+    if on_gpu:
+        return f"bf16 is emulated on this GPU, which is slow; precision auto would take {better}"
+    return (
+        f"bf16 is emulated on this processor and takes about {EMULATION_FACTOR} times as long as fp32; precision auto "
+        f"would take {better}"
+    )
+
+
+def gpu_usable() -> bool:
+    """Tell whether torch computes on a GPU here."""
+    if platform.system() == "Linux" and not any(any(Path("/dev").glob(name)) for name in GPU_DEVICES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def processor_flags() -> set[str]:
+    """Name what the processor can do, as Linux does, or torch where Linux does not run."""
+    if CPUINFO.exists():
+        lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+        return {flag for name, _, flags in lines if name.strip() in ("flags", "Features") for flag in flags.split()}
+    import torch
+
+    return {flag for flag, able in torch.cpu.get_capabilities().items() if able is True}
+
+
+def _engine(engine: Engine) -> Engine:
+    installed = find_spec("openvino") is not None
+    if engine is Engine.AUTO:
+        faster = installed and platform.machine() in MEASURED and not gpu_usable()
+        return Engine.OPENVINO if faster else Engine.TORCH
+    there = engine is not Engine.OPENVINO or installed
+    require(there, "engine openvino is not installed: install the package openvino, or give the engine torch or auto")
+    compiles = engine is not Engine.COMPILED or any(which(name) for name in COMPILERS)
+    require(
+        compiles, f"engine compiled finds no C compiler ({', '.join(COMPILERS)}): install one, or give another engine"
+    )
+    return engine
+
+
+def _on_gpu(engine: Engine) -> bool:
+    return engine is not Engine.OPENVINO and gpu_usable()

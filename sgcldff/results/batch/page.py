@@ -1,0 +1,124 @@
+"""The page of a batch: one HTML file that shows which slides need a look and why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+import zarr
+
+from sgcldff.core.drafts import draft
+from sgcldff.inference.outputs.colours import hex_of
+from sgcldff.results.batch.summary import SlideSummary, classes_of
+from sgcldff.results.batch.triage import Judged, Urgency
+from sgcldff.results.slide_page import data_uri, template
+
+THUMBNAIL_PX = 112
+"""Longer side of a slide's picture."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a bar."""
+
+    name: str
+    colour: str
+    share: float
+    start: float
+    """Where it begins; all of the bar is 1."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A slide on the page."""
+
+    judged: Judged
+    link: str | None
+    """To the slide's report, from the page."""
+    thumbnail: str | None
+    """A picture that stands inside the page."""
+    types: tuple[Part, ...]
+    areas: tuple[Part, ...]
+
+
+AREA_COLOURS: Mapping[str, str] = {
+    "monolayer": "#5b9a8b",
+    "thick": "#8a6d9e",
+    "feathered": "#c9b458",
+    "out_of_focus": "#b5775f",
+    "background": "#b9c0c9",
+}
+"""Areas of the smear in the order in which bars show them."""
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual of a type in the batch."""
+
+    label: str
+    colour: str
+    cells: int
+    low: float
+    """Lowest share of a slide."""
+    median: float
+    high: float
+
+
+def write_page(path: Path, judged: Sequence[Judged]) -> Path:
+    """Write the page of a batch: one HTML file without script that loads nothing; links lead to the slides' reports.
+
+    Names that come from files are escaped. The file appears whole or not at all.
+    """
+    read = [one.slide for one in judged if one.slide.found is not None]
+    entries = [_entry(one, path.parent) for one in judged]
+    page = template("batch.html").render(
+        looks=[entry for entry in entries if entry.judged.urgency >= Urgency.LOOK],
+        others=[entry for entry in entries if entry.judged.urgency < Urgency.LOOK],
+        slides=len(judged),
+        read=len(read),
+        cells=sum(slide.counted for slide in read),
+        usual=[_usual(label, read) for label in classes_of(read)],
+        area_colours=AREA_COLOURS,
+        models=sorted({(slide.model.name, slide.model.version, slide.model.digest) for slide in read if slide.model}),
+        tiles=sum(slide.tiles for slide in read),
+        skipped=sum(slide.skipped for slide in read),
+    )
+    with draft(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def _entry(one: Judged, folder: Path) -> Entry:
+    slide, place = one.slide, folder / one.slide.slide_id
+    link = f"{quote(slide.slide_id, safe='')}/report.html" if (place / "report.html").exists() else None
+    types = _parts([(share.label, hex_of(share.label), share.share) for share in slide.shares])
+    areas = _parts([(name, colour, slide.areas.get(name, 0.0)) for name, colour in AREA_COLOURS.items()])
+    return Entry(one, link, thumbnail(place / "labels.ome.zarr"), types, areas)
+
+
+def _parts(shares: Sequence[tuple[str, str, float]]) -> tuple[Part, ...]:
+    starts = np.cumsum([0.0, *(share for *_, share in shares)])
+    pairs = zip(shares, starts[:-1], strict=True)
+    return tuple(Part(name, colour, share, float(start)) for (name, colour, share), start in pairs if share > 0)
+
+
+def _usual(label: str, slides: Sequence[SlideSummary]) -> Usual:
+    shares = [share for slide in slides for share in slide.shares if share.label == label and slide.counted]
+    values = np.array([share.share for share in shares] or [0.0])
+    low, median, high = (float(pick(values)) for pick in (np.min, np.median, np.max))
+    return Usual(label, hex_of(label), sum(share.count for share in shares), low, median, high)
+
+
+def thumbnail(image: Path) -> str | None:
+    """Shrink the overview that lies over a slide's labels; None where there is none."""
+    levels = sorted(image.glob("[0-9]*/zarr.json"), key=lambda path: -int(path.parent.name))
+    for level in levels:
+        array = zarr.open_array(level.parent, mode="r")
+        if max(array.shape) >= THUMBNAIL_PX or level == levels[-1]:
+            rgb = np.ascontiguousarray(np.moveaxis(np.asarray(array), 0, 2))
+            scale = THUMBNAIL_PX / max(rgb.shape)
+            size = tuple(max(1, round(side * scale)) for side in rgb.shape[1::-1])
+            return data_uri(np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8))
+    return None

@@ -1,0 +1,114 @@
+"""What a batch knows of one slide, kept beside the slide's results so that it survives restarts."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from sgcldff.core.drafts import draft
+from sgcldff.core.errors import InputError
+from sgcldff.core.records import ModelRef
+from sgcldff.core.settings import require
+from sgcldff.counting.agreement import Agreement, read_agreements
+from sgcldff.counting.differential import ClassShare, Differential, read_differential
+from sgcldff.inference.gate import Area
+
+SUMMARY = "summary.json"
+"""Name of the file in a slide's folder that `write_summary` writes."""
+
+USABLE = frozenset(area.name.lower() for area in Area if area.usable)
+BACKGROUND = Area.BACKGROUND.name.lower()
+
+
+@dataclass(frozen=True)
+class SlideSummary:
+    """What a batch knows of one slide."""
+
+    slide_id: str
+    file: str
+    """Name of the slide's file, without the folder in which it lies."""
+    reason: str = ""
+    """Why the slide was set aside; empty where it was read."""
+    found: Differential | None = None
+    """None where the slide was set aside."""
+    areas: Mapping[str, float] = field(default_factory=dict)
+    """Area of the smear ("monolayer", "background", ...) -> its part of the slide; together 1, or none at all."""
+    tiles: int = 0
+    """Tiles that were read at full resolution."""
+    skipped: int = 0
+    """Tiles that the gate left out."""
+    seconds: float = 0.0
+    """From opening the slide to its last file, s."""
+    model: ModelRef | None = None
+    agreements: tuple[Agreement, ...] = ()
+    """The comparison with a manual count, where there is one."""
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "SlideSummary":
+        """Read what a slide's folder holds: summary.json, and differential.json and manual.json where they are.
+
+        Raises
+        ------
+        InputError
+            If one of the files is damaged, or there is no summary.
+        """
+        folder = Path(folder)
+        told = _read_summary(folder / SUMMARY)
+        if told.reason:
+            return told
+        found = read_differential(folder / "differential.json")
+        manual = folder / "manual.json"
+        agreements = read_agreements(manual) if manual.exists() else ()
+        return replace(told, found=found, agreements=agreements)
+
+    @property
+    def shares(self) -> tuple[ClassShare, ...]:
+        """Of the differential; none where the slide was set aside."""
+        return () if self.found is None else self.found.shares
+
+    @property
+    def counted(self) -> int:
+        """Cells that the shares are shares of."""
+        return 0 if self.found is None else self.found.counted
+
+    @property
+    def usable(self) -> float | None:
+        """Usable part of the smear, background left out, 0 to 1; None where it was not told."""
+        smear = sum(share for name, share in self.areas.items() if name != BACKGROUND)
+        if not self.areas:
+            return None
+        return sum(self.areas.get(name, 0.0) for name in USABLE) / smear if smear > 0 else 0.0
+
+
+STORED = ("slide_id", "file", "reason", "areas", "tiles", "skipped", "seconds")
+"""Fields that are kept in `SUMMARY` as they are."""
+
+
+def write_summary(folder: str | Path, summary: SlideSummary) -> Path:
+    """Write `summary.json` beside the slide's other results; the file appears whole or not at all.
+
+    Differential and comparison are not repeated in it: `SlideSummary.read` takes them from their own files.
+    """
+    path = Path(folder) / SUMMARY
+    content = {name: getattr(summary, name) for name in STORED} | {"version": 1}
+    content["model"] = None if summary.model is None else asdict(summary.model)
+    with draft(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=dict) + "\n", encoding="utf-8")
+    return path
+
+
+def _read_summary(path: Path) -> SlideSummary:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        require(
+            told["version"] == 1, f"version is {told['version']}, not 1: update the software or read the slide anew"
+        )
+        model = None if told["model"] is None else ModelRef(**told["model"])
+        return SlideSummary(**{name: told[name] for name in STORED}, model=model)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a slide's summary ({error}): read the slide again") from error
+
+
+def classes_of(slides: Iterable[SlideSummary]) -> tuple[str, ...]:
+    """Name the types of all slides, in the order in which they first come."""
+    return tuple(dict.fromkeys(share.label for slide in slides for share in slide.shares))

@@ -1,0 +1,219 @@
+"""What reviews make of a slide's results: its cells and its differential, beside the machine's own."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from sgcldff.core.drafts import draft
+from sgcldff.core.errors import InputError
+from sgcldff.core.records import UNIDENTIFIED, Lineage
+from sgcldff.counting.differential import Differential, from_counts, read_differential
+from sgcldff.counting.stopping import widened
+from sgcldff.data.reviews.consensus import SAME_UM, Verdict, places_of
+from sgcldff.results.review.selection import CELLS, LINEAGE
+
+REVIEWED_CELLS, REVIEWED_DIFFERENTIAL = "cells.reviewed.parquet", "differential.reviewed.json"
+DIFFERENTIAL = "differential.json"
+COLUMNS = (
+    pa.field("reviewed_label", pa.string()),
+    pa.field("reviewers", pa.list_(pa.string())),
+    pa.field("reviewed_at", pa.timestamp("us", "UTC")),
+)
+"""Columns that are added to the table of cells; missing where nobody reviewed the cell."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What people said of the cells of a slide; the first four make up `reviewed`."""
+
+    named: int = 0
+    """The model left the cell unidentified, and a person told its type."""
+    confirmed: int = 0
+    """A person told the type that the model had told."""
+    changed: int = 0
+    """A person told another type, or none."""
+    open: int = 0
+    """The model left the cell unidentified, and so it is still."""
+    lost: int = 0
+    """Reviews that fit no cell of these results, which are of another run."""
+
+    @property
+    def reviewed(self) -> int:
+        """Cells of these results that people looked at."""
+        return self.named + self.confirmed + self.changed + self.open
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A slide's differential before and after review."""
+
+    slide_id: str
+    machine: Differential
+    reviewed: Differential
+    tally: Tally
+
+
+def apply_reviews(folder: str | Path, verdicts: Iterable[Verdict]) -> Applied | None:
+    """Write `cells.reviewed.parquet` and `differential.reviewed.json` into the folder of a slide's results.
+
+    The machine's own files stay as they are. Where nobody reviewed a cell of the slide, files of an earlier review are
+    removed and nothing is written. The intervals are those of the machine's differential: at its level, and widened
+    where it was counted until a goal was reached.
+
+    Parameters
+    ----------
+    verdicts
+        Of any slides; those of this one are told by its digest, and the cells by their places.
+
+    Returns
+    -------
+    Applied, or None where nobody reviewed a cell of the slide.
+
+    Raises
+    ------
+    InputError
+        If the results are damaged.
+    """
+    folder = Path(folder)
+    found, (slide_id, lineage) = read_differential(folder / DIFFERENTIAL), _origin(folder / DIFFERENTIAL)
+    ours = [verdict for verdict in verdicts if verdict.slide_sha256 == lineage.slide_sha256]
+    if not ours:
+        forget_reviews(folder)
+        return None
+    cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
+    settled = matched(cells, ours)
+    tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
+    reviewed = recounted(found, _counts(cells, settled))
+    _write_cells(folder, settled)
+    _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
+    return Applied(slide_id, found, reviewed, tally)
+
+
+def forget_reviews(folder: Path) -> None:
+    """Remove what `apply_reviews` wrote: it is not true of other results."""
+    for stale in (REVIEWED_CELLS, REVIEWED_DIFFERENTIAL):
+        (folder / stale).unlink(missing_ok=True)
+
+
+def matched(cells: pa.Table, verdicts: Sequence[Verdict]) -> dict[int, Verdict]:
+    """Find the row of each verdict's cell: the nearest, at most `SAME_UM` away; of two verdicts the nearer holds."""
+    if not cells.num_rows:
+        return {}
+    tree = KDTree(np.column_stack([cells["x_um"].to_numpy(), cells["y_um"].to_numpy()]))
+    away, rows = tree.query(places_of(verdict.latest for verdict in verdicts), distance_upper_bound=SAME_UM)
+    near: dict[int, Verdict] = {}
+    for at in np.argsort(away, kind="stable"):
+        if np.isfinite(away[at]):
+            near.setdefault(int(rows[at]), verdicts[at])
+    return near
+
+
+def _tally(cells: pa.Table, settled: Mapping[int, Verdict]) -> Tally:
+    told = cells["label"].to_pylist()
+    kinds = Counter(_kind(told[row], verdict.label) for row, verdict in settled.items())
+    return Tally(**kinds)
+
+
+def _kind(told: str, label: str | None) -> str:
+    if told == UNIDENTIFIED:
+        return "open" if label is None else "named"
+    return "confirmed" if told == label else "changed"
+
+
+def _counts(cells: pa.Table, settled: Mapping[int, Verdict]) -> Counter[str]:
+    labels = cells["label"].to_pylist()
+    for row, verdict in settled.items():
+        labels[row] = verdict.label or UNIDENTIFIED
+    return Counter(label for label, counted in zip(labels, cells["counted"].to_pylist(), strict=True) if counted)
+
+
+def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
+    """Make a differential like `found` of other counts: same types, level, excluded cells, and kind of intervals."""
+    classes = [share.label for share in found.shares]
+    own = {share.label: share.count for share in found.shares} | {UNIDENTIFIED: found.rejected}
+    plain = from_counts(own, classes, found.confidence, found.excluded)
+    fresh = from_counts(counts, classes, found.confidence, found.excluded)
+    if np.allclose(_ends(plain), _ends(found), rtol=0, atol=1e-9):
+        return fresh
+    goal = tuple(flag for flag in found.flags if flag not in plain.flags)
+    shares = tuple(widened(share, fresh) for share in fresh.shares)
+    return replace(fresh, shares=shares, flags=(*fresh.flags, *goal))
+
+
+def _ends(found: Differential) -> NDArray[np.float64]:
+    return np.array([(share.low, share.high) for share in found.shares])
+
+
+def _write_cells(folder: Path, settled: Mapping[int, Verdict]) -> None:
+    """Copy the table of cells, group by group, with `COLUMNS` added; outlines and metadata stay as they are."""
+    with pq.ParquetFile(folder / CELLS) as source, draft(folder / REVIEWED_CELLS) as partial:
+        schema = source.schema_arrow
+        for column in COLUMNS:
+            schema = schema.append(column)
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            for table in _with_reviews(source, settled):
+                writer.write_table(table.cast(schema))
+            writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode()})
+
+
+def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Verdict]) -> Iterator[pa.Table]:
+    first = 0
+    for number in range(source.num_row_groups):
+        table = source.read_row_group(number)
+        rows = [_row(settled.get(first + at)) for at in range(table.num_rows)]
+        added = pa.Table.from_pylist(rows, schema=pa.schema(COLUMNS))
+        for column in COLUMNS:
+            table = table.append_column(column, added[column.name])
+        first += table.num_rows
+        yield table
+
+
+def _row(verdict: Verdict | None) -> dict[str, object]:
+    if verdict is None:
+        return {}
+    told = {"reviewed_label": verdict.label or UNIDENTIFIED, "reviewers": list(verdict.reviewers)}
+    return told | {"reviewed_at": verdict.reviewed_at}
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a reviewed differential comes from."""
+
+    slide_id: str
+    lineage: Lineage
+    verdicts: Iterable[Verdict]
+
+
+def _write_differential(folder: Path, reviewed: Differential, tally: Tally, origin: _Origin) -> None:
+    votes = [vote for verdict in origin.verdicts for vote in verdict.votes]
+    review = asdict(tally) | {
+        "reviewed": tally.reviewed,
+        "reviewers": sorted({vote.reviewer for vote in votes}),
+        "last": max((vote.reviewed_at.isoformat() for vote in votes), default=None),
+    }
+    content = {"slide_id": origin.slide_id, **reviewed.to_dict(), "lineage": asdict(origin.lineage), "review": review}
+    with draft(folder / REVIEWED_DIFFERENTIAL) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _origin(path: Path) -> tuple[str, Lineage]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return str(told["slide_id"]), Lineage(**{name: told["lineage"][name] for name in LINEAGE})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: does not say where it comes from ({error}); read the slide again") from error
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns).select(columns)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a table of cells ({error}); read the slide again") from error

@@ -1,0 +1,76 @@
+"""The page on which a person tells the types of cells: one HTML file beside the folder of their pictures."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from sgcldff.core.drafts import draft
+from sgcldff.core.records import UNIDENTIFIED
+from sgcldff.core.settings import require
+from sgcldff.data.reviews.store import CANNOT_TELL
+from sgcldff.inference.outputs.colours import hex_of
+from sgcldff.results.review.crops import CROP_UM
+from sgcldff.results.review.queue import PAGE, QueuedCell, queue_digest
+from sgcldff.results.slide_page import template
+
+SCRIPT = Path(__file__).parent.parent / "templates" / "review.js"
+CLOSE_UP = 2.0
+"""How much narrower the part of a picture is that is shown large."""
+SCALE_BAR_UM = 10.0
+
+
+def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
+    """Write `review.html`: it loads nothing but the pictures beside it, and runs nothing but its own script.
+
+    What comes from file names and metadata is data: escaped where it stands, and put on the page as text. The script is
+    allowed by its hash, so no other could run.
+
+    Raises
+    ------
+    InputError
+        If there is no cell.
+    """
+    require(bool(cells), f"{folder}: there is no cell to review")
+    script = SCRIPT.read_text(encoding="utf-8")
+    page = template(PAGE).render(
+        script=Markup(script),  # noqa: S704  # our own
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        content=_content(cells),
+        cells=len(cells),
+        bar=100 * SCALE_BAR_UM * CLOSE_UP / CROP_UM,
+        bar_um=SCALE_BAR_UM,
+        close_up=CLOSE_UP,
+    )
+    with draft(folder / PAGE) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return folder / PAGE
+
+
+def _content(cells: Sequence[QueuedCell]) -> Markup:
+    """Give what the script reads, as JSON that cannot end the element in which it stands."""
+    content = {
+        "queue": queue_digest(cells),
+        "classes": [{"label": name, "colour": hex_of(name)} for name in cells[0].classes],
+        "cannotTell": {"label": CANNOT_TELL, "colour": hex_of(UNIDENTIFIED)},
+        "cells": [_shown(cell) for cell in cells],
+    }
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)  # noqa: S704  # no sign is left that HTML gives a meaning
+
+
+def _shown(cell: QueuedCell) -> dict[str, object]:
+    return {
+        "id": cell.cell_id,
+        "slide": cell.slide_id,
+        "crop": cell.crop,
+        "place": [round(cell.x_um), round(cell.y_um)],
+        "atBorder": cell.at_border,
+        "label": cell.label,
+        "probabilities": [round(p, 4) for p in cell.probabilities],
+    }

@@ -1,0 +1,146 @@
+"""Which cells of read slides a person is asked about."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.records import UNIDENTIFIED, Lineage
+from sgcldff.core.settings import require
+from sgcldff.results.batch.summary import SlideSummary
+
+CELLS = "cells.parquet"
+"""Table of a slide's cells, in the folder of its results."""
+PROBABILITY = "probability_"
+"""What the names of the columns with a class's probability begin with."""
+PLACES = ("x", "y", "x_um", "y_um")
+LINEAGE = tuple(Lineage.__dataclass_fields__)
+
+LABEL, CONFIDENCE, SAMPLE = "label", "confidence", "sample"
+"""Why a cell is asked about: its label, its confidence, or chance."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the counted cells a person is asked about; cells outside the usable area never are."""
+
+    labels: tuple[str, ...] = (UNIDENTIFIED,)
+    """Cells that were told to be this."""
+    below: float | None = None
+    """Cells with a lower confidence, too, 0 to 1."""
+    sample: int = 0
+    """So many of the others, drawn by chance, for quality control."""
+    limit: int | None = None
+    """At most so many cells, drawn by chance, the sample left out."""
+
+    def __post_init__(self) -> None:
+        inside = self.below is None or 0 < self.below <= 1
+        require(inside, f"the confidence is {self.below}: give more than 0, at most 1")
+        require(self.sample >= 0, f"the sample is of {self.sample} cells: give at least 0")
+        require(self.limit is None or self.limit >= 1, f"the limit is {self.limit} cells: give at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is known of a slide's cells."""
+
+    folder: Path
+    slide_id: str
+    file: str
+    """Name of the slide's file, without the folder in which it lies."""
+    classes: tuple[str, ...]
+    """In the order of the model's outputs."""
+    cells: pd.DataFrame
+    """A row a counted cell: names, places, label, confidence, probabilities and lineage, as in the table of cells."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the slide's content; empty where it has no cells."""
+        return "" if self.cells.empty else str(self.cells["slide_sha256"].iloc[0])
+
+    @property
+    def mpp(self) -> float:
+        """um/px of level 0, by the cell that lies farthest to the right."""
+        farthest = self.cells["x"].to_numpy().argmax()
+        return float(self.cells["x_um"].iloc[farthest] / self.cells["x"].iloc[farthest])
+
+
+def results_in(folders: Iterable[str | Path]) -> list[Path]:
+    """Find the results of slides: folders with a table of cells, named themselves or by the batch around them.
+
+    Raises
+    ------
+    MissingInputError
+        If a folder is not there, or holds no results.
+    """
+    found = [place for folder in folders for place in _results_in(Path(folder))]
+    return list(dict.fromkeys(place.resolve() for place in found))
+
+
+def _results_in(folder: Path) -> list[Path]:
+    if (folder / CELLS).is_file():
+        return [folder]
+    below = sorted(path.parent for path in folder.glob(f"*/{CELLS}"))
+    if not below:
+        raise MissingInputError(f"{folder}: holds no results of slides ({CELLS}); name the --out of `sgcldff infer`")
+    return below
+
+
+def read_found(folder: Path) -> Found:
+    """Read what is needed of a slide's results.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged or not what it should be.
+    """
+    summary, path = SlideSummary.read(folder), folder / CELLS
+    try:
+        names = pq.read_schema(path).names
+        classes = tuple(name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY))
+        columns = ["cell_id", "slide_id", *PLACES, "label", "confidence", "counted", *LINEAGE]
+        table = pq.read_table(path, columns=[*columns, *(PROBABILITY + name for name in classes)])
+        cells = table.select([*columns, *(PROBABILITY + name for name in classes)]).to_pandas()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a table of cells ({error}); read the slide again") from error
+    return Found(folder, summary.slide_id, summary.file, classes, cells[cells["counted"]].reset_index(drop=True))
+
+
+def chosen(slides: Sequence[Found], choice: Choice) -> pd.DataFrame:
+    """Choose cells of all slides: the rows of `Found.cells`, and `why` each was chosen.
+
+    What is drawn by chance are the cells whose names have the lowest digests (bottom-k sampling, Cohen and Kaplan
+    2007): every cell has the same chance, and the same cells give the same draw. The rows come in that order too, so
+    that nothing but its picture tells a reviewer why a cell is asked about.
+    """
+    parts = [_candidates(slide, choice) for slide in slides]
+    both = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["why", "rank"])
+    asked = _first(both[both["why"] != SAMPLE], choice.limit)
+    drawn = _first(both[both["why"] == SAMPLE], choice.sample)
+    return pd.concat([asked, drawn]).sort_values("rank").drop(columns="rank").reset_index(drop=True)
+
+
+def _candidates(slide: Found, choice: Choice) -> pd.DataFrame:
+    cells = slide.cells
+    asked = cells["label"].isin(choice.labels)
+    unsure = cells["confidence"] < (choice.below or 0)
+    why = np.select([asked, unsure], [LABEL, CONFIDENCE], SAMPLE)
+    kept = cells.assign(why=why)[(why != SAMPLE) | (choice.sample > 0)]
+    ranked = kept.assign(rank=[rank_of(*names) for names in zip(kept["slide_sha256"], kept["cell_id"], strict=True)])
+    drawn = _first(ranked[ranked["why"] == SAMPLE], choice.sample)
+    return pd.concat([_first(ranked[ranked["why"] != SAMPLE], choice.limit), drawn])
+
+
+def _first(cells: pd.DataFrame, number: int | None) -> pd.DataFrame:
+    return cells if number is None else cells.sort_values("rank").head(number)
+
+
+def rank_of(slide_sha256: str, cell_id: str) -> str:
+    """Give a cell's place in the draw: 16 hexadecimal digits, as good as random."""
+    return blake2b(f"{slide_sha256}/{cell_id}".encode(), digest_size=8).hexdigest()

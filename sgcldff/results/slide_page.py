@@ -1,0 +1,248 @@
+"""One slide's report: a single HTML file that needs no network, no script and no other file."""
+
+import base64
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import cv2
+import jinja2
+import numpy as np
+
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.drafts import draft
+from sgcldff.core.geometry import Box
+from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
+from sgcldff.counting.agreement import Agreement
+from sgcldff.counting.differential import ClassShare, Differential
+from sgcldff.inference.outputs.cells import CellRow
+from sgcldff.inference.outputs.colours import hex_of
+from sgcldff.slides.scaled import ScaledSlide
+
+OVERVIEW_PX = 1400
+CROP_UM = 26.0
+"""Side of a gallery picture."""
+CROPS = 18
+"""Gallery pictures a type."""
+DRAWN = 5000
+"""Cells a type that are held: all are counted, these are ringed, and pictures are chosen from these."""
+OUTSIDE = "outside the usable area"
+"""Stands in place of the type over cells that are not counted."""
+RING_UM = 10.0
+"""Radius of the rings that mark cells in the overview, at least `RING_PX`."""
+RING_PX = 5.0
+JPEG_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Line:
+    """A type's line in the differential."""
+
+    label: str
+    colour: str
+    count: int
+    share: str
+    interval: str
+    bar: tuple[float, float, float]
+    """Share and ends of its interval, % of the bar's full width."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A cell in the gallery."""
+
+    uri: str
+    confidence: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A type's cells, in overview and gallery."""
+
+    label: str
+    colour: str
+    count: int
+    rings: str
+    """SVG path around every cell, px of the overview."""
+    drawn: int
+    """Cells that are ringed."""
+    pictures: tuple[Picture, ...]
+    """Surest first; evenly spread from the surest to the least sure where not all are shown."""
+
+
+@dataclass(frozen=True, order=True)
+class Mark:
+    """What is held of a cell."""
+
+    cell_id: str
+    confidence: float
+    centroid: tuple[float, float]
+    """(y, x), px of level 0."""
+    caption: str
+
+
+@dataclass
+class Sample:
+    """An even sample of the cells that pass by: those whose names have the lowest digests, in whatever order they come.
+
+    Every cell has the same chance, and the same cells give the same sample (bottom-k sampling, Cohen and Kaplan 2007).
+    """
+
+    count: int = 0
+    """Cells that passed by."""
+    held: list[tuple[int, Mark]] = field(default_factory=list)
+    """At most `DRAWN`; a heap with the highest digest, negated, on top."""
+
+    def add(self, cell: CellRow) -> None:
+        """Let a cell pass by."""
+        self.count += 1
+        rank = -int.from_bytes(blake2b(cell.cell_id.encode(), digest_size=8).digest())
+        if len(self.held) < DRAWN:
+            heapq.heappush(self.held, (rank, _mark(cell)))
+        elif rank > self.held[0][0]:
+            heapq.heapreplace(self.held, (rank, _mark(cell)))
+
+    def surest_first(self) -> list[Mark]:
+        """Give the cells held in the order of the gallery."""
+        return sorted((mark for _, mark in self.held), key=lambda mark: (-mark.confidence, mark.cell_id))
+
+
+def _mark(cell: CellRow) -> Mark:
+    y, x = cell.centroid
+    place = f"cell {cell.cell_id}, x {x:.0f}, y {y:.0f} px, {cell.area_um2:.0f} µm²"
+    edge = ", cut by the slide's border" if cell.at_edge else ""
+    outside = "" if cell.counted else f", {cell.label}" + (f", {cell.area}" if cell.area else "")
+    return Mark(cell.cell_id, cell.confidence, cell.centroid, place + edge + outside)
+
+
+def write_report(
+    folder: str | Path,
+    slide: ScaledSlide,
+    cells: Iterable[CellRow],
+    found: Differential,
+    lineage: Lineage,
+    agreements: Sequence[Agreement] = (),
+) -> Path:
+    """Write `report.html`: differential, overview with cells marked, gallery by type, slide and lineage.
+
+    Names that come from files are escaped; the page may load nothing and run nothing. The same cells, in any order,
+    give the same bytes. Cells pass by once, and memory does not grow with their number.
+
+    Parameters
+    ----------
+    slide
+        The slide at the scale in which cells are shown.
+    cells
+        All that were found, those outside the usable area too.
+    agreements
+        The comparison with a manual count, where there is one.
+
+    Returns
+    -------
+    Path
+        The report.
+    """
+    path = Path(folder) / "report.html"
+    overview, overview_mpp = slide.overview(OVERVIEW_PX)
+    page = template("report.html").render(
+        slide=slide.source.ref,
+        found=found,
+        confidence=f"{found.confidence:.0%}",
+        lines=[_line(share) for share in found.shares],
+        groups=_groups(cells, [share.label for share in found.shares], slide, overview_mpp),
+        overview={"uri": data_uri(overview), "width": overview.shape[1], "height": overview.shape[0]},
+        ring_width=max(2.0, RING_PX / 2),
+        outside=OUTSIDE,
+        agreements=agreements,
+        facts=_facts(slide.source.ref, lineage),
+        crop_um=CROP_UM,
+    )
+    with draft(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def template(name: str) -> jinja2.Template:
+    """Load a page's template; what is filled in is escaped, and what is missing is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    return environment.get_template(name)
+
+
+def data_uri(rgb: Rgb) -> str:
+    """Encode a picture as a JPEG that stands inside a page."""
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+
+
+def _line(share: ClassShare) -> Line:
+    return Line(
+        share.label,
+        hex_of(share.label),
+        share.count,
+        percent(share.share),
+        f"{percent(share.low)} – {percent(share.high)}",
+        (100 * share.share, 100 * share.low, 100 * share.high),
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share, 0 to 1, for readers."""
+    return f"{100 * share:.1f} %"
+
+
+def _groups(cells: Iterable[CellRow], classes: Sequence[str], slide: ScaledSlide, overview_mpp: float) -> list[Group]:
+    """Gather cells by type, in the order of the differential; types without cells are left out."""
+    samples: dict[str, Sample] = defaultdict(Sample)
+    for cell in cells:
+        samples[cell.label if cell.counted else OUTSIDE].add(cell)
+    present = [label for label in (*classes, UNIDENTIFIED, OUTSIDE) if label in samples]
+    return [_group(label, samples[label], slide, overview_mpp) for label in present]
+
+
+def _group(label: str, sample: Sample, slide: ScaledSlide, overview_mpp: float) -> Group:
+    ordered = sample.surest_first()
+    shown = np.unique(np.linspace(0, len(ordered) - 1, min(CROPS, len(ordered))).round().astype(int))
+    scale, radius = slide.source.ref.mpp / overview_mpp, max(RING_PX, RING_UM / overview_mpp)
+    rings = "".join(_ring(mark.centroid[0] * scale, mark.centroid[1] * scale, radius) for mark in ordered)
+    pictures = tuple(_picture(ordered[at], slide) for at in shown)
+    return Group(label, hex_of(label), sample.count, rings, len(ordered), pictures)
+
+
+def _ring(y: float, x: float, radius: float) -> str:
+    turn = f"a{radius:.1f} {radius:.1f} 0 1 0"
+    return f"M{x - radius:.1f} {y:.1f}{turn} {2 * radius:.1f} 0{turn} {-2 * radius:.1f} 0"
+
+
+def _picture(mark: Mark, slide: ScaledSlide) -> Picture:
+    side = round(CROP_UM / slide.mpp)
+    y, x = (round(place / slide.factor - side / 2) for place in mark.centroid)
+    uri = data_uri(slide.read(Box(y, x, y + side, x + side)))
+    return Picture(uri, f"{mark.confidence:.0%}", mark.caption)
+
+
+def _facts(ref: SlideRef, lineage: Lineage) -> list[tuple[str, str]]:
+    """List what the slide is and where the results come from; the folder in which the slide lies is nobody's matter."""
+    height, width = ref.shape
+    wide, high = (f"{side * ref.mpp / 1e3:.2f}" for side in (width, height))
+    turned = [("Stored", f"turned, orientation {ref.orientation}: shown, and all places told, upright")]
+    return [
+        ("Slide", ref.id),
+        *(turned if ref.orientation != 1 else []),
+        ("Size", f"{width:,} × {height:,} px at {ref.mpp:.4g} µm/px ({wide} × {high} mm)"),
+        ("Slide digest (SHA-256)", lineage.slide_sha256),
+        ("Model", f"{lineage.model_name}, version {lineage.model_version}"),
+        ("Model digest", lineage.model_digest),
+        ("Settings digest", lineage.spec_digest),
+        ("Software version", lineage.code_version),
+    ]

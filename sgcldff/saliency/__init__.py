@@ -1,0 +1,1 @@
+"""Saliency priors and the Zarr store that holds them."""

@@ -1,0 +1,346 @@
+"""Saliency priors on disk: Zarr v3 behind an index whose atomic replacement is the commit.
+
+Layout `priors/1` of `<folder>/<digest of the spec>/`:
+
+    spec.json                     layout and prior spec
+    index.parquet                 sha256 of the image -> bucket, row, size, checksum
+    buckets/<H>x<W>.zarr          an xarray dataset, `saliency` (image, prior, y, x), uint8 with scale factor 1/255
+
+Images of like size share a bucket and are padded to its size; the padding compresses to next to nothing. A shard holds
+the rows that one task writes, and rows once reserved are never given out again: what a killed run left behind is never
+read, and nothing that was committed is rewritten. Reads are checked against the index, so that a missing, foreign or
+altered chunk is an error.
+"""
+
+import fcntl
+import json
+import math
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from sgcldff.core.errors import InputError, StoreError
+from sgcldff.core.records import ArrayRef
+from sgcldff.core.settings import PriorSpec, digest
+
+LAYOUT = "priors/1"
+VARIABLE = "saliency"
+DIMS = ("image", "prior", "y", "x")
+SCALE = 255
+SHARD_BYTES = 8 << 20
+SHARD_IMAGES = 64
+EVERY_CHUNK = {"write_empty_chunks": True}
+"""Store empty images too: a chunk that is not there is then one that was lost."""
+DAMAGE = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError)
+"""What Zarr, xarray and Arrow raise on damaged files."""
+
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("bucket", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("crc32", pa.uint32(), nullable=False),
+    ],
+    metadata={"sgcldff.layout": LAYOUT},
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an image's priors lie: a row of the index."""
+
+    sha256: str
+    """Digest of the image file."""
+    bucket: str
+    row: int
+    height: int
+    width: int
+    crc32: int
+    """Checksum of the stored uint8 values, shape (P, height, width)."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows of a bucket that one task writes."""
+
+    bucket: str
+    first: int
+    """First row, a multiple of the shard's length."""
+    keys: tuple[str, ...]
+    """sha256 of the images that take rows `first`, `first + 1`, ..."""
+
+
+@dataclass(frozen=True)
+class PriorStore:
+    """What was committed to a store when it was opened; a store opened later sees later commits."""
+
+    path: Path
+    """Folder of one spec."""
+    spec: PriorSpec
+    entries: Mapping[str, Entry]
+    _arrays: dict[str, xr.DataArray] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def create_or_open(cls, folder: str | Path, spec: PriorSpec) -> Self:
+        """Open the store of `spec` below `folder`, and make it if need be.
+
+        Raises
+        ------
+        StoreError
+            If it is damaged or of another layout version.
+        """
+        path = Path(folder).absolute() / digest(spec)
+        if not (path / "spec.json").exists():
+            path.mkdir(parents=True, exist_ok=True)
+            _replace(path / "spec.json", json.dumps({"layout": LAYOUT, "spec": asdict(spec)}, indent=1).encode())
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, where: str | Path | ArrayRef) -> Self:
+        """Open a store by its reference or by the folder of one spec.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or it is damaged or of another layout version.
+        """
+        path = Path(where.uri if isinstance(where, ArrayRef) else where)
+        return cls(path, _read_spec(path), _read_index(path))
+
+    @property
+    def ref(self) -> ArrayRef:
+        """Reference to what is committed: its digest is over the spec and the images' sha256."""
+        return ArrayRef(str(self.path), LAYOUT, digest((digest(self.spec), *sorted(self.entries))))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, sha256: object) -> bool:
+        return sha256 in self.entries
+
+    def missing(self, sha256s: Iterable[str]) -> tuple[str, ...]:
+        """Name those of `sha256s` that are not committed, each once, in their order."""
+        return tuple(dict.fromkeys(key for key in sha256s if key not in self.entries))
+
+    def read(self, sha256: str) -> NDArray[np.float32]:
+        """Read an image's priors, float32 (P, H, W) in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If the image was not committed.
+        StoreError
+            If what is stored is missing or damaged.
+        """
+        if sha256 not in self.entries:
+            raise InputError(f"{self.path} holds no priors of image {sha256}: compute them first")
+        entry = self.entries[sha256]
+        try:
+            stored = self._array(entry.bucket)[entry.row, :, : entry.height, : entry.width].values
+        except DAMAGE as error:
+            raise _damaged(self.path, f"bucket {entry.bucket}, image {sha256} ({error})") from error
+        if _checksum(stored) != entry.crc32:
+            raise _damaged(self.path, f"bucket {entry.bucket}, image {sha256} (checksum differs or chunk missing)")
+        return stored.astype(np.float32) / np.float32(SCALE)
+
+    def _array(self, bucket: str) -> xr.DataArray:
+        if bucket not in self._arrays:
+            dataset = xr.open_zarr(
+                _bucket_path(self.path, bucket), consolidated=False, mask_and_scale=False, chunks=None
+            )
+            self._arrays[bucket] = dataset[VARIABLE]
+        return self._arrays[bucket]
+
+    def reserve(self, sizes: Mapping[str, tuple[int, int]]) -> tuple[Shard, ...]:
+        """Set rows aside for images (sha256 -> height, width of their priors) as whole shards, one task each."""
+        buckets: defaultdict[str, list[str]] = defaultdict(list)
+        for key, size in sizes.items():
+            buckets[_bucket_name(*size)].append(key)
+        with _locked(self.path):
+            return tuple(shard for bucket, keys in buckets.items() for shard in self._grow(bucket, keys))
+
+    def _grow(self, bucket: str, keys: list[str]) -> Iterator[Shard]:
+        path = _bucket_path(self.path, bucket)
+        if not path.exists():
+            _create_bucket(path, self.spec)
+        array = zarr.open_array(path / VARIABLE, mode="r+")
+        first, length = array.shape[0], _shard_length(array)
+        starts = range(0, len(keys), length)
+        array.resize((first + len(starts) * length, *array.shape[1:]))
+        for start in starts:
+            yield Shard(bucket, first + start, tuple(keys[start : start + length]))
+
+    def commit(self, entries: Collection[Entry]) -> Self:
+        """Make written entries readable, all or none, and give the store with them."""
+        with _locked(self.path):
+            merged = _read_index(self.path) | {entry.sha256: entry for entry in entries}
+            columns = zip(*(astuple(entry) for entry in merged.values()), strict=True)
+            table = pa.table([list(column) for column in columns] or [[]] * len(INDEX_SCHEMA), schema=INDEX_SCHEMA)
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+            _replace(self.path / "index.parquet", sink.getvalue())
+        return type(self)(self.path, self.spec, merged)
+
+
+def quantise(priors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Bring priors in [0, 1] to the stored grey levels 0 to 255; they come back within 1/510.
+
+    Raises
+    ------
+    InputError
+        If a value is not in [0, 1].
+    """
+    if not (priors.min() >= 0 and priors.max() <= 1):
+        raise InputError(f"a prior has values from {priors.min()} to {priors.max()}, not in [0, 1]: correct it")
+    return np.rint(priors * SCALE).astype(np.uint8)
+
+
+def write_shard(path: Path, shard: Shard, priors: Mapping[str, NDArray[np.uint8]]) -> tuple[Entry, ...]:
+    """Write a whole shard and give the entries to commit; rows of images without priors stay empty.
+
+    Parameters
+    ----------
+    path
+        Folder of the store (`PriorStore.path`).
+    priors
+        sha256 -> what `quantise` gave, uint8 (P, H, W).
+
+    Raises
+    ------
+    StoreError
+        If the bucket is missing or damaged, or the shard is not one that the store reserved.
+    """
+    try:
+        array = zarr.open_array(_bucket_path(path, shard.bucket) / VARIABLE, mode="r+", config=EVERY_CHUNK)
+        length, block_shape = _shard_length(array), array.shape[1:]
+    except DAMAGE as error:
+        raise _damaged(path, f"bucket {shard.bucket} ({error})") from error
+    end = shard.first + length
+    if shard.first % length or len(shard.keys) > length or end > array.shape[0]:
+        raise StoreError(
+            f"{path}: rows {shard.first} to {end} of {shard.bucket} are no reserved shard; reserve it first"
+        )
+    block = np.zeros((length, *block_shape), np.uint8)
+    entries = tuple(_fill(block, shard, offset, priors) for offset, key in enumerate(shard.keys) if key in priors)
+    array[shard.first : end] = block
+    return entries
+
+
+def _fill(block: NDArray[np.uint8], shard: Shard, offset: int, priors: Mapping[str, NDArray[np.uint8]]) -> Entry:
+    """Put one image's priors into its row of a shard's block."""
+    key = shard.keys[offset]
+    count, height, width = priors[key].shape
+    room = block[offset, :, :height, :width]
+    if room.shape != priors[key].shape:
+        raise StoreError(f"priors {count}x{height}x{width} of image {key} do not fit bucket {shard.bucket}")
+    room[...] = priors[key]
+    return Entry(key, shard.bucket, shard.first + offset, height, width, _checksum(priors[key]))
+
+
+def _checksum(values: NDArray[np.uint8]) -> int:
+    return zlib.crc32(values.tobytes())
+
+
+def _create_bucket(path: Path, spec: PriorSpec) -> None:
+    """Make an empty bucket whole or not at all: a dataset of no images yet, ready to grow by shards."""
+    height, width = (int(side) for side in path.stem.split("x"))
+    image = (len(spec.names), height, width)
+    length = min(SHARD_IMAGES, max(1, SHARD_BYTES // math.prod(image)))
+    attributes = {"scale_factor": 1 / SCALE, "names": list(spec.names), "mpp": spec.mpp}
+    dataset = xr.Dataset({VARIABLE: (DIMS, np.zeros((0, *image), np.uint8), attributes)})
+    layout = {"chunks": (1, *image), "shards": (length, *image), "compressors": [ZstdCodec(level=3), Crc32cCodec()]}
+    draft = path.with_suffix(".partial")
+    dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding={VARIABLE: layout})
+    draft.replace(path)
+
+
+def _shard_length(array: zarr.Array[Any]) -> int:
+    return int((array.shards or array.chunks)[0])
+
+
+def _bucket_path(path: Path, bucket: str) -> Path:
+    return path / "buckets" / f"{bucket}.zarr"
+
+
+def _bucket_name(height: int, width: int) -> str:
+    return f"{_round_up(height)}x{_round_up(width)}"
+
+
+def _round_up(side: int) -> int:
+    """Round a side up to a ladder of sizes, at most a quarter or 31 px above it, so that buckets stay few."""
+    step = max(32, 1 << max(0, side.bit_length() - 3))
+    return -(-side // step) * step
+
+
+def _read_spec(path: Path) -> PriorSpec:
+    try:
+        content = json.loads((path / "spec.json").read_bytes())
+        found, settings = content["layout"], content["spec"]
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: no prior store here; compute the priors first") from error
+    except DAMAGE as error:
+        raise _damaged(path, f"spec.json ({error})") from error
+    if found != LAYOUT:
+        raise StoreError(
+            f"{path}: layout {found!r}, but this version reads {LAYOUT!r}; compute the priors anew elsewhere"
+        )
+    return _spec_from(path, settings)
+
+
+def _spec_from(path: Path, settings: dict[str, Any]) -> PriorSpec:
+    try:
+        spec = PriorSpec(**(settings | {"names": tuple(settings["names"])}))
+    except DAMAGE as error:
+        raise _damaged(path, f"spec.json ({error})") from error
+    if digest(spec) != path.name:
+        raise _damaged(path, f"spec.json (its digest is {digest(spec)}, the folder's name says {path.name})")
+    return spec
+
+
+def _read_index(path: Path) -> dict[str, Entry]:
+    file = path / "index.parquet"
+    if not file.exists():
+        return {}
+    try:
+        table = pq.read_table(pa.BufferReader(file.read_bytes()), page_checksum_verification=True)
+        columns = [table.column(name).to_pylist() for name in INDEX_SCHEMA.names]
+    except DAMAGE as error:
+        raise _damaged(path, f"index.parquet ({error})") from error
+    return {row[0]: Entry(*row) for row in zip(*columns, strict=True)}
+
+
+def _damaged(path: Path, what: str) -> StoreError:
+    return StoreError(f"{path}: damaged at {what}; delete this folder and compute the priors again")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the store's lock; the kernel frees it when its holder dies."""
+    with (path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(path: Path, content: bytes | pa.Buffer) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

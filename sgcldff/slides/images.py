@@ -1,0 +1,91 @@
+"""Reading and rescaling of images and masks."""
+
+import hashlib
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.errors import InputError
+from sgcldff.core.geometry import Box
+from sgcldff.slides.pixels.decoding import decoding
+from sgcldff.slides.readers.pillow import IMAGE_REMEDY, read_picture, read_values
+from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_whole
+
+
+def read_rgb(path: str | Path) -> Rgb:
+    """Read an image as uint8 RGB, shape (H, W, 3), upright, what is transparent on white (see `sgcldff.slides.pixels`).
+
+    Raises
+    ------
+    InputError
+        If the file is empty or damaged, is no coloured picture, or holds several.
+    """
+    place = Path(path)
+    if not _is_tiff(place):
+        rgb, orientation, _ = read_picture(place)
+        return np.ascontiguousarray(orientation.upright(rgb))
+    with closing(TiffPicture(place)) as picture:
+        whole = picture.pixels(Box.of(picture.shapes[0]), 0)
+        return np.ascontiguousarray(picture.orientation.upright(whole))
+
+
+def read_grey(path: str | Path) -> NDArray[np.uint8]:
+    """Read a mask as uint8, shape (H, W), upright; what is transparent is 0.
+
+    Three channels are averaged by luminance, palettes give their grey values, deeper values are scaled so that
+    thresholds hold (`sgcldff.slides.pixels.samples.mask_values`).
+
+    Raises
+    ------
+    InputError
+        If the file is empty or damaged, or holds several pictures.
+    """
+    place = Path(path)
+    if not _is_tiff(place):
+        values, orientation = read_values(place)
+        return np.ascontiguousarray(orientation.upright(values))
+    with closing(TiffPicture(place, colour=False)) as picture:
+        return np.ascontiguousarray(picture.orientation.upright(picture.mask()))
+
+
+def _is_tiff(path: Path) -> bool:
+    """Tell a TIFF, and see that it is whole."""
+    with decoding(path, "not a readable image", InputError, IMAGE_REMEDY):
+        found = is_tiff(path)
+    if found:
+        require_whole(path)
+    return found
+
+
+def scaled_shape(shape: tuple[int, int], mpp: float, to_mpp: float) -> tuple[int, int]:
+    """Give the (height, width) in px that an image of `shape` at `mpp` um/px has at `to_mpp`."""
+    height, width = (max(1, round(side * mpp / to_mpp)) for side in shape)
+    return height, width
+
+
+def rescale(image: NDArray[Any], mpp: float, to_mpp: float, *, labels: bool = False) -> NDArray[Any]:
+    """Bring an image from `mpp` to `to_mpp` um/px.
+
+    Parameters
+    ----------
+    image
+        Shape (H, W) or (H, W, channels).
+    labels
+        Take the nearest pixel instead of area means (shrinking) or linear interpolation (enlarging).
+    """
+    height, width = scaled_shape((image.shape[0], image.shape[1]), mpp, to_mpp)
+    if (height, width) == image.shape[:2]:
+        return image
+    smooth = cv2.INTER_AREA if to_mpp > mpp else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST_EXACT if labels else smooth))
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hash a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

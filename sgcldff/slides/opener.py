@@ -1,0 +1,187 @@
+"""Choosing a reader by what a file holds, and naming what was opened."""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from sgcldff.core.arrays import Rgb
+from sgcldff.core.errors import InputError, MissingInputError, SlideError
+from sgcldff.core.geometry import Box, Shape
+from sgcldff.core.locations import is_remote, local_path, shown
+from sgcldff.core.records import SlideRef
+from sgcldff.core.settings import require
+from sgcldff.slides.base import downsample, white
+from sgcldff.slides.content import content_sha256, is_zarr, of_plane, slide_id
+from sgcldff.slides.pixels.base import Picture
+from sgcldff.slides.pixels.page_selection import Plane, split_plane
+from sgcldff.slides.readers.ome_zarr import NgffPicture, zip_root
+from sgcldff.slides.readers.openslide import VendorPicture, is_vendor
+from sgcldff.slides.readers.pillow import PlainPicture
+from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_whole
+from sgcldff.slides.remote.cache import LocalCopy, local_copy, slide_file
+
+
+class OpenedSlide:
+    """A `SlideSource` over any file format: the picture that is stored, turned upright."""
+
+    def __init__(self, ref: SlideRef, picture: Picture, copy: LocalCopy) -> None:
+        self._ref = ref
+        self._picture = picture
+        self._copy = copy
+        self._shapes = _upright_shapes(picture)
+        self._downsamples = tuple(downsample(ref.shape, shape) for shape in self._shapes)
+
+    @property
+    def ref(self) -> SlideRef:
+        """What the slide is and where."""
+        return self._ref
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """(height, width) of each level, px."""
+        return self._shapes
+
+    @property
+    def downsamples(self) -> tuple[float, ...]:
+        """Pixels of level 0 per pixel of each level; the first is 1."""
+        return self._downsamples
+
+    def read(self, box: Box, level: int) -> Rgb:
+        """Read a box in px of `level`: uint8 (height, width, 3); what lies outside the slide is white.
+
+        Raises
+        ------
+        SlideError
+            If the file is damaged there.
+        """
+        inside = box.clip(self._shapes[level])
+        if inside == box and 0 not in box.shape:
+            return self._upright(box, level)
+        image = white(box.shape)
+        if 0 not in inside.shape:
+            image[inside.within(box).slices] = self._upright(inside, level)
+        return image
+
+    def _upright(self, box: Box, level: int) -> Rgb:
+        turn = self._picture.orientation
+        stored = self._picture.pixels(turn.stored(box, self._shapes[level]), level)
+        return np.ascontiguousarray(turn.upright(stored))
+
+    def close(self) -> None:
+        """Let go of the file, and of its copy if it came from a store."""
+        self._picture.close()
+        self._copy.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return reopen, (self._ref,)
+
+
+def open_slide(
+    path: str | Path, mpp: float | None = None, name: str | None = None, sha256: str | None = None
+) -> OpenedSlide:
+    """Open a slide and hash its content.
+
+    Parameters
+    ----------
+    path
+        A file, an OME-Zarr folder, or the URL of one in a store, of which this machine then makes a copy; with
+        `#page=2` or `#z=5` at its end, that page or focal plane of it.
+    mpp
+        um/px of level 0; overrides the metadata.
+    name
+        Id of the slide; by default its file's name without extension.
+    sha256
+        Of its content, where it is known: it is not hashed again.
+
+    Raises
+    ------
+    MissingInputError
+        If there is nothing at `path`.
+    SlideError
+        If no reader opens it, it is truncated, it is no brightfield RGB, it holds several pictures of which none was
+        named, its pixels are not square, or neither `mpp` nor the metadata give its scale.
+    ServiceError
+        If the store does not answer.
+    """
+    place, plane = split_plane(str(path))
+    place = place if is_remote(place) else str(local_path(place))
+    uri = f"{place}{plane}"
+    require(mpp is None or mpp > 0, f"{shown(uri)}: mpp is {mpp}; give a positive number of um/px")
+    copy = local_copy(place)
+    picture = _picture(copy, uri, plane)
+    scale = mpp or picture.mpp
+    if scale is None:
+        picture.close()
+        raise SlideError(
+            f"{shown(uri)}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, 0.1 at 100x)"
+        )
+    content = sha256 or of_plane(copy.sha256 or content_sha256(copy.path), plane)
+    named = name or slide_id(PurePosixPath(slide_file(uri)))
+    shapes = _upright_shapes(picture)
+    ref = SlideRef(named, uri, content, scale, shapes[0], len(shapes), picture.orientation.number)
+    return OpenedSlide(ref, picture, copy)
+
+
+def reopen(ref: SlideRef) -> OpenedSlide:
+    """Open a slide that is already known, without hashing it again; one in a store may be copied for that.
+
+    Raises
+    ------
+    SlideError
+        If it is not the slide that `ref` describes any more.
+    """
+    place, plane = split_plane(ref.uri)
+    copy = local_copy(place)
+    picture = _picture(copy, ref.uri, plane)
+    shapes = _upright_shapes(picture)
+    if (shapes[0], len(shapes), picture.orientation.number) != (ref.shape, ref.levels, ref.orientation):
+        raise SlideError(f"{shown(ref.uri)}: changed while it was read: now {shapes[0]} px, was {ref.shape}; run again")
+    if copy.sha256 is not None and of_plane(copy.sha256, plane) != ref.sha256:
+        raise SlideError(f"{shown(ref.uri)}: changed while it was read: its content is another; run again")
+    return OpenedSlide(ref, picture, copy)
+
+
+def _upright_shapes(picture: Picture) -> tuple[Shape, ...]:
+    return tuple(picture.orientation.shape(shape) for shape in picture.shapes)
+
+
+def _picture(copy: LocalCopy, uri: str, plane: Plane) -> Picture:
+    """Choose a reader; what is wrong with a copy is told of the slide that was named."""
+    try:
+        return _reader(copy.path, plane)
+    except MissingInputError:
+        raise
+    except InputError as error:
+        raise SlideError(str(error).replace(str(copy.path), shown(uri))) from error.__cause__
+
+
+def _reader(path: Path, plane: Plane) -> Picture:
+    if path.is_dir() or (path.is_file() and zip_root(path) is not None):
+        return _zarr(path, plane)
+    if not path.is_file():
+        raise MissingInputError(f"{path}: no such slide")
+    if path.stat().st_size == 0:
+        raise SlideError(f"{path}: is empty; copy it again")
+    if is_tiff(path):
+        require_whole(path)
+    if is_vendor(path):
+        return VendorPicture(path, plane)
+    return TiffPicture(path, plane) if is_tiff(path) else _plain(path, plane)
+
+
+def _zarr(path: Path, plane: Plane) -> Picture:
+    if path.is_dir() and not is_zarr([file.name for file in path.iterdir()]):
+        raise SlideError(f"{path}: is a folder without Zarr metadata; name a slide file or an OME-Zarr folder")
+    return NgffPicture(path, plane)
+
+
+def _plain(path: Path, plane: Plane) -> Picture:
+    try:
+        return PlainPicture(path, plane)
+    except InputError as error:
+        if error.__cause__ is None:
+            raise
+        raise SlideError(
+            f"{path}: no reader opens it; give a slide in a format of OpenSlide, a TIFF or OME-TIFF, an OME-Zarr folder"
+            f" or ZIP file, or a PNG, JPEG or BMP ({error.__cause__})"
+        ) from error

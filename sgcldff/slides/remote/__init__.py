@@ -1,0 +1,1 @@
+"""Slides in object stores and behind URLs."""

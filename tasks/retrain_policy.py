@@ -1,0 +1,95 @@
+"""Tasks that tell whether a retraining is due."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sgcldff.core.records import Sample, Split
+from sgcldff.core.settings import DriftSpec, RetrainPolicy, digest
+from sgcldff.data.catalog import Catalog
+from sgcldff.evaluation.drift import DriftReport, compare
+from sgcldff.evaluation.drift.describe import describe
+from sgcldff.evaluation.drift.observe import observe
+from sgcldff.models.checkpoint import SPEC_FILE, read_spec
+from sgcldff.models.model import load_model
+from sgcldff.models.observations import KEPT
+from sgcldff.models.reference import Reference, reference_digest
+from sgcldff.promotion.retrain_policy import Decision, News, decide, labelled_cells
+from sgcldff.registry import CHAMPION, Registry
+from tasks.artifacts import show_markdown
+from tasks.data import Prepared
+from tasks.evaluation import trained_on
+from tasks.policy import MODEL
+from tasks.progress import bar
+from tasks.stages import stage
+from tasks.workspace import Workspace, write_json
+
+DAY_S = 86_400
+
+
+@stage("describe", MODEL)
+def describe_model(prepared: Prepared, training: str) -> str:
+    """Keep beside a trained model what its images look like to it, unless that is done; returns the model's folder."""
+    folder = Path(training) / "model"
+    if not reference_digest(folder):
+        with bar("describe") as progress:
+            describe(load_model(folder), Catalog.open(prepared.catalog).samples, progress).save(folder)
+    return str(folder)
+
+
+@stage("measure", MODEL)
+def measure_news(prepared: Prepared, workspace: Workspace, spec: DriftSpec) -> News:
+    """Compare the catalog with what the champion was trained on."""
+    registry = Registry(workspace.tracking_uri)
+    held = registry.aliases().get(CHAMPION)
+    if held is None:
+        return News(None)
+    name = f"models:/{registry.name}/{held}"
+    _, folder = registry.resolve(name)
+    (version,) = (version for version in registry.versions() if version.ref.version == held)
+    samples = Catalog.open(prepared.catalog).samples
+    known = read_spec(folder / SPEC_FILE).labels.known
+    new = unknown(samples, folder)
+    return News(
+        name,
+        max(0.0, time.time() - version.created_ms / 1000) / DAY_S,
+        len(new),
+        labelled_cells(new),
+        tuple(sorted({sample.label for sample in samples if sample.label} - set(known))),
+        drift_of(new, folder, workspace, spec) if new and reference_digest(folder) else None,
+    )
+
+
+def unknown(samples: Sequence[Sample], model: Path) -> tuple[Sample, ...]:
+    """Choose the images that are new to a model, or of which more is known now.
+
+    A model without a reference only knows which images it learned from; those of the test split are then left out.
+    """
+    if reference_digest(model):
+        return Reference.open(model).unknown(samples)
+    seen = trained_on(model)
+    return tuple(sample for sample in samples if sample.sha256 not in seen and sample.split is not Split.TEST)
+
+
+def drift_of(new: Sequence[Sample], folder: Path, workspace: Workspace, spec: DriftSpec) -> DriftReport:
+    """Measure how far new images are from a model's own, or find the report of the same images again."""
+    content = sorted((sample.sha256, sample.label or "", sample.mask_sha256) for sample in new)
+    path = workspace.drift(digest((reference_digest(folder), digest(spec), content)))
+    if not path.is_file():
+        chosen = np.sort(np.random.default_rng(spec.seed).permutation(len(new))[:KEPT])
+        with bar("measure") as progress:
+            seen = observe(load_model(folder), [new[place] for place in chosen], progress)
+        write_json(path, compare(Reference.open(folder).observations, seen, spec).to_dict())
+    return DriftReport.from_dict(json.loads(path.read_text()))
+
+
+@stage("decide-retraining", MODEL)
+def decide_retraining(news: News, policy: RetrainPolicy, workspace: Workspace, asked: bool = False) -> Decision:
+    """Apply the policy; the decision is an artifact, and the latest one lies in the workspace."""
+    decision = decide(news, policy, asked=asked)
+    write_json(workspace.decision, decision.to_dict() | {"time": time.time()})
+    show_markdown(decision.to_markdown(), key="retraining", description=decision.outcome)
+    return decision

@@ -1,0 +1,409 @@
+"""The benchmark's plan, comparisons, table and pictures, each against an oracle or a property that readers rely on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn import metrics as oracle
+
+from sgcldff.benchmark.budget import Budget
+from sgcldff.benchmark.common_start import common_start
+from sgcldff.benchmark.page import page
+from sgcldff.benchmark.plots import draw, reliability
+from sgcldff.benchmark.pooled import TOGETHER, together
+from sgcldff.benchmark.protocols import (
+    CHANGES,
+    REFERENCE,
+    Cell,
+    Plan,
+    Protocol,
+    cells,
+    leave_out,
+    read_protocols,
+    unscored,
+    unseen,
+)
+from sgcldff.benchmark.robustness import SHARE, Trial
+from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Contest, values
+from sgcldff.benchmark.speed import Size, rates, size_of
+from sgcldff.benchmark.table import CellRecord, Table, counts
+from sgcldff.core.errors import InputError
+from sgcldff.core.labels import FIVE_TYPES, WBC6, WBC11, LabelSpace
+from sgcldff.core.records import Sample, Split
+from sgcldff.core.settings import EvalSpec, ModelSpec, NetSpec, Pretrained
+from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
+from sgcldff.models.model import Model, pick_device
+from sgcldff.models.nets import build
+
+QUICK = EvalSpec(resamples=100)
+ROWS, GROUPS = {"a": 60, "b": 40}, {"a": 20, "b": 10}
+
+
+def said(source: str, seed: int, skill: float) -> Predictions:
+    """Answer the same images of a data set, right with a chance of `skill`."""
+    rows, rng, true = ROWS[source], np.random.default_rng(seed), np.random.default_rng(0).integers(0, 5, ROWS[source])
+    told = np.where(rng.random(rows) < skill, true, rng.integers(0, 5, rows))
+    table: dict[str, object] = {name: [f"{source}{name}{i:05}" for i in range(rows)] for name in ("id", "sha256")}
+    table |= {"source": [source] * rows, "group": [f"g{i % GROUPS[source]:02}" for i in range(rows)]}
+    table |= {"mask_sha256": ["m"] * rows, "found": [True] * rows, "confidence": rng.uniform(0.3, 1, rows)}
+    table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told]}
+    table |= {start + name: [100] * rows for start, names in COUNTS.items() for name in names}
+    table |= {f"{part}_intersection": rng.integers(0, 100, rows) for part in ("cell", "nucleus")}
+    table |= {name: [None] * rows for name in ("cam_on_cell", "saliency_consistency")}
+    table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
+    layout = schema(FIVE_TYPES, str(seed))
+    return Predictions(FIVE_TYPES, str(seed), pa.table({name: table[name] for name in layout.names}, schema=layout))
+
+
+def run(seed: int, skill: float = 0.7) -> dict[str, Predictions]:
+    return {source: said(source, seed + k, skill) for k, source in enumerate(ROWS)}
+
+
+def runs(*first: int, seeds: int = 2) -> dict[str, dict[int, dict[str, Predictions]]]:
+    """Let the reference and others answer with so many seeds."""
+    names = (REFERENCE, "unet", "no-prior", "resnet50")
+    return {
+        name: {seed: run(start + 10 * seed, 0.8 - 0.1 * k) for seed in range(seeds)}
+        for k, (name, start) in enumerate(zip(names, first, strict=False))
+    }
+
+
+def found(contest: Contest, protocol: Protocol = Protocol.WITHIN):
+    return {(one.contender, *one.place): one for one in contest.entries(protocol)}
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("40", Budget(epochs=40)), ("40epochs", Budget(epochs=40)), ("1 epoch", Budget(epochs=1)), ("", Budget()),
+        ("2h", Budget(seconds=7200)), ("90m", Budget(seconds=5400)), ("1h30m", Budget(seconds=5400)),
+        ("1d2h", Budget(seconds=93600)), ("45min", Budget(seconds=2700)), ("30s", Budget(seconds=30)),
+    ],
+)  # fmt: skip
+def test_a_budget_is_epochs_or_time(text, budget):
+    assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize("text", ["0", "0h", "two hours", "-3", "1.5h", "30m1h", "h"])
+def test_other_budgets_are_refused_with_what_to_give(text):
+    with pytest.raises(InputError, match=r"90m"):
+        Budget.parse(text)
+
+
+def test_protocols_are_read_and_checked_against_the_data():
+    assert read_protocols("robustness, within") == (Protocol.WITHIN, Protocol.ROBUSTNESS)
+    with pytest.raises(InputError, match=r"cross-validation is unknown.*left-out"):
+        read_protocols("within,cross-validation")
+    assert Plan().allowed(["a", "b"]) == tuple(Protocol)
+    assert Protocol.LEFT_OUT not in Plan().allowed(["a"])
+    with pytest.raises(InputError, match=r"only a.*--data"):
+        Plan(protocols=(Protocol.LEFT_OUT,)).allowed(["a"])
+    with pytest.raises(InputError, match="at least 1"):
+        Plan(seeds=0)
+
+
+@given(
+    st.lists(st.sampled_from("uvwxyz"), min_size=1, max_size=4, unique=True),
+    st.integers(1, 4),
+    st.lists(st.sampled_from("abcd"), min_size=2, max_size=4, unique=True),
+    st.sets(st.sampled_from(tuple(Protocol)), min_size=1),
+)
+def test_every_training_comes_once_and_all_contenders_before_the_next_seed(names, seeds, sources, protocols):
+    planned = list(cells(names, Plan(seeds, tuple(protocols)), sources))
+    left_out = len(sources) if Protocol.LEFT_OUT in protocols else 0
+    together = bool({Protocol.WITHIN, Protocol.ROBUSTNESS} & protocols)
+    assert len(set(planned)) == len(planned) == len(names) * seeds * (left_out + together)
+    assert [cell.seed for cell in planned] == sorted(cell.seed for cell in planned)
+    assert [cell.contender for cell in planned[: len(names)]] == names
+
+
+def sample(name: str, label: str | None, split: Split = Split.TRAIN, group: str = "") -> Sample:
+    source = name[0]
+    return Sample(name, source, group or name, f"{name}.png", 0.2, "none", label, split=split)
+
+
+def test_what_is_left_out_is_never_learned_from_nor_what_is_alike_it():
+    samples = [
+        sample("a1", None),
+        sample("a2", None, group="twins"),
+        sample("b1", None, group="twins"),
+        sample("b2", None),
+    ]
+    assert [one.id for one in leave_out(samples, "a")] == ["b2"]
+
+
+def test_labels_that_a_training_never_saw_are_not_scored():
+    samples = [
+        sample("a1", "blast"), sample("a2", "non-blast", Split.TEST), sample("a3", "neutrophil", Split.VAL),
+        sample("b1", "neutrophil"), sample("b2", "monocyte", Split.TEST), sample("c1", "neutrophil", Split.TEST),
+        sample("c2", "lymphocyte"),
+    ]  # fmt: skip
+    without_a = {one.id: one.label for one in unseen(samples, Cell("x", 0, "a"), WBC6)}
+    assert without_a == {"a1": None, "a2": None, "a3": "neutrophil"}
+    assert unscored(samples, "a", WBC6) == {"blast": 1, "non-blast": 1}
+    within = unseen(samples, Cell("x", 0), WBC6)
+    assert [one.id for one in within] == ["a2", "b2", "c1"]
+    assert within[0].label == "non-blast"
+
+
+def test_a_label_finer_than_all_that_was_taught_is_asked_for_as_the_broader_one():
+    held = ["band neutrophil", "segmented neutrophil", "myelocyte", "platelet", "monocyte"]
+    samples = [sample(f"a{k}", label) for k, label in enumerate(held)]
+    samples += [sample(f"b{k}", label) for k, label in enumerate(FIVE_TYPES)]
+    asked = {one.id: one.label for one in unseen(samples, Cell("x", 0, "a"), WBC11)}
+    assert asked == {"a0": "neutrophil", "a1": "neutrophil", "a2": None, "a3": None, "a4": "monocyte"}
+    assert unscored(samples, "a", WBC11) == {"myelocyte": 1, "platelet": 1}
+    bands = [*samples, sample("c1", "band neutrophil")]
+    asked = {one.id: one.label for one in unseen(bands, Cell("x", 0, "a"), WBC11)}
+    assert (asked["a0"], asked["a1"]) == ("band neutrophil", "neutrophil")
+    own = LabelSpace(("platelet", "monocyte", "lymphocyte"))
+    platelets = [sample("a1", "platelet"), sample("b1", "monocyte"), sample("b2", "lymphocyte")]
+    assert unscored(platelets, "a", own) == {"platelet": 1}
+
+
+def test_a_label_that_leaves_no_wrong_answer_is_not_scored():
+    five = [sample(f"b{k}", label) for k, label in enumerate(FIVE_TYPES)]
+    asked = [sample("a1", "blast"), sample("a2", "non-blast"), sample("a3", "neutrophil")]
+    assert unscored([*asked, *five], "a", WBC6) == {"blast": 1, "non-blast": 1}
+    assert unscored([*asked, *five, sample("c1", "blast")], "a", WBC6) == {}
+    assert unscored([*asked, sample("b1", "neutrophil")], "a", WBC6) == {"blast": 1, "neutrophil": 1, "non-blast": 1}
+
+
+def drawn(seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Repeat the images of drawn groups of all data sets, as one writes it down."""
+    names = sorted(f"{source}/g{k:02}" for source in ROWS for k in range(GROUPS[source]))
+    times = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), QUICK.resamples)
+    often = [dict(zip(names, row, strict=True)) for row in times]
+    return [
+        {
+            source: np.repeat(np.arange(rows), [own[f"{source}/g{i % GROUPS[source]:02}"] for i in range(rows)])
+            for source, rows in ROWS.items()
+        }
+        for own in often
+    ]
+
+
+def by_hand(said: Predictions, rows: np.ndarray) -> tuple[float, float, float, float]:
+    """Give the four goals of one data set by the definitions and by sklearn."""
+    true, told = (np.array(said.column(name))[rows] for name in ("label", "told"))
+    ious = [
+        np.mean(said.numbers(f"{part}_intersection")[rows] / said.numbers(f"{part}_union")[rows])
+        for part in ("cell", "nucleus")
+    ]
+    seen = sorted(set(true))
+    return *ious, oracle.accuracy_score(true, told), oracle.f1_score(true, told, labels=seen, average="macro")
+
+
+@given(st.integers(0, 2**16))
+@settings(max_examples=3, deadline=None)
+def test_leads_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed):
+    answers = runs(seed, seed + 100)
+    entries = found(Contest(answers, QUICK))
+
+    def mean_score(name, places):
+        return np.mean([np.mean([by_hand(one[s], places[s]) for s in ROWS]) for one in answers[name].values()])
+
+    everything = {source: np.arange(rows) for source, rows in ROWS.items()}
+    whole = [mean_score(name, everything) for name in ("unet", REFERENCE)]
+    leads = [mean_score("unet", places) - mean_score(REFERENCE, places) for places in drawn()]
+    entry = entries["unet", OVERALL, SCORE]
+    assert entry.score.value == pytest.approx(whole[0])
+    assert entry.lead.value == pytest.approx(whole[0] - whole[1])
+    assert (entry.lead.low, entry.lead.high) == pytest.approx(np.quantile(leads, (0.025, 0.975)))
+    accuracy = entries["unet", "b", "accuracy"]
+    single = [by_hand(one["b"], everything["b"])[2] for one in answers["unet"].values()]
+    assert (accuracy.least, accuracy.most, accuracy.seeds) == pytest.approx((min(single), max(single), 2))
+
+
+@given(st.integers(0, 2**16))
+@settings(max_examples=3, deadline=None)
+def test_both_protocols_together_count_a_data_set_left_out_as_one_more(seed):
+    apart, tested = runs(seed, seed + 100), {"a": 20, "b": 10}
+    within = {
+        name: {k: {s: replace(one, table=one.table[: tested[s]]) for s, one in own.items()} for k, own in seeds.items()}
+        for name, seeds in runs(seed + 7, seed + 99).items()
+    }
+
+    def mean_score(name, places):
+        tests = {source: rows[rows < tested[source]] for source, rows in places.items()}
+        inside = [np.mean([by_hand(one[s], tests[s]) for one in within[name].values()], axis=0) for s in ROWS]
+        outside = np.mean([[by_hand(one[s], places[s]) for s in ROWS] for one in apart[name].values()], axis=(0, 1))
+        return np.mean([*inside, outside])
+
+    everything = {source: np.arange(rows) for source, rows in ROWS.items()}
+    leads = [mean_score("unet", places) - mean_score(REFERENCE, places) for places in drawn()]
+    (entry,) = (e for e in together(within, apart, QUICK) if (e.contender, e.figure) == ("unet", SCORE))
+    assert (entry.protocol, entry.data) == (Protocol.LEFT_OUT, TOGETHER)
+    assert entry.score.value == pytest.approx(mean_score("unet", everything))
+    assert entry.lead.value == pytest.approx(mean_score("unet", everything) - mean_score(REFERENCE, everything))
+    assert (entry.lead.low, entry.lead.high) == pytest.approx(np.quantile(leads, (0.025, 0.975)))
+
+
+def test_who_was_scored_under_one_protocol_alone_is_not_counted_under_both():
+    within, apart = runs(1, 2, 3), runs(4, 5, 6)
+    del within["unet"], apart["no-prior"][1]
+    told = {(one.contender, one.figure): one.seeds for one in together(within, apart, QUICK)}
+    seeds = {REFERENCE: 2, "no-prior": 1}
+    assert told == {(name, figure): count for name, count in seeds.items() for figure in (SCORE, TYPE_SCORE)}
+
+
+@given(st.integers(0, 2**16))
+@settings(max_examples=5, deadline=None)
+def test_a_contender_that_says_the_same_leads_by_exactly_nothing(seed):
+    answers = runs(seed)
+    entries = found(Contest({**answers, "unet": answers[REFERENCE]}, QUICK))
+    leads = [entry.lead for (name, *_), entry in entries.items() if name == "unet"]
+    assert len(leads) > 20
+    assert {(lead.value, lead.low, lead.high) for lead in leads} <= {(0, 0, 0), (0, None, None)}
+    assert entries["unet", OVERALL, SCORE].lead.low == 0
+    assert all(entry.verdict == 0 for entry in entries.values())
+
+
+def test_a_lead_is_told_where_it_is_large_and_lower_is_better_for_calibration():
+    good, bad = run(1, 0.6), run(2, 0.0)
+    entries = found(Contest({REFERENCE: {0: bad}, "unet": {0: good}}, QUICK))
+    assert entries["unet", OVERALL, TYPE_SCORE].verdict == 1
+    assert entries["unet", "a", "calibration_error"].lead.high < 0
+    assert entries["unet", "a", "calibration_error"].verdict == 1
+    swapped = found(Contest({REFERENCE: {0: good}, "unet": {0: bad}}, QUICK))
+    assert swapped["unet", "a", "calibration_error"].verdict == swapped["unet", OVERALL, TYPE_SCORE].verdict == -1
+
+
+def test_who_learns_no_outlines_has_no_scores_of_them():
+    entries = found(Contest(runs(1, 2, 3, 4), QUICK, frozenset({"resnet50"})))
+    own = {place for name, *place in map(tuple, entries) if name == "resnet50" for place in [tuple(place)]}
+    assert {figure for _, figure in own} == {
+        "accuracy", "balanced_accuracy", "macro_f1", "calibration_error", TYPE_SCORE,
+    }  # fmt: skip
+    assert entries["unet", OVERALL, SCORE]
+
+
+def test_what_is_not_finished_lacks_the_mean_over_data_sets_only():
+    answers = runs(1, 2)
+    answers["unet"] = {0: {"a": answers["unet"][0]["a"]}}
+    entries = found(Contest(answers, QUICK))
+    assert entries["unet", "a", "accuracy"].seeds == 1
+    assert ("unet", OVERALL, SCORE) not in entries
+    assert ("unet", "b", "accuracy") not in entries
+    assert found(Contest({}, QUICK)) == {}
+
+
+def test_figures_of_one_run_are_the_means_over_one_seed():
+    answers = runs(5, seeds=1)
+    entries, alone = found(Contest(answers, QUICK)), values(answers[REFERENCE][0], QUICK.calibration_bins)
+    assert alone == pytest.approx({place: entries[REFERENCE, *place].score.value for place in alone})
+    assert (OVERALL, SCORE) in alone
+
+
+def test_other_images_cannot_be_compared():
+    answers = runs(1, 2)
+    whole = answers["unet"][0]["a"]
+    answers["unet"][0] = {**answers["unet"][0], "a": replace(whole, table=whole.table.slice(0, 50))}
+    with pytest.raises(InputError, match=r"other images or labels of a"):
+        found(Contest(answers, QUICK))
+
+
+def test_unchanged_answers_keep_the_whole_score_and_worse_ones_less():
+    clean = runs(1, 2)
+    worse = {name: {seed: run(seed + 50, 0.2) for seed in seeds} for name, seeds in clean.items()}
+    changed = {change: clean if change[1] < 3 else worse for change in CHANGES}
+    entries = {(one.contender, *one.place): one for one in Trial(clean, dict.fromkeys(CHANGES, clean), QUICK).entries()}
+    assert {entries[name, OVERALL, SHARE].score for name in clean} == {replace(entries["unet", OVERALL, SHARE].score)}
+    assert entries["unet", OVERALL, SHARE].score.value == pytest.approx(1)
+    told = {(one.contender, *one.place): one for one in Trial(clean, changed, QUICK).entries()}
+    steps = [told["unet", "hue", f"{TYPE_SCORE}@{strength}"].score.value for strength in range(1, 6)]
+    assert steps[0] == steps[1] == told["unet", OVERALL, f"clean_{TYPE_SCORE}"].score.value > steps[2]
+    assert told["unet", "hue", TYPE_SCORE].score.value == pytest.approx(np.mean(steps))
+    del changed[CHANGES[-1]]
+    assert not list(Trial(clean, changed, QUICK).entries())
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Give a table of four contenders of which one is not finished."""
+    clean = runs(1, 2, 3, 4)
+    lone = frozenset({"resnet50"})
+    entries = [
+        *Contest(clean, QUICK, lone).entries(Protocol.WITHIN),
+        *Contest({REFERENCE: clean[REFERENCE]}, QUICK).entries(Protocol.LEFT_OUT),
+        *together(clean, clean, QUICK, lone),
+        *Trial(clean, dict.fromkeys(CHANGES, clean), QUICK, lone).entries(),
+    ]
+    samples = [sample("a1", "blast"), sample("a2", None, Split.TEST), sample("b1", None)]
+    names = tuple(clean)
+    done = [CellRecord(name, 0, "", training="training/x") for name in names]
+    sizes = [Size(name, 5_000_000 + k, 10**9, name != "resnet50", 50.0 * (k + 1)) for k, name in enumerate(names)]
+    return Table(
+        {"data": "0123"}, names, tuple(Protocol), ("a", "b"), 2, tuple(counts(samples)), tuple(sizes), tuple(entries),
+        (*done, CellRecord("unet", 1, "a", "training")), 900.0, ("a note",),
+    )  # fmt: skip
+
+
+def test_the_table_is_read_back_as_it_was_written(table):
+    assert Table.from_json(table.to_json()) == table
+    with pytest.raises(InputError, match="run the benchmark again"):
+        Table.from_json('{"head": 3}')
+
+
+def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):
+    text = page(table, ["plots/cost.png"])
+    assert "**Unfinished:** 1 of 5" in text
+    assert "- unet, seed 1, without a: training" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    widths = {line.count("|") for line in rows if line.startswith("| unet |")}
+    assert widths == {line.count("|") for line in rows if line.startswith(f"| {REFERENCE} |")}
+    assert any(line.startswith("| unet … |") for line in rows), (
+        "the left-out table has to say that unet is not finished"
+    )
+    best = max(table.of(Protocol.WITHIN, OVERALL, SCORE).values(), key=lambda entry: entry.score.value)
+    assert any(line.startswith(f"| {best.contender} | **{best.score.value:.3f}**") for line in rows)
+    assert any(line.startswith("| resnet50 | - | - | - | 0.") for line in rows), "it has scores of types alone"
+    assert text.index("## All together") < text.index("## Within the data sets")
+    assert "![plots/cost.png](plots/cost.png)" in text
+    assert text.endswith("- a note\n")
+
+
+def test_pictures_are_drawn_of_whatever_there_is(table, tmp_path):
+    pictures = draw(table, {"unet": list(runs(1)[REFERENCE].values())}, tmp_path / "whole")
+    assert {path.stem for path in pictures} == {
+        "leads-together", "leads-within", "leads-robustness", "cost", "robustness", "reliability",
+    }  # fmt: skip
+    for path in pictures:
+        with Image.open(path) as image:
+            assert min(image.size) > 200
+    assert draw(replace(table, entries=()), {}, tmp_path / "empty") == ()
+
+
+def test_reliability_is_that_of_counted_bins():
+    one = said("a", 3, 0.6)
+    confidence = one.numbers("confidence")
+    right = np.array(one.column("label")) == np.array(one.column("told"))
+    for mean, share, images in reliability([one]):
+        inside = (confidence > np.floor(mean * 10) / 10) & (confidence <= np.floor(mean * 10) / 10 + 0.1)
+        assert (confidence[inside].mean(), right[inside].mean(), inside.sum()) == pytest.approx((mean, share, images))
+    assert reliability([one])[:, 2].sum() == len(right)
+
+
+def test_all_start_alike():
+    nets = [NetSpec(name=name) for name in ("unet", "resnet50")]
+    assert common_start(nets, Pretrained.AUTO) is Pretrained.OFF, "there are no weights of a ResNet-50"
+    assert common_start(nets, Pretrained.OFF) is Pretrained.OFF
+    with pytest.raises(InputError, match="pretrained to auto or off"):
+        common_start(nets, Pretrained.REQUIRED)
+    assert common_start([], Pretrained.AUTO) is Pretrained.REQUIRED
+
+
+def test_models_are_sized_and_timed_side_by_side():
+    spec = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), crop_px=64)
+    lone = replace(spec, net=replace(spec.net, name="efficientnet"))
+    sizes = [size_of(name, own) for name, own in (("ours", spec), ("lone", lone))]
+    assert [size.outlines for size in sizes] == [True, False]
+    assert sizes[0].flops > sizes[1].flops > 1e6
+    models = {name: Model(own, build(own).eval(), pick_device("cpu")) for name, own in (("ours", spec), ("lone", lone))}
+    found = rates(models, 1)
+    assert set(found) == {"ours", "lone", "prior"}
+    assert all(rate > 0 for rate in found.values())

@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgcldff.core.errors import LabelError
+from sgcldff.core.labels import (
+    BAND,
+    BLAST,
+    BLAST_OR_NOT,
+    BROADER,
+    ERYTHROBLAST,
+    FIVE_TYPES,
+    IMMATURE_GRANULOCYTE,
+    NAMES,
+    NO_WHITE_CELL,
+    NON_BLAST,
+    PLATELET,
+    PRESETS,
+    PROMYELOCYTE,
+    SEGMENTED,
+    SUBTYPES,
+    SYNONYMS,
+    WBC5,
+    WBC6,
+    WBC11,
+    WBC12,
+    LabelSpace,
+    canonical,
+    covering,
+    label_space,
+)
+from sgcldff.data.catalog.checks import KNOWN_LABELS
+
+NEUTROPHIL = "neutrophil"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_its_own_canonical_form_in_any_spelling(name):
+    for spelling in (name, name.upper(), f" {name}s ", name.replace(" ", "_")):
+        assert canonical(spelling) == name
+
+
+def test_synonyms_lead_to_names():
+    assert set(SYNONYMS.values()) <= set(NAMES)
+    assert not set(SYNONYMS) & set(NAMES)
+
+
+def test_five_types_take_finer_neutrophils_but_no_immature_cells():
+    for label in (NEUTROPHIL, SEGMENTED, BAND):
+        assert WBC5.members(label) == (NEUTROPHIL,)
+        assert WBC5.named(label) == NEUTROPHIL
+    for label in (PROMYELOCYTE, IMMATURE_GRANULOCYTE, ERYTHROBLAST, PLATELET, BLAST, "neutro"):
+        assert label not in WBC5.known
+        with pytest.raises(LabelError, match=f"label '{label}' is in no class.*band neutrophil"):
+            WBC5.allowed(label)
+
+
+def test_fine_classes_take_broad_labels_as_all_of_their_members():
+    assert WBC11.members(NEUTROPHIL) == (SEGMENTED, BAND)
+    assert WBC11.members(IMMATURE_GRANULOCYTE) == SUBTYPES[IMMATURE_GRANULOCYTE]
+    assert WBC11.members(PLATELET) == WBC11.members("debris") == (NO_WHITE_CELL,)
+    assert WBC12.members(NON_BLAST) == ("segmented neutrophil", "band neutrophil", *FIVE_TYPES[1:])
+    assert len(WBC11.classes) == 11
+    assert len(WBC12.classes) == 12
+
+
+@pytest.mark.parametrize("space", PRESETS.values(), ids=PRESETS)
+def test_known_labels_are_those_that_allow_some_class(space):
+    for name in NAMES:
+        if name in space.known:
+            assert space.allowed(name).any()
+            assert space.named(name) in (*space.classes, *space.coarse)
+        else:
+            with pytest.raises(LabelError):
+                space.allowed(name)
+    assert space.allowed(None).all()
+    for fine in (SEGMENTED, BAND):
+        if NEUTROPHIL in space.known and fine in space.known:
+            assert not (space.allowed(fine) & ~space.allowed(NEUTROPHIL)).any()
+
+
+@pytest.mark.parametrize("space", PRESETS.values(), ids=PRESETS)
+def test_a_space_comes_back_from_json(space):
+    assert LabelSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+
+
+def test_the_five_types_are_written_as_they_always_were():
+    assert WBC5.to_dict() == {"classes": list(FIVE_TYPES), "coarse": {}}
+    assert WBC6.to_dict() == {"classes": [*FIVE_TYPES, "blast"], "coarse": {"non-blast": list(FIVE_TYPES)}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "space"),
+    [
+        ((*FIVE_TYPES, None), WBC5),
+        ((SEGMENTED, BAND, NEUTROPHIL, "monocyte"), WBC5),
+        ((BLAST, NON_BLAST), BLAST_OR_NOT),
+        ((*FIVE_TYPES, BLAST), WBC6),
+        (WBC11.classes, WBC11),
+        ((*WBC11.classes, NEUTROPHIL, IMMATURE_GRANULOCYTE, PLATELET), WBC11),
+        ((*WBC11.classes, BLAST, NON_BLAST), WBC12),
+    ],
+)
+def test_the_smallest_preset_that_knows_all_labels_is_chosen(labels, space):
+    assert covering(labels) == space
+
+
+def test_no_preset_is_chosen_whose_fine_classes_nobody_labelled():
+    assert covering([*FIVE_TYPES, PLATELET, "debris"]).classes == tuple(sorted((*FIVE_TYPES, NO_WHITE_CELL)))
+    mixed = covering([NEUTROPHIL, SEGMENTED, ERYTHROBLAST])
+    assert mixed.classes == (ERYTHROBLAST, NEUTROPHIL)
+    assert mixed.members(SEGMENTED) == (NEUTROPHIL,)
+    split = covering([NEUTROPHIL, SEGMENTED, BAND, ERYTHROBLAST])
+    assert split.classes == (BAND, ERYTHROBLAST, SEGMENTED)
+    assert set(split.members(NEUTROPHIL)) == {SEGMENTED, BAND}
+
+
+@given(st.sets(st.sampled_from([name for name in NAMES if name != NON_BLAST]), min_size=3))
+def test_the_space_chosen_knows_all_labels(labels):
+    try:
+        space = covering(labels)
+    except LabelError:
+        broad = {BROADER.get(label, label) for label in labels}
+        assert len(broad) == 1
+        return
+    assert labels <= set(space.known)
+    assert np.all([space.allowed(label).any() for label in labels])
+
+
+def test_classes_named_one_by_one_know_their_broad_label():
+    space = label_space("SNE, band, lympho")
+    assert space.classes == (SEGMENTED, BAND, "lymphocyte")
+    assert space.members("neutrophil") == (SEGMENTED, BAND)
+    assert label_space("wbc11") is WBC11
+    with pytest.raises(LabelError, match="wbc11"):
+        label_space("wbc7")
+
+
+def test_the_catalog_accepts_every_name():
+    assert set(KNOWN_LABELS) == set(NAMES)

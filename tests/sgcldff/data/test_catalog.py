@@ -1,0 +1,415 @@
+import os
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from sgcldff.core.errors import InputError, MissingInputError, StoreError
+from sgcldff.core.labels import LabelSpace
+from sgcldff.core.records import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Split, samples_from_table
+from sgcldff.core.settings import IngestSpec, SplitSpec
+from sgcldff.data.adapters import Source
+from sgcldff.data.catalog import Catalog, ingest
+
+
+def picture(seed, side=96):
+    """A textured cell on a ground with texture, like no other's, uint8 RGB."""
+    rng = np.random.default_rng(seed)
+    image = 190 + gaussian_filter(rng.normal(0, 260, (side, side, 3)), (3, 3, 0))
+    cell = cv2.circle(
+        np.zeros((side, side)), tuple(rng.integers(30, 60, 2).tolist()), int(rng.integers(12, 25)), 40, -1
+    )
+    return np.clip(image - gaussian_filter(cell, 2)[..., None], 1, 250).astype(np.uint8)
+
+
+def save(path: Path, pixels) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+class Lab:
+    """A folder of images with a table, and the catalog made of it."""
+
+    def __init__(self, root: Path):
+        self.root, self.rows = root, []
+        self.catalog_folder = root.parent / "catalog"
+
+    def add(self, name, pixels=None, **columns):
+        save(self.root / name, picture(len(self.rows)) if pixels is None else pixels)
+        self.rows.append({"image": name, "mpp": 0.2, "label": "neutrophil"} | columns)
+        return self.root / name
+
+    def add_many(self, count, **columns):
+        for _ in range(count):
+            self.add(f"{len(self.rows):03d}.png", **columns)
+
+    def sources(self):
+        pd.DataFrame(self.rows).to_csv(self.root / "manifest.csv", index=False)
+        return [Source("table", str(self.root))]
+
+    def ingest(self, **settings):
+        return ingest(self.sources(), self.catalog_folder, IngestSpec(**settings))
+
+
+@pytest.fixture
+def lab(tmp_path):
+    (tmp_path / "lab").mkdir()
+    return Lab(tmp_path / "lab")
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Names of the files that are decoded."""
+    import sgcldff.data.catalog.measurements as facts
+
+    names = []
+    for function in ("read_rgb", "read_grey"):
+        original = getattr(facts, function)
+        monkeypatch.setattr(facts, function, lambda path, read=original: names.append(Path(path).name) or read(path))
+    return names
+
+
+def reasons(catalog):
+    return {Path(row["image"]).name: row["reason"] for row in catalog.quarantine.to_pylist()}
+
+
+def sides(catalog):
+    return {sample.id: sample.split for sample in catalog.samples}
+
+
+def test_the_manifest_holds_what_was_measured(lab):
+    mask = save(lab.root / "mask.png", np.full((96, 96), 255, np.uint8))
+    lab.add("a.png", picture(1, 96), mask="mask.png", group="patient 7")
+    sample = lab.ingest().samples[0]
+    assert (sample.id, sample.group, sample.label, sample.mpp) == ("lab/a", "lab/patient 7", "neutrophil", 0.2)
+    assert (sample.height, sample.width) == (96, 96)
+    assert len(sample.sha256) == len(sample.mask_sha256) == 64
+    assert len(sample.phash) == 16
+    assert sample.mask == str(mask)
+    assert sample.split is not Split.UNASSIGNED
+
+
+def test_the_tables_on_disk_are_of_their_schemas_and_nothing_else_is_left(lab):
+    lab.add_many(3)
+    lab.add("bad.png", np.zeros((10, 10, 3), np.uint8))
+    catalog = lab.ingest()
+    manifest, quarantine = (
+        pq.read_table(lab.catalog_folder / f"{name}.parquet") for name in ("manifest", "quarantine")
+    )
+    for table, schema in ((manifest, SAMPLE_SCHEMA), (quarantine, QUARANTINE_SCHEMA)):
+        assert table.cast(schema).schema.equals(schema, check_metadata=True)
+        assert table.schema.metadata == schema.metadata
+        assert table.column_names == schema.names
+    assert samples_from_table(manifest) == catalog.samples == Catalog.open(lab.catalog_folder).samples
+    names = {path.name for path in lab.catalog_folder.iterdir()}
+    assert names == {"manifest.parquet", "quarantine.parquet", "facts.parquet", "splits.parquet"}
+
+
+def test_bad_inputs_are_set_aside_with_reason_and_remedy_and_the_rest_goes_on(lab):
+    whole = lab.add("whole.png").read_bytes()
+    lab.add("truncated.png").write_bytes(whole[: len(whole) // 2])
+    lab.add("empty.png").write_bytes(b"")
+    lab.add("text.png").write_text("no image")
+    lab.add("gone.png").unlink()
+    lab.add("small.png", picture(50, 20))
+    lab.add("flat.png", np.full((64, 64, 3), 7, np.uint8))
+    lab.add("typo.png", label="neutrofil")
+    lab.add("unlabelled.png", label=None)
+    lab.add("scale.png", mpp=-0.1)
+    lab.add("infinite.png", mpp=np.inf)
+    save(lab.root / "other_size.png", np.zeros((90, 96), np.uint8))
+    lab.add("mismatched.png", mask="other_size.png")
+    lab.add("maskless.png", mask="nowhere.png")
+    save(lab.root / "coded.png", np.eye(96, dtype=np.uint8) * 2)
+    lab.add("coded_mask.png", mask="coded.png")
+    catalog = lab.ingest()
+    assert [sample.id for sample in catalog.samples] == ["lab/whole"]
+    told = reasons(catalog)
+    expected = {
+        "truncated.png": "not a readable image",
+        "empty.png": "not a readable image",
+        "text.png": "not a readable image",
+        "gone.png": "no such file",
+        "small.png": "20x20 px: at least 32",
+        "flat.png": "every pixel is 7",
+        "typo.png": "label 'neutrofil' is in no class: known are neutrophil,",
+        "unlabelled.png": "unlabelled",
+        "scale.png": "mpp is -0.1",
+        "infinite.png": "mpp is inf",
+        "mismatched.png": "is 96x90 px, its image 96x96 px",
+        "maskless.png": "nowhere.png: no such file",
+        "coded_mask.png": "values up to 2, but cells begin at 64",
+    }
+    assert set(told) == set(expected)
+    for name, part in expected.items():
+        assert part in told[name], name
+    assert {row["source"] for row in catalog.quarantine.to_pylist()} == {"lab"}
+
+
+def test_a_mask_coded_as_the_table_says_is_taken(lab):
+    save(lab.root / "coded.png", np.eye(96, dtype=np.uint8) * 2)
+    lab.add("a.png", mask="coded.png", cytoplasm=1, nucleus=2)
+    assert len(lab.ingest().samples) == 1
+
+
+def test_an_image_with_only_a_mask_or_only_boxes_is_labelled(lab):
+    save(lab.root / "mask.png", np.full((96, 96), 255, np.uint8))
+    lab.add("a.png", label=None, mask="mask.png")
+    assert [sample.label for sample in lab.ingest().samples] == [None]
+
+
+def test_other_labels_can_be_asked_for(lab):
+    lab.add_many(2, label="smudge")
+    lab.add_many(2, label="neutrophil")
+    assert {s.label for s in lab.ingest().samples} == {"neutrophil"}
+    catalog = lab.ingest(labels=LabelSpace(("smudge", "platelet")))
+    assert {s.label for s in catalog.samples} == {"smudge"}
+    assert all("known are smudge, platelet" in reason for reason in reasons(catalog).values())
+
+
+def test_boxes_are_cut_at_the_edges_and_refused_outside(tmp_path):
+    fields = tmp_path / "JPEGImages"
+    for number, (xmax, xmin) in enumerate([(500, 20), (500, 300)]):
+        save(fields / f"BloodImage_0000{number}.jpg", picture(number))
+        box = f"<xmin>{xmin}</xmin><ymin>-3</ymin><xmax>{xmax}</xmax><ymax>40</ymax>"
+        annotation = tmp_path / f"Annotations/BloodImage_0000{number}.xml"
+        annotation.parent.mkdir(exist_ok=True)
+        annotation.write_text(f"<a><object><name>WBC</name><bndbox>{box}</bndbox></object></a>")
+    catalog = ingest([Source("bccd", str(tmp_path), mpp=0.075)], tmp_path / "catalog")
+    assert [sample.boxes for sample in catalog.samples] == [((20, 0, 96, 40),)]
+    assert "lies outside the image of 96x96 px" in reasons(catalog)["BloodImage_00001.jpg"]
+
+
+def test_copies_are_kept_once_and_the_twin_is_named(lab):
+    pixels = picture(99)
+    lab.add("first.png", pixels)
+    lab.add("second.png", pixels)
+    lab.add("same pixels.bmp", pixels)
+    catalog = lab.ingest()
+    assert [sample.id for sample in catalog.samples] == ["lab/first"]
+    assert set(reasons(catalog)) == {"second.png", "same pixels.bmp"}
+    assert all("exact duplicate of lab/first" in reason for reason in reasons(catalog).values())
+
+
+def test_the_copy_with_a_label_is_kept(lab):
+    lab.add("plain.png", picture(99), label=None)
+    lab.add("labelled.png", picture(99))
+    assert [sample.id for sample in lab.ingest().samples] == ["lab/labelled"]
+
+
+def test_copies_with_contradicting_labels_are_all_set_aside(lab):
+    lab.add("a.png", picture(99), label="neutrophil")
+    lab.add("b.png", picture(99), label="monocyte")
+    lab.add("c.png", picture(99), label="monocyte")
+    lab.add("d.png")
+    catalog = lab.ingest()
+    assert [sample.id for sample in catalog.samples] == ["lab/d"]
+    for reason in reasons(catalog).values():
+        assert "lab/a says 'neutrophil'" in reason
+        assert "says 'monocyte'" in reason
+
+
+def test_two_files_of_one_name_do_not_hide_each_other(lab):
+    lab.add("a.png")
+    lab.add("a.jpg")
+    catalog = lab.ingest()
+    assert len(catalog.samples) == 1
+    assert "id 'lab/a' is taken by" in reasons(catalog)["a.jpg"]
+
+
+def test_near_duplicates_share_a_group_and_a_side(lab):
+    lab.add_many(12)
+    for number in range(6):
+        lab.add(f"copy{number}.png", np.ascontiguousarray((picture(number) * 0.8).astype(np.uint8)[:, ::-1]))
+    groups = defaultdict(set)
+    for sample in lab.ingest(split=SplitSpec(val=0.3, test=0.3)).samples:
+        groups[sample.group].add(sample)
+    together = {frozenset(s.id for s in group) for group in groups.values() if len(group) > 1}
+    assert together == {frozenset({f"lab/00{n}", f"lab/copy{n}"}) for n in range(6)}
+    assert all(len({s.split for s in group}) == 1 for group in groups.values())
+
+
+def test_patients_are_never_split(lab):
+    for patient in range(6):
+        lab.add_many(5, group=f"P{patient}")
+    catalog = lab.ingest(split=SplitSpec(val=0.3, test=0.3))
+    found = defaultdict(set)
+    for sample in catalog.samples:
+        found[sample.group].add(sample.split)
+    assert len(found) == 6
+    assert all(len(splits) == 1 for splits in found.values())
+    assert {split for splits in found.values() for split in splits} == {Split.TRAIN, Split.VAL, Split.TEST}
+
+
+def test_what_did_not_change_is_not_read_again(lab, reads):
+    save(lab.root / "mask.png", np.full((96, 96), 255, np.uint8))
+    lab.add_many(3)
+    lab.add("masked.png", mask="mask.png")
+    lab.add("typo.png", label="neutrofil")
+    first = lab.ingest()
+    assert Counter(reads) == dict.fromkeys(("000.png", "001.png", "002.png", "masked.png", "mask.png", "typo.png"), 1)
+    reads.clear()
+    again = lab.ingest()
+    assert reads == []
+    assert (again.samples, again.digest) == (first.samples, first.digest)
+    assert again.quarantine.equals(first.quarantine)
+    lab.add("new.png", picture(77))
+    lab.rows[4]["label"] = "monocyte"
+    assert {s.id for s in lab.ingest().samples} == {*sides(first), "lab/new", "lab/typo"}
+    assert reads == ["new.png"]
+
+
+def test_a_file_that_changed_is_read_again(lab, reads):
+    lab.add_many(3)
+    broken = lab.add("broken.png")
+    good = broken.read_bytes()
+    broken.write_bytes(good[:200])
+    before = lab.ingest()
+    assert "broken.png" in reasons(before)
+    broken.write_bytes(good)
+    save(lab.root / "001.png", picture(500))
+    os.utime(lab.root / "001.png", ns=(time.time_ns(), time.time_ns() + 10**9))
+    reads.clear()
+    after = lab.ingest()
+    assert sorted(reads) == ["001.png", "broken.png"]
+    assert not reasons(after)
+    assert after.digest != before.digest
+
+
+def test_splits_stay_when_images_are_added_taken_away_and_brought_back(lab):
+    lab.add_many(30)
+    first = sides(lab.ingest())
+    lab.add_many(30)
+    second = sides(lab.ingest())
+    assert first.items() <= second.items()
+    rows, lab.rows = lab.rows, lab.rows[40:]
+    assert sides(lab.ingest()).items() <= second.items()
+    lab.rows = rows
+    assert sides(lab.ingest()) == second
+
+
+def test_splits_follow_images_that_are_moved_and_renamed(lab):
+    lab.add_many(30)
+    first = {sample.sha256: sample.split for sample in lab.ingest().samples}
+    for number, row in enumerate(lab.rows):
+        (lab.root / row["image"]).rename(lab.root / f"z{29 - number:02d}.png")
+        row["image"] = f"z{29 - number:02d}.png"
+    assert {sample.sha256: sample.split for sample in lab.ingest().samples} == first
+
+
+def test_another_seed_deals_anew(lab):
+    lab.add_many(30)
+    first = sides(lab.ingest())
+    assert sides(lab.ingest(split=SplitSpec(seed=1))) != first
+    assert sides(lab.ingest()) == first
+
+
+def test_an_image_that_would_tie_train_to_test_is_set_aside(lab):
+    lab.add_many(20)
+    catalog = lab.ingest(split=SplitSpec(val=0.2, test=0.2))
+    train, test = (catalog.select(split)[0] for split in (Split.TRAIN, Split.TEST))
+    lab.add("bridge.png", (cv2.imread(train.image)[..., ::-1] * 0.8).astype(np.uint8), group="P")
+    lab.add("other.png", (cv2.imread(test.image)[..., ::-1] * 0.8).astype(np.uint8), group="P")
+    after = lab.ingest(split=SplitSpec(val=0.2, test=0.2))
+    assert sides(catalog).items() <= sides(after).items()
+    told = reasons(after)
+    assert len(told) == 1
+    assert "would link groups of different splits" in next(iter(told.values()))
+    sibling = next(
+        sample for sample in after.samples if sample.group == "lab/P" or sample.id in ("lab/bridge", "lab/other")
+    )
+    assert sibling.split in (Split.TRAIN, Split.TEST)
+
+
+def test_digest_tells_content_and_not_place(lab, tmp_path):
+    save(lab.root / "mask.png", np.full((96, 96), 255, np.uint8))
+    lab.add_many(4)
+    lab.add("masked.png", mask="mask.png")
+    first = lab.ingest()
+    (lab.root).rename(tmp_path / "moved")
+    (tmp_path / "moved" / "lab").mkdir()
+    for path in list((tmp_path / "moved").glob("*.*")):
+        path.rename(tmp_path / "moved/lab" / path.name)
+    moved = Lab(tmp_path / "moved/lab")
+    moved.rows = lab.rows
+    assert moved.ingest().digest == first.digest
+    save(moved.root / "mask.png", np.full((96, 96), 128, np.uint8))
+    assert moved.ingest().digest != first.digest
+
+
+def test_select_and_snapshot(lab):
+    lab.add_many(10)
+    catalog = lab.ingest()
+    assert set(catalog.select()) == set(catalog.samples)
+    parts = [set(catalog.select(split)) for split in ("train", "val", "test")]
+    assert set.union(*parts) == set(catalog.samples)
+    assert sum(map(len, parts)) == 10
+    assert catalog.select(source="elsewhere") == ()
+    path = catalog.snapshot()
+    assert path == lab.catalog_folder / "snapshots" / f"{catalog.digest}.parquet"
+    lab.add_many(1)
+    assert lab.ingest().snapshot() != path
+    assert samples_from_table(pq.read_table(path)) == catalog.samples
+
+
+def test_progress_counts_every_file_once(lab):
+    lab.add_many(5)
+    calls = []
+    ingest(lab.sources(), lab.catalog_folder, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(n, 5) for n in range(1, 6)]
+
+
+def test_a_catalog_where_nothing_is_usable_is_empty_and_says_why(lab):
+    lab.add_many(2, label="what")
+    catalog = lab.ingest()
+    assert catalog.samples == ()
+    assert len(reasons(catalog)) == 2
+
+
+def test_missing_and_damaged_catalogs(lab, tmp_path):
+    with pytest.raises(MissingInputError, match="run `sgcldff prepare --data FOLDER` first"):
+        Catalog.open(tmp_path / "nowhere")
+    lab.add_many(2)
+    lab.ingest()
+    (lab.catalog_folder / "manifest.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(StoreError, match=r"manifest\.parquet: damaged"):
+        Catalog.open(lab.catalog_folder)
+
+
+def test_damaged_facts_only_cost_time(lab, reads):
+    lab.add_many(2)
+    first = lab.ingest()
+    (lab.catalog_folder / "facts.parquet").write_bytes(b"rubbish")
+    reads.clear()
+    assert lab.ingest().digest == first.digest
+    assert len(reads) == 2
+
+
+def test_a_source_that_holds_nothing_stops_the_ingest(tmp_path):
+    with pytest.raises(InputError):
+        ingest([Source("pbc", str(tmp_path))], tmp_path / "catalog")
+    assert not (tmp_path / "catalog").exists()
+
+
+@pytest.mark.real
+def test_real_smears_make_a_catalog_without_leaks(tmp_path):
+    root = Path(os.environ.get("SGCLDFF_DATA", "../shared/datasets"))
+    if not (root / "bccd").is_dir():
+        pytest.skip("no real smears here")
+    catalog = ingest([Source("bccd", str(root / "bccd"))], tmp_path)
+    assert len(catalog.samples) >= 200
+    groups = defaultdict(set)
+    for sample in catalog.samples:
+        groups[sample.group].add(sample.id[-5:])
+    assert {"00227", "00260"} in groups.values()
+    assert max(map(len, groups.values())) <= 4
+    counts = Counter(sample.split for sample in catalog.samples)
+    assert abs(counts[Split.TEST] / len(catalog.samples) - 0.15) < 0.05

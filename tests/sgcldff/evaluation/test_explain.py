@@ -1,0 +1,161 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import pearsonr
+from torch import Tensor, nn
+
+from sgcldff.core.labels import WBC5
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.evaluation.explain import Explanation, cell_of, consistency, energy_share, explain, grad_cam, picture
+from sgcldff.evaluation.predict import Crop, Reading
+from sgcldff.models.model import Model
+from sgcldff.models.nets import build
+from sgcldff.models.nets.base import Prediction
+from sgcldff.models.training.examples import Scene
+
+SIDE = 64
+SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), crop_px=SIDE)
+seeds = st.integers(0, 2**32 - 1)
+
+
+class Probe(nn.Module):
+    """A net whose Grad-CAM can be worked out by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Conv2d(3, 4, 4, stride=4)
+        self.head = nn.Linear(4, 5)
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        return self.features
+
+    def forward(self, image: Tensor, prior: Tensor) -> Prediction:
+        features = self.features(image)
+        pooled = features.square().mean(dim=(2, 3))
+        logits = torch.zeros(len(image), 3, *image.shape[2:])
+        return Prediction(logits, self.head(pooled), features[:, :1].sigmoid(), pooled)
+
+
+def model_of(net: nn.Module) -> Model:
+    return Model(SPEC, net.eval(), torch.device("cpu"))
+
+
+def inputs(count: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    return rgb, rng.random((count, 1, SIDE, SIDE), dtype=np.float32)
+
+
+def reading(rgb: np.ndarray, prior: np.ndarray, label: str | None = "monocyte") -> Reading:
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    labels[20:44, 20:44], labels[28:36, 28:36] = 1, 2
+    target = np.where(labels == 0, 1, np.where(labels == 1, 2, 4)).astype(np.uint8)
+    sample = Sample("set/one", "set", "g", "one.png", 0.2, "none", label)
+    scene = Scene(rgb, target, ((32.0, 32.0),), True)
+    probabilities = np.array([0.1, 0.1, 0.1, 0.1, 0.6], np.float32)
+    return Reading(sample, scene, labels, True, Crop(rgb, prior, labels, target), probabilities, prior[0])
+
+
+def test_grad_cam_is_the_formula_of_the_paper() -> None:
+    net, (rgb, prior) = Probe().eval(), inputs()
+    told = np.array([0, 3, 4])
+    maps = grad_cam(model_of(net), rgb, prior, told)
+    for image, cell_type, found in zip(rgb, told, maps, strict=True):
+        features = net.features(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255).detach()
+        # the head is linear in the mean of squares: d logit / d A_k = 2 A_k w_k / (h w), averaged over the map
+        weights = 2 * features.mean(dim=(2, 3)) * net.head.weight[int(cell_type)].detach()
+        coarse = (weights[:, :, None, None] * features).sum(dim=1).relu()[0].numpy()
+        fine = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_allclose(found, fine / fine.max(), atol=1e-4)
+
+
+def test_grad_cam_works_where_the_weights_are_frozen_and_leaves_no_gradients() -> None:
+    net = Probe()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    assert grad_cam(model_of(net), *inputs(), np.zeros(3, int)).max() == 1
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_grad_cam_of_the_network_has_the_crops_size_and_range() -> None:
+    torch.manual_seed(0)
+    maps = grad_cam(model_of(build(SPEC)), *inputs(2), np.array([1, 2]))
+    assert maps.shape == (2, SIDE, SIDE)
+    assert maps.dtype == np.float32
+    assert maps.min() >= 0
+    assert maps.max() <= 1
+
+
+def test_nothing_in_favour_gives_an_empty_map() -> None:
+    net = Probe()
+    nn.init.zeros_(net.head.weight)
+    maps = grad_cam(model_of(net), *inputs(), np.zeros(3, int))
+    assert not maps.any()
+    assert np.isnan(energy_share(maps[0], np.ones((SIDE, SIDE), bool)))
+
+
+@given(seeds, st.floats(0.1, 10))
+@settings(max_examples=30, deadline=None)
+def test_energy_shares_of_a_partition_add_up_and_do_not_depend_on_scale(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    cam, cell = rng.random((9, 9)).astype(np.float32), rng.random((9, 9)) < 0.5
+    cell[0, :2] = True, False
+    share = energy_share(cam, cell)
+    assert 0 <= share <= 1
+    assert share + energy_share(cam, ~cell) == pytest.approx(1)
+    assert energy_share((cam * scale).astype(np.float32), cell) == pytest.approx(share, rel=1e-5)
+
+
+@given(seeds)
+@settings(max_examples=30, deadline=None)
+def test_consistency_is_pearsons_correlation(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    evidence, prior = rng.random((6, 7), dtype=np.float32), rng.random((2, 6, 7), dtype=np.float32)
+    expected = pearsonr(evidence.ravel(), prior.mean(axis=0).ravel()).statistic
+    assert consistency(evidence, prior) == pytest.approx(expected, abs=1e-6)
+    assert consistency(evidence, evidence[None]) == pytest.approx(1)
+    assert consistency(evidence, 1 - evidence[None]) == pytest.approx(-1)
+    assert np.isnan(consistency(np.zeros_like(evidence), prior))
+
+
+def test_the_true_cell_counts_and_where_it_is_unknown_the_found_one() -> None:
+    rgb, prior = inputs(1)
+    crop = reading(rgb[0], prior[0]).crop
+    moved = Crop(crop.rgb, crop.prior, np.roll(crop.labels, 5, axis=0), crop.target)
+    np.testing.assert_array_equal(cell_of(moved), crop.labels > 0)
+    unknown = Crop(crop.rgb, crop.prior, moved.labels, np.full_like(crop.target, 7))
+    np.testing.assert_array_equal(cell_of(unknown), moved.labels > 0)
+
+
+def test_explanations_come_in_order_and_nothing_comes_of_nothing() -> None:
+    rgb, prior = inputs(2)
+    readings = [reading(rgb[i], prior[i]) for i in range(2)]
+    model = model_of(Probe())
+    both = explain(model, readings)
+    assert [one.reading for one in both] == readings
+    alone = explain(model, readings[1:])[0]
+    np.testing.assert_allclose(both[1].cam, alone.cam, atol=1e-5)
+    assert alone.consistency == pytest.approx(1)
+    assert explain(model, []) == ()
+
+
+@pytest.mark.parametrize("label", ["monocyte", None, r"a$b_{<x>\frac"])
+def test_a_picture_has_a_row_an_image(tmp_path: Path, label: str | None) -> None:
+    rgb, prior = inputs(3)
+    cam = np.zeros((SIDE, SIDE), np.float32)
+    rows = [Explanation(reading(rgb[i], prior[i], label), cam, float("nan"), 0.5) for i in range(3)]
+    one = cv2.imread(str(picture(rows[:1], WBC5.classes, tmp_path / "one.png")))
+    three = cv2.imread(str(picture(rows, WBC5.classes, tmp_path / "three.png")))
+    assert one is not None
+    assert three is not None
+    assert three.shape[0] == pytest.approx(3 * one.shape[0], rel=0.02)
+    assert three.shape[1] == one.shape[1]
+    assert np.unique(three.reshape(-1, 3), axis=0).shape[0] > 100

@@ -1,0 +1,75 @@
+"""Limits of confidence by brute force, rejection by type, and scores of foreign cells against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from sgcldff.core.settings import EvalSpec
+from sgcldff.evaluation.calibration.abstention import choose_limit, rejected_by_type
+from sgcldff.evaluation.calibration.foreign_cells import foreign_aurocs, foreign_scores
+
+
+def cells(seed, n=60):
+    make = np.random.default_rng(seed)
+    confidence = make.integers(2, 11, n) / 10
+    return confidence, make.random(n) < confidence, make.choice(["a", "b", "c"], n)
+
+
+def means(confidence, right, stains, limit):
+    kept = {stain: (confidence >= limit) & (stains == stain) for stain in np.unique(stains)}
+    accuracy = np.mean([right[rows].mean() if rows.any() else 1.0 for rows in kept.values()])
+    return accuracy, np.mean([rows.sum() / (stains == stain).sum() for stain, rows in kept.items()])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.3, 1.0))
+def test_the_limit_is_the_lowest_at_and_above_which_the_goal_is_kept(seed, goal):
+    confidence, right, stains = cells(seed)
+    limit = choose_limit(confidence, right, stains, goal)
+    tried = [0.0, *sorted(set(confidence))]
+    keeps = [means(confidence, right, stains, one)[0] >= goal for one in tried]
+    expected = next((one for k, one in enumerate(tried) if all(keeps[k:])), None)
+    assert (limit and limit.confidence) == expected
+    if limit is not None:
+        assert (limit.accuracy, limit.kept) == pytest.approx(means(confidence, right, stains, limit.confidence))
+
+
+def test_a_large_stain_that_is_easy_does_not_hide_a_small_one_that_is_not():
+    confidence = np.array([0.9] * 98 + [0.6, 0.95])
+    right = np.array([True] * 98 + [False, True])
+    stains = ["easy"] * 98 + ["hard"] * 2
+    assert choose_limit(confidence, right, stains, 0.9).confidence == 0.9
+    assert choose_limit(confidence, right, ["one"] * 100, 0.9).confidence == 0
+
+
+def test_no_limit_is_given_where_the_surest_cells_are_wrong():
+    confidence = np.linspace(0.3, 1, 20)
+    assert choose_limit(confidence, confidence < 0.8, ["a"] * 20, 0.9) is None
+
+
+def test_rejection_is_told_by_type():
+    shares = rejected_by_type(np.array([0.9, 0.4, 0.5, 0.49]), 0.5, ["monocyte", "monocyte", "basophil", "basophil"])
+    assert shares == {"monocyte": 0.5, "basophil": 0.5}
+
+
+def test_aurocs_of_foreign_cells_are_those_of_scikit_learn():
+    make = np.random.default_rng(3)
+    foreign = make.random(80) < 0.4
+    probabilities = make.dirichlet((2, 1, 1), 80)
+    probabilities[foreign] = make.dirichlet((1, 1, 2), foreign.sum())
+    distance = make.random(80) + 0.3 * foreign
+    scores = foreign_scores(probabilities, ("a", "b", "blast"), ("a", "b"), distance)
+    found = foreign_aurocs(scores, foreign, [f"slide {k % 20}" for k in range(80)], EvalSpec(resamples=200))
+    assert set(found) == {"unsure", "entropy", "least usual", "other classes", "distance"}
+    for name, interval in found.items():
+        assert interval.value == pytest.approx(roc_auc_score(foreign, scores[name]))
+        assert interval.low < interval.value < interval.high
+    assert found["other classes"].value > 0.7
+    assert found["least usual"].value > 0.6
+    assert foreign_aurocs(scores, np.ones(80, bool), ["one", "two"] * 40)["unsure"] is None
+
+
+def test_a_model_without_other_classes_has_no_score_of_them():
+    assert "other classes" not in foreign_scores(np.full((3, 2), 0.5), ("a", "b"), ("a", "b"))

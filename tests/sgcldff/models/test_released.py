@@ -1,0 +1,178 @@
+"""The model that ships with the code: where it is found, when it is used, and that what ships is whole."""
+
+import os
+import shutil
+import subprocess
+import sys
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from sgcldff.core.errors import MissingInputError, ServiceError
+from sgcldff.core.records import ModelRef
+from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.doctor import State
+from sgcldff.doctor.released_model import released_model
+from sgcldff.evaluation.drift.describe import describe
+from sgcldff.models import released as shipping
+from sgcldff.models.checkpoint import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
+from sgcldff.models.model import load_model, save_model
+from sgcldff.models.nets import build
+from sgcldff.models.reference import REFERENCE_FILE, Reference
+from sgcldff.models.released import NAME, RELEASED, VERSION, released, released_folder
+from sgcldff.registry import Registry, choose
+from tests import servers
+
+FOLDER = f"{NAME}_{VERSION}"
+SHIPPED = servers.ROOT / "models" / FOLDER
+CARD = "README.md"
+LARGEST = 25_000_000
+"""Bytes that the weights may take."""
+SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, smears):
+    """Make a model that is complete: spec, weights, record and reference."""
+    torch.manual_seed(4)
+    folder = save_model(tmp_path_factory.mktemp("made") / FOLDER, SPEC, build(SPEC), half=True)
+    describe(load_model(folder, "cpu"), smears[0].samples).save(folder)
+    (folder / TRAINED_ON).write_text('{"sha256": [], "data": "d", "complete": true}')
+    (folder / CARD).write_text("# A card\n")
+    return folder
+
+
+@pytest.fixture
+def checkout(made, tmp_path, monkeypatch):
+    """Give a root that holds a released model as a checkout does."""
+    shutil.copytree(made, tmp_path / "models" / FOLDER)
+    monkeypatch.setattr(shipping, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_in_a_checkout_it_lies_below_models(checkout):
+    model, folder = released()
+    assert folder == checkout / "models" / FOLDER == released_folder()
+    assert model == ModelRef(NAME, VERSION, load_model(folder, "cpu").digest)
+
+
+def test_where_it_is_missing_the_message_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "ROOT", tmp_path)
+    with pytest.raises(MissingInputError, match=rf"models/{FOLDER}: the released model is not there.*--model"):
+        released()
+
+
+def test_a_wheel_brings_it_along(made, tmp_path):
+    """Built from a copy of the checkout, and found by the code of the wheel."""
+    copy, root = tmp_path / "checkout", servers.ROOT
+    for room in ("sgcldff", "tasks", "flows"):
+        shutil.copytree(root / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, copy)
+    shutil.copytree(made, copy / "models" / FOLDER)
+    shutil.copytree(made, copy / "sgcldff-workspace" / "training" / "model")
+    build_wheel = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index")
+    subprocess.run([*build_wheel, "-w", tmp_path / "wheels", "."], cwd=copy, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    with ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if name.startswith("sgcldff-workspace")]
+        archive.extractall(tmp_path / "site")
+    script = "from sgcldff.models.released import released; model, folder = released(); print(model.digest, folder)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-c", script]
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert told.split() == [saved_digest(made), str(tmp_path / "site" / FOLDER)]
+    files = {path.name: path.read_bytes() for path in (tmp_path / "site" / FOLDER).iterdir()}
+    assert files == {path.name: path.read_bytes() for path in made.iterdir()}
+
+
+def test_without_a_champion_it_is_used_and_no_database_is_made(checkout):
+    registry = Registry(checkout / "workspace" / "mlflow")
+    choice = choose(checkout / "workspace" / "mlflow")
+    assert (choice.model, choice.folder) == released()
+    assert registry.resolve(choice.reference) == released()
+    assert f"{NAME} {VERSION} ({choice.model.digest})" in str(choice)
+    assert "no champion" in choice.why
+    assert not (checkout / "workspace").exists()
+
+
+def test_a_champion_goes_before_it_unless_it_is_asked_for(checkout, made, tmp_path):
+    registry = Registry(tmp_path / "mlflow")
+    challenger = registry.register(made)
+    assert choose(tmp_path / "mlflow").model == released()[0], "a challenger is no champion"
+    registry.promote(challenger)
+    choice = choose(tmp_path / "mlflow")
+    assert choice.model == challenger
+    assert "champion" in choice.why
+    assert choose(tmp_path / "mlflow", RELEASED).model == released()[0]
+    assert choose(tmp_path / "mlflow", str(made)).model.version == "folder"
+    later = registry.register(made)
+    registry.promote(later)
+    assert registry.resolve(choice.reference)[0] == challenger, "what was chosen stays what it was"
+    assert choose(tmp_path / "mlflow").model == later
+
+
+def test_a_server_that_does_not_answer_is_no_reason_to_use_it(checkout):
+    with pytest.raises(ServiceError, match="does not answer"):
+        choose(f"http://127.0.0.1:{servers.unused_port()}")
+
+
+def test_the_doctor_knows_whether_it_is_whole(checkout):
+    folder = checkout / "models" / FOLDER
+    assert released_model().state is State.OK
+    other = save_model(checkout / "other", SPEC, build(SPEC), half=True)
+    kept = {name: (folder / name).read_bytes() for name in (WEIGHTS_FILE, TRAINED_ON, REFERENCE_FILE)}
+    broken = {
+        WEIGHTS_FILE: [(other / WEIGHTS_FILE).read_bytes(), kept[WEIGHTS_FILE][:1000], None],
+        REFERENCE_FILE: [kept[REFERENCE_FILE][:1000], None],
+        TRAINED_ON: [None],
+    }
+    for name, contents in broken.items():
+        for content in contents:
+            (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+            told = released_model()
+            assert told.state is State.FAILED, name
+            assert "restore" in told.remedy
+            (folder / name).write_bytes(kept[name])
+    (folder / SPEC_FILE).unlink()
+    assert released_model().state is State.WARNING
+
+
+class TestShipped:
+    """What lies in this checkout."""
+
+    def test_weights_are_small_and_in_half_precision(self):
+        weights = load_file(SHIPPED / WEIGHTS_FILE)
+        assert (SHIPPED / WEIGHTS_FILE).stat().st_size <= LARGEST
+        kinds = {array.dtype for array in weights.values() if np.issubdtype(array.dtype, np.floating)}
+        assert kinds == {np.dtype(np.float16)}
+        assert all(np.isfinite(array).all() for array in weights.values())
+
+    def test_digests_agree(self):
+        model = load_model(SHIPPED, "cpu")
+        assert saved_digest(SHIPPED) == model.digest == Reference.open(SHIPPED).model == released()[0].digest
+        assert released_model().state is State.OK
+
+    def test_the_card_says_what_it_is_for_and_what_it_learned_from(self):
+        card = (SHIPPED / CARD).read_text()
+        for said in (
+            f"{NAME} {VERSION}",
+            "Intended use",
+            "research",
+            "Data",
+            "Licence",
+            "Limits",
+            released()[0].digest,
+        ):
+            assert said.casefold() in card.casefold(), f"the card does not say {said!r}"
+
+    def test_nothing_else_is_in_its_folder(self):
+        assert {path.name for path in SHIPPED.iterdir()} == {SPEC_FILE, WEIGHTS_FILE, TRAINED_ON, REFERENCE_FILE, CARD}
+
+
+def test_the_folder_of_models_holds_the_released_one_only():
+    folders = [path.name for path in (servers.ROOT / "models").iterdir() if path.is_dir()]
+    assert folders == [FOLDER]

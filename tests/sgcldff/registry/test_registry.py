@@ -1,0 +1,441 @@
+"""The registry against real MLflow: SQLite in a temporary folder, and a server on loopback."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import pyfunc
+from mlflow.exceptions import MlflowException
+
+from sgcldff.core.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
+from sgcldff.core.labels import WBC5
+from sgcldff.core.locations import Address, shown
+from sgcldff.core.locks import locked
+from sgcldff.core.records import ModelRef
+from sgcldff.core.settings import EvalSpec, ModelSpec, NetSpec, Pretrained
+from sgcldff.evaluation.metrics import Interval
+from sgcldff.evaluation.predictions import Predictions, schema
+from sgcldff.evaluation.report import EvalReport, Scores
+from sgcldff.models.checkpoint import WEIGHTS_FILE
+from sgcldff.models.model import load_model, save_model
+from sgcldff.models.nets import build
+from sgcldff.registry import Registry
+from sgcldff.saliency.priors import build as build_priors
+from tests.servers import mlflow_server, unused_port
+
+SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
+ROOT = Path(__file__).parents[2]
+ODD = "a?b p%20q #1 'ü'"
+"""A folder's name with what addresses give a meaning to."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return save_model(tmp_path_factory.mktemp("trained") / ODD, SPEC, build(SPEC))
+
+
+@pytest.fixture(scope="module")
+def seed_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an empty registry; MLflow needs seconds for the first contact, copies of the file need none."""
+    home = tmp_path_factory.mktemp("registry")
+    assert Registry(home).client
+    return home
+
+
+@pytest.fixture
+def registry(seed_home: Path, tmp_path: Path) -> Registry:
+    shutil.copytree(seed_home, tmp_path / "registry")
+    return Registry(tmp_path / "registry")
+
+
+@pytest.fixture(scope="module")
+def filled(seed_home: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Hold a version, not champion, in a folder of an odd name; for tests that only read."""
+    home = tmp_path_factory.mktemp("filled") / ODD
+    shutil.copytree(seed_home, home)
+    registry = Registry(home)
+    registry.register(trained, report_of(0.875), {"sgcldff.models.training.examples": "snapshot-1"})
+    return registry
+
+
+def report_of(accuracy: float) -> EvalReport:
+    blank = dict.fromkeys(
+        name for name, field in Scores.__dataclass_fields__.items() if "Interval" in str(field.type)
+    ) | {"classes": (), "confusion": ()}
+    scores = Scores(source="all", images=3, groups=3, typed=3, outlined=0, **blank)
+    scores = replace(scores, accuracy=Interval(accuracy, 0.8, 0.9))
+    table = Predictions(WBC5.classes, "abc", schema(WBC5.classes, "abc").empty_table())
+    return EvalReport("abc", WBC5, "truth", EvalSpec(), scores, (scores,), (), table)
+
+
+def versions_of(registry: Registry, trained: Path, count: int) -> list[ModelRef]:
+    """Register a model and further versions of it, which need no further packages."""
+    first = registry.register(trained)
+    version = registry.client.get_model_version(registry.name, first.version)
+    for _ in range(count - 1):
+        registry.client.create_model_version(registry.name, version.source, tags=version.tags)
+    return [replace(first, version=str(number)) for number in range(1, count + 1)]
+
+
+def test_a_registered_model_is_challenger_and_comes_back_whole(filled: Registry, trained: Path) -> None:
+    ref, folder = filled.resolve("models:/sgcldff@challenger")
+    original, loaded = load_model(trained, "cpu"), load_model(folder, "cpu")
+    assert ref == ModelRef("sgcldff", "1", original.digest)
+    assert loaded.spec == original.spec
+    assert loaded.digest == original.digest
+    assert filled.resolve("models:/sgcldff/1") == (ref, folder)
+
+
+def test_nothing_of_a_registry_lies_outside_of_its_folder(filled: Registry) -> None:
+    assert [place.name for place in filled.address.folder.parent.iterdir()] == [ODD]
+    assert filled.address.database == filled.address.folder / "mlflow.db"
+
+
+def test_a_version_says_where_it_comes_from(filled: Registry) -> None:
+    (version,) = filled.versions()
+    assert version.aliases == ("challenger",)
+    assert version.tags["sgcldff.models.training.examples"] == "snapshot-1"
+    assert version.tags["sgcldff.score.accuracy"] == "0.8750"
+    assert version.tags["sgcldff.test_images"] == "truth"
+    assert len(version.tags["sgcldff.code_digest"]) == 16
+    assert version.created_ms / 1000 == pytest.approx(time.time(), abs=600)
+    assert filled.client.get_run(version.run_id).data.metrics == {"accuracy": 0.875}
+    assert filled.client.get_run(version.run_id).info.status == "FINISHED"
+
+
+def test_the_report_travels_with_the_version(filled: Registry, registry: Registry, trained: Path) -> None:
+    (version,) = filled.versions()
+    report = filled.report(version.ref)
+    assert report == report_of(0.875)
+    assert report is not None
+    assert report.predictions is not None
+    assert report.predictions.classes == WBC5.classes
+    assert registry.report(registry.register(trained)) is None
+
+
+def test_mlflow_loads_the_model_with_its_signature_and_it_answers_alike(
+    filled: Registry, trained: Path, tmp_path: Path
+) -> None:
+    package = filled.resolve("models:/sgcldff/1")[1].parent
+    served = pyfunc.load_model(package.as_uri(), dst_path=str(tmp_path))  # MLflow itself fails in an odd folder
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 70, 96, 3), dtype=np.uint8)
+    answer = served.predict(tiles)
+    model, priors = load_model(trained, "cpu"), build_priors(SPEC.prior)
+    expected = model.predict(tiles, np.stack([priors(tile) for tile in tiles]))
+    np.testing.assert_allclose(answer["segmentation"], expected.segmentation, atol=1e-5)
+    np.testing.assert_allclose(answer["cell_type"], expected.cell_type, atol=1e-5)
+    np.testing.assert_allclose(answer["saliency"], expected.evidence, atol=1e-5)
+    for bad in (tiles[0], tiles.astype(np.float32), np.zeros((1, 8, 8, 4), np.uint8)):
+        with pytest.raises(MlflowException):
+            served.predict(bad)
+    with pytest.raises(ValueError, match="no tiles"):
+        served.predict(tiles[:0])
+
+
+def test_the_package_holds_no_pickle_and_pins_what_it_needs(filled: Registry) -> None:
+    package = filled.resolve("models:/sgcldff/1")[1].parent
+    assert [path for path in package.rglob("*") if path.suffix in (".pkl", ".pt", ".pth", ".ckpt", ".pyc")] == []
+    pins = dict(line.split("==") for line in (package / "requirements.txt").read_text().split())
+    locked_lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked_names = {line.split("==")[0] for line in locked_lines if "==" in line and not line.startswith(" ")}
+    assert set(pins) <= locked_names
+    assert {"torch", "timm", "mlflow"} <= set(pins)
+    assert not any("+" in version for version in pins.values())
+
+
+LOADER = """
+import json, sys
+from pathlib import Path
+package, repository = Path(sys.argv[1]), Path(sys.argv[2])
+sys.path = [place for place in sys.path if place and Path(place).resolve() != repository]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+try:
+    import sgcldff
+    raise SystemExit("sgcldff is importable without the model")
+except ModuleNotFoundError:
+    pass
+import numpy as np
+from mlflow import pyfunc
+answer = pyfunc.load_model(str(package)).predict(np.full((1, 64, 64, 3), 200, np.uint8))
+import sgcldff
+shapes = {name: list(values.shape) for name, values in answer.items()}
+print(json.dumps({"code": sgcldff.__file__, "shapes": shapes, "type": answer["cell_type"][0].tolist()}))
+"""
+
+
+def test_the_model_loads_where_only_the_locked_packages_are(filled: Registry, trained: Path, tmp_path: Path) -> None:
+    package = shutil.copytree(filled.resolve("models:/sgcldff/1")[1].parent, tmp_path / "package")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true"}
+    environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    run = subprocess.run(
+        [sys.executable, "-c", LOADER, str(package), str(ROOT)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    seen = json.loads(run.stdout.splitlines()[-1])
+    assert Path(seen["code"]).is_relative_to(package)
+    assert seen["shapes"] == {"segmentation": [1, 3, 64, 64], "cell_type": [1, 5], "saliency": [1, 64, 64]}
+    tile = np.full((1, 64, 64, 3), 200, np.uint8)
+    prior = build_priors(SPEC.prior)(tile[0])
+    np.testing.assert_allclose(
+        seen["type"], load_model(trained, "cpu").predict(tile, prior[None]).cell_type[0], atol=1e-4
+    )
+
+
+def test_champions_follow_each_other_and_one_goes_back(registry: Registry, trained: Path) -> None:
+    one, two, three = versions_of(registry, trained, 3)
+    assert registry.promote(one) == {"challenger": "1", "champion": "1"}
+    assert registry.promote(two)["previous"] == "1"
+    assert registry.promote(three) == registry.promote(three) == {"challenger": "1", "champion": "3", "previous": "2"}
+    assert registry.resolve("models:/sgcldff@champion")[0] == three
+    assert registry.rollback() == two
+    assert registry.aliases() == {"challenger": "1", "champion": "2"}
+    with pytest.raises(InputError, match=r"no former champion to put back: aliases .*champion \(version 2\)"):
+        registry.rollback()
+
+
+def test_a_promotion_decided_on_an_old_champion_is_refused(registry: Registry, trained: Path) -> None:
+    one, two, three = versions_of(registry, trained, 3)
+    registry.promote(one)
+    seen = registry.aliases()
+    registry.promote(two, seen)
+    with pytest.raises(PromotionRefusedError, match="champion is now version 2"):
+        registry.promote(three, seen)
+    assert registry.aliases()["champion"] == "2"
+
+
+def test_a_promotion_that_died_halfway_is_finished_by_the_next(registry: Registry, trained: Path) -> None:
+    one, two = versions_of(registry, trained, 2)
+    registry.promote(one)
+    registry.client.set_registered_model_alias("sgcldff", "previous", "1")  # killed before `champion` moved
+    with pytest.raises(InputError, match="no former champion"):
+        registry.rollback()
+    assert registry.promote(two) == {"challenger": "1", "champion": "2", "previous": "1"}
+
+
+RIVALS = """
+import multiprocessing, sys
+from sgcldff.core.errors import PromotionRefusedError
+from sgcldff.core.records import ModelRef
+from sgcldff.registry import Registry
+
+def promote(folder, number, barrier, ends):
+    registry = Registry(folder)
+    seen = registry.aliases()
+    barrier.wait(60)
+    try:
+        registry.promote(ModelRef("sgcldff", number, ""), seen)
+        ends.put((number, "won"))
+    except PromotionRefusedError as error:
+        ends.put((number, "lost: " + str(error)))
+
+context = multiprocessing.get_context("fork")
+barrier, ends = context.Barrier(2), context.Queue()
+rivals = [context.Process(target=promote, args=(sys.argv[1], number, barrier, ends)) for number in "23"]
+for rival in rivals:
+    rival.start()
+for _ in rivals:
+    print(*ends.get(timeout=60))
+for rival in rivals:
+    rival.join()
+"""
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(registry: Registry, trained: Path) -> None:
+    one, *_ = versions_of(registry, trained, 3)
+    registry.promote(one)
+    run = subprocess.run(
+        [sys.executable, "-c", RIVALS, str(registry.address.folder)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    ends = dict(line.split(" ", 1) for line in run.stdout.splitlines())
+    (winner,) = [number for number, end in ends.items() if end == "won"]
+    (loser,) = {"2", "3"} - {winner}
+    assert f"champion is now version {winner}" in ends[loser]
+    assert registry.aliases() == {"challenger": "1", "champion": winner, "previous": "1"}
+
+
+def test_what_is_not_there_is_refused_with_what_there_is(filled: Registry, registry: Registry, tmp_path: Path) -> None:
+    for reference, words in {
+        "models:/sgcldff@champion": r"aliases challenger \(version 1\), versions 1",
+        "models:/sgcldff/7": "no such version.*versions 1",
+        "models:/other@champion": "registered models are sgcldff",
+        "models:/sgcldff": "is no model: give models:/NAME@ALIAS",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            filled.resolve(reference)
+    with pytest.raises(InputError, match="no such version"):
+        filled.promote(ModelRef("sgcldff", "7", ""))
+    with pytest.raises(MissingInputError, match="no such folder"):
+        filled.resolve(tmp_path / "gone")
+    with pytest.raises(InputError, match="none yet"):
+        registry.resolve("models:/sgcldff@champion")
+    assert (registry.aliases(), registry.versions()) == ({}, ())
+
+
+def test_a_folder_is_a_model_too(registry: Registry, trained: Path) -> None:
+    ref, folder = registry.resolve(str(trained))
+    assert (ref.version, ref.digest, folder) == ("folder", load_model(trained, "cpu").digest, trained)
+
+
+def test_what_does_not_load_is_not_registered(registry: Registry, trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"spec\.json"):
+        registry.register(tmp_path)
+    damaged = shutil.copytree(trained, tmp_path / "damaged")
+    (damaged / WEIGHTS_FILE).write_bytes((trained / WEIGHTS_FILE).read_bytes()[:5000])
+    with pytest.raises(InputError, match=WEIGHTS_FILE):
+        registry.register(damaged)
+    assert registry.versions() == ()
+
+
+def test_a_registration_that_fails_leaves_a_failed_run_and_no_version(
+    registry: Registry, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MlflowException("disk full")
+
+    monkeypatch.setattr(registry.client, "log_model_artifacts", refuse)
+    with pytest.raises(ServiceError, match="disk full"):
+        registry.register(trained)
+    assert registry.versions() == ()
+    (run,) = registry.client.search_runs([registry.experiment_id])
+    assert run.info.status == "FAILED"
+
+
+def test_weights_that_changed_on_disk_are_noticed(registry: Registry, trained: Path) -> None:
+    ref = registry.register(trained)
+    _, folder = registry.resolve("models:/sgcldff/1")
+    weights = folder / WEIGHTS_FILE
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    with pytest.raises(StoreError, match="not the weights registered"):
+        registry.resolve(f"models:/sgcldff/{ref.version}")
+    shutil.rmtree(folder)
+    with pytest.raises(StoreError, match="it is gone"):
+        registry.resolve(f"models:/sgcldff/{ref.version}")
+
+
+def test_a_version_that_others_registered_is_refused(registry: Registry) -> None:
+    registry.client.create_registered_model("sgcldff")
+    registry.client.create_model_version("sgcldff", "file:///nowhere")
+    with pytest.raises(InputError, match="not registered by sgcldff"):
+        registry.resolve("models:/sgcldff/1")
+
+
+def test_a_run_keeps_parameters_figures_and_files(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "note.txt").write_text("hello")
+    run = registry.start("train", {"snapshot": "abc"})
+    registry.log(run, {f"p{i}": i for i in range(150)}, {"loss": 0.5})
+    registry.tag(run, {"stage": "done"})
+    registry.attach(run, tmp_path / "note.txt", "notes")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    curve = registry.experiment_logger(run)
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    curve.log_metrics({"val": 0.25}, step=3)
+    curve.finalize("success")
+    registry.finish(run)
+    kept = registry.client.get_run(run)
+    assert len(kept.data.params) == 150
+    assert kept.data.metrics == {"loss": 0.5, "val": 0.25}
+    assert kept.data.tags.items() >= {"snapshot": "abc", "stage": "done"}.items()
+    assert kept.info.status == "FINISHED"
+    assert [item.path for item in registry.client.list_artifacts(run, "notes")] == ["notes/note.txt"]
+    assert kept.info.artifact_uri.startswith(registry.address.folder.as_uri())
+    failed = registry.start("train")
+    registry.finish(failed, failed=True)
+    assert registry.client.get_run(failed).info.status == "FAILED"
+
+
+@pytest.fixture
+def server(seed_home: Path, tmp_path: Path) -> Iterator[str]:
+    with mlflow_server(shutil.copytree(seed_home, tmp_path / "server")) as variables:
+        yield variables["MLFLOW_TRACKING_URI"]
+
+
+def test_a_server_serves_the_same_and_its_models_are_kept_here(
+    server: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    registry = Registry(server)
+    ref = registry.register(trained, report_of(0.5))
+    assert registry.promote(ref) == {"challenger": "1", "champion": "1"}
+    found, folder = registry.resolve("models:/sgcldff@champion")
+    assert found == ref
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert load_model(folder, "cpu").digest == ref.digest
+    stamp = (folder / WEIGHTS_FILE).stat().st_mtime_ns
+    assert Registry(server).resolve("models:/sgcldff@champion") == (ref, folder)
+    assert (folder / WEIGHTS_FILE).stat().st_mtime_ns == stamp
+    assert registry.report(ref) == report_of(0.5)
+    assert list(folder.parent.glob("*.partial")) == []
+
+
+def test_a_server_that_is_down_is_said_so_at_once_and_passwords_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    port, began = unused_port(), time.monotonic()
+    with pytest.raises(ServiceError, match=f"MLflow at http://127.0.0.1:{port} does not answer.*start it") as caught:
+        Registry(f"http://somebody:secret@127.0.0.1:{port}").resolve("models:/sgcldff@champion")
+    assert time.monotonic() - began < 15
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_places_that_are_no_registry_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give a folder"):
+        Registry("postgresql://u:secret@db/x")
+    (tmp_path / "mlflow.db").write_text("this is no database, however long it is" * 100)
+    with pytest.raises(ServiceError, match="not a database"):
+        Registry(tmp_path).aliases()
+
+
+@pytest.mark.parametrize(
+    ("location", "uri"),
+    [
+        ("/a/b", "sqlite:////a/b/mlflow.db"),
+        ("sqlite:////a/b/x.db", "sqlite:////a/b/x.db"),
+        ("sqlite:///x.db", f"sqlite:///{Path.cwd()}/x.db"),
+        ("http://host:5000/", "http://host:5000"),
+    ],
+)
+def test_addresses_are_absolute(location: str, uri: str) -> None:
+    assert Address.parse(location).uri == uri
+    assert Address.parse(location).folder.is_absolute()
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    assert shown("https://me:pass@host:1/x") == "https://host:1/x"
+    assert shown("sqlite:////a@b/x.db") == "sqlite:////a@b/x.db"
+
+
+def test_a_lock_that_is_held_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
+    with locked(tmp_path / "x.lock"):
+        began = time.monotonic()
+        with pytest.raises(ServiceError, match=r"x\.lock"), locked(tmp_path / "x.lock", 0.2):
+            pytest.fail("two holders")
+        assert time.monotonic() - began >= 0.2
+    with locked(tmp_path / "x.lock", 0):
+        pass

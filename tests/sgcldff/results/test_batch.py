@@ -1,0 +1,334 @@
+import os
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgcldff.core.errors import InputError
+from sgcldff.core.labels import FIVE_TYPES, WBC6
+from sgcldff.core.records import UNIDENTIFIED, Lineage, ModelRef
+from sgcldff.counting.agreement import compare, write_agreements
+from sgcldff.counting.differential import from_counts, write_differential
+from sgcldff.inference.outputs import create_labels, write_labels_ngff
+from sgcldff.results.batch import (
+    SlideSummary,
+    Urgency,
+    batch_schema,
+    judge,
+    known_sha256,
+    require_own_folders,
+    unread,
+    write_batch,
+    write_origin,
+    write_summary,
+)
+from sgcldff.results.batch.triage import robust_z
+from sgcldff.slides import SlideEntry
+from sgcldff.slides.content import content_sha256
+
+LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
+MODEL = ModelRef("sgcldff", "3", "cd" * 8)
+AREAS = {"monolayer": 0.4, "thick": 0.2, "feathered": 0.1, "out_of_focus": 0.0, "background": 0.3}
+USUAL = {"neutrophil": 300, "eosinophil": 12, "basophil": 3, "lymphocyte": 150, "monocyte": 35}
+
+
+def summary(name="slide", counts=USUAL, excluded=0, **changes):
+    found = from_counts(counts, WBC6.classes, excluded=excluded)
+    facts = {"found": found, "areas": AREAS, "tiles": 100, "skipped": 1900, "seconds": 12.5, "model": MODEL}
+    return SlideSummary(name, f"{name}.svs", **(facts | changes))
+
+
+def aside(name, reason="cannot be decoded"):
+    return SlideSummary(name, f"{name}.svs", reason=reason)
+
+
+def texts(slide):
+    (judged,) = judge([slide])
+    return [reason.text for reason in judged.reasons]
+
+
+def test_a_slide_without_faults_needs_no_look():
+    (judged,) = judge([summary()])
+    assert (judged.urgency, judged.reasons) == (Urgency.NONE, ())
+
+
+@pytest.mark.parametrize(
+    ("slide", "urgency", "expected"),
+    [
+        (aside("a", "smear.svs: damaged"), Urgency.FIRST, "skipped: smear.svs: damaged"),
+        (summary(counts=USUAL | {"blast": 1}), Urgency.FIRST, "1 blast cell: 0.2 %, interval 0.0 % – 1.1 %"),
+        (summary(counts={"neutrophil": 99}), Urgency.FIRST, "99 cells counted, fewer than 100"),
+        (summary(counts={"neutrophil": 199}), Urgency.LOOK, "199 cells counted, fewer than 200"),
+        (summary(counts={"neutrophil": 399}), Urgency.NOTE, "399 cells counted, fewer than 400"),
+        (summary(counts=USUAL | {UNIDENTIFIED: 90}), Urgency.LOOK, "15.3 % of the cells are unidentified"),
+        (summary(excluded=900), Urgency.LOOK, "64.3 % of the cells lie outside the usable area"),
+        (
+            summary(areas={"monolayer": 0.02, "thick": 0.38, "background": 0.6}),
+            Urgency.LOOK,
+            "only 5.0 % of the smear is usable",
+        ),
+    ],
+)
+def test_each_reason_is_told_and_weighed(slide, urgency, expected):
+    (judged,) = judge([slide])
+    assert (judged.urgency, [reason.text for reason in judged.reasons]) == (urgency, [expected])
+
+
+def test_a_slide_that_differs_from_the_manual_count_needs_a_look():
+    slide = summary()
+    agreeing = compare(slide.found, {"neutrophil": 58, "lymphocyte": 33, "monocyte": 7, "eosinophil": 2})
+    differing = compare(slide.found, {"neutrophil": 30, "lymphocyte": 62, "monocyte": 8})
+    assert texts(summary(agreements=agreeing)) == []
+    assert texts(summary(agreements=differing)) == [
+        "neutrophil 60.0 %, in the manual count 30.0 %: they differ",
+        "lymphocyte 30.0 %, in the manual count 62.0 %: they differ",
+    ]
+
+
+def batch(count, seed=0):
+    rng = np.random.default_rng(seed)
+    shares = np.array([0.6, 0.02, 0.01, 0.3, 0.07, 0.0])
+    draws = (rng.multinomial(rng.integers(400, 900), shares) for _ in range(count))
+    return [summary(f"s{n:02d}", dict(zip(WBC6.classes, map(int, draw), strict=True))) for n, draw in enumerate(draws)]
+
+
+def test_a_share_far_outside_of_the_batch_is_found_and_chance_is_not():
+    odd = summary("odd", USUAL | {"eosinophil": 120})
+    judged = judge([*batch(20), odd])
+    assert [one.slide.slide_id for one in judged if one.reasons] == ["odd"]
+    assert re.search(r"eosinophil 19\.7 %, far from the batch.s 2\.\d %", judged[0].reasons[0].text)
+
+
+def test_chance_alone_hardly_ever_makes_an_outlier():
+    slides = [slide for seed in range(15) for slide in judge(batch(20, seed))]
+    assert sum(bool(one.reasons) for one in slides) <= 6
+
+
+def test_few_slides_are_no_batch_to_compare_with():
+    odd = summary("odd", USUAL | {"eosinophil": 120})
+    assert all(not one.reasons for one in judge([*batch(6), odd]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(100, 5000)), min_size=1, max_size=30))
+def test_scores_are_finite_and_vanish_at_the_median(pairs):
+    shares, counted = np.array(pairs, float).T
+    scores, usual = robust_z(shares, counted)
+    assert np.isfinite(scores).all()
+    assert usual == np.median(shares)
+    assert not scores[shares == usual].any()
+
+
+def test_what_needs_a_look_comes_first_and_what_was_set_aside_on_top():
+    few, blasts = summary("few", {"neutrophil": 150}), summary("blasts", USUAL | {"blast": 9})
+    slides = [summary("b"), few, summary("a"), blasts, aside("z")]
+    assert [one.slide.slide_id for one in judge(slides)] == ["z", "blasts", "few", "a", "b"]
+    assert [one.slide.slide_id for one in judge(slides, watched=())][:3] == ["z", "few", "a"]
+
+
+def stored(folder, slide):
+    place = folder / slide.slide_id
+    write_summary(place, slide)
+    if slide.found is not None:
+        write_differential(place / "differential.json", slide.found, slide.slide_id, LINEAGE)
+        (place / "report.html").write_text("report")
+    if slide.agreements:
+        write_agreements(place / "manual.json", slide.agreements, slide.slide_id, LINEAGE)
+    return SlideSummary.read(place)
+
+
+def test_a_summary_is_read_back_from_its_folder(tmp_path):
+    slide = summary(counts=USUAL | {UNIDENTIFIED: 4}, excluded=30)
+    compared = summary("b", agreements=compare(slide.found, {"neutrophil": 60, "lymphocyte": 40}))
+    for one in (slide, compared, aside("c"), summary("d", areas={}, model=None)):
+        assert stored(tmp_path, one) == one
+
+
+def test_a_slide_set_aside_is_not_taken_for_read_where_former_results_lie(tmp_path):
+    stored(tmp_path, summary("slide"))
+    assert stored(tmp_path, aside("slide")) == aside("slide")
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"version": 2}'])
+def test_damaged_summaries_are_named(tmp_path, content):
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=r"summary\.json: not a slide.s summary"):
+        SlideSummary.read(tmp_path)
+
+
+def test_a_summary_without_its_differential_is_an_input_error(tmp_path):
+    write_summary(tmp_path, summary())
+    with pytest.raises(InputError, match=r"differential\.json: no such differential"):
+        SlideSummary.read(tmp_path)
+    with pytest.raises(InputError, match=r"summary\.json"):
+        SlideSummary.read(tmp_path / "nowhere")
+
+
+def test_the_table_has_a_row_a_slide_and_every_value(tmp_path):
+    five = SlideSummary("five", "five.tiff", found=from_counts({"neutrophil": 500}, FIVE_TYPES), areas=AREAS)
+    path, _ = write_batch(tmp_path, [summary("a", excluded=7), aside("b"), five])
+    assert pq.read_schema(path).equals(batch_schema(WBC6.classes))
+    table = pd.read_parquet(path).set_index("slide_id")
+    assert table.status.to_dict() == {"a": "read", "b": "skipped", "five": "read"}
+    row, share = table.loc["a"], summary().found["lymphocyte"]
+    assert (row.counted, row.rejected, row.excluded, row.count_lymphocyte) == (500, 0, 7, 150)
+    assert (row.share_lymphocyte, row.low_lymphocyte, row.high_lymphocyte) == (share.share, share.low, share.high)
+    assert (row.area_monolayer, row.usable) == (0.4, pytest.approx(4 / 7))
+    assert (row.tiles, row.skipped, row.seconds, row.model_digest) == (100, 1900, 12.5, MODEL.digest)
+    assert table.loc["b"].reason == "cannot be decoded"
+    assert list(table.loc["b"].look) == ["skipped: cannot be decoded"]
+    assert table.loc["b"][["counted", "share_blast", "area_thick", "usable", "model_name"]].isna().all()
+    assert pd.isna(table.loc["five"].count_blast)
+    assert pd.isna(row.agrees_with_manual)
+
+
+class Page(HTMLParser):
+    """Collects links, pictures, headings and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.images, self.tags, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.tags.append(tag)
+        self.links += [values["href"]] if tag == "a" else []
+        self.images += [values["src"]] if tag == "img" else []
+
+    def handle_data(self, data):
+        self.text += [data.strip()] if data.strip() else []
+
+
+def page(folder, slides):
+    return Page(write_batch(folder, slides)[1].read_text(encoding="utf-8"))
+
+
+def test_the_page_tells_what_needs_a_look_and_links_to_reports(tmp_path):
+    slides = [stored(tmp_path, one) for one in (summary("a b"), summary("few", {"neutrophil": 9}), aside("lost"))]
+    shown = page(tmp_path, slides)
+    words = " ".join(shown.text)
+    assert "2 of 3 slides need a look" in words
+    assert "2 read, 1 skipped; 509 white blood cells counted." in words
+    assert words.index("skipped: cannot be decoded") < words.index("9 cells counted") < words.index("The other slides")
+    assert words.index("The other slides") < words.index("a b")
+    assert shown.links == ["few/report.html", "a%20b/report.html"]
+    assert all((tmp_path / unquote(link)).exists() for link in shown.links)
+    assert "script" not in shown.tags
+
+
+def test_the_page_carries_a_small_picture_of_each_slide(tmp_path):
+    root = tmp_path / "slide" / "labels.ome.zarr"
+    create_labels(root, (1000, 2000), 256, 512)
+    write_labels_ngff(root, 0.2, np.full((300, 600, 3), 200, np.uint8), 0.67)
+    (picture,) = page(tmp_path, [summary(counts={"neutrophil": 9})]).images
+    assert picture.startswith("data:image/jpeg;base64,")
+    assert len(picture) < 4000
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a'><img src=x>", '"{{ 7*7 }} & Söhne'])
+def test_names_from_files_cannot_become_markup(tmp_path, name):
+    hostile = SlideSummary(name, name, reason=name)
+    typed = SlideSummary(
+        name, name, found=from_counts({name: 3, "b": 2}, (name, "b")), model=ModelRef(name, name, name)
+    )
+    shown = page(tmp_path, [hostile, typed])
+    assert "script" not in shown.tags
+    assert not shown.images
+    assert name in shown.text
+
+
+def test_an_empty_batch_has_a_page_that_says_so(tmp_path):
+    assert "No slide does." in page(tmp_path, []).text
+    assert len(pd.read_parquet(tmp_path / "batch.parquet")) == 0
+
+
+def test_the_same_batch_gives_the_same_bytes(tmp_path):
+    slides = [*batch(9), aside("z")]
+    one, two = (write_batch(tmp_path / place, order) for place, order in (("a", slides), ("b", slides[::-1])))
+    assert one[1].read_bytes() == two[1].read_bytes()
+    assert one[0].read_bytes() == two[0].read_bytes()
+
+
+@pytest.fixture
+def read_before(tmp_path):
+    """Make a slide whose results lie in `out/x`."""
+    place = tmp_path / "a" / "x.svs"
+    place.parent.mkdir()
+    place.write_bytes(b"first")
+    write_origin(tmp_path / "out" / "x", str(place), content_sha256(place))
+    return place
+
+
+def test_another_slide_of_the_same_name_does_not_replace_results(read_before, tmp_path):
+    other = tmp_path / "b" / "x.svs"
+    other.parent.mkdir()
+    other.write_bytes(b"second")
+    with pytest.raises(InputError, match=r"other slides with the names of .*b/x\.svs \(x\): give another folder"):
+        require_own_folders([SlideEntry(str(other), None, "x")], tmp_path / "out")
+    require_own_folders([SlideEntry(str(other), None, "y")], tmp_path / "out")
+
+
+def test_a_slide_that_was_moved_or_that_changed_keeps_its_folder(read_before, tmp_path):
+    moved = read_before.rename(tmp_path / "x.svs")
+    require_own_folders([SlideEntry(str(moved), None, "x")], tmp_path / "out")
+    read_before.write_bytes(b"scanned anew")
+    require_own_folders([SlideEntry(str(read_before), None, "x")], tmp_path / "out")
+
+
+def test_a_slide_behind_a_url_is_told_by_its_address_without_the_signature(tmp_path):
+    write_origin(tmp_path / "x", "https://store/x.svs?X-Amz-Signature=1", "0" * 64)
+    require_own_folders([SlideEntry("https://store/x.svs?X-Amz-Signature=2", None, "x")], tmp_path)
+    with pytest.raises(InputError, match="give another folder"):
+        require_own_folders([SlideEntry("https://store/other/x.svs", None, "x")], tmp_path)
+
+
+def test_results_tell_no_folder_of_their_slide(read_before, tmp_path):
+    assert str(tmp_path) not in (tmp_path / "out" / "x" / "origin.json").read_text()
+
+
+def test_a_slide_is_hashed_again_only_if_its_file_may_have_changed(read_before, tmp_path):
+    folder, before = tmp_path / "out" / "x", content_sha256(read_before)
+    assert known_sha256(folder, str(read_before)) == before
+    os.utime(read_before, ns=(1, 1))
+    assert known_sha256(folder, str(read_before)) is None
+    write_origin(folder, str(read_before), before)
+    read_before.write_bytes(b"longer than before")
+    os.utime(read_before, ns=(1, 1))
+    assert known_sha256(folder, str(read_before)) is None
+    moved = read_before.rename(tmp_path / "y.svs")
+    assert known_sha256(folder, str(moved)) is None
+    assert known_sha256(tmp_path / "new", str(moved)) is None
+
+
+def test_slides_of_several_files_are_always_hashed(tmp_path):
+    (tmp_path / "slide.zarr").mkdir()
+    (tmp_path / "slide.mrxs").write_bytes(b"index")
+    for name in ("slide.zarr", "slide.mrxs"):
+        write_origin(tmp_path / "out", str(tmp_path / name), "0" * 64)
+        assert known_sha256(tmp_path / "out", str(tmp_path / name)) is None
+
+
+def test_slides_are_unread_until_a_run_has_ended_with_them(read_before, tmp_path):
+    slide = SlideEntry(str(read_before), None, "another-id")
+    assert unread([slide], tmp_path / "out") == [slide]
+    write_summary(tmp_path / "out" / "x", aside("x"))
+    assert unread([slide], tmp_path / "out") == []
+    read_before.write_bytes(b"scanned anew")
+    assert unread([slide], tmp_path / "out") == [slide]
+
+
+def test_a_slide_that_could_not_be_opened_counts_as_read_until_it_changes(read_before, tmp_path):
+    folder, slide = tmp_path / "out" / "x", SlideEntry(str(read_before), None, "x")
+    write_origin(folder, slide.uri)
+    write_summary(folder, aside("x"))
+    assert unread([slide], tmp_path / "out") == []
+    assert known_sha256(folder, slide.uri) is None
+    require_own_folders([SlideEntry(str(tmp_path), None, "x")], tmp_path / "out")
