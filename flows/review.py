@@ -13,7 +13,7 @@ from sgcldff.data.reviews.store import ReviewStore
 from sgcldff.results.review.apply import Applied
 from sgcldff.results.review.page import write_page
 from sgcldff.results.review.queue import QueuedCell, queue_order, require_free, write_queue
-from sgcldff.results.review.selection import Choice, Found, chosen, read_found, results_in
+from sgcldff.results.review.selection import ReviewSelection, SlideCells, chosen, read_slide_cells, results_in
 from sgcldff.results.review.slide_lookup import find_each
 from tasks.artifacts import show_table
 from tasks.progress import bar
@@ -31,7 +31,7 @@ class Made:
 
 
 @flow(name="review-make", flow_run_name="review-make")
-def review_make(results: list[str], slides: list[str], out: str, choice: Choice | None = None) -> Made:
+def review_make(results: list[str], slides: list[str], out: str, choice: ReviewSelection | None = None) -> Made:
     """Gather cells to review: a folder of their pictures, a table, and a page on which a person tells their types.
 
     A slide that is gone, changed or damaged is set aside and the others go on. Without any cell nothing is written.
@@ -47,7 +47,7 @@ def review_make(results: list[str], slides: list[str], out: str, choice: Choice 
     entries, missing = find_each(slides)
     aside = [*missing]
     found = _one_space(list(_read_all(results_in(results), aside)), aside)
-    picked = chosen(found, choice or Choice())
+    picked = chosen(found, choice or ReviewSelection())
     cells: list[QueuedCell] = []
     with bar("cells") as progress:
         step = _counted(progress, len(picked))
@@ -70,12 +70,12 @@ def _shown(reasons: Iterable[object]) -> tuple[str, ...]:
     return told
 
 
-def _read_all(folders: Iterable[Path], aside: list[str]) -> Iterator[Found]:
+def _read_all(folders: Iterable[Path], aside: list[str]) -> Iterator[SlideCells]:
     """Read results; those that are damaged, and slides that were read twice, are set aside."""
     seen: set[str] = set()
     for folder in folders:
         try:
-            found = read_found(folder)
+            found = read_slide_cells(folder)
         except InputError as error:
             aside.append(str(error))
             continue
@@ -86,7 +86,7 @@ def _read_all(folders: Iterable[Path], aside: list[str]) -> Iterator[Found]:
             yield found
 
 
-def _one_space(found: list[Found], aside: list[str]) -> list[Found]:
+def _one_space(found: list[SlideCells], aside: list[str]) -> list[SlideCells]:
     """Keep the slides whose cells have the classes of the first one's: a page offers one set of them."""
     for slide in found:
         if slide.classes != found[0].classes:

@@ -1,4 +1,4 @@
-"""A batch of slides: which are read, with what and where, and what becomes of those that cannot be read."""
+"""A batch of slides: which are read, with which model and workers, and how failures are reported."""
 
 import logging
 import math
@@ -21,12 +21,13 @@ from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
 from sgcldff.registry import Choice
 from sgcldff.results.batch import SlideSummary, require_own_folders, write_batch
+from sgcldff.results.slide import SlideJob
 from sgcldff.slides import SlideEntry, open_slide
 from sgcldff.slides.pixels.page_selection import Plane
 from tasks.artifacts import show_table
 from tasks.compute import Compute, Workers, workers
 from tasks.live_view import BatchView
-from tasks.slides import SlideJob, on_these_workers, read_slide, set_aside
+from tasks.slides import on_these_workers, read_slide, set_aside
 from tasks.stages import model_ids
 
 logger = logging.getLogger(__name__)
@@ -42,13 +43,13 @@ class Batch:
     """How a batch of slides is counted."""
 
     mpp: float | None = None
-    """um/px of the slides that do not say."""
+    """um/px of slides whose files do not say it."""
     until: str | None = None
-    """Read only a random sample of each slide: until the interval of a type is as narrow as asked, "blast:0.02"."""
+    """Read only a random sample of each slide: until the interval of a type is narrow enough, "blast:0.02"."""
     manual: str | None = None
     """Table of manual counts to compare with: slide_id, label, count."""
     retry_failed: bool = False
-    """Read only slides that a former run set aside."""
+    """Read only slides that an earlier run skipped."""
     page: int | None = None
     """Page, series or time of the slides for which none is named, counted from 1."""
     z: int | None = None
@@ -108,7 +109,7 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
 
 
 def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSpec, most: int) -> bool:
-    """Whether the slides have no more tiles than that, as their headers say; those elsewhere are not asked."""
+    """Return whether the slides have at most that many tiles by their headers; remote ones are not opened."""
     if len(entries) > most or any(is_remote(entry.uri) for entry in entries):
         return False
     tiles = 0.0
@@ -117,7 +118,7 @@ def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSp
             with closing(open_slide(entry.uri, entry.mpp, entry.id, sha256="not hashed")) as slide:
                 tiles += math.prod(side * slide.ref.mpp / model.mpp / spec.tile_px for side in slide.ref.shape)
         except InputError:
-            continue  # said when it is read
+            continue  # reported when it is read
         if tiles > most:
             return False
     return True
@@ -138,7 +139,7 @@ def chosen(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[
 
 
 def failed_before(folder: Path) -> bool:
-    """Tell whether a former run set a slide aside."""
+    """Return whether a former run set a slide aside."""
     return (folder / "summary.json").exists() and bool(SlideSummary.read(folder).reason)
 
 
@@ -172,7 +173,7 @@ def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> di
 
 
 def refuse(failed: dict[str, Exception], slides: int) -> NoReturn:
-    """End a batch in which slides were set aside: with the slide's own error where there was only one slide."""
+    """End a batch in which slides were skipped: with the slide's own error where there was only one slide."""
     if slides == 1:
         raise next(iter(failed.values()))
     reasons = "; ".join(f"{slide}: {why}" for slide, why in failed.items())

@@ -13,7 +13,7 @@ from sgcldff.results.review.answers import Answers, read_answers
 from sgcldff.results.review.apply import Applied, apply_reviews
 from sgcldff.results.review.crops import FOLDER, crop_name, write_crops
 from sgcldff.results.review.queue import QueuedCell, queued, read_queue
-from sgcldff.results.review.selection import Found
+from sgcldff.results.review.selection import SlideCells
 from sgcldff.results.review.slide_lookup import namesakes, open_read
 from sgcldff.slides import SlideEntry
 from tasks.artifacts import show_table
@@ -24,7 +24,7 @@ from tasks.stages import stage
 
 @stage("picture-cells", SLIDES)
 def picture_cells(
-    found: Found, cells: pd.DataFrame, slides: Sequence[SlideEntry], out: Path, progress: Callable[[], None]
+    found: SlideCells, cells: pd.DataFrame, slides: Sequence[SlideEntry], out: Path, progress: Callable[[], None]
 ) -> list[QueuedCell]:
     """Cut the pictures of a slide's chosen cells out of it and give their rows of the queue."""
     names = [crop_name(found.sha256, cell_id) for cell_id in cells["cell_id"]]

@@ -72,9 +72,9 @@ def make(
     from flows.launch import launch
     from flows.review import review_make
     from sgcldff.core.records import UNIDENTIFIED
-    from sgcldff.results.review.selection import Choice
+    from sgcldff.results.review.selection import ReviewSelection
 
-    choice = Choice(tuple(label or [UNIDENTIFIED]), below, sample, limit)
+    choice = ReviewSelection(tuple(label or [UNIDENTIFIED]), below, sample, limit)
     made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice)
     if made.cells:
         told = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."

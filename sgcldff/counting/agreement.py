@@ -93,7 +93,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 def read_manual(path: str | Path, classes: Iterable[str] | None = None) -> dict[str, Counts]:
     """Read manual counts: slide -> type -> cells counted.
 
-    The CSV (or Parquet) table has either the columns slide_id, label and count, or slide_id and one column a type; an
+    The CSV (or Parquet) table has either the columns slide_id, label and count, or slide_id and one column per type; an
     empty cell of the latter is 0. Synonyms are understood ("Neut", "bands"), and what falls into one type is summed.
 
     Parameters
@@ -104,7 +104,7 @@ def read_manual(path: str | Path, classes: Iterable[str] | None = None) -> dict[
     Raises
     ------
     LabelError
-        If a type is in no class.
+        If a type is unknown.
     InputError
         If the table cannot be read, or a slide has no name, a count is no whole number of at least 0, or a slide or one
         of its types comes twice; the message names the table, the row and the remedy.
@@ -153,7 +153,7 @@ def _entries(path: Path, number: int, row: Row) -> list[_Entry]:
         return [_Entry(place, slide, row["label"].lower(), _count(place, row["label"], row["count"]))]
     types = {name: text for name, text in row.items() if name != "slide_id"}
     if not types:
-        raise InputError(f"{path}: has neither the columns label and count nor a column a type: add them")
+        raise InputError(f"{path}: has neither the columns label and count nor one column per type: add them")
     return [_Entry(place, slide, name, _count(place, name, text or "0")) for name, text in types.items()]
 
 

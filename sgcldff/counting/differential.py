@@ -47,19 +47,19 @@ class Differential:
 
     shares: tuple[ClassShare, ...]
     counted: int
-    """Cells with a type: what the shares are shares of."""
+    """Classified cells: the denominator of the shares."""
     rejected: int
-    """Cells found in the usable area but left unidentified; they enter no share."""
+    """Cells found in the usable area but left unidentified; not included in the shares."""
     confidence: float
     """Level of the intervals; each holds for its type alone."""
     flags: tuple[str, ...]
     """What a reader has to know before using the figures."""
     excluded: int = 0
-    """Cells found outside the smear's usable area; they enter no share."""
+    """Cells found outside the smear's usable area; not included in the shares."""
     version: int = VERSION
 
     def __getitem__(self, label: str) -> ClassShare:
-        """Give one type's part.
+        """Return one type's part.
 
         Raises
         ------
@@ -72,12 +72,12 @@ class Differential:
         raise LabelError(f"the differential has no type {label!r}; it has {', '.join(s.label for s in self.shares)}")
 
     def to_dict(self) -> dict[str, object]:
-        """Give a JSON-ready form; `from_dict` reads it back."""
+        """Return a JSON-ready form; `from_dict` reads it back."""
         return asdict(self) | {"shares": [asdict(share) for share in self.shares], "flags": list(self.flags)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> "Differential":
-        """Read what `to_dict` wrote, version 1 too; keys that it did not write are passed over.
+        """Read what `to_dict` wrote, or version 1 of it; unknown keys are ignored.
 
         Raises
         ------
@@ -106,7 +106,7 @@ def differential(
     Parameters
     ----------
     labels
-        One a cell of the usable area; None or "unidentified" for a cell whose type was not told.
+        One label per cell of the usable area; None or "unidentified" for a cell that was not classified.
     classes
         Types in the order in which they are reported, counted or not.
     excluded
@@ -115,7 +115,7 @@ def differential(
     Raises
     ------
     LabelError
-        If a label is in no class.
+        If a label is not one of the classes.
     InputError
         If `confidence` is not between 0.5 and 1.
     """
@@ -136,7 +136,7 @@ def from_counts(
     require(0.5 < confidence < 1, f"confidence is {confidence}: give more than 0.5, less than 1")
     classes = tuple(classes)
     if unknown := counts.keys() - {*classes, UNIDENTIFIED}:
-        raise LabelError(f"labels {', '.join(sorted(unknown))} are in no class; known are {', '.join(classes)}")
+        raise LabelError(f"labels {', '.join(sorted(unknown))} are unknown; the classes are {', '.join(classes)}")
     counted = sum(counts.get(label, 0) for label in classes)
     shares = tuple(_share(label, counts.get(label, 0), counted, confidence) for label in classes)
     rejected = counts.get(UNIDENTIFIED, 0)
@@ -148,7 +148,7 @@ def _share(label: str, count: int, counted: int, confidence: float) -> ClassShar
 
 
 def exact_interval(count: int, counted: int, confidence: float) -> tuple[float, float]:
-    """Give the ends of a share's interval (Clopper and Pearson); 0 and 1 where no cell was counted."""
+    """Return the ends of a share's interval (Clopper and Pearson); 0 and 1 where no cell was counted."""
     if counted == 0:
         return 0.0, 1.0
     from scipy.stats import binomtest  # takes longer to load than to check all that a command is given
@@ -162,7 +162,7 @@ def _flags(counted: int, rejected: int, excluded: int) -> tuple[str, ...]:
     few = [text for limit, text in sorted(FLAGS.items()) if counted < limit][:1]
     share, outside = rejected / max(usable, 1), excluded / max(usable + excluded, 1)
     many = [f"{share:.0%} of the cells found were left unidentified: review them"] if share > MANY_UNIDENTIFIED else []
-    beyond = [f"{outside:.0%} of the cells found lie outside the usable area and were not counted: look at the smear"]
+    beyond = [f"{outside:.0%} of the cells found lie outside the usable area and were not counted: check the smear"]
     return (*few, *many, *(beyond if outside > MANY_EXCLUDED else []))
 
 

@@ -20,17 +20,17 @@ NARROWEST, WIDEST = 0.01, 0.3
 class Goal:
     """How narrow the intervals of types' shares have to become before counting stops.
 
-    Who counts until an interval is narrow stops too gladly where chance made it narrow, at few cells of the type, so
-    the plain interval holds the truth less often than it says. How often was computed exactly, for types of 0.2 to
-    50 % and widths of 0.01 to 0.3, looking after every 20 cells from 100 on (`benchmarks/slides/stopping.py`): plain
+    Counting until an interval is narrow stops too early where chance made it narrow, with few cells of the type, so
+    the plain interval covers the true share less often than its level. How often was computed exactly, for types of 0.2
+    to 50 % and widths of 0.01 to 0.3, looking after every 20 cells from 100 on (`benchmarks/slides/stopping.py`): plain
     Clopper-Pearson intervals of 95 % hold in as few as 93.6 % of the counts (a type of 2 %, width 0.02), intervals of
     96 % in as few as 94.7 % (6.6 %, 0.06), of 96.5 % in at least 95.3 %. So intervals are taken at
     1 - 0.7 (1 - confidence), both to stop and to report; that costs about a sixth more cells. Looking after every
     cell or every 50, waiting for several types, and reporting types that were not waited for were found to be no worse.
     (J. Frey, The American Statistician 64, 2010, adjusts intervals of fixed width the same way.)
 
-    Cells have to come in random order, as they do where tiles are drawn by lot; that cells of one tile may be alike is
-    not counted in.
+    Cells have to come in random order, as they do where tiles are sampled at random; correlation of the cells of one
+    tile is not taken into account.
     """
 
     widths: Mapping[str, float]
@@ -54,7 +54,7 @@ class Goal:
         Raises
         ------
         LabelError
-            If a type is in no class.
+            If a type is unknown.
         InputError
             If the text is of another form, a type comes twice, or a width is out of range.
         """
@@ -71,14 +71,14 @@ class Goal:
         Raises
         ------
         LabelError
-            If a type is in no class.
+            If a type is unknown.
         """
         known = tuple(classes)
         if unknown := [label for label in self.widths if label not in known]:
-            raise LabelError(f"goal for {', '.join(unknown)}: in no class; known are {', '.join(known)}")
+            raise LabelError(f"goal for {', '.join(unknown)}: unknown; the classes are {', '.join(known)}")
 
     def reached(self, found: Differential) -> bool:
-        """Say whether counting may stop: at least 100 cells, and every named type's interval is narrow enough.
+        """Return whether counting may stop: at least 100 cells, and every named type's interval is narrow enough.
 
         Raises
         ------
@@ -89,11 +89,11 @@ class Goal:
         return found.counted >= FEWEST_CELLS and all(share.high - share.low <= width for share, width in shares)
 
     def settled(self, found: Differential) -> Differential:
-        """Give a differential that was counted towards this goal the intervals that hold in spite of it, and say so."""
+        """Return a differential counted towards this goal with intervals that allow for it, flagged as such."""
         shares = tuple(widened(share, found) for share in found.shares)
-        return replace(found, shares=shares, flags=(*found.flags, self._told(found)))
+        return replace(found, shares=shares, flags=(*found.flags, self._flag(found)))
 
-    def _told(self, found: Differential) -> str:
+    def _flag(self, found: Differential) -> str:
         goal = " and ".join(
             f"the interval of {label} was at most {width:g} wide" for label, width in self.widths.items()
         )
@@ -117,6 +117,6 @@ def _level(confidence: float) -> float:
 
 
 def widened(share: ClassShare, found: Differential) -> ClassShare:
-    """Give a share the interval that holds as often as the differential says although it decided when to stop."""
+    """Return a share the interval that holds as often as the differential says although it decided when to stop."""
     low, high = exact_interval(share.count, found.counted, _level(found.confidence))
     return replace(share, low=low, high=high)

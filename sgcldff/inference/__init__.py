@@ -1,15 +1,24 @@
-"""A slide to typed cells, in two passes over shards that can be stopped and taken up anywhere.
+"""From a slide to classified cells, in two passes over shards that can be stopped and resumed at any point.
 
-First every shard is looked at from afar, and what may hold a white cell is segmented into one label array. Then cells
-are cut out of that array, shard by shard with a margin, and typed; a cell belongs to the shard that its centre lies in,
-so it counts once. A shard's result depends only on the plan: doing it again gives the same bytes, and what is committed
-is never done again.
+The first pass looks at every shard at low power and segments the places that may hold a white cell into one label
+array. The second pass finds the cells in that array, shard by shard with a margin, and classifies them; a cell belongs
+to the shard that contains its centre, so it is counted once. The result of a shard depends only on the plan: computing
+it again gives the same bytes, and a committed shard is never computed again.
 """
 
 from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import read_cells
 from sgcldff.inference.plan import Plan, Step, label_array, plan_slide
-from sgcldff.inference.runner import Runner, ShardTask, committed, run_plan, run_sample, sampled, serially, slide_areas
+from sgcldff.inference.runner import (
+    Runner,
+    ShardTask,
+    committed_work,
+    run_plan,
+    run_sample,
+    sampled_work,
+    serially,
+    slide_areas,
+)
 
 __all__ = [
     "Plan",
@@ -17,13 +26,13 @@ __all__ = [
     "ShardTask",
     "Step",
     "Tally",
-    "committed",
+    "committed_work",
     "label_array",
     "plan_slide",
     "read_cells",
     "run_plan",
     "run_sample",
-    "sampled",
+    "sampled_work",
     "serially",
     "slide_areas",
 ]

@@ -1,4 +1,4 @@
-"""The second pass: cells cut out of the labels, and the type of each."""
+"""The second pass: cells found in the labels, and the class of each."""
 
 import math
 from collections import Counter
@@ -20,9 +20,9 @@ from sgcldff.core.tally import Tally
 from sgcldff.inference.gate import Area
 from sgcldff.inference.instances import REACH_UM, Cell, find_cells
 from sgcldff.inference.outputs import CellRow
-from sgcldff.inference.plan import Plan, Step, gate_step, label_array, opened
-from sgcldff.inference.prefetch import Stopwatch, ahead
-from sgcldff.inference.segmentation import read_areas, segmented, write_labels
+from sgcldff.inference.plan import Plan, Step, gate_factor, label_array, opened
+from sgcldff.inference.prefetch import Stopwatch, prefetched
+from sgcldff.inference.segmentation import read_areas, segment_box, write_labels
 from sgcldff.inference.tile_selection import Areas, whole_blocks
 from sgcldff.models.runtimes import Runtime, Types
 from sgcldff.slides import ScaledSlide
@@ -43,12 +43,12 @@ PART_SCHEMA = pa.schema(
 """Cells of one shard: places in px of level 0, outlines as x, y, x, y, ..."""
 
 VIEW_PX = 2048
-"""Side of the part of a shard in which cells are looked for at once."""
+"""Side of the part of a shard that is searched for cells at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Cells with the pictures from which their types are told."""
+    """Cells with the image crops from which they are classified."""
 
     cells: tuple[Cell, ...]
     rgb: Rgb
@@ -58,7 +58,7 @@ class Crops:
 
 
 def type_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
-    """Cut out and type the cells whose centres lie in a shard, and commit them.
+    """Find and classify the cells whose centres lie in a shard, and commit them.
 
     Raises
     ------
@@ -68,14 +68,14 @@ def type_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     watch, shard = Stopwatch(), plan.grid.shard(index)
     with watch("cells"):
         box = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
-        cells = own_cells(plan, np.asarray(label_array(plan)[box.slices]), box, shard)
-    table = typed(plan, cells, read_areas(plan, index), runtime, watch)
+        cells = cells_centred_in(plan, np.asarray(label_array(plan)[box.slices]), box, shard)
+    table = classify_cells(plan, cells, read_areas(plan, index), runtime, watch)
     write_part(plan.committed(Step.TYPE, index), table)
-    return Tally(1, 0, 0, count(plan, table), watch.seconds)
+    return Tally(1, 0, 0, count_cells(plan, table), watch.seconds)
 
 
 def sample_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
-    """Find and type the cells of one shard without its neighbours' labels: what lies around it is segmented too.
+    """Find and classify the cells of one shard without the labels of its neighbours: its margin is segmented too.
 
     Raises
     ------
@@ -85,15 +85,15 @@ def sample_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     watch, shard = Stopwatch(), plan.grid.shard(index)
     around = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
     box = whole_blocks(around, plan.spec.tile_px).clip(plan.grid.shape)
-    labels, look = segmented(plan, box, runtime, watch)
+    labels, selection = segment_box(plan, box, runtime, watch)
     with watch("cells"):
-        cells = own_cells(plan, labels, box, shard)
-    table = typed(plan, cells, look.areas, runtime, watch)
+        cells = cells_centred_in(plan, labels, box, shard)
+    table = classify_cells(plan, cells, selection.areas, runtime, watch)
     with watch("write"):
         write_labels(plan, index, labels[shard.within(box).slices])
-        facts = {"tiles": str(len(look.jobs)), "skipped": str(look.skipped)}
+        facts = {"tiles": str(len(selection.jobs)), "skipped": str(selection.skipped)}
         write_part(plan.committed(Step.SAMPLE, index), table.replace_schema_metadata(facts))
-    return Tally(2, len(look.jobs), look.skipped, count(plan, table), watch.seconds)
+    return Tally(2, len(selection.jobs), selection.skipped, count_cells(plan, table), watch.seconds)
 
 
 def write_part(path: Path, table: pa.Table) -> None:
@@ -102,8 +102,8 @@ def write_part(path: Path, table: pa.Table) -> None:
         pq.write_table(table, partial)
 
 
-def own_cells(plan: Plan, labels: NDArray[np.uint8], box: Box, shard: Box) -> tuple[Cell, ...]:
-    """Find the cells whose centres lie in a shard from the labels of a box around it, part by part."""
+def cells_centred_in(plan: Plan, labels: NDArray[np.uint8], box: Box, shard: Box) -> tuple[Cell, ...]:
+    """Find the cells whose centres lie in a shard in the labels of a box around it, part by part."""
     margin, mpp = math.ceil(REACH_UM / plan.model.mpp), plan.model.mpp
     found: list[Cell] = []
     for part in parts(shard, VIEW_PX):
@@ -120,31 +120,31 @@ def parts(box: Box, side: int) -> Iterator[Box]:
             yield Box(y, x, y + side, x + side).overlap(box)
 
 
-def typed(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Runtime, watch: Stopwatch) -> pa.Table:
-    """Tell the types of cells from crops that are centred on them."""
-    block_px = plan.gate.block_px * gate_step(plan.spec, plan.model)
+def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Runtime, watch: Stopwatch) -> pa.Table:
+    """Classify cells from crops that are centred on them."""
+    block_px = plan.gate.block_px * gate_factor(plan.spec, plan.model)
     rows = []
-    for crops in ahead(read_crops(plan, cells, runtime.spec.crop_px, watch)):
+    for crops in prefetched(read_crops(plan, cells, runtime.spec.crop_px, watch)):
         with watch("model"):
-            told = runtime.classify(crops.rgb, crops.prior)
-            scores = typicalities(runtime, told)
-        for cell, probabilities, score in zip(crops.cells, told.probabilities, scores, strict=True):
-            found = part_row(plan, cell, areas.at(*cell.centroid, block_px))
-            rows.append(found | {"probabilities": probabilities, "typicality": score})
+            types = runtime.classify(crops.rgb, crops.prior)
+            scores = typicality_scores(runtime, types)
+        for cell, probabilities, score in zip(crops.cells, types.probabilities, scores, strict=True):
+            row = part_row(plan, cell, areas.at(*cell.centroid, block_px))
+            rows.append(row | {"probabilities": probabilities, "typicality": score})
     return pa.Table.from_pylist(rows, schema=PART_SCHEMA)
 
 
-def typicalities(runtime: Runtime, told: Types) -> Sequence[float | None]:
-    """Give the typicality of cells; None for those of a model that does not know its training cells."""
+def typicality_scores(runtime: Runtime, types: Types) -> Sequence[float | None]:
+    """Return the typicality of cells; None for a model without a reference of its training cells."""
     if runtime.typicality is None:
-        return [None] * len(told.embedding)
-    return [float(score) for score in runtime.typicality(told.embedding)]
+        return [None] * len(types.embedding)
+    return [float(score) for score in runtime.typicality(types.embedding)]
 
 
 def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[Crops]:
     """Read the crops of cells, batch by batch.
 
-    The priors see a margin around a crop, as they saw the surroundings of the crops that the model was trained on.
+    The priors are computed with a margin around each crop, as for the crops that the model was trained on.
     """
     slide, margin = ScaledSlide(opened(plan.slide), plan.model.mpp), plan.spec.halo_px
     inner = Box(0, 0, side, side).shift(margin, margin).slices
@@ -164,7 +164,7 @@ def crop_box(cell: Cell, side: int) -> Box:
 
 
 def part_row(plan: Plan, cell: Cell, area: Area) -> dict[str, object]:
-    """Bring a cell from the model's scale to level 0."""
+    """Convert a cell from the model's scale to level 0."""
     factor = ScaledSlide(opened(plan.slide), plan.model.mpp).factor
     box, (height, width), pixel_um2 = cell.box, plan.grid.shape, plan.model.mpp**2
     ends = zip(("y0", "x0", "y1", "x1"), (box.y0, box.x0, box.y1, box.x1), strict=True)
@@ -182,16 +182,16 @@ def part_row(plan: Plan, cell: Cell, area: Area) -> dict[str, object]:
 
 
 def read_cells(plan: Plan, step: Step = Step.TYPE, shards: Iterable[int] | None = None) -> Iterator[CellRow]:
-    """Give the typed cells of shards, by default all, that have passed a step, shard by shard."""
+    """Yield the classified cells of shards (default: all) that have passed a step, shard by shard."""
     for index in range(len(plan.grid)) if shards is None else shards:
         for row in pq.read_table(plan.committed(step, index)).to_pylist():
             yield cell_row(plan, row)
 
 
 def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
-    """Name a cell by its place and tell its type, or that it is not certain enough."""
+    """Build a cell's row: an id from its position, and its class unless the model abstains."""
     probabilities = np.array(row["probabilities"], np.float32)
-    reason = doubt(plan, probabilities, row["typicality"])
+    reason = abstention_reason(plan, probabilities, row["typicality"])
     return CellRow(
         cell_id=f"{plan.slide.id}-x{row['x']:.0f}-y{row['y']:.0f}",
         slide_id=plan.slide.id,
@@ -200,7 +200,7 @@ def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
         outline=np.array(row["outline"]).reshape(-1, 2),
         area_um2=row["area_um2"],
         nucleus_area_um2=row["nucleus_area_um2"],
-        label=told(plan, probabilities, row["typicality"]),
+        label=label_of(plan, probabilities, row["typicality"]),
         confidence=float(probabilities.max()),
         probabilities=probabilities,
         typicality=row["typicality"],
@@ -208,39 +208,39 @@ def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
         abstained_for=reason,
         at_edge=row["at_edge"],
         area=row["area"],
-        counted=counts(plan, row["area"]),
+        counted=is_counted(plan, row["area"]),
         nuclei=tuple(np.array(part).reshape(-1, 2) for part in row["nuclei"]),
     )
 
 
-def told(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
-    """Name the likeliest type, or none where there is doubt."""
-    if doubt(plan, probabilities, typicality):
+def label_of(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
+    """Return the most probable class, or "unidentified" where the model abstains."""
+    if abstention_reason(plan, probabilities, typicality):
         return UNIDENTIFIED
     return plan.model.labels.classes[int(probabilities.argmax())]
 
 
-def doubt(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
-    """Name the limit because of which no type is told; empty where one is.
+def abstention_reason(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
+    """Return the limit because of which a cell is not classified; empty where it is.
 
-    Of a cell that is unlike all that the model learned from, its confidence says nothing: that limit goes first.
+    The confidence of a cell unlike all training cells means nothing, so that the limit on typicality comes first.
     """
     if typicality is not None and typicality < plan.spec.min_typicality:
         return ATYPICAL
     return UNCERTAIN if probabilities.max() < plan.min_confidence else ""
 
 
-def counts(plan: Plan, area: str) -> bool:
-    """Tell whether cells of an area enter the differential."""
+def is_counted(plan: Plan, area: str) -> bool:
+    """Return whether cells of an area are counted in the differential."""
     return not (plan.spec.usable_only and plan.is_smear) or Area[area.upper()].usable
 
 
-def count(plan: Plan, table: pa.Table) -> Counter[str]:
-    """Count the cells of a shard, of those that enter the differential, by type."""
+def count_cells(plan: Plan, table: pa.Table) -> Counter[str]:
+    """Count the cells of a shard that are counted in the differential, by class."""
     columns = (table[name].to_pylist() for name in ("probabilities", "typicality", "area"))
     rows = (
         (np.array(chances, np.float32), score)
         for chances, score, area in zip(*columns, strict=True)
-        if counts(plan, area)
+        if is_counted(plan, area)
     )
-    return Counter(told(plan, chances, score) for chances, score in rows)
+    return Counter(label_of(plan, chances, score) for chances, score in rows)

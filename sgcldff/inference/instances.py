@@ -5,8 +5,8 @@ mask plus its depth in the nucleus mask. Maxima without a waist between them are
 to be two cells or too small to be cells: the lobes of a neutrophil, also where its pale cytoplasm was missed. Pixels
 then go to the body whose inscribed disc is nearest, which parts touching cells at their waist.
 
-Whatever is decided about a cell depends only on labels within `REACH_UM` of it, and all that is compared are whole
-numbers: a cell is found alike in a shard and in the whole slide.
+Every decision about a cell depends only on labels within `REACH_UM` of it, and only whole numbers are compared: the
+same cell is found in a shard and in the whole slide.
 """
 
 from collections.abc import Iterator
@@ -62,13 +62,13 @@ MIN_NUCLEUS_UM2 = 4.0
 NEAR_UM = 3.0
 """Lobes whose discs are farther apart than this belong to different cells."""
 WAIST_SAMPLES = 33
-"""Points at which the height between two maxima is looked at."""
+"""Points at which the height between two maxima is sampled."""
 REACH_UM = (2 * JOINS + 1) * SPAN_UM + 2 * (ROUND_UM + SLACK_UM) + MAX_DEPTH_UM
 """Distance from a cell's centre beyond which labels do not matter to it: its bodies lie within `JOINS` spans and its
 pixels a disc and the slack farther; so far again may lie the owner of a body that contends for them, one span from a
 maximum that decides about it, whose height depends on a depth."""
 ONE_PIECE = 0.95
-"""Share of a cell's labelled pixels that must hang together for its closed gaps to be left out."""
+"""Share of a cell's labelled pixels that must be connected for its closed gaps to be left out."""
 SIMPLIFY_PX = 0.35
 """Largest distance by which an outline may leave the pixels' border."""
 SPECK_PX = 4
@@ -224,7 +224,7 @@ def _bodies(depth: NDArray[np.float32], nuclear: NDArray[np.float32], mpp: float
 def _height(
     depth: NDArray[np.float32], nuclear: NDArray[np.float32], shallow: int, deepest: int
 ) -> NDArray[np.float32]:
-    """Weigh the depths; deep inside a clump the nuclei alone tell cells apart."""
+    """Weigh the depths; deep inside a clump only the nuclei separate cells."""
     outer, inner = np.minimum(depth, shallow), np.clip(depth, shallow, deepest) - shallow
     return np.asarray(8 * outer + inner + 4 * nuclear, np.float32)
 
@@ -239,7 +239,7 @@ def _odd(px: float) -> int:
 
 
 def _owners(bodies: _Bodies, mpp: float) -> Places:
-    """Give each body the one that stands for its cell; -1 where the chain to it is longer than `JOINS`."""
+    """Return each body the one that stands for its cell; -1 where the chain to it is longer than `JOINS`."""
     parent = np.arange(len(bodies.place))
     pairs = cKDTree(bodies.place).query_pairs(SPAN_UM / mpp, output_type="ndarray")
     higher, lower = np.sort(pairs, axis=1).T
@@ -269,7 +269,7 @@ def _without_waist(bodies: _Bodies, higher: Places, lower: Places) -> Mask:
 
 
 def _claimed(cells: Mask, bodies: _Bodies, owner: Places, mpp: float) -> Places:
-    """Give every pixel to the owner of the body whose disc is nearest (an additively weighted Voronoi diagram)."""
+    """Return every pixel to the owner of the body whose disc is nearest (an additively weighted Voronoi diagram)."""
     nearest = np.full(cells.shape, SLACK_UM / mpp, np.float64)
     taken = np.full(cells.shape, -1, np.int64)
     for body, (y, x) in enumerate(bodies.place):
@@ -295,7 +295,7 @@ def _numbered(taken: Places, labelled: Mask, bodies: _Bodies, owner: Places) -> 
 
 
 def _whole(mask: Mask, places: Places, free: Mask) -> Mask:
-    """Keep the pixels that hang together with a maximum of their owner, and bridge lobes that do not touch."""
+    """Keep the pixels that are connected with a maximum of their owner, and bridge lobes that do not touch."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     inside = ((places >= 0) & (places < mask.shape)).all(axis=1)
     kept = np.unique(parts[tuple(places[inside].T)])

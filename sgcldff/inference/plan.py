@@ -1,4 +1,4 @@
-"""What is to be done on a slide, and what of it is committed."""
+"""The plan of a slide's inference, and which of its shards are committed."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 import zarr
 
-import sgcldff
+from sgcldff.core.code import VERSION
 from sgcldff.core.drafts import draft
 from sgcldff.core.geometry import Shape, TileGrid
 from sgcldff.core.records import Lineage, ModelRef, SlideRef
@@ -34,7 +34,7 @@ COARSER = 1.3
 
 
 class Step(StrEnum):
-    """What is done with a shard: it passes two steps, or a single one where only a sample of the shards is read."""
+    """Steps of a shard: two, or a single one where only a sample of the shards is read."""
 
     SEGMENT = "segment"
     TYPE = "type"
@@ -43,7 +43,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a shard's result depends on, besides the model's weights; small enough to travel with every task."""
+    """Everything that a shard's result depends on besides the model's weights; small enough to send with every task."""
 
     slide: SlideRef
     model: ModelSpec
@@ -57,7 +57,7 @@ class Plan:
     folder: str
     """Results of the slide."""
     typicality: str = ""
-    """Digest of what the model knows of its training cells; empty where it knows nothing."""
+    """Digest of the model's reference of its training cells; empty where it has none."""
 
     @property
     def segment_key(self) -> str:
@@ -66,7 +66,7 @@ class Plan:
         tiles = (spec.tile_px, spec.halo_px, self.grid.shard_px, spec.engine, spec.precision, spec.version)
         looks = (gate.threshold, gate.mpp, gate.margin_um, gate.tile_px, spec.usable_only, gate.version)
         model = (self.reference.digest, digest(self.model))
-        read = (self.slide.sha256, self.slide.mpp, self.slide.orientation, *model, *tiles, sgcldff.__version__)
+        read = (self.slide.sha256, self.slide.mpp, self.slide.orientation, *model, *tiles, VERSION)
         return digest((*read, looks if self.gated else None))
 
     @property
@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def min_confidence(self) -> float:
-        """Probability below which a cell is of no type: as the settings say, or else as the model does."""
+        """Probability below which a cell is not classified: from the settings, or else from the model."""
         asked = self.spec.min_confidence
         return self.model.min_confidence if asked is None else asked
 
@@ -84,9 +84,7 @@ class Plan:
     def lineage(self) -> Lineage:
         """Where the cells come from."""
         model = self.reference
-        return Lineage(
-            self.slide.sha256, model.name, model.version, model.digest, digest(self.spec), sgcldff.__version__
-        )
+        return Lineage(self.slide.sha256, model.name, model.version, model.digest, digest(self.spec), VERSION)
 
     @cached_property
     def grid(self) -> TileGrid:
@@ -112,11 +110,11 @@ class Plan:
 
     @property
     def shards(self) -> Path:
-        """What is committed of each shard."""
+        """Folder of the committed shards."""
         return Path(self.folder) / "shards" / self.segment_key
 
     def committed(self, step: Step, index: int) -> Path:
-        """The file that exists once a shard has passed a step: what was looked at, or the shard's cells."""
+        """The file that exists once a shard has passed a step: its marker, or its cells."""
         if step is Step.SEGMENT:
             return self.shards / f"segment-{index:06d}.json"
         return self.shards / self.type_key / f"{step}-{index:06d}.parquet"
@@ -134,10 +132,10 @@ def plan_slide(
     folder: str | Path,
     typicality: str = "",
 ) -> Plan:
-    """Look at a slide as a whole and plan its inference.
+    """Survey a slide and plan its inference.
 
-    Shards in `folder` that this plan can use are kept, those of another slide, model or tiling are cleared away, and so
-    is what a killed run left half written.
+    Shards in `folder` that belong to this plan are kept; those of another slide, model or tiling are removed, and so
+    are files that a killed run left unfinished.
 
     Parameters
     ----------
@@ -147,26 +145,26 @@ def plan_slide(
     Raises
     ------
     InputError
-        If a typicality is asked for of a model that has none.
+        If a limit on typicality is set for a model without a reference.
     """
-    told = typicality or not spec.min_typicality
-    require(bool(told), f"min_typicality is {spec.min_typicality}, but the model has no reference: set it to 0")
+    has_scores = typicality or not spec.min_typicality
+    require(bool(has_scores), f"min_typicality is {spec.min_typicality}, but the model has no reference: set it to 0")
     priors = build(model.prior).fit(smear_pixels(ScaledSlide(slide, model.mpp).survey(SURVEY_PX)))
-    afar = model.mpp * gate_step(spec, model)
-    gate = Gate.fit(spec.gate, from_afar(slide, afar).survey(SURVEY_PX), afar)
+    afar = model.mpp * gate_factor(spec, model)
+    gate = Gate.fit(spec.gate, at_gate_scale(slide, afar).survey(SURVEY_PX), afar)
     plan = Plan(slide.ref, model, reference, spec, priors, gate, str(folder), typicality)
     clear(plan)
     create_labels(plan.labels, plan.grid.shape, spec.tile_px, plan.grid.shard_px)
     return plan
 
 
-def from_afar(slide: SlideSource, mpp: float) -> ScaledSlide:
-    """See a slide as the gate does: a level a little coarser than its scale will do, and is far quicker to read."""
+def at_gate_scale(slide: SlideSource, mpp: float) -> ScaledSlide:
+    """View a slide at the gate's scale: a slightly coarser level is good enough, and far quicker to read."""
     return ScaledSlide(slide, mpp, coarser=COARSER)
 
 
-def gate_step(spec: InferSpec, model: ModelSpec) -> int:
-    """Give the pixels at the model's scale that are one, along each side, to the gate: a power of two, at most 32."""
+def gate_factor(spec: InferSpec, model: ModelSpec) -> int:
+    """Return the pixels at the model's scale that are one, along each side, to the gate: a power of two, at most 32."""
     return 1 << min(5, max(0, round(math.log2(spec.gate.mpp / model.mpp))))
 
 
@@ -183,7 +181,7 @@ def _count(shape: Shape, side: int) -> int:
 
 
 def clear(plan: Plan) -> None:
-    """Remove what is not of this plan, and files that were never finished."""
+    """Remove shards of other plans, and unfinished files."""
     if not (plan.shards.exists() and plan.labels.exists()):
         shutil.rmtree(plan.shards.parent, ignore_errors=True)
         shutil.rmtree(plan.labels, ignore_errors=True)
@@ -195,7 +193,7 @@ def clear(plan: Plan) -> None:
 
 @lru_cache(maxsize=4)
 def opened(ref: SlideRef) -> SlideSource:
-    """Open a slide once a process."""
+    """Open a slide once per process."""
     return reopen(ref)
 
 
@@ -205,6 +203,6 @@ def label_array(plan: Plan) -> zarr.Array[Any]:
 
 
 def write_marker(path: Path, content: dict[str, Any]) -> None:
-    """Make a marker appear, whole."""
+    """Write a marker atomically."""
     with draft(path) as partial:
         partial.write_text(json.dumps(content, separators=(",", ":")))

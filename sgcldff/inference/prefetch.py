@@ -1,4 +1,4 @@
-"""Work that is done while its results are awaited."""
+"""Items computed ahead in a thread while earlier ones are used."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ DEPTH = 2
 """Items that lie ready: one that is taken next, and one more for when making one takes longer than usual."""
 
 
-def ahead(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
-    """Draw items in a thread, up to `depth` before they are asked for; an error comes in its item's place.
+def prefetched(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
+    """Compute items in a thread, up to `depth` ahead; an error is raised in the place of its item.
 
     The thread has the context of this one, so that its log says what it is about.
     """
-    with ThreadPoolExecutor(1, "ahead") as thread:
+    with ThreadPoolExecutor(1, "prefetched") as thread:
         waiting = deque(thread.submit(copy_context().run, _next, items) for _ in range(depth))
         while drawn := waiting.popleft().result():
             waiting.append(thread.submit(copy_context().run, _next, items))

@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sgcldff.core.tally import Tally
-from sgcldff.inference.classification import count, read_cells, sample_shard, type_shard
+from sgcldff.inference.classification import count_cells, read_cells, sample_shard, type_shard
 from sgcldff.inference.outputs import CellRow
-from sgcldff.inference.plan import Plan, Step, gate_step
+from sgcldff.inference.plan import Plan, Step, gate_factor
 from sgcldff.inference.segmentation import read_areas, read_marker, segment_shard
 from sgcldff.models.runtimes import Runtime
 
 ROUND = 8
-"""Shards of a sample that are read between two looks at what was counted."""
+"""Shards of a sample that are read between two checks of the goal."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ShardTask:
     index: int
 
     def __call__(self, runtime: Runtime) -> Tally:
-        """Compute the shard, commit it and tell what was done.
+        """Compute the shard, commit it and return the work done.
 
         Raises
         ------
@@ -45,12 +45,12 @@ Runner = Callable[[Sequence[ShardTask]], Iterator[tuple[ShardTask, Tally | BaseE
 
 
 def run_plan(plan: Plan, run: Runner, progress: Callable[[Tally], None] | None = None) -> None:
-    """Take all shards through both passes; those that are committed are left alone.
+    """Take all shards through both passes; committed ones are skipped.
 
     Parameters
     ----------
     progress
-        Called with what every pass over a shard did.
+        Called with the work of every pass over a shard.
 
     Raises
     ------
@@ -67,15 +67,15 @@ def run_sample(
     enough: Callable[[Iterable[CellRow]], bool],
     progress: Callable[[Tally], None] | None = None,
 ) -> list[int]:
-    """Read shards in random order until their cells are enough, or no shard is left; give those that were read.
+    """Read shards in random order until their cells are enough, or no shard is left; return those that were read.
 
-    The order is drawn from the plan, and cells are looked at after every `ROUND` shards: the same plan reads the same
+    The order is drawn from the plan, and cells are checked after every `ROUND` shards: the same plan reads the same
     shards, whatever runs them and however often it was stopped.
 
     Parameters
     ----------
     enough
-        Told all cells of the shards read so far.
+        Called with all cells of the shards read so far.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def run_sample(
 
 
 def run_tasks(tasks: Sequence[ShardTask], run: Runner, progress: Callable[[Tally], None] | None) -> None:
-    """Run tasks and tell of each; the first error is raised when all have ended."""
+    """Run tasks and report each; the first error is raised when all have ended."""
     errors = []
     for _, outcome in run(tasks):
         if isinstance(outcome, BaseException):
@@ -112,34 +112,34 @@ def serially(runtime: Runtime) -> Runner:
     return run
 
 
-def committed(plan: Plan) -> Tally:
-    """Tell what former runs committed of the whole slide; their times are not known."""
-    return sum((_committed(plan, index) for index in range(len(plan.grid))), Tally())
+def committed_work(plan: Plan) -> Tally:
+    """Sum the work on the whole slide that earlier runs committed, without its times."""
+    return sum((_committed_work(plan, index) for index in range(len(plan.grid))), Tally())
 
 
-def _committed(plan: Plan, index: int) -> Tally:
+def _committed_work(plan: Plan, index: int) -> Tally:
     done = Tally()
     if plan.committed(Step.SEGMENT, index).exists():
         facts = read_marker(plan, index)
         done += Tally(1, facts["tiles"], facts["skipped"])
     if (cells := plan.committed(Step.TYPE, index)).exists():
-        done += Tally(1, cells=count(plan, pq.read_table(cells)))
+        done += Tally(1, cells=count_cells(plan, pq.read_table(cells)))
     return done
 
 
-def sampled(plan: Plan) -> Tally:
-    """Tell what former runs committed of a sample; a shard counts as two passes."""
+def sampled_work(plan: Plan) -> Tally:
+    """Sum the work on a sample that earlier runs committed; a shard counts as two passes."""
     done = Tally()
     for part in plan.committed(Step.SAMPLE, 0).parent.glob("sample-*.parquet"):
         table = pq.read_table(part)
         facts = {name.decode(): int(value) for name, value in table.schema.metadata.items()}
-        done += Tally(2, facts["tiles"], facts["skipped"], count(plan, table))
+        done += Tally(2, facts["tiles"], facts["skipped"], count_cells(plan, table))
     return done
 
 
 def slide_areas(plan: Plan) -> NDArray[np.uint8]:
-    """Give the area of every block of a slide whose shards are all committed: codes of `Area`, (rows, columns)."""
-    side = plan.gate.block_px * gate_step(plan.spec, plan.model)
+    """Return the area of every block of a slide whose shards are all committed: codes of `Area`, (rows, columns)."""
+    side = plan.gate.block_px * gate_factor(plan.spec, plan.model)
     codes = np.zeros([-(-length // side) for length in plan.grid.shape], np.uint8)
     for index in range(len(plan.grid)):
         areas = read_areas(plan, index)

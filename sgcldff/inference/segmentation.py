@@ -1,4 +1,4 @@
-"""The first pass: labels of a shard's pixels, and a marker that says what was looked at."""
+"""The first pass: labels of a shard's pixels, and a marker of the tiles that were read."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,8 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box
 from sgcldff.core.tally import Tally
 from sgcldff.inference.plan import Plan, Step, label_array, opened, write_marker
-from sgcldff.inference.prefetch import Stopwatch, ahead
-from sgcldff.inference.tile_selection import Areas, Job, Look, look_at
+from sgcldff.inference.prefetch import Stopwatch, prefetched
+from sgcldff.inference.tile_selection import Areas, TileJob, TileSelection, select_tiles
 from sgcldff.models.runtimes import Runtime
 from sgcldff.slides import ScaledSlide
 
@@ -23,10 +23,10 @@ BAND_PX = 1 << 23
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class TileBatch:
     """Tiles ready for the network."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[TileJob, ...]
     rgb: Rgb
     """(B, H, W, 3)."""
     prior: NDArray[np.float32]
@@ -34,7 +34,7 @@ class Batch:
 
 
 def segment_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
-    """Segment what the gate lets through, write the shard's labels and commit.
+    """Segment the tiles that the gate selects, write the shard's labels and commit.
 
     Raises
     ------
@@ -42,13 +42,13 @@ def segment_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
         If the slide is damaged there.
     """
     watch, shard = Stopwatch(), plan.grid.shard(index)
-    labels, look = segmented(plan, shard, runtime, watch)
+    labels, selection = segment_box(plan, shard, runtime, watch)
     with watch("write"):
         write_labels(plan, index, labels)
-        areas = {"codes": look.areas.codes.tolist(), "corner": look.areas.corner}
-        facts = {"tiles": len(look.jobs), "skipped": look.skipped, "areas": areas}
+        areas = {"codes": selection.areas.codes.tolist(), "corner": selection.areas.corner}
+        facts = {"tiles": len(selection.jobs), "skipped": selection.skipped, "areas": areas}
         write_marker(plan.committed(Step.SEGMENT, index), facts)
-    return Tally(1, len(look.jobs), look.skipped, {}, watch.seconds)
+    return Tally(1, len(selection.jobs), selection.skipped, {}, watch.seconds)
 
 
 def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8]) -> None:
@@ -57,41 +57,41 @@ def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8]) -> None:
         label_array(plan)[plan.grid.shard(index).slices] = labels
 
 
-def segmented(plan: Plan, box: Box, runtime: Runtime, watch: Stopwatch) -> tuple[NDArray[np.uint8], Look]:
-    """Give the labels of a box, uint8 (H, W), and what was looked at; what the gate left unread is background."""
+def segment_box(plan: Plan, box: Box, runtime: Runtime, watch: Stopwatch) -> tuple[NDArray[np.uint8], TileSelection]:
+    """Return the labels of a box, uint8 (H, W), and the tiles read; everything else is background."""
     with watch("gate"):
-        look = look_at(plan, box)
+        selection = select_tiles(plan, box)
     labels = np.zeros(box.shape, np.uint8)
-    for batch in ahead(batches(plan, look.jobs, watch)):
+    for batch in prefetched(batches(plan, selection.jobs, watch)):
         with watch("model"):
-            told = runtime.segment(batch.rgb, batch.prior)
+            predicted = runtime.segment(batch.rgb, batch.prior)
         with watch("stitch"):
-            for job, classes in zip(batch.jobs, told, strict=True):
-                lay(labels, box, job, classes)
-    return labels, look
+            for job, classes in zip(batch.jobs, predicted, strict=True):
+                paste(labels, box, job, classes)
+    return labels, selection
 
 
-def lay(labels: NDArray[np.uint8], box: Box, job: Job, classes: NDArray[np.uint8]) -> None:
-    """Write what a tile told of its own pixels into the labels of a box."""
+def paste(labels: NDArray[np.uint8], box: Box, job: TileJob, classes: NDArray[np.uint8]) -> None:
+    """Copy the labels predicted for the core of a tile into those of a box."""
     core = job.tile.core
-    target, told = labels[core.within(box).slices], classes[core.within(job.tile.read).slices]
+    target, predicted = labels[core.within(box).slices], classes[core.within(job.tile.read).slices]
     if job.keep is None:
-        target[:] = told
+        target[:] = predicted
     else:
-        np.copyto(target, told, where=job.keep)
+        np.copyto(target, predicted, where=job.keep)
 
 
-def batches(plan: Plan, jobs: Sequence[Job], watch: Stopwatch) -> Iterator[Batch]:
+def batches(plan: Plan, jobs: Sequence[TileJob], watch: Stopwatch) -> Iterator[TileBatch]:
     """Read tiles, compute their priors and gather them into batches."""
     tiles = read_tiles(plan, jobs, watch)
     while drawn := list(islice(tiles, plan.spec.batch_size)):
         with watch("prior"):
             rgb = np.stack([pixels for _, pixels in drawn])
             prior = np.stack([plan.priors(pixels) for pixels in rgb])
-        yield Batch(tuple(job for job, _ in drawn), rgb, prior)
+        yield TileBatch(tuple(job for job, _ in drawn), rgb, prior)
 
 
-def read_tiles(plan: Plan, jobs: Sequence[Job], watch: Stopwatch) -> Iterator[tuple[Job, Rgb]]:
+def read_tiles(plan: Plan, jobs: Sequence[TileJob], watch: Stopwatch) -> Iterator[tuple[TileJob, Rgb]]:
     """Read tiles: rows of neighbours together, tiles that stand alone one by one."""
     slide = ScaledSlide(opened(plan.slide), plan.model.mpp)
     for band in bands(jobs):
@@ -103,7 +103,7 @@ def read_tiles(plan: Plan, jobs: Sequence[Job], watch: Stopwatch) -> Iterator[tu
             yield job, pixels[job.tile.read.within(region).slices]
 
 
-def bands(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
+def bands(jobs: Sequence[TileJob]) -> Iterator[tuple[TileJob, ...]]:
     """Gather jobs that are read at once: as many whole rows of a lattice as `BAND_PX` holds, or a single job."""
     if not jobs or jobs[0].keep is not None:
         yield from ((job,) for job in jobs)

@@ -1,4 +1,4 @@
-"""The first look at a shard, from afar: which places are read, with which tiles, and what kind of smear it is."""
+"""The low-power look at a shard: which tiles are read, and what kind of smear its blocks are."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sgcldff.core.geometry import Box, Tile
 from sgcldff.inference.gate import Area, Gate
-from sgcldff.inference.plan import Plan, from_afar, gate_step, opened
+from sgcldff.inference.plan import Plan, at_gate_scale, gate_factor, opened
 
 Mask = NDArray[np.bool_]
 
@@ -19,7 +19,7 @@ REACH_UM = 14.0
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class TileJob:
     """A tile and the pixels of its core whose labels are kept."""
 
     tile: Tile
@@ -37,24 +37,24 @@ class Areas:
     """Row and column of the first block among those of the slide."""
 
     def at(self, y: float, x: float, block_px: int) -> Area:
-        """Tell the area of a place, given in px in which a block is `block_px` wide."""
+        """Return the area of a position, given in px in which a block is `block_px` wide."""
         return Area(int(self.codes[int(y) // block_px - self.corner[0], int(x) // block_px - self.corner[1]]))
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What a part of the slide looks like from afar."""
+class TileSelection:
+    """The tiles to be read in a part of the slide."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[TileJob, ...]
     areas: Areas
     skipped: int
     """Tiles that reading everything would have needed beyond the jobs'."""
 
 
-def look_at(plan: Plan, box: Box) -> Look:
-    """Look at a box whose corner lies on the lattice of tiles."""
-    step, gate = gate_step(plan.spec, plan.model), plan.gate
-    slide = from_afar(opened(plan.slide), gate.mpp)
+def select_tiles(plan: Plan, box: Box) -> TileSelection:
+    """Select the tiles to be read in a box whose corner lies on the lattice of tiles."""
+    step, gate = gate_factor(plan.spec, plan.model), plan.gate
+    slide = at_gate_scale(opened(plan.slide), gate.mpp)
     seen = Box(box.y0 // step, box.x0 // step, -(-box.y1 // step), -(-box.x1 // step))
     whole = (-(-plan.grid.shape[0] // step), -(-plan.grid.shape[1] // step))
     around = whole_blocks(seen.grow(math.ceil(REACH_UM / gate.mpp)).clip(whole), gate.block_px).clip(whole)
@@ -64,13 +64,13 @@ def look_at(plan: Plan, box: Box) -> Look:
     corner = (around.y0 // gate.block_px, around.x0 // gate.block_px)
     areas = Areas(gate.areas(rgb[inner.slices]), corner)
     if not plan.gated:
-        return Look(tuple(Job(tile, None) for tile in plan.grid.tiles(box)), areas, 0)
+        return TileSelection(tuple(TileJob(tile, None) for tile in plan.grid.tiles(box)), areas, 0)
     places = gate.places(rgb)[inner.slices]
     if plan.spec.usable_only:
         places &= near_usable(areas, places.shape, gate)
     side = plan.spec.gate.tile_px
     jobs = tuple(tiles_over(places[seen.within(around).slices], box, side, plan.spec.halo_px, step))
-    return Look(jobs, areas, max(0, -(-box.height // side) * -(-box.width // side) - len(jobs)))
+    return TileSelection(jobs, areas, max(0, -(-box.height // side) * -(-box.width // side) - len(jobs)))
 
 
 def whole_blocks(box: Box, side: int) -> Box:
@@ -86,7 +86,7 @@ def near_usable(areas: Areas, shape: tuple[int, int], gate: Gate) -> Mask:
     return np.asarray(cv2.dilate(whole, np.ones((side, side), np.uint8)), bool)
 
 
-def tiles_over(places: Mask, box: Box, tile_px: int, halo_px: int, step: int) -> Iterator[Job]:
+def tiles_over(places: Mask, box: Box, tile_px: int, halo_px: int, step: int) -> Iterator[TileJob]:
     """Lay tiles over the places of a box: one over each place that fits into a tile, a small lattice over larger ones.
 
     Parameters
@@ -116,7 +116,7 @@ def _cores(place: Box, side: int, shape: tuple[int, int]) -> Iterator[Box]:
             yield Box(y, x, y + side, x + side).clip(shape)
 
 
-def _job(core: Box, own: Mask, box: Box, sizes: tuple[int, int, int]) -> Job:
+def _job(core: Box, own: Mask, box: Box, sizes: tuple[int, int, int]) -> TileJob:
     tile_px, halo_px, step = sizes
     y0, x0 = box.y0 + core.y0 * step, box.x0 + core.x0 * step
     whole = Box(y0, x0, y0 + core.height * step, x0 + core.width * step)
@@ -125,4 +125,4 @@ def _job(core: Box, own: Mask, box: Box, sizes: tuple[int, int, int]) -> Job:
     top, left = y0 - halo_px - spare[0] // 2, x0 - halo_px - spare[1] // 2
     read = Box(top, left, top + tile_px + 2 * halo_px, left + tile_px + 2 * halo_px)
     keep = own.repeat(step, axis=0).repeat(step, axis=1)[: inside.height, : inside.width]
-    return Job(Tile(inside, read), keep)
+    return TileJob(Tile(inside, read), keep)

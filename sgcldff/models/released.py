@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import sgcldff
+from sgcldff.core.code import PACKAGE
 from sgcldff.core.errors import MissingInputError
 from sgcldff.core.records import ModelRef
 from sgcldff.models.checkpoint import SPEC_FILE, saved_digest
@@ -11,7 +11,7 @@ RELEASED = "released"
 """By this name it is asked for; a folder of that name is `./released`."""
 NAME, VERSION = "sgcldff_released", "2"
 """As results name it. Its folder is named after both; in a wheel it is a package (pyproject.toml), so without dots."""
-ROOT = Path(sgcldff.__file__).parents[1]
+ROOT = PACKAGE.parent
 """The checkout, or the folder into which a wheel was installed."""
 
 

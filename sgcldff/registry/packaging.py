@@ -10,12 +10,11 @@ from mlflow.models.signature import ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types import Schema, TensorSpec
 
-import sgcldff
+from sgcldff.core.code import PACKAGE, VERSION
 from sgcldff.evaluation.report import METRICS, EvalReport
 from sgcldff.models.checkpoint import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
 from sgcldff.models.reference import REFERENCE_FILE
 
-PACKAGE = Path(sgcldff.__file__).parent
 NEEDED = (
     "mlflow",
     "numpy",
@@ -44,7 +43,7 @@ def code_tags() -> dict[str, str]:
     total = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         total.update(f"{path.relative_to(PACKAGE)}:".encode() + path.read_bytes())
-    return {CODE_TAG: sgcldff.__version__, CODE_DIGEST_TAG: total.hexdigest()[:16]}
+    return {CODE_TAG: VERSION, CODE_DIGEST_TAG: total.hexdigest()[:16]}
 
 
 def pooled_scores(report: EvalReport | None) -> dict[str, float]:

@@ -26,11 +26,11 @@ OVERVIEW_PX = 1400
 CROP_UM = 26.0
 """Side of a gallery picture."""
 CROPS = 18
-"""Gallery pictures a type."""
+"""Gallery images per type."""
 DRAWN = 5000
-"""Cells a type that are held: all are counted, these are ringed, and pictures are chosen from these."""
+"""Cells kept per type: all are counted, these are ringed, and the gallery is chosen from these."""
 OUTSIDE = "outside the usable area"
-"""Stands in place of the type over cells that are not counted."""
+"""Heading of cells that are not counted."""
 RING_UM = 10.0
 """Radius of the rings that mark cells in the overview, at least `RING_PX`."""
 RING_PX = 5.0
@@ -71,12 +71,12 @@ class Group:
     drawn: int
     """Cells that are ringed."""
     pictures: tuple[Picture, ...]
-    """Surest first; evenly spread from the surest to the least sure where not all are shown."""
+    """Most confident first; evenly spread from the most to the least confident where not all are shown."""
 
 
 @dataclass(frozen=True, order=True)
 class Mark:
-    """What is held of a cell."""
+    """Position and caption of a cell."""
 
     cell_id: str
     confidence: float
@@ -87,7 +87,7 @@ class Mark:
 
 @dataclass
 class Sample:
-    """An even sample of the cells that pass by: those whose names have the lowest digests, in whatever order they come.
+    """A random sample of cells: those whose ids have the lowest digests, in whatever order they come.
 
     Every cell has the same chance, and the same cells give the same sample (bottom-k sampling, Cohen and Kaplan 2007).
     """
@@ -98,7 +98,7 @@ class Sample:
     """At most `DRAWN`; a heap with the highest digest, negated, on top."""
 
     def add(self, cell: CellRow) -> None:
-        """Let a cell pass by."""
+        """Count a cell, and keep it if it belongs to the sample."""
         self.count += 1
         rank = -int.from_bytes(blake2b(cell.cell_id.encode(), digest_size=8).digest())
         if len(self.held) < DRAWN:
@@ -106,9 +106,27 @@ class Sample:
         elif rank > self.held[0][0]:
             heapq.heapreplace(self.held, (rank, _mark(cell)))
 
-    def surest_first(self) -> list[Mark]:
-        """Give the cells held in the order of the gallery."""
+    def most_confident_first(self) -> list[Mark]:
+        """Return the cells held in the order of the gallery."""
         return sorted((mark for _, mark in self.held), key=lambda mark: (-mark.confidence, mark.cell_id))
+
+
+class Gallery:
+    """Cells to be shown, gathered by type as they pass by."""
+
+    def __init__(self, cells: Iterable[CellRow] = ()) -> None:
+        self._samples: dict[str, Sample] = defaultdict(Sample)
+        for cell in cells:
+            self.add(cell)
+
+    def add(self, cell: CellRow) -> None:
+        """Count a cell, and keep it if it belongs to the sample."""
+        self._samples[cell.label if cell.counted else OUTSIDE].add(cell)
+
+    def groups(self, classes: Sequence[str], slide: ScaledSlide, overview_mpp: float) -> list[Group]:
+        """Return the cells by type, in the order of the differential; types without cells are left out."""
+        present = [label for label in (*classes, UNIDENTIFIED, OUTSIDE) if label in self._samples]
+        return [_group(label, self._samples[label], slide, overview_mpp) for label in present]
 
 
 def _mark(cell: CellRow) -> Mark:
@@ -122,7 +140,7 @@ def _mark(cell: CellRow) -> Mark:
 def write_report(
     folder: str | Path,
     slide: ScaledSlide,
-    cells: Iterable[CellRow],
+    gallery: Gallery,
     found: Differential,
     lineage: Lineage,
     agreements: Sequence[Agreement] = (),
@@ -130,14 +148,14 @@ def write_report(
     """Write `report.html`: differential, overview with cells marked, gallery by type, slide and lineage.
 
     Names that come from files are escaped; the page may load nothing and run nothing. The same cells, in any order,
-    give the same bytes. Cells pass by once, and memory does not grow with their number.
+    give the same bytes, and memory does not grow with their number.
 
     Parameters
     ----------
     slide
         The slide at the scale in which cells are shown.
-    cells
-        All that were found, those outside the usable area too.
+    gallery
+        All cells that were found, those outside the usable area too.
     agreements
         The comparison with a manual count, where there is one.
 
@@ -153,7 +171,7 @@ def write_report(
         found=found,
         confidence=f"{found.confidence:.0%}",
         lines=[_line(share) for share in found.shares],
-        groups=_groups(cells, [share.label for share in found.shares], slide, overview_mpp),
+        groups=gallery.groups([share.label for share in found.shares], slide, overview_mpp),
         overview={"uri": data_uri(overview), "width": overview.shape[1], "height": overview.shape[0]},
         ring_width=max(2.0, RING_PX / 2),
         outside=OUTSIDE,
@@ -201,17 +219,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _groups(cells: Iterable[CellRow], classes: Sequence[str], slide: ScaledSlide, overview_mpp: float) -> list[Group]:
-    """Gather cells by type, in the order of the differential; types without cells are left out."""
-    samples: dict[str, Sample] = defaultdict(Sample)
-    for cell in cells:
-        samples[cell.label if cell.counted else OUTSIDE].add(cell)
-    present = [label for label in (*classes, UNIDENTIFIED, OUTSIDE) if label in samples]
-    return [_group(label, samples[label], slide, overview_mpp) for label in present]
-
-
 def _group(label: str, sample: Sample, slide: ScaledSlide, overview_mpp: float) -> Group:
-    ordered = sample.surest_first()
+    ordered = sample.most_confident_first()
     shown = np.unique(np.linspace(0, len(ordered) - 1, min(CROPS, len(ordered))).round().astype(int))
     scale, radius = slide.source.ref.mpp / overview_mpp, max(RING_PX, RING_UM / overview_mpp)
     rings = "".join(_ring(mark.centroid[0] * scale, mark.centroid[1] * scale, radius) for mark in ordered)
@@ -232,10 +241,10 @@ def _picture(mark: Mark, slide: ScaledSlide) -> Picture:
 
 
 def _facts(ref: SlideRef, lineage: Lineage) -> list[tuple[str, str]]:
-    """List what the slide is and where the results come from; the folder in which the slide lies is nobody's matter."""
+    """List what the slide is and where the results come from; the folder of the slide is not shown."""
     height, width = ref.shape
     wide, high = (f"{side * ref.mpp / 1e3:.2f}" for side in (width, height))
-    turned = [("Stored", f"turned, orientation {ref.orientation}: shown, and all places told, upright")]
+    turned = [("Stored", f"turned, orientation {ref.orientation}: all images and positions are upright")]
     return [
         ("Slide", ref.id),
         *(turned if ref.orientation != 1 else []),

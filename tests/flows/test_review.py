@@ -21,7 +21,7 @@ from sgcldff.results.review.answers import read_answers
 from sgcldff.results.review.crops import FOLDER, crop_name, write_png
 from sgcldff.results.review.page import write_page
 from sgcldff.results.review.queue import QueuedCell, read_queue, write_queue
-from sgcldff.results.review.selection import Choice
+from sgcldff.results.review.selection import ReviewSelection
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (
@@ -162,7 +162,7 @@ def results(read, tmp_path):
 def queue(read, smear, server, tmp_path_factory):
     """Make a queue of all cells that are counted."""
     folder = tmp_path_factory.mktemp("queue") / "queue"
-    review_make([str(read)], [str(smear.slide)], str(folder), Choice(sample=100))
+    review_make([str(read)], [str(smear.slide)], str(folder), ReviewSelection(sample=100))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The gate: a look at a slide from afar that tells which places must be read, and where its cells can be counted."""
+"""The gate: a low-power look at a slide that decides which places are read, and where cells can be counted."""
 
 from sgcldff.inference.gate.gate import Gate
 from sgcldff.inference.gate.smear_areas import BLOCK_UM, Area, AreaReference, smear_pixels

@@ -68,16 +68,16 @@ class Gate:
         return np.asarray(cv2.LUT(self._codes(rgb), SCORES), np.float32)
 
     def places(self, rgb: Rgb) -> NDArray[np.bool_]:
-        """Tell which pixels must be read: bool (H, W), all within a square margin of a score at the threshold."""
+        """Return which pixels must be read: bool (H, W), all within a square margin of a score at the threshold."""
         high = cv2.LUT(self._codes(rgb), (self.spec.threshold <= SCORES).astype(np.uint8))
         return np.asarray(cv2.dilate(high, self._margin), bool)
 
     def reached(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the highest score within the margin of every pixel, (H, W): what `places` compares."""
+        """Return the highest score within the margin of every pixel, (H, W): what `places` compares."""
         return np.asarray(cv2.dilate(scores, self._margin), np.float32)
 
     def areas(self, rgb: Rgb) -> NDArray[np.uint8]:
-        """Tell what can be read where: codes of `Area`, uint8 (rows, columns), one a block of `block_px`.
+        """Return the kind of smear by block: codes of `Area`, uint8 (rows, columns), one per block of `block_px`.
 
         The lattice starts at the corner of `rgb`; the last row and column may be parts of blocks. A block's class
         depends on its own pixels alone.
@@ -90,7 +90,7 @@ class Gate:
         return block_px(self.mpp)
 
     def _codes(self, rgb: Rgb) -> NDArray[np.uint8]:
-        """Give the scores in whole numbers, 0 to 255; OpenCV's Gaussian of bytes is exact, wherever an image is cut."""
+        """Return scores of 0 to 255; OpenCV's Gaussian of bytes is exact, wherever an image is cut."""
         red, green, blue = (
             cv2.LUT(channel, table) for channel, table in zip(cv2.split(rgb), self._responses.T, strict=True)
         )

@@ -27,7 +27,7 @@ BLURRED_RATIO = 0.131
 """Ratio of the structure function at `LAG_UM` to that at three times this, below which a block is out of focus.
 
 It is 1/9 for what is smooth at that scale. At 0.8 um/px, fields in focus have 0.18 or more, and those blurred by 1.5 um
-(standard deviation) 0.129 or less. At a coarser scale only a stronger blur is told.
+(standard deviation) 0.129 or less. At a coarser scale only a stronger blur is recognised.
 """
 LAG_UM = 0.8
 LEAST_EVIDENCE_UM2 = 900.0
@@ -39,7 +39,7 @@ NUCLEAR_CONTRAST = 0.15
 ALONE = 25.0
 """Percentile of the survey's red cells that is taken for one that lies alone: much of a smear is thick."""
 MOST_PIXELS = 1 << 21
-"""Pixels of a slide's sample that are looked at."""
+"""Most pixels of a slide's sample that are used."""
 
 
 class Area(IntEnum):
@@ -81,7 +81,7 @@ class AreaReference:
 
 
 def smear_pixels(survey: Rgb) -> Rgb:
-    """Give a slide's sample, uint8 (H, W, 3), as pixels (N, 1, 3) of which no more than half are glass or plasma.
+    """Return a slide's sample, uint8 (H, W, 3), as pixels (N, 1, 3) of which no more than half are glass or plasma.
 
     A slide may be nearly all glass; its statistics would then hold red cells for something rare.
     """
@@ -107,7 +107,7 @@ def fit_reference(survey: Rgb, white: tuple[float, float, float]) -> AreaReferen
 
 
 def classify(rgb: Rgb, mpp: float, reference: AreaReference) -> NDArray[np.uint8]:
-    """Tell what each block is: codes of `Area`, uint8 (rows, columns)."""
+    """Classify each block: codes of `Area`, uint8 (rows, columns)."""
     table = density_table(reference.white)
     blocks = Blocks(rgb.shape[:2], block_px(mpp))
     _, green, blue = cv2.split(rgb)
@@ -127,7 +127,7 @@ def classify(rgb: Rgb, mpp: float, reference: AreaReference) -> NDArray[np.uint8
 
 
 def block_px(mpp: float) -> int:
-    """Give the side of a block at `mpp` um/px, px; even."""
+    """Return the side of a block at `mpp` um/px, px; even."""
     return max(2, 2 * round(BLOCK_UM / mpp / 2))
 
 
@@ -145,11 +145,11 @@ class Blocks:
         return np.asarray(np.outer(*(self._lengths(length) for length in self.shape)))
 
     def share(self, marked: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Give the share of pixels that are 1 in an image of 0 and 1, (rows, columns)."""
+        """Return the share of pixels that are 1 in an image of 0 and 1, (rows, columns)."""
         return np.asarray(self._sums(marked, self.side) / self.sizes)
 
     def roughness(self, values: NDArray[np.uint8], lag: int) -> NDArray[np.float64]:
-        """Give the structure function, the mean squared difference of values `lag` px apart in a row of a block.
+        """Return the structure function, the mean squared difference of values `lag` px apart in a row of a block.
 
         Every other row is taken; 0 where a block has no such pairs.
         """

@@ -46,7 +46,7 @@ class Recall:
         return self.kept / self.of if self.of else 0.0
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Give the exact interval of the recall (Clopper and Pearson 1934); (0, 1) where no cell was judged."""
+        """Return the exact interval of the recall (Clopper and Pearson 1934); (0, 1) where no cell was judged."""
         from scipy.stats import binomtest  # takes memory that workers do without
 
         if self.of == 0:
@@ -71,7 +71,7 @@ class Calibration:
     """Images without a mark that could be judged."""
 
     def to_dict(self) -> dict[str, object]:
-        """Give a JSON-ready report, with the exact interval of the held-out recall."""
+        """Return a JSON-ready report, with the exact interval of the held-out recall."""
         low, high = self.held_out.interval()
         interval = {"recall": self.held_out.share, "low": low, "high": high, "confidence": CONFIDENCE}
         return asdict(self) | interval
@@ -97,7 +97,7 @@ def calibrate(samples: Iterable[Sample], spec: GateSpec | None = None) -> Calibr
     Parameters
     ----------
     samples
-        Images with boxes or masks; others are passed over. Cells that the image's border cuts are not judged.
+        Images with boxes or masks; others are ignored. Cells that the image's border cuts are not judged.
     spec
         Scale, margin and recall wanted; its threshold is not used.
 
@@ -124,7 +124,7 @@ def _recall(scores: NDArray[np.float64], threshold: float) -> Recall:
 
 
 def halves(images: Sequence[Marked]) -> tuple[tuple[Marked, ...], tuple[Marked, ...]]:
-    """Deal whole groups to two sides, data set by data set, in an order that only their names decide.
+    """Assign whole groups to two sides, data set by data set, in an order that only their names decide.
 
     Raises
     ------
@@ -160,14 +160,14 @@ def _place(image: Marked) -> tuple[str, str, str]:
 
 
 def _survey(images: Sequence[Marked]) -> Rgb:
-    """Give the pixels beside the marked cells as an image one pixel wide; of all where nothing else is left."""
+    """Return the pixels beside the marked cells as an image one pixel wide; of all where nothing else is left."""
     beside = np.concatenate([image.rgb[~image.taken] for image in images])
     pixels = beside if len(beside) else np.concatenate([image.rgb.reshape(-1, 3) for image in images])
     return np.ascontiguousarray(pixels[:, None])
 
 
 def keeping_scores(images: Iterable[Marked], gates: Mapping[str, Gate]) -> NDArray[np.float64]:
-    """Give the largest threshold that keeps each cell, image by image, (cells,)."""
+    """Return the largest threshold that keeps each cell, image by image, (cells,)."""
     return np.array([score for image in images for score in _kept_up_to(image, gates[image.sample.group])], np.float64)
 
 
@@ -180,7 +180,7 @@ def _kept_up_to(image: Marked, gate: Gate) -> Iterator[float]:
 
 
 def share_read(images: Iterable[Marked], gates: Mapping[str, Gate], spec: GateSpec) -> float:
-    """Give the share read of the images' area, beside the places that hold a marked cell."""
+    """Return the share read of the images' area, beside the places that hold a marked cell."""
     read = total = 0
     for image in images:
         places = replace(gates[image.sample.group], spec=spec).places(image.rgb)
@@ -207,7 +207,7 @@ def marked(sample: Sample, mpp: float) -> Marked:
 
 
 def _boxed(sample: Sample, shape: tuple[int, int], mpp: float) -> Iterator[tuple[Mask, bool]]:
-    """Take for a cell the ellipse that a box holds, and for a mere point a disc of a cell's width."""
+    """Treat the ellipse inside a box as a cell, and a disc of a cell's width around a point."""
     height, width = scaled_shape(shape, sample.mpp, mpp)
     rows, columns = np.ogrid[0.5 : height + 0.5, 0.5 : width + 0.5]
     half = sample.mpp / mpp / 2
@@ -220,7 +220,7 @@ def _boxed(sample: Sample, shape: tuple[int, int], mpp: float) -> Iterator[tuple
 
 
 def _masked(sample: Sample, shape: tuple[int, int], mpp: float) -> Iterator[tuple[Mask, bool]]:
-    """Take for cells the connected parts of the mask."""
+    """Treat as cells the connected parts of the mask."""
     if sample.mask is None or sample.mask_code is None:
         return
     grey = read_grey(sample.mask)

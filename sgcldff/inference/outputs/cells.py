@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,7 +39,7 @@ KEPT = (
 
 @dataclass(frozen=True, eq=False)
 class CellRow:
-    """A typed cell on its slide; places in px of level 0, x right, y down."""
+    """A classified cell on its slide; places in px of level 0, x right, y down."""
 
     cell_id: str
     slide_id: str
@@ -57,9 +58,9 @@ class CellRow:
     probabilities: Sequence[float] | NDArray[np.float32]
     """Shape (C,)."""
     abstained: bool = False
-    """The type was not told."""
+    """The model abstained: the cell was not classified."""
     abstained_for: str = ""
-    """Why: "uncertain", "atypical"; empty where the type was told."""
+    """Why: "uncertain" or "atypical"; empty where the cell was classified."""
     typicality: float | None = None
     """Share of cells held out of the training that are at least as unlike the training cells; None: not known."""
     at_edge: bool = False
@@ -67,15 +68,37 @@ class CellRow:
     nuclei: tuple[NDArray[np.float64], ...] = ()
     """Borders of the parts of the nucleus, as `outline`; empty where they were not kept."""
     area: str = ""
-    """Part of the smear in which the centre lies ("monolayer", "thick", ...); empty where it was not told."""
+    """Part of the smear in which the centre lies ("monolayer", "thick", ...); empty where it is unknown."""
     counted: bool = True
-    """False for a cell outside the smear's usable area: it is found, but enters no differential."""
+    """False for a cell outside the smear's usable area: it is listed, but not counted in the differential."""
+
+
+Shapes = tuple[shapely.Polygon, shapely.Geometry | None]
+"""Outline of a cell and, where it was kept, the part of the nucleus inside: valid polygons, px of level 0."""
+WriteCells = Callable[[Sequence[CellRow], Sequence[Shapes]], None]
+"""Writes cells, at most `ROWS` at a time, with their shapes."""
+
+
+def in_batches(cells: Iterable[CellRow]) -> Iterator[tuple[list[CellRow], list[Shapes]]]:
+    """Yield cells with their shapes, `ROWS` at a time, so that memory does not grow with their number."""
+    rest = iter(cells)
+    while batch := list(islice(rest, ROWS)):
+        yield batch, [cell_shapes(cell) for cell in batch]
 
 
 def write_cells(
     path: str | Path, cells: Iterable[CellRow], classes: Sequence[str], mpp: float, lineage: Lineage
 ) -> Path:
-    """Write cells as they come, in memory that does not grow with their number.
+    """Write the table of cells; see `cell_writer`."""
+    with cell_writer(path, classes, mpp, lineage) as write:
+        for batch in in_batches(cells):
+            write(*batch)
+    return Path(path)
+
+
+@contextmanager
+def cell_writer(path: str | Path, classes: Sequence[str], mpp: float, lineage: Lineage) -> Iterator[WriteCells]:
+    """Write the table of cells batch by batch.
 
     The table has the columns of `records.cell_schema(classes)`; `outline` holds valid polygons as WKB, `nucleus` valid
     polygons inside them, several parts where it has lobes. The file appears whole or not at all.
@@ -88,24 +111,19 @@ def write_cells(
     Raises
     ------
     InputError
-        If a cell has not one probability a class.
+        If a cell does not have one probability per class.
     """
-    path, origin, columns = Path(path), asdict(lineage), {"outline": _Column(), "nucleus": _Column()}
+    origin, columns = asdict(lineage), {"outline": _Column(), "nucleus": _Column()}
+
+    def write(cells: Sequence[CellRow], shapes: Sequence[Shapes]) -> None:
+        rows = [_row(cell, *pair, classes, mpp) | origin for cell, pair in zip(cells, shapes, strict=True)]
+        writer.write_table(pa.Table.from_pylist(rows, schema=cell_schema(classes)), row_group_size=ROWS)
+        for at, name in enumerate(columns):
+            columns[name] = columns[name].grown([pair[at] for pair in shapes])
+
     with draft(path) as partial, pq.ParquetWriter(partial, cell_schema(classes), compression="zstd") as writer:
-        for batch in _batches(iter(cells)):
-            shapes = [cell_shapes(cell) for cell in batch]
-            rows = [_row(cell, *pair, classes, mpp) | origin for cell, pair in zip(batch, shapes, strict=True)]
-            writer.write_table(pa.Table.from_pylist(rows, schema=cell_schema(classes)), row_group_size=ROWS)
-            columns = {
-                name: column.grown([pair[at] for pair in shapes]) for at, (name, column) in enumerate(columns.items())
-            }
+        yield write
         writer.add_key_value_metadata({"geo": json.dumps(_geo(columns))})
-    return path
-
-
-def _batches(cells: Iterator[CellRow]) -> Iterator[list[CellRow]]:
-    while batch := list(islice(cells, ROWS)):
-        yield batch
 
 
 @dataclass(frozen=True)
@@ -154,8 +172,8 @@ def _row(
     }
 
 
-def cell_shapes(cell: CellRow) -> tuple[shapely.Polygon, shapely.Geometry | None]:
-    """Give a cell's outline and, where it was kept, the part of the nucleus inside: one valid polygon, or several."""
+def cell_shapes(cell: CellRow) -> Shapes:
+    """Return a cell's outline and, where it was kept, the part of the nucleus inside: one valid polygon, or several."""
     outline = cell_polygon(cell)
     if not cell.nuclei:
         return outline, None
@@ -166,7 +184,7 @@ def cell_shapes(cell: CellRow) -> tuple[shapely.Polygon, shapely.Geometry | None
 
 
 def cell_polygon(cell: CellRow) -> shapely.Polygon:
-    """Give a cell's outline as one valid polygon that encloses an area; its box where the outline encloses none."""
+    """Return a cell's outline as one valid polygon that encloses an area; its box where the outline encloses none."""
     y0, x0, y1, x1 = cell.box
     return valid_polygon(cell.outline) or shapely.box(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
 

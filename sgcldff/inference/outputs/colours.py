@@ -1,4 +1,4 @@
-"""One colour a cell type, the same in every output."""
+"""One colour per cell type, the same in every output."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ COLOURS: Mapping[str, Colour] = {
 
 
 def colour_of(label: str) -> Colour:
-    """Give a type's colour; a type of another label space gets one of its own that never changes."""
+    """Return a type's colour; a type of another label space gets one of its own that never changes."""
     if label in COLOURS:
         return COLOURS[label]
     red, green, blue = (40 + byte % 160 for byte in hashlib.sha256(label.encode()).digest()[:3])
@@ -31,5 +31,5 @@ def colour_of(label: str) -> Colour:
 
 
 def hex_of(label: str) -> str:
-    """Give a type's colour as `#rrggbb`."""
+    """Return a type's colour as `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*colour_of(label))

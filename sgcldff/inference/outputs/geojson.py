@@ -2,14 +2,16 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 
 import shapely
 from shapely.geometry import mapping
 
 from sgcldff.core.drafts import draft
-from sgcldff.inference.outputs.cells import CellRow, cell_shapes
+from sgcldff.inference.outputs.cells import CellRow, Shapes, WriteCells, in_batches
 from sgcldff.inference.outputs.colours import colour_of
 
 NAMESPACE = uuid.UUID("6e1c2f5a-3b0d-5a8e-9d55-6a2f0d4c7b11")
@@ -17,23 +19,36 @@ NAMESPACE = uuid.UUID("6e1c2f5a-3b0d-5a8e-9d55-6a2f0d4c7b11")
 
 
 def write_geojson(path: str | Path, cells: Iterable[CellRow], classes: Iterable[str]) -> Path:
-    """Write cells as QuPath objects: `cell` where the nucleus is one known polygon, otherwise `detection`.
+    """Write cells as QuPath objects; see `geojson_writer`."""
+    with geojson_writer(path, classes) as write:
+        for batch in in_batches(cells):
+            write(*batch)
+    return Path(path)
+
+
+@contextmanager
+def geojson_writer(path: str | Path, classes: Iterable[str]) -> Iterator[WriteCells]:
+    """Write cells batch by batch as QuPath objects: `cell` where the nucleus is one known polygon, else `detection`.
 
     Places are px of level 0, as QuPath expects them. Memory does not grow with the number of cells; the file appears
     whole or not at all.
     """
-    path, classes = Path(path), tuple(classes)
+    classes, separators = tuple(classes), chain(["\n"], repeat(",\n"))
+
+    def write(cells: Sequence[CellRow], shapes: Sequence[Shapes]) -> None:
+        for cell, pair in zip(cells, shapes, strict=True):
+            file.write(next(separators))
+            file.write(json.dumps(_feature(cell, *pair, classes), ensure_ascii=False, allow_nan=False))
+
     with draft(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for number, cell in enumerate(cells):
-            file.write(",\n" if number else "\n")
-            file.write(json.dumps(_feature(cell, classes), ensure_ascii=False, allow_nan=False))
+        yield write
         file.write("\n]}\n")
-    return path
 
 
-def _feature(cell: CellRow, classes: tuple[str, ...]) -> Mapping[str, object]:
-    outline, nucleus = cell_shapes(cell)
+def _feature(
+    cell: CellRow, outline: shapely.Polygon, nucleus: shapely.Geometry | None, classes: tuple[str, ...]
+) -> Mapping[str, object]:
     feature = {
         "type": "Feature",
         "id": str(uuid.uuid5(NAMESPACE, f"{cell.slide_id}/{cell.cell_id}")),

@@ -33,7 +33,7 @@ def write_origin(folder: str | Path, uri: str, sha256: str | None = None) -> Non
 
 
 def known_sha256(folder: str | Path, uri: str) -> str | None:
-    """Give the hash of a slide's content that an earlier run noted, unless the file may have changed since.
+    """Return the hash of a slide's content that an earlier run noted, unless the file may have changed since.
 
     A file counts as the same if its address, size and time of change are. Folders, and slides in stores, are never
     taken for known.
@@ -44,7 +44,7 @@ def known_sha256(folder: str | Path, uri: str) -> str | None:
 
 
 def unread(slides: Iterable[SlideEntry], out: str | Path) -> list[SlideEntry]:
-    """Choose the slides that no earlier run has read or set aside, or whose files may have changed since.
+    """Choose the slides that no earlier run has read or skipped, or whose files may have changed since.
 
     They are known by their addresses, whatever ids they had then.
     """

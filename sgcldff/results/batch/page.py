@@ -1,4 +1,4 @@
-"""The page of a batch: one HTML file that shows which slides need a look and why."""
+"""The page of a batch: one HTML file that shows which slides need review and why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import zarr
 from sgcldff.core.drafts import draft
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.batch.summary import SlideSummary, classes_of
-from sgcldff.results.batch.triage import Judged, Urgency
+from sgcldff.results.batch.triage import TriagedSlide, Urgency
 from sgcldff.results.slide_page import data_uri, template
 
 THUMBNAIL_PX = 112
@@ -31,10 +31,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Entry:
+class SlideCard:
     """A slide on the page."""
 
-    judged: Judged
+    triaged: TriagedSlide
     link: str | None
     """To the slide's report, from the page."""
     thumbnail: str | None
@@ -54,8 +54,8 @@ AREA_COLOURS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Usual:
-    """What is usual of a type in the batch."""
+class BatchRange:
+    """Range of a type's share in the batch."""
 
     label: str
     colour: str
@@ -66,17 +66,17 @@ class Usual:
     high: float
 
 
-def write_page(path: Path, judged: Sequence[Judged]) -> Path:
+def write_page(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
     """Write the page of a batch: one HTML file without script that loads nothing; links lead to the slides' reports.
 
     Names that come from files are escaped. The file appears whole or not at all.
     """
-    read = [one.slide for one in judged if one.slide.found is not None]
-    entries = [_entry(one, path.parent) for one in judged]
+    read = [one.slide for one in triaged if one.slide.found is not None]
+    entries = [_entry(one, path.parent) for one in triaged]
     page = template("batch.html").render(
-        looks=[entry for entry in entries if entry.judged.urgency >= Urgency.LOOK],
-        others=[entry for entry in entries if entry.judged.urgency < Urgency.LOOK],
-        slides=len(judged),
+        looks=[entry for entry in entries if entry.triaged.urgency >= Urgency.LOOK],
+        others=[entry for entry in entries if entry.triaged.urgency < Urgency.LOOK],
+        slides=len(triaged),
         read=len(read),
         cells=sum(slide.counted for slide in read),
         usual=[_usual(label, read) for label in classes_of(read)],
@@ -90,12 +90,12 @@ def write_page(path: Path, judged: Sequence[Judged]) -> Path:
     return path
 
 
-def _entry(one: Judged, folder: Path) -> Entry:
+def _entry(one: TriagedSlide, folder: Path) -> SlideCard:
     slide, place = one.slide, folder / one.slide.slide_id
     link = f"{quote(slide.slide_id, safe='')}/report.html" if (place / "report.html").exists() else None
     types = _parts([(share.label, hex_of(share.label), share.share) for share in slide.shares])
     areas = _parts([(name, colour, slide.areas.get(name, 0.0)) for name, colour in AREA_COLOURS.items()])
-    return Entry(one, link, thumbnail(place / "labels.ome.zarr"), types, areas)
+    return SlideCard(one, link, thumbnail(place / "labels.ome.zarr"), types, areas)
 
 
 def _parts(shares: Sequence[tuple[str, str, float]]) -> tuple[Part, ...]:
@@ -104,11 +104,11 @@ def _parts(shares: Sequence[tuple[str, str, float]]) -> tuple[Part, ...]:
     return tuple(Part(name, colour, share, float(start)) for (name, colour, share), start in pairs if share > 0)
 
 
-def _usual(label: str, slides: Sequence[SlideSummary]) -> Usual:
+def _usual(label: str, slides: Sequence[SlideSummary]) -> BatchRange:
     shares = [share for slide in slides for share in slide.shares if share.label == label and slide.counted]
     values = np.array([share.share for share in shares] or [0.0])
     low, median, high = (float(pick(values)) for pick in (np.min, np.median, np.max))
-    return Usual(label, hex_of(label), sum(share.count for share in shares), low, median, high)
+    return BatchRange(label, hex_of(label), sum(share.count for share in shares), low, median, high)
 
 
 def thumbnail(image: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""What a batch knows of one slide, kept beside the slide's results so that it survives restarts."""
+"""Summary of one slide for its batch, kept beside the slide's results so that it survives restarts."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,15 +22,15 @@ BACKGROUND = Area.BACKGROUND.name.lower()
 
 @dataclass(frozen=True)
 class SlideSummary:
-    """What a batch knows of one slide."""
+    """Summary of one slide."""
 
     slide_id: str
     file: str
     """Name of the slide's file, without the folder in which it lies."""
     reason: str = ""
-    """Why the slide was set aside; empty where it was read."""
+    """Why the slide was skipped; empty where it was read."""
     found: Differential | None = None
-    """None where the slide was set aside."""
+    """None where the slide was skipped."""
     areas: Mapping[str, float] = field(default_factory=dict)
     """Area of the smear ("monolayer", "background", ...) -> its part of the slide; together 1, or none at all."""
     tiles: int = 0
@@ -53,17 +53,17 @@ class SlideSummary:
             If one of the files is damaged, or there is no summary.
         """
         folder = Path(folder)
-        told = _read_summary(folder / SUMMARY)
-        if told.reason:
-            return told
+        summary = _read_summary(folder / SUMMARY)
+        if summary.reason:
+            return summary
         found = read_differential(folder / "differential.json")
         manual = folder / "manual.json"
         agreements = read_agreements(manual) if manual.exists() else ()
-        return replace(told, found=found, agreements=agreements)
+        return replace(summary, found=found, agreements=agreements)
 
     @property
     def shares(self) -> tuple[ClassShare, ...]:
-        """Of the differential; none where the slide was set aside."""
+        """Of the differential; none where the slide was skipped."""
         return () if self.found is None else self.found.shares
 
     @property
@@ -73,7 +73,7 @@ class SlideSummary:
 
     @property
     def usable(self) -> float | None:
-        """Usable part of the smear, background left out, 0 to 1; None where it was not told."""
+        """Usable part of the smear, background left out, 0 to 1; None where it is unknown."""
         smear = sum(share for name, share in self.areas.items() if name != BACKGROUND)
         if not self.areas:
             return None
@@ -99,12 +99,13 @@ def write_summary(folder: str | Path, summary: SlideSummary) -> Path:
 
 def _read_summary(path: Path) -> SlideSummary:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         require(
-            told["version"] == 1, f"version is {told['version']}, not 1: update the software or read the slide anew"
+            content["version"] == 1,
+            f"version is {content['version']}, not 1: update the software or read the slide again",
         )
-        model = None if told["model"] is None else ModelRef(**told["model"])
-        return SlideSummary(**{name: told[name] for name in STORED}, model=model)
+        model = None if content["model"] is None else ModelRef(**content["model"])
+        return SlideSummary(**{name: content[name] for name in STORED}, model=model)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a slide's summary ({error}): read the slide again") from error
 

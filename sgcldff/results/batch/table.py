@@ -1,4 +1,4 @@
-"""The table of a batch: a row a slide."""
+"""The table of a batch: one row per slide."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -11,11 +11,11 @@ from sgcldff.core.drafts import draft
 from sgcldff.counting.differential import Differential
 from sgcldff.inference.gate import Area
 from sgcldff.results.batch.summary import classes_of
-from sgcldff.results.batch.triage import Judged
+from sgcldff.results.batch.triage import TriagedSlide
 
 
 def batch_schema(classes: Iterable[str]) -> pa.Schema:
-    """Describe the table of a batch: one row a slide; what is not known of a slide that was set aside is missing."""
+    """Describe the table of a batch: one row per slide; what is not known of a slide that was skipped is missing."""
     text, whole, number = pa.string(), pa.int64(), pa.float64()
     kinds = {"count": whole, "share": number, "low": number, "high": number}
     return pa.schema(
@@ -37,15 +37,15 @@ def batch_schema(classes: Iterable[str]) -> pa.Schema:
     )
 
 
-def write_table(path: Path, judged: Sequence[Judged]) -> Path:
+def write_table(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
     """Write the table of a batch, in the order of the page; the file appears whole or not at all."""
-    schema = batch_schema(classes_of(one.slide for one in judged))
+    schema = batch_schema(classes_of(one.slide for one in triaged))
     with draft(path) as partial:
-        pq.write_table(pa.Table.from_pylist([_row(one) for one in judged], schema=schema), partial, compression="zstd")
+        pq.write_table(pa.Table.from_pylist([_row(one) for one in triaged], schema=schema), partial, compression="zstd")
     return path
 
 
-def _row(one: Judged) -> dict[str, object]:
+def _row(one: TriagedSlide) -> dict[str, object]:
     slide, model = one.slide, one.slide.model
     return {
         **{name: getattr(slide, name) for name in ("slide_id", "file", "reason", "tiles", "skipped", "seconds")},
@@ -63,5 +63,5 @@ def _row(one: Judged) -> dict[str, object]:
 def _counts(found: Differential) -> dict[str, object]:
     kinds = ("count", "share", "low", "high")
     shares = {f"{kind}_{one.label}": getattr(one, kind) for one in found.shares for kind in kinds}
-    told = {name: getattr(found, name) for name in ("counted", "rejected", "excluded")}
-    return {**told, **shares, "flags": list(found.flags)}
+    totals = {name: getattr(found, name) for name in ("counted", "rejected", "excluded")}
+    return {**totals, **shares, "flags": list(found.flags)}

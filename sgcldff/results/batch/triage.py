@@ -1,4 +1,4 @@
-"""Which slides of a batch need a look, and why."""
+"""Which slides of a batch need review, and why."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +15,9 @@ from sgcldff.results.batch.summary import SlideSummary, classes_of
 from sgcldff.results.slide_page import percent
 
 WATCHED = (BLAST,)
-"""Types of which a single cell calls for a look."""
+"""Types of which a single cell calls for review."""
 SMALL_USABLE = 0.1
-"""Part of the smear that is usable below which a slide needs a look."""
+"""Part of the smear that is usable below which a slide needs review."""
 FAR = 3.5
 """Robust z-score beyond which a share is far outside of its batch (Iglewicz and Hoaglin 1993)."""
 FEWEST_SLIDES = 8
@@ -27,7 +27,7 @@ FEWEST_CELLS = 100
 
 
 class Urgency(IntEnum):
-    """How soon somebody should look at a slide."""
+    """How soon somebody should review a slide."""
 
     NONE = 0
     NOTE = 1
@@ -37,15 +37,15 @@ class Urgency(IntEnum):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a slide needs a look."""
+    """Why a slide needs review."""
 
     urgency: Urgency
     text: str
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A slide and why it needs a look, the most urgent reason first; no reason: none is known."""
+class TriagedSlide:
+    """A slide and why it needs review, the most urgent reason first; none where the slide is unremarkable."""
 
     slide: SlideSummary
     reasons: tuple[Reason, ...]
@@ -56,20 +56,20 @@ class Judged:
         return max((reason.urgency for reason in self.reasons), default=Urgency.NONE)
 
 
-def judge(slides: Iterable[SlideSummary], watched: Sequence[str] = WATCHED) -> tuple[Judged, ...]:
-    """Find out which slides of a batch need a look; they come first, and those that were set aside on top.
+def triage(slides: Iterable[SlideSummary], watched: Sequence[str] = WATCHED) -> tuple[TriagedSlide, ...]:
+    """Decide which slides of a batch need review; they come first, and those that were skipped on top.
 
-    A slide needs one that was set aside; that counted fewer than 100, 200 or 400 cells; of which many cells were left
+    A slide needs review that was skipped; that counted fewer than 100, 200 or 400 cells; of which many cells were left
     unidentified or lie outside the usable area; whose usable area is small; with a cell of a watched type; that differs
     from a manual count; or of which a type's share lies far outside of the batch.
     """
     slides = tuple(slides)
     strange = outliers(slides)
-    judged = [Judged(slide, _reasons(slide, strange.get(slide.slide_id, ()), watched)) for slide in slides]
-    return tuple(sorted(judged, key=_order))
+    triaged = [TriagedSlide(slide, _reasons(slide, strange.get(slide.slide_id, ()), watched)) for slide in slides]
+    return tuple(sorted(triaged, key=_order))
 
 
-def _order(one: Judged) -> tuple[int, bool, int, str]:
+def _order(one: TriagedSlide) -> tuple[int, bool, int, str]:
     return -one.urgency, one.slide.found is not None, -len(one.reasons), one.slide.slide_id
 
 
@@ -129,12 +129,12 @@ def _smear(usable: float | None) -> list[Reason]:
 
 
 def outliers(slides: Sequence[SlideSummary]) -> Mapping[str, Sequence[Reason]]:
-    """Find slides with a type whose share lies far outside of the batch; none in a batch too small to tell.
+    """Find slides with a type whose share lies far outside of the batch; none in a batch that is too small.
 
     Shares are compared on the scale of the arc sine of their root, on which chance has the variance 1 / (4 n) whatever
     the share is (Anscombe, Biometrika 35, 1948). The distance from the batch's median is divided by the root of the
-    squared scaled median absolute deviation plus that variance, so a slide with few cells is not blamed for chance.
-    A slide's farthest type comes first.
+    squared scaled median absolute deviation plus that variance, so that chance alone does not flag a slide with few
+    cells. A slide's farthest type comes first.
     """
     full = [slide for slide in slides if slide.found is not None and slide.found.counted >= FEWEST_CELLS]
     if len(full) < FEWEST_SLIDES:
@@ -148,7 +148,7 @@ def outliers(slides: Sequence[SlideSummary]) -> Mapping[str, Sequence[Reason]]:
 
 
 def _scores(slides: Sequence[SlideSummary], label: str) -> list[tuple[float, str, str]]:
-    """Give each slide's distance from the batch in one type's share, its name, and the distance in words."""
+    """Return each slide's distance from the batch in one type's share, its name, and the distance in words."""
     having = [(slide, share) for slide in slides for share in slide.shares if share.label == label]
     scores, usual = robust_z(*np.array([(share.share, slide.counted) for slide, share in having]).T)
     text = f"far from the batch's {percent(usual)}"

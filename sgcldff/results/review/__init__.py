@@ -1,1 +1,1 @@
-"""Cells that a person looks at: which, on what page, what was answered, and what becomes of the answers."""
+"""Review of cells by people: selection, page, answers, and the differential that follows from them."""

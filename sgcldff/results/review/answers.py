@@ -19,7 +19,7 @@ COLUMNS = ("cell_id", "label", "reviewer", "reviewed_at")
 
 @dataclass(frozen=True)
 class Problem:
-    """An answer that somebody has to look at."""
+    """An answer that needs attention."""
 
     place: str
     """File and row."""
@@ -62,8 +62,8 @@ def read_answers(files: Iterable[str | Path], folder: Path, queue: Iterable[Queu
     """Read files of answers (CSV or Parquet: cell_id, label, reviewer, reviewed_at) to the queue in `folder`.
 
     A row of an unknown cell or label, without a reviewer or a time, or with a second answer of a reviewer to a cell in
-    the same file, is set aside with its reason, and so is a file that cannot be read; the rest is used. A second row
-    that says the same is passed over.
+    the same file, is skipped with its reason, and so is a file that cannot be read; the rest is used. A second row
+    that says the same is ignored.
     """
     known = {cell.cell_id: cell for cell in queue}
     usable, problems = list[Answer](), list[Problem]()
@@ -147,7 +147,7 @@ def _label(cell: QueuedCell, text: str) -> str:
     for name in (text.lower(), known_as(text, known)):
         if name in known:
             return known[name]
-    raise InputError(f"label {text!r} of cell {cell.cell_id} is in no class; known are {', '.join(known.values())}")
+    raise InputError(f"label {text!r} of cell {cell.cell_id} is unknown; the choices are {', '.join(known.values())}")
 
 
 def _reviewer(text: str) -> str:

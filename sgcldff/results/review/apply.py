@@ -1,4 +1,4 @@
-"""What reviews make of a slide's results: its cells and its differential, beside the machine's own."""
+"""Reviewed results of a slide, cells and differential, beside those of the model."""
 
 import json
 from collections import Counter
@@ -32,22 +32,22 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Tally:
-    """What people said of the cells of a slide; the first four make up `reviewed`."""
+    """Reviews of a slide's cells by outcome; the first four make up `reviewed`."""
 
     named: int = 0
-    """The model left the cell unidentified, and a person told its type."""
+    """The model left the cell unidentified, and a person classified it."""
     confirmed: int = 0
-    """A person told the type that the model had told."""
+    """A person confirmed the predicted type."""
     changed: int = 0
-    """A person told another type, or none."""
+    """A person named another type, or none."""
     open: int = 0
-    """The model left the cell unidentified, and so it is still."""
+    """The model left the cell unidentified, and so did the reviewers."""
     lost: int = 0
     """Reviews that fit no cell of these results, which are of another run."""
 
     @property
     def reviewed(self) -> int:
-        """Cells of these results that people looked at."""
+        """Cells of these results that were reviewed."""
         return self.named + self.confirmed + self.changed + self.open
 
 
@@ -64,14 +64,14 @@ class Applied:
 def apply_reviews(folder: str | Path, verdicts: Iterable[Verdict]) -> Applied | None:
     """Write `cells.reviewed.parquet` and `differential.reviewed.json` into the folder of a slide's results.
 
-    The machine's own files stay as they are. Where nobody reviewed a cell of the slide, files of an earlier review are
-    removed and nothing is written. The intervals are those of the machine's differential: at its level, and widened
+    The model's own files are not changed. Where nobody reviewed a cell of the slide, files of an earlier review are
+    removed and nothing is written. The intervals are those of the model's differential: at its level, and widened
     where it was counted until a goal was reached.
 
     Parameters
     ----------
     verdicts
-        Of any slides; those of this one are told by its digest, and the cells by their places.
+        Of any slides; those of this one are matched by its digest, and its cells by position.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Verdict]) -> Applied | 
 
 
 def forget_reviews(folder: Path) -> None:
-    """Remove what `apply_reviews` wrote: it is not true of other results."""
+    """Remove the files of `apply_reviews`, which do not hold for new results."""
     for stale in (REVIEWED_CELLS, REVIEWED_DIFFERENTIAL):
         (folder / stale).unlink(missing_ok=True)
 
@@ -117,15 +117,15 @@ def matched(cells: pa.Table, verdicts: Sequence[Verdict]) -> dict[int, Verdict]:
 
 
 def _tally(cells: pa.Table, settled: Mapping[int, Verdict]) -> Tally:
-    told = cells["label"].to_pylist()
-    kinds = Counter(_kind(told[row], verdict.label) for row, verdict in settled.items())
+    predicted = cells["label"].to_pylist()
+    kinds = Counter(_kind(predicted[row], verdict.label) for row, verdict in settled.items())
     return Tally(**kinds)
 
 
-def _kind(told: str, label: str | None) -> str:
-    if told == UNIDENTIFIED:
+def _kind(predicted: str, label: str | None) -> str:
+    if predicted == UNIDENTIFIED:
         return "open" if label is None else "named"
-    return "confirmed" if told == label else "changed"
+    return "confirmed" if predicted == label else "changed"
 
 
 def _counts(cells: pa.Table, settled: Mapping[int, Verdict]) -> Counter[str]:
@@ -179,8 +179,8 @@ def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Verdict]) -> Ite
 def _row(verdict: Verdict | None) -> dict[str, object]:
     if verdict is None:
         return {}
-    told = {"reviewed_label": verdict.label or UNIDENTIFIED, "reviewers": list(verdict.reviewers)}
-    return told | {"reviewed_at": verdict.reviewed_at}
+    row = {"reviewed_label": verdict.label or UNIDENTIFIED, "reviewers": list(verdict.reviewers)}
+    return row | {"reviewed_at": verdict.reviewed_at}
 
 
 @dataclass(frozen=True)
@@ -206,8 +206,8 @@ def _write_differential(folder: Path, reviewed: Differential, tally: Tally, orig
 
 def _origin(path: Path) -> tuple[str, Lineage]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return str(told["slide_id"]), Lineage(**{name: told["lineage"][name] for name in LINEAGE})
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content["slide_id"]), Lineage(**{name: content["lineage"][name] for name in LINEAGE})
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: does not say where it comes from ({error}); read the slide again") from error
 

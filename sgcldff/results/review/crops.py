@@ -1,4 +1,4 @@
-"""Pictures of the cells that a person is asked about, and later of training data."""
+"""Images of the cells under review, which later become training data."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sgcldff.slides import ScaledSlide, SlideSource
 FOLDER = "crops"
 """Pictures lie in this folder of a queue, and of a store of reviews."""
 CROP_UM = 51.2
-"""Side of a picture: twice that of the crops from which the default model tells types."""
+"""Side of a picture: twice that of the crops from which the default model classifies."""
 FINEST_MPP = 0.1
 """um/px beyond which pictures are not finer, whatever the slide's scale."""
 
@@ -56,7 +56,7 @@ class Crops:
         return self.slide.read_mirrored(self._box(place))
 
     def crossing(self, place: Place) -> bool:
-        """Tell whether a cell's picture reaches beyond the slide's border."""
+        """Return whether a cell's picture reaches beyond the slide's border."""
         box = self._box(place)
         return box.clip(self.slide.shape) != box
 

@@ -1,4 +1,4 @@
-"""The page on which a person tells the types of cells: one HTML file beside the folder of their pictures."""
+"""The page on which a person classifies cells: one HTML file beside the folder of their images."""
 
 import base64
 import hashlib
@@ -51,7 +51,7 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
 
 
 def _content(cells: Sequence[QueuedCell]) -> Markup:
-    """Give what the script reads, as JSON that cannot end the element in which it stands."""
+    """Return what the script reads, as JSON that cannot end the element in which it stands."""
     content = {
         "queue": queue_digest(cells),
         "classes": [{"label": name, "colour": hex_of(name)} for name in cells[0].classes],

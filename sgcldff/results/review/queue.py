@@ -1,4 +1,4 @@
-"""The queue: a folder with a table of cells, a picture of each, and a page on which a person tells their types."""
+"""The queue: a folder with a table of cells, an image of each, and the page on which a person classifies them."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ LAYOUT = "queue/1"
 
 @dataclass(frozen=True)
 class QueuedCell:
-    """A cell that a person is asked about: a row of the queue."""
+    """A cell under review: a row of the queue."""
 
     cell_id: str
     slide_id: str
@@ -41,7 +41,7 @@ class QueuedCell:
     why: str
     """What it was chosen for: "label", "confidence", or "sample"."""
     label: str
-    """What the model told."""
+    """Predicted type."""
     confidence: float
     probabilities: tuple[float, ...]
     """Shape (C,)."""
@@ -95,7 +95,7 @@ def _queued(row: dict, classes: tuple[str, ...], crops: Crops) -> QueuedCell:  #
 
 
 def queue_order(cell: QueuedCell) -> str:
-    """Sort cells in an order that tells a reviewer nothing."""
+    """Return a sort key that is unrelated to the type of a cell."""
     return rank_of(cell.lineage.slide_sha256, cell.cell_id)
 
 
@@ -162,7 +162,7 @@ def _cell(row: dict) -> QueuedCell:  # type: ignore[type-arg]  # a decoded Arrow
 
 
 def require_free(folder: Path) -> None:
-    """Refuse to make a queue in a folder that holds something else; what is left of one that was begun is no matter.
+    """Refuse to make a queue in a folder that holds something else; files of an unfinished queue are ignored.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which cells of read slides a person is asked about."""
+"""Selection of the cells that a person reviews."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ PLACES = ("x", "y", "x_um", "y_um")
 LINEAGE = tuple(Lineage.__dataclass_fields__)
 
 LABEL, CONFIDENCE, SAMPLE = "label", "confidence", "sample"
-"""Why a cell is asked about: its label, its confidence, or chance."""
+"""Why a cell is reviewed: its label, its confidence, or chance."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which of the counted cells a person is asked about; cells outside the usable area never are."""
+class ReviewSelection:
+    """Which of the counted cells are reviewed; cells outside the usable area never are."""
 
     labels: tuple[str, ...] = (UNIDENTIFIED,)
-    """Cells that were told to be this."""
+    """Predicted types that are reviewed."""
     below: float | None = None
     """Cells with a lower confidence, too, 0 to 1."""
     sample: int = 0
@@ -47,8 +47,8 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What is known of a slide's cells."""
+class SlideCells:
+    """The counted cells of a slide."""
 
     folder: Path
     slide_id: str
@@ -57,7 +57,7 @@ class Found:
     classes: tuple[str, ...]
     """In the order of the model's outputs."""
     cells: pd.DataFrame
-    """A row a counted cell: names, places, label, confidence, probabilities and lineage, as in the table of cells."""
+    """One row per counted cell: names, places, label, confidence, probabilities and lineage as in `cells.parquet`."""
 
     @property
     def sha256(self) -> str:
@@ -92,7 +92,7 @@ def _results_in(folder: Path) -> list[Path]:
     return below
 
 
-def read_found(folder: Path) -> Found:
+def read_slide_cells(folder: Path) -> SlideCells:
     """Read what is needed of a slide's results.
 
     Raises
@@ -109,15 +109,15 @@ def read_found(folder: Path) -> Found:
         cells = table.select([*columns, *(PROBABILITY + name for name in classes)]).to_pandas()
     except (OSError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a table of cells ({error}); read the slide again") from error
-    return Found(folder, summary.slide_id, summary.file, classes, cells[cells["counted"]].reset_index(drop=True))
+    return SlideCells(folder, summary.slide_id, summary.file, classes, cells[cells["counted"]].reset_index(drop=True))
 
 
-def chosen(slides: Sequence[Found], choice: Choice) -> pd.DataFrame:
-    """Choose cells of all slides: the rows of `Found.cells`, and `why` each was chosen.
+def chosen(slides: Sequence[SlideCells], choice: ReviewSelection) -> pd.DataFrame:
+    """Choose cells of all slides: the rows of `SlideCells.cells`, and `why` each was chosen.
 
     What is drawn by chance are the cells whose names have the lowest digests (bottom-k sampling, Cohen and Kaplan
     2007): every cell has the same chance, and the same cells give the same draw. The rows come in that order too, so
-    that nothing but its picture tells a reviewer why a cell is asked about.
+    that nothing but its image shows a reviewer why a cell was selected.
     """
     parts = [_candidates(slide, choice) for slide in slides]
     both = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["why", "rank"])
@@ -126,7 +126,7 @@ def chosen(slides: Sequence[Found], choice: Choice) -> pd.DataFrame:
     return pd.concat([asked, drawn]).sort_values("rank").drop(columns="rank").reset_index(drop=True)
 
 
-def _candidates(slide: Found, choice: Choice) -> pd.DataFrame:
+def _candidates(slide: SlideCells, choice: ReviewSelection) -> pd.DataFrame:
     cells = slide.cells
     asked = cells["label"].isin(choice.labels)
     unsure = cells["confidence"] < (choice.below or 0)
@@ -142,5 +142,5 @@ def _first(cells: pd.DataFrame, number: int | None) -> pd.DataFrame:
 
 
 def rank_of(slide_sha256: str, cell_id: str) -> str:
-    """Give a cell's place in the draw: 16 hexadecimal digits, as good as random."""
+    """Return a cell's rank in the draw: 16 hexadecimal digits, as good as random."""
     return blake2b(f"{slide_sha256}/{cell_id}".encode(), digest_size=8).hexdigest()

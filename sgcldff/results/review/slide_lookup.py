@@ -1,9 +1,9 @@
-"""The slides that results were read from: found by name, told by content; results do not say where slides lie."""
+"""The slides behind results: found by name and identified by content, since results do not say where slides are."""
 
 from collections.abc import Sequence
 
 from sgcldff.core.errors import InputError, SlideError
-from sgcldff.results.review.selection import Found
+from sgcldff.results.review.selection import SlideCells
 from sgcldff.slides import SlideEntry, SlideSource, find_slides, open_slide
 from sgcldff.slides.remote.cache import slide_file
 
@@ -14,7 +14,7 @@ def find_each(inputs: Sequence[str]) -> tuple[tuple[SlideEntry, ...], tuple[str,
     Returns
     -------
     tuple
-        The slides, and why inputs were set aside.
+        The slides, and why inputs were skipped.
     """
     try:
         return find_slides(inputs), ()
@@ -26,12 +26,12 @@ def find_each(inputs: Sequence[str]) -> tuple[tuple[SlideEntry, ...], tuple[str,
     return tuple(slides.values()), tuple(reason for _, reasons in parts for reason in reasons)
 
 
-def namesakes(found: Found, slides: Sequence[SlideEntry]) -> list[SlideEntry]:
+def namesakes(found: SlideCells, slides: Sequence[SlideEntry]) -> list[SlideEntry]:
     """Choose the slides from which results may have been read, by id or file name."""
     return [slide for slide in slides if found.slide_id == slide.id or found.file == slide_file(slide.uri)]
 
 
-def open_read(found: Found, slides: Sequence[SlideEntry]) -> SlideSource:
+def open_read(found: SlideCells, slides: Sequence[SlideEntry]) -> SlideSource:
     """Open the slide that results were read from, at the scale at which it was read.
 
     Raises

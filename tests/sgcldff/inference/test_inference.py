@@ -24,13 +24,13 @@ from sgcldff.inference import (
     ShardTask,
     Step,
     Tally,
-    committed,
+    committed_work,
     label_array,
     plan_slide,
     read_cells,
     run_plan,
     run_sample,
-    sampled,
+    sampled_work,
     serially,
 )
 from sgcldff.inference.instances import find_cells
@@ -216,8 +216,8 @@ def test_the_gate_reads_little_where_there_is_little(tmp_path):
     all_of_it = inferred(open_slide(saved(tmp_path, image)), tmp_path / "all", InferSpec(gate=EVERYTHING), everything)
     assert facts(read_cells(plan)) == facts(read_cells(all_of_it)) != []
     assert model.tiles <= 4
-    assert committed(plan).skipped == (2048 // 128) ** 2 - model.tiles
-    assert (committed(all_of_it).tiles, committed(all_of_it).skipped) == (everything.tiles, 0)
+    assert committed_work(plan).skipped == (2048 // 128) ** 2 - model.tiles
+    assert (committed_work(all_of_it).tiles, committed_work(all_of_it).skipped) == (everything.tiles, 0)
 
 
 def test_a_sample_has_the_cells_of_its_shards(slide, tmp_path):
@@ -232,7 +232,7 @@ def test_a_sample_has_the_cells_of_its_shards(slide, tmp_path):
 
     drawn, model = plan_slide(slide, ColourModel().spec, REFERENCE, SPEC, tmp_path / "sampled"), ColourModel()
     assert sorted(run_sample(drawn, serially(model), enough)) == list(range(16))
-    assert (sampled(drawn).passes, sampled(drawn).tiles) == (32, model.tiles)
+    assert (sampled_work(drawn).passes, sampled_work(drawn).tiles) == (32, model.tiles)
     assert np.array_equal(label_array(drawn)[:], label_array(plan)[:])
     first, both = looks
     assert 0 < len(first) < len(both)
@@ -320,7 +320,7 @@ def test_cells_unlike_those_of_the_training_are_no_type_and_the_limit_costs_no_w
         assert (cell.label, cell.abstained) == (UNIDENTIFIED, True)
         assert cell.abstained_for == (ATYPICAL if cell.typicality < 0.3 else UNCERTAIN)
     assert (again.tiles, again.crops) == (0, 0)
-    assert committed(inferred(slide, tmp_path, replace(strict, min_confidence=0), again)).cells[UNIDENTIFIED] > 0
+    assert committed_work(inferred(slide, tmp_path, replace(strict, min_confidence=0), again)).cells[UNIDENTIFIED] > 0
 
 
 def test_a_model_that_does_not_know_its_training_cells_cannot_refuse_any(slide, tmp_path):
@@ -383,7 +383,7 @@ def test_progress_counts_every_shard_of_both_passes(slide, tmp_path):
     assert total.tiles == 8 * 7
     assert total.cells == Counter(cell.label for cell in read_cells(plan))
     assert set(total.seconds) <= {"gate", "read", "prior", "model", "stitch", "write", "cells"}
-    assert replace(committed(plan), seconds={}) == replace(total, seconds={})
+    assert replace(committed_work(plan), seconds={}) == replace(total, seconds={})
 
 
 def test_a_damaged_shard_does_not_stop_the_others(slide, tmp_path):

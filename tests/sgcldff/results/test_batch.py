@@ -20,9 +20,9 @@ from sgcldff.results.batch import (
     SlideSummary,
     Urgency,
     batch_schema,
-    judge,
     known_sha256,
     require_own_folders,
+    triage,
     unread,
     write_batch,
     write_origin,
@@ -49,12 +49,12 @@ def aside(name, reason="cannot be decoded"):
 
 
 def texts(slide):
-    (judged,) = judge([slide])
+    (judged,) = triage([slide])
     return [reason.text for reason in judged.reasons]
 
 
 def test_a_slide_without_faults_needs_no_look():
-    (judged,) = judge([summary()])
+    (judged,) = triage([summary()])
     assert (judged.urgency, judged.reasons) == (Urgency.NONE, ())
 
 
@@ -76,7 +76,7 @@ def test_a_slide_without_faults_needs_no_look():
     ],
 )
 def test_each_reason_is_told_and_weighed(slide, urgency, expected):
-    (judged,) = judge([slide])
+    (judged,) = triage([slide])
     assert (judged.urgency, [reason.text for reason in judged.reasons]) == (urgency, [expected])
 
 
@@ -100,19 +100,19 @@ def batch(count, seed=0):
 
 def test_a_share_far_outside_of_the_batch_is_found_and_chance_is_not():
     odd = summary("odd", USUAL | {"eosinophil": 120})
-    judged = judge([*batch(20), odd])
+    judged = triage([*batch(20), odd])
     assert [one.slide.slide_id for one in judged if one.reasons] == ["odd"]
     assert re.search(r"eosinophil 19\.7 %, far from the batch.s 2\.\d %", judged[0].reasons[0].text)
 
 
 def test_chance_alone_hardly_ever_makes_an_outlier():
-    slides = [slide for seed in range(15) for slide in judge(batch(20, seed))]
+    slides = [slide for seed in range(15) for slide in triage(batch(20, seed))]
     assert sum(bool(one.reasons) for one in slides) <= 6
 
 
 def test_few_slides_are_no_batch_to_compare_with():
     odd = summary("odd", USUAL | {"eosinophil": 120})
-    assert all(not one.reasons for one in judge([*batch(6), odd]))
+    assert all(not one.reasons for one in triage([*batch(6), odd]))
 
 
 @settings(deadline=None)
@@ -128,8 +128,8 @@ def test_scores_are_finite_and_vanish_at_the_median(pairs):
 def test_what_needs_a_look_comes_first_and_what_was_set_aside_on_top():
     few, blasts = summary("few", {"neutrophil": 150}), summary("blasts", USUAL | {"blast": 9})
     slides = [summary("b"), few, summary("a"), blasts, aside("z")]
-    assert [one.slide.slide_id for one in judge(slides)] == ["z", "blasts", "few", "a", "b"]
-    assert [one.slide.slide_id for one in judge(slides, watched=())][:3] == ["z", "few", "a"]
+    assert [one.slide.slide_id for one in triage(slides)] == ["z", "blasts", "few", "a", "b"]
+    assert [one.slide.slide_id for one in triage(slides, watched=())][:3] == ["z", "few", "a"]
 
 
 def stored(folder, slide):

@@ -31,7 +31,7 @@ from sgcldff.results.review.apply import REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, 
 from sgcldff.results.review.crops import CROP_UM, crop_name
 from sgcldff.results.review.page import write_page
 from sgcldff.results.review.queue import QueuedCell, queue_order, read_queue, require_free, write_queue
-from sgcldff.results.review.selection import Choice, chosen, read_found, results_in
+from sgcldff.results.review.selection import ReviewSelection, chosen, read_slide_cells, results_in
 from sgcldff.results.review.slide_lookup import find_each, open_read
 from sgcldff.slides import find_slides
 from sgcldff.slides.images import read_rgb, sha256_of
@@ -53,8 +53,8 @@ def results(smear, read_as, tmp_path_factory):
 
 def make_queue(folder, results, slide, choice=None):
     """Make a queue as the flow does."""
-    found = [read_found(place) for place in results_in([results])]
-    picked = chosen(found, choice or Choice())
+    found = [read_slide_cells(place) for place in results_in([results])]
+    picked = chosen(found, choice or ReviewSelection())
     entries = find_slides([str(slide)])
     cells = [
         cell
@@ -84,29 +84,29 @@ def cells_of(results):
 
 def test_the_counted_unidentified_cells_are_asked_about(results):
     cells = cells_of(results)
-    picked = chosen([read_found(results / "smear")], Choice())
+    picked = chosen([read_slide_cells(results / "smear")], ReviewSelection())
     expected = cells[cells["counted"] & (cells["label"] == UNIDENTIFIED)]
     assert set(picked["cell_id"]) == set(expected["cell_id"])
     assert len(expected) < (cells["label"] == UNIDENTIFIED).sum(), "no cell lies outside: the test looks at nothing"
 
 
 def test_a_sample_of_the_others_comes_on_top_and_a_limit_bounds_the_rest(results):
-    found = [read_found(results / "smear")]
-    picked = chosen(found, Choice(sample=4, limit=5))
+    found = [read_slide_cells(results / "smear")]
+    picked = chosen(found, ReviewSelection(sample=4, limit=5))
     assert Counter(picked["why"]) == {"label": 5, "sample": 4}
     assert not set(picked.loc[picked["why"] == "sample", "label"]) & {UNIDENTIFIED}
-    again = chosen(found, Choice(sample=4, limit=5))
+    again = chosen(found, ReviewSelection(sample=4, limit=5))
     assert list(picked["cell_id"]) == list(again["cell_id"])
-    more = chosen(found, Choice(sample=6, limit=7))
+    more = chosen(found, ReviewSelection(sample=6, limit=7))
     assert set(picked["cell_id"]) < set(more["cell_id"])
 
 
 def test_cells_are_chosen_by_label_and_confidence_too(results):
-    found = [read_found(results / "smear")]
+    found = [read_slide_cells(results / "smear")]
     cells = cells_of(results).query("counted")
-    unsure = chosen(found, Choice(labels=(), below=0.5))
+    unsure = chosen(found, ReviewSelection(labels=(), below=0.5))
     assert set(unsure["cell_id"]) == set(cells.loc[cells["confidence"] < 0.5, "cell_id"])
-    named = chosen(found, Choice(labels=("neutrophil", "monocyte")))
+    named = chosen(found, ReviewSelection(labels=("neutrophil", "monocyte")))
     assert set(named["label"]) <= {"neutrophil", "monocyte"}
     assert len(named) == cells["label"].isin(["neutrophil", "monocyte"]).sum()
 
@@ -114,7 +114,7 @@ def test_cells_are_chosen_by_label_and_confidence_too(results):
 @pytest.mark.parametrize("wrong", [{"below": 0.0}, {"below": 1.5}, {"sample": -1}, {"limit": 0}])
 def test_a_choice_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(InputError, match=r"(confidence|sample|limit).*give"):
-        Choice(**wrong)
+        ReviewSelection(**wrong)
 
 
 def test_results_are_found_by_the_batch_or_by_the_slide(results, tmp_path):
@@ -127,7 +127,7 @@ def test_damaged_results_are_named(results, tmp_path):
     shutil.copytree(results / "smear", tmp_path / "smear")
     (tmp_path / "smear" / "cells.parquet").write_bytes(b"PAR1 not at all")
     with pytest.raises(InputError, match=r"cells\.parquet: not a table of cells"):
-        read_found(tmp_path / "smear")
+        read_slide_cells(tmp_path / "smear")
 
 
 # The queue
@@ -161,7 +161,7 @@ def test_the_tables_open_in_pandas_and_say_the_same(queue):
 
 def test_pictures_that_are_in_no_queue_any_more_are_cleared_away(results, smear, tmp_path):
     make_queue(tmp_path, results, smear.slide)
-    make_queue(tmp_path, results, smear.slide, Choice(limit=3))
+    make_queue(tmp_path, results, smear.slide, ReviewSelection(limit=3))
     assert len(list((tmp_path / "crops").iterdir())) == 3
     assert len(read_queue(tmp_path)) == 3
 
@@ -199,7 +199,7 @@ def test_a_table_cannot_lead_out_of_its_folder(queue, tmp_path):
 
 
 def test_a_slide_that_is_gone_or_another_is_refused(results, smear, tmp_path):
-    found = read_found(results / "smear")
+    found = read_slide_cells(results / "smear")
     with pytest.raises(SlideError, match="not among the slides given"):
         open_read(found, ())
     changed = tmp_path / "smear.tiff"
@@ -218,7 +218,7 @@ def test_inputs_that_are_missing_are_told_and_the_others_found(smear, tmp_path):
 
 
 def test_a_slide_is_read_at_the_scale_of_its_results(results, smear):
-    found = read_found(results / "smear")
+    found = read_slide_cells(results / "smear")
     assert found.mpp == pytest.approx(0.1)
     assert open_read(found, find_slides([str(smear.slide)])).ref.mpp == pytest.approx(0.1)
 

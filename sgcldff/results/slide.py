@@ -1,0 +1,287 @@
+"""One slide: read from its pixels to a folder of results, and the results of such a folder."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sgcldff.core.drafts import draft
+from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.records import ModelRef
+from sgcldff.core.settings import InferSpec, digest
+from sgcldff.counting.agreement import Agreement, Counts, compare, write_agreements
+from sgcldff.counting.differential import Differential, from_counts, write_differential
+from sgcldff.counting.stopping import Goal
+from sgcldff.inference import (
+    Plan,
+    Runner,
+    Step,
+    Tally,
+    committed_work,
+    plan_slide,
+    read_cells,
+    run_plan,
+    run_sample,
+    sampled_work,
+    slide_areas,
+)
+from sgcldff.inference.gate import Area
+from sgcldff.inference.outputs import (
+    CellRow,
+    cell_writer,
+    geojson_writer,
+    in_batches,
+    write_labels_ngff,
+)
+from sgcldff.models.checkpoint import SPEC_FILE, read_spec
+from sgcldff.models.reference import reference_digest
+from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
+from sgcldff.results.review.apply import forget_reviews
+from sgcldff.results.slide_page import Gallery, write_report
+from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
+
+if TYPE_CHECKING:
+    import geopandas
+
+OVERVIEW_PX = 2048
+"""Longer side of the overview image that lies under the labels."""
+CELLS, DIFFERENTIAL = "cells.parquet", "differential.json"
+
+Progress = Callable[[Tally], None]
+"""Called with the work done by every pass over a shard."""
+StartProgress = Callable[[int, Tally], AbstractContextManager[Progress]]
+"""Called with the number of shards and the work that earlier runs committed."""
+
+
+def no_progress(shards: int, done: Tally) -> AbstractContextManager[Progress]:
+    """Report no progress."""
+    return nullcontext(lambda tally: None)
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """A slide to read, with everything that decides the result."""
+
+    slide: SlideEntry
+    model: str
+    """Folder of the model."""
+    reference: ModelRef
+    out: str
+    """Results go to a folder below, named after the slide."""
+    spec: InferSpec
+    """With the engine and the precision that are really used."""
+    goal: Goal | None = None
+    """Read only a random sample that is large enough for this."""
+    manual: Counts | None = None
+    """A manual count of the same smear."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the slide's results."""
+        return Path(self.out) / self.slide.id
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """The results of one slide, as they lie in its folder."""
+
+    folder: Path
+    summary: SlideSummary
+    differential: Differential
+    _holds: TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+    """Folder that is removed with this object, where the caller named none."""
+
+    @cached_property
+    def cells(self) -> pa.Table:
+        """The table of cells, one row per cell; columns as in `sgcldff.core.records.cell_schema`."""
+        try:
+            return pq.read_table(self.folder / CELLS)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{self.folder / CELLS}: not a table of cells ({error}): read the slide again") from error
+
+    @property
+    def outlines(self) -> list[NDArray[np.float64]]:
+        """Outline of each cell, closed, (x, y) in px of level 0, shape (N, 2); in the order of `cells`."""
+        import shapely
+
+        return [shapely.get_coordinates(outline) for outline in shapely.from_wkb(self.cells["outline"].to_pylist())]
+
+    def to_geopandas(self) -> "geopandas.GeoDataFrame":
+        """Return the cells with `outline` as active geometry and `nucleus` as a second one, px of level 0.
+
+        Raises
+        ------
+        ImportError
+            If geopandas is not installed (extra `geo`).
+        """
+        import geopandas
+        import shapely
+
+        table = self.cells.to_pandas()
+        for name in ("outline", "nucleus"):
+            table[name] = geopandas.GeoSeries(shapely.from_wkb(table[name].to_numpy()), index=table.index)
+        return geopandas.GeoDataFrame(table, geometry="outline")
+
+
+def read_results(folder: str | Path) -> SlideResult:
+    """Return the results of a slide that was read before.
+
+    Parameters
+    ----------
+    folder
+        Of one slide: the one that holds `cells.parquet` and `differential.json`.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder holds no results of a slide.
+    InputError
+        If the slide was skipped, or a file is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "summary.json").is_file():
+        raise MissingInputError(f"{folder}: no results of a slide (summary.json is missing): name a slide's own folder")
+    summary = SlideSummary.read(folder)
+    if summary.found is None:
+        raise InputError(f"{folder}: this slide was skipped ({summary.reason}): mend the cause and read it again")
+    return SlideResult(folder, summary, summary.found)
+
+
+def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progress) -> SlideResult:
+    """Find, outline and classify the cells of a slide, and write its results; goes on where an earlier run stopped.
+
+    Parameters
+    ----------
+    run
+        Runs the passes over shards, for instance `sgcldff.inference.serially`.
+    start
+        Makes the progress display.
+
+    Raises
+    ------
+    InputError
+        If the slide or the model cannot be read.
+    Exception
+        As `sgcldff.inference.run_plan`.
+    """
+    began = time.monotonic()
+    known = known_sha256(job.folder, job.slide.uri)
+    with closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)) as slide:
+        model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
+        plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
+        write_origin(job.folder, job.slide.uri, slide.ref.sha256)
+        done = committed_work(plan) if job.goal is None else sampled_work(plan)
+        with start(len(plan.grid), done) as progress:
+            shards = _run(plan, run, progress, job.goal)
+            if not _are_written(plan, job):
+                _write_results(plan, shards, slide, job, began)
+                _write_json(_marker(plan, job), asdict(plan.lineage))
+    return read_results(job.folder)
+
+
+def _run(plan: Plan, run: Runner, progress: Progress, goal: Goal | None) -> list[int] | None:
+    """Read a slide as a whole (None), or as many of its shards, in random order, as a goal asks for."""
+    if goal is None:
+        run_plan(plan, run, progress)
+        return None
+    classes = plan.model.labels.classes
+
+    def reached(cells: Iterable[CellRow]) -> bool:
+        return goal.reached(_differential(Counter(_counted_as(cell) for cell in cells), classes))
+
+    return run_sample(plan, run, reached, progress)
+
+
+def _counted_as(cell: CellRow) -> str | None:
+    """Return the label under which a cell is counted; None outside the usable area of the smear."""
+    return cell.label if cell.counted else None
+
+
+def _differential(counts: Mapping[str | None, int], classes: Sequence[str]) -> Differential:
+    labels = {label: number for label, number in counts.items() if label}
+    return from_counts(labels, classes, excluded=counts.get(None, 0))
+
+
+def _marker(plan: Plan, job: SlideJob) -> Path:
+    """Name the file that exists once all results are written."""
+    wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
+    key = digest((plan.type_key, asdict(plan.lineage), wanted))
+    return plan.shards / plan.type_key / f"written-{key}.json"
+
+
+def _are_written(plan: Plan, job: SlideJob) -> bool:
+    if not _marker(plan, job).exists():
+        return False
+    try:
+        return not SlideSummary.read(job.folder).reason  # a later run may have failed to open the slide
+    except InputError:
+        return False
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    with draft(path) as partial:
+        partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job: SlideJob, began: float) -> None:
+    """Write every file of a slide's results in one pass over its cells; memory does not grow with their number."""
+    folder, classes, scaled = plan.labels.parent, plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
+    gallery, counts = Gallery(), Counter[str | None]()
+    cells = read_cells(plan, Step.TYPE if shards is None else Step.SAMPLE, shards)
+    with (
+        cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage) as write_table,
+        geojson_writer(folder / "cells.geojson", classes) as write_outlines,
+    ):
+        for batch, shapes in in_batches(cells):
+            write_table(batch, shapes)
+            write_outlines(batch, shapes)
+            counts.update(_counted_as(cell) for cell in batch)
+            for cell in batch:
+                gallery.add(cell)
+    found = _differential(counts, classes)
+    if job.goal is not None:
+        found = job.goal.settled(found)
+    write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
+    write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
+    agreements = _agreements(found, job, plan)
+    forget_reviews(folder)
+    write_report(folder, scaled, gallery, found, plan.lineage, agreements)
+    tally = committed_work(plan) if shards is None else sampled_work(plan)
+    areas = _area_shares(slide_areas(plan)) if shards is None else {}
+    summary = SlideSummary(
+        slide.ref.id,
+        job.slide.shown_name,
+        areas=areas,
+        tiles=tally.tiles,
+        skipped=tally.skipped,
+        seconds=time.monotonic() - began,
+        model=job.reference,
+    )
+    write_summary(folder, summary)
+
+
+def _area_shares(areas: NDArray[np.uint8]) -> dict[str, float]:
+    """Return the part of the slide that each kind of area takes up."""
+    return {area.name.lower(): float((areas == area).mean()) for area in Area}
+
+
+def _agreements(found: Differential, job: SlideJob, plan: Plan) -> tuple[Agreement, ...]:
+    """Compare with the manual count and write how they agree, or remove what an earlier run wrote."""
+    path = job.folder / "manual.json"
+    if job.manual is None:
+        path.unlink(missing_ok=True)
+        return ()
+    agreements = compare(found, job.manual)
+    write_agreements(path, agreements, job.slide.id, plan.lineage)
+    return agreements
