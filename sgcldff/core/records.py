@@ -180,7 +180,8 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
     (`sgcldff.models.out_of_distribution`; missing where the model does not know); `abstained_for` says why no type was
     told ("uncertain", "atypical", or empty). `area` is the part of the smear in which the cell's centre lies (such as
     "monolayer"; empty where it is unknown), and `counted` whether that part is usable: only such cells are counted.
-    `outline` and `nucleus` are WKB; `nucleus` is missing where it was not kept.
+    `instance`, from 1, is the cell's value in the label image `cells`. `outline` and `nucleus` are WKB; `nucleus` is
+    missing where it was not kept.
     """
     text, number, flag = pa.string(), pa.float64(), pa.bool_()
     places = [(name, number) for name in ("x", "y", "x0", "y0", "x1", "y1", "x_um", "y_um")]
@@ -203,7 +204,8 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
         ("at_edge", flag),
         ("area", text),
         ("counted", flag),
+        ("instance", pa.uint32()),
         ("outline", pa.binary()),
         ("nucleus", pa.binary()),
     ]
-    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/3"})
+    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/4"})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from sgcldff.inference import (
     Step,
     Tally,
     committed_work,
+    label_array,
     plan_slide,
     read_cells,
     run_plan,
@@ -42,6 +44,7 @@ from sgcldff.inference.outputs import (
     cell_writer,
     geojson_writer,
     in_batches,
+    instance_writer,
     write_labels_ngff,
 )
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
 
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
+LAYOUT = 2
+"""Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
 CELLS, DIFFERENTIAL = "cells.parquet", "differential.json"
 
 Progress = Callable[[Tally], None]
@@ -216,7 +221,7 @@ def _differential(counts: Mapping[str | None, int], classes: Sequence[str]) -> D
 def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
     wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
-    key = digest((plan.type_key, asdict(plan.lineage), wanted))
+    key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
 
@@ -237,17 +242,19 @@ def _write_json(path: Path, content: Mapping[str, object]) -> None:
 def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job: SlideJob, began: float) -> None:
     """Write every file of a slide's results in one pass over its cells; memory does not grow with their number."""
     folder, classes, scaled = plan.labels.parent, plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
-    gallery, counts = Gallery(), Counter[str | None]()
+    gallery, counts, numbers = Gallery(), Counter[str | None](), count(1)
     cells = read_cells(plan, Step.TYPE if shards is None else Step.SAMPLE, shards)
     with (
         cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage) as write_table,
         geojson_writer(folder / "cells.geojson", classes) as write_outlines,
+        instance_writer(plan.labels, label_array(plan), in_order=shards is None) as write_instance,
     ):
         for batch, shapes in in_batches(cells):
             write_table(batch, shapes)
             write_outlines(batch, shapes)
             counts.update(_counted_as(cell) for cell in batch)
             for cell in batch:
+                write_instance(next(numbers), cell.outline / scaled.factor)
                 gallery.add(cell)
     found = _differential(counts, classes)
     if job.goal is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
+import zarr
 
 import sgcldff
 from sgcldff.core.errors import InputError, MissingInputError
@@ -57,6 +58,13 @@ def test_cells_outlines_and_differential_describe_the_same_cells(field, result):
     for outline, x, y in zip(result.outlines, *(result.cells[name].to_pylist() for name in "xy"), strict=True):
         assert shapely.Polygon(outline).is_valid
         assert np.linalg.norm(truth - (y, x), axis=1).min() * MPP < 3
+
+
+def test_the_label_image_of_cells_joins_the_table(result):
+    image = zarr.open_array(result.folder / "labels.ome.zarr" / "labels" / "cells" / "0", mode="r")[:]
+    areas = np.bincount(image.ravel())[1:] * sgcldff.load_model(device="cpu").spec.mpp ** 2
+    assert areas == pytest.approx(result.cells["area_um2"].to_numpy(), rel=0.1)
+    assert result.cells["instance"].to_pylist() == list(range(1, len(areas) + 1))
 
 
 def test_cells_become_a_geodataframe_in_pixels_of_the_slide(result):

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +115,13 @@ def cell_writer(path: str | Path, classes: Sequence[str], mpp: float, lineage: L
     """
     origin, columns = asdict(lineage), {"outline": _Column(), "nucleus": _Column()}
 
+    numbers = count(1)
+
     def write(cells: Sequence[CellRow], shapes: Sequence[Shapes]) -> None:
-        rows = [_row(cell, *pair, classes, mpp) | origin for cell, pair in zip(cells, shapes, strict=True)]
+        rows = [
+            _row(cell, *pair, classes, mpp) | origin | {"instance": next(numbers)}
+            for cell, pair in zip(cells, shapes, strict=True)
+        ]
         writer.write_table(pa.Table.from_pylist(rows, schema=cell_schema(classes)), row_group_size=ROWS)
         for at, name in enumerate(columns):
             columns[name] = columns[name].grown([pair[at] for pair in shapes])
