@@ -12,7 +12,7 @@ from typing import Any
 import zarr
 
 import sgcldff
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Shape, TileGrid
 from sgcldff.core.records import Lineage, ModelRef, SlideRef
 from sgcldff.core.settings import InferSpec, ModelSpec, digest, require
@@ -206,5 +206,5 @@ def label_array(plan: Plan) -> zarr.Array[Any]:
 
 def write_marker(path: Path, content: dict[str, Any]) -> None:
     """Make a marker appear, whole."""
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, separators=(",", ":")))

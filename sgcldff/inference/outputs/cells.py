@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.records import Lineage, cell_schema
 from sgcldff.core.settings import require
 
@@ -91,7 +91,7 @@ def write_cells(
         If a cell has not one probability a class.
     """
     path, origin, columns = Path(path), asdict(lineage), {"outline": _Column(), "nucleus": _Column()}
-    with draft(path) as partial, pq.ParquetWriter(partial, cell_schema(classes), compression="zstd") as writer:
+    with atomic_write(path) as partial, pq.ParquetWriter(partial, cell_schema(classes), compression="zstd") as writer:
         for batch in _batches(iter(cells)):
             shapes = [cell_shapes(cell) for cell in batch]
             rows = [_row(cell, *pair, classes, mpp) | origin for cell, pair in zip(batch, shapes, strict=True)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import shapely
 from shapely.geometry import mapping
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.inference.outputs.cells import CellRow, cell_shapes
 from sgcldff.inference.outputs.colours import colour_of
 
@@ -23,7 +23,7 @@ def write_geojson(path: str | Path, cells: Iterable[CellRow], classes: Iterable[
     whole or not at all.
     """
     path, classes = Path(path), tuple(classes)
-    with draft(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, cell in enumerate(cells):
             file.write(",\n" if number else "\n")
