@@ -19,7 +19,7 @@ from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Contest, Entry
 from sgcldff.benchmark.speed import PRIOR, Size, machine
 from sgcldff.benchmark.table import CellRecord, Table, counts
 from sgcldff.core.errors import IncompleteBatchError, OutOfTimeError
-from sgcldff.core.labels import LabelSpace, covering
+from sgcldff.core.labels import LabelSpace, smallest_label_space
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, ModelSpec, Pretrained
 from sgcldff.data.adapters import Source
@@ -144,7 +144,7 @@ def begin(prepared: Prepared, named: Mapping[str, Settings], place: Workspace, p
     policy = next(iter(named.values())).net.pretrained
     start = choose_start([setting.net for setting in named.values()], policy, place)
     alike = {name: replace(own, net=replace(own.net, pretrained=start)) for name, own in named.items()}
-    space = covering(sample.label for sample in samples)
+    space = smallest_label_space(sample.label for sample in samples)
     sizes = size_contenders({name: ModelSpec(own.net, own.prior, space) for name, own in alike.items()})
     return Bench(prepared, samples, space, alike, start, sizes, place, plan)
 

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 import sgcldff
 from flows.commands import benchmark, data, demo, doctor, registry, review, settings, slides, training
 from flows.interruption import Interruption
-from sgcldff.core.disks import FullDiskWatch
+from sgcldff.core.disks import full_disk_reported
 from sgcldff.core.errors import SgcldffError
 from sgcldff.core.redaction import redacted
 
@@ -107,7 +107,7 @@ def main() -> None:
     interruption = Interruption(err)
     interruption.watch()
     try:
-        with FullDiskWatch():
+        with full_disk_reported():
             app()
     except SgcldffError as error:
         err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)

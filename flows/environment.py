@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from sgcldff.core.disks import require_room, require_writable
+from sgcldff.core.disks import require_free_space, require_writable
 from sgcldff.core.errors import ServiceError
 from sgcldff.core.locations import shown, sqlite_uri, user_cache
 
@@ -43,7 +43,7 @@ def configure(workspace: Path) -> None:
     ------
     InputError
         If the workspace cannot be written to.
-    NoRoomError
+    DiskFullError
         If its disk is full.
     ServiceError
         If `PREFECT_API_URL` names a server that does not answer.
@@ -51,7 +51,7 @@ def configure(workspace: Path) -> None:
     require_writable(workspace)
     home = workspace.expanduser().resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
-    require_room(home)
+    require_free_space(home)
     user_cache()
     set_defaults({"PREFECT_HOME": str(home), **ALWAYS})
     set_defaults(database_address(Path(os.environ["PREFECT_HOME"])))

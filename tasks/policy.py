@@ -6,7 +6,7 @@ resumed shard by shard. Prefect's own result cache is off: it would hash paths, 
 gone.
 """
 
-from sgcldff.core.disks import ran_out
+from sgcldff.core.disks import is_disk_full
 from sgcldff.core.errors import ServiceError, SgcldffError, TaskLostError
 
 RETRY_DELAYS_S = (2.0, 20.0)
@@ -21,7 +21,7 @@ def worth_retrying(error: object) -> bool:
 
     Full disks, and shards that have taken several workers down already, would only fail again.
     """
-    if isinstance(error, TaskLostError) or (isinstance(error, BaseException) and ran_out(error)):
+    if isinstance(error, TaskLostError) or (isinstance(error, BaseException) and is_disk_full(error)):
         return False
     if isinstance(error, SgcldffError):
         return isinstance(error, ServiceError)

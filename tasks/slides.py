@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sgcldff.core.errors import SgcldffError, TaskLostError
-from sgcldff.core.logs import about, ids_in_force, start_json_log
+from sgcldff.core.logs import current_log_context, log_context, start_json_log
 from sgcldff.core.settings import Engine, InferSpec, Precision
 from sgcldff.inference import (
     ShardTask,
@@ -108,7 +108,7 @@ def on_cluster(client: "Client", name: str, shards: Sequence[ShardTask]) -> Iter
     """
     from sgcldff.cluster import gpu_share, map_bounded
 
-    work = partial(run_shard, name, ids_in_force())
+    work = partial(run_shard, name, current_log_context())
     for shard, outcome in map_bounded(client, work, shards, resources=gpu_share(client)):
         if isinstance(outcome, TaskLostError):
             raise outcome
@@ -121,7 +121,7 @@ def run_shard(name: str, ids: Mapping[str, str], shard: ShardTask) -> Tally:
 
     start_json_log()
     began = time.monotonic()
-    with about(ids):
+    with log_context(ids):
         tally = shard(loaded(name))
         fields = {"step": str(shard.step), "shard": shard.index, "seconds": round(time.monotonic() - began, 3)}
         logger.info("shard %d: %s done", shard.index, shard.step, extra=fields)

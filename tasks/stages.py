@@ -12,7 +12,7 @@ from functools import cached_property, update_wrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from sgcldff.core.logs import about, start_json_log
+from sgcldff.core.logs import log_context, start_json_log
 from sgcldff.core.records import ModelRef
 from tasks.metrics import STAGE_S, serve_as_asked
 from tasks.policy import RETRY_DELAYS_S, worth_retrying
@@ -52,7 +52,7 @@ class Stage(Generic[P, R]):
         start_json_log()
         serve_as_asked()
         known = self.ids(*args, **kwargs) if self.ids else {}
-        with about({**run_ids(), "stage": self.name, **known}), Timed(self.name):
+        with log_context({**run_ids(), "stage": self.name, **known}), Timed(self.name):
             return self.function(*args, **kwargs)
 
     def directly(self, *args: P.args, **kwargs: P.kwargs) -> R:

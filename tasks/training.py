@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgcldff.benchmark.protocols import leave_out
-from sgcldff.core.labels import covering
+from sgcldff.core.labels import smallest_label_space
 from sgcldff.core.records import ModelRef, Sample, Split
 from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
 from sgcldff.data.catalog import Catalog
@@ -49,7 +49,7 @@ class TrainJob:
 
     def model(self) -> ModelSpec:
         """Give the model's spec; its label space is the smallest that covers the catalog."""
-        labels = covering(sample.label for sample in Catalog.open(self.prepared.catalog).samples)
+        labels = smallest_label_space(sample.label for sample in Catalog.open(self.prepared.catalog).samples)
         return ModelSpec(net=self.net, prior=self.prior, labels=labels, mpp=self.prior.mpp)
 
     def samples(self) -> tuple[Sample, ...]:

@@ -35,7 +35,7 @@ def threads(client: Client, resources: Mapping[str, float] | None = None) -> int
 
 
 def gpu_share(client: Client) -> dict[str, float]:
-    """Give the resources that a task on a GPU needs: one GPU where a worker offers any, otherwise nothing."""
+    """Return the resources that a task on a GPU needs: one GPU where a worker offers any, otherwise nothing."""
     return {GPU: 1.0} if any(GPU in offer for offer in _offers(client)) else {}
 
 
@@ -87,7 +87,7 @@ def map_bounded(
         If `in_flight` is below 1.
     """
     if in_flight is not None and in_flight < 1:
-        raise InputError(f"in_flight is {in_flight}: give at least 1")
+        raise InputError(f"in_flight is {in_flight}: must be at least 1")
     waiting = iter(items)
     room = _Room(client, resources, patience_s)
     tasks = _Tasks(client, function, resources)

@@ -52,9 +52,9 @@ class LocalSpec:
     """How long the first worker may take to come, s."""
 
     def __post_init__(self) -> None:
-        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}: give at least 1")
-        require(self.threads >= 1, f"threads is {self.threads}: give at least 1")
-        require(self.gpus is None or self.gpus >= 0, f"gpus is {self.gpus}: give at least 0")
+        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}: must be at least 1")
+        require(self.threads >= 1, f"threads is {self.threads}: must be at least 1")
+        require(self.gpus is None or self.gpus >= 0, f"gpus is {self.gpus}: must be at least 0")
         _require_bytes(self.memory)
 
 
@@ -72,7 +72,7 @@ class CudaSpec:
     """How long the first worker may take to come, s."""
 
     def __post_init__(self) -> None:
-        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}: give at least 1")
+        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}: must be at least 1")
         _require_bytes(self.memory)
 
 
@@ -111,7 +111,7 @@ class SlurmSpec:
     """How long the first job may wait in the queue, s."""
 
     def __post_init__(self) -> None:
-        require(self.cores >= 1, f"cores is {self.cores}: give at least 1")
+        require(self.cores >= 1, f"cores is {self.cores}: must be at least 1")
         _require_range("jobs", self.jobs, self.max_jobs)
         share = self.processes is None or 1 <= self.processes <= self.cores
         require(share, f"processes is {self.processes}: give 1 to {self.cores}, the number of cores")
@@ -151,7 +151,7 @@ class KubernetesSpec:
     """How long the first worker may take to come, s."""
 
     def __post_init__(self) -> None:
-        require(self.cores >= 1, f"cores is {self.cores}: give at least 1")
+        require(self.cores >= 1, f"cores is {self.cores}: must be at least 1")
         _require_range("workers", self.workers, self.max_workers)
         _require_bytes(self.memory)
 
@@ -167,13 +167,13 @@ KINDS: dict[str, type[ClusterSpec]] = {
 
 
 def _require_range(name: str, least: int, most: int | None) -> None:
-    require(least >= 1, f"{name} is {least}: give at least 1")
-    require(most is None or most >= least, f"max_{name} is {most}: give at least {name}, which is {least}")
+    require(least >= 1, f"{name} is {least}: must be at least 1")
+    require(most is None or most >= least, f"max_{name} is {most}: must be at least {name}, which is {least}")
 
 
 def _require_bytes(memory: str | None) -> None:
     try:
-        require(memory is None or parse_bytes(memory) >= 2**26, f"memory is {memory!r}: give at least 64 MiB")
+        require(memory is None or parse_bytes(memory) >= 2**26, f"memory is {memory!r}: must be at least 64 MiB")
     except ValueError as error:
         raise InputError(f'memory is {memory!r} ({error}): write it as "4 GB"') from error
 
@@ -209,7 +209,7 @@ def _read(path: Path) -> ClusterSpec:
         raise InputError(f"{path}: not TOML ({error})") from error
     kind = stated.pop("kind", None)
     if kind not in KINDS:
-        raise InputError(f"{path}: kind is {kind!r}: give one of {', '.join(KINDS)}")
+        raise InputError(f"{path}: kind is {kind!r}: must be one of {', '.join(KINDS)}")
     known = {item.name for item in fields(KINDS[kind])}
     if unknown := sorted(set(stated) - known):
         raise InputError(f"{path}: unknown {', '.join(unknown)}; a {kind} cluster has {', '.join(sorted(known))}")
@@ -232,7 +232,7 @@ def resized(spec: ClusterSpec, workers: int) -> ClusterSpec:
     InputError
         If `workers` is below 1.
     """
-    require(workers >= 1, f"workers is {workers}: give at least 1")
+    require(workers >= 1, f"workers is {workers}: must be at least 1")
     if isinstance(spec, SchedulerSpec):
         return spec
     if isinstance(spec, SlurmSpec):

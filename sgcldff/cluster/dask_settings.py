@@ -35,7 +35,7 @@ SETTINGS = (
 
 
 def environment() -> dict[str, str]:
-    """Give the environment of workers that are started elsewhere, where this process's settings are not known."""
+    """Return the environment of workers that are started elsewhere, where this process's settings are not known."""
     settings = {f"DASK_{variable(name)}": str(value) for name, value in WORKER_SETTINGS.items()}
     return settings | WORKER_ENVIRONMENT
 

@@ -13,7 +13,7 @@ GONE = "the Dask scheduler is gone or dropped a task: start it again and repeat 
 
 @contextmanager
 def asking(client: Client) -> Iterator[None]:
-    """Give one error for all that a client raises once its scheduler is gone, an `AttributeError` for instance.
+    """Return one error for all that a client raises once its scheduler is gone, an `AttributeError` for instance.
 
     Raises
     ------

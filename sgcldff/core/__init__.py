@@ -1,1 +1,1 @@
-"""What every other part may use: settings, records, geometry, labels, errors and files."""
+"""Shared foundations of all other packages: settings, records, geometry, labels, errors and files."""

@@ -1,4 +1,4 @@
-"""Types of arrays that pass between all parts."""
+"""Array types that all packages share."""
 
 import numpy as np
 from numpy.typing import NDArray

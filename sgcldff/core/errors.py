@@ -1,53 +1,53 @@
-"""Errors that users meet: each names the file, the value, the limit and the remedy.
+"""Errors that users see: each names the file, the value, the limit and the remedy.
 
-Every error also inherits the builtin that it refines, so callers without knowledge of this package can catch it, and
-carries the exit code with which the command line ends.
+Every error also inherits from the built-in that it refines, so that callers who do not know this package can catch it,
+and carries the exit code of the command line.
 """
 
 
 class SgcldffError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises deliberately."""
 
     exit_code = 1
 
 
 class InputError(SgcldffError, ValueError):
-    """An input file, value or setting that cannot be used as it is."""
+    """An input file, value or setting that cannot be used."""
 
     exit_code = 2
 
 
 class MissingInputError(InputError, FileNotFoundError):
-    """A file or folder that was named but is not there."""
+    """A file or folder that was named but does not exist."""
 
 
 class NothingFoundError(InputError):
-    """A place that was looked through, in which nothing is of the kind sought."""
+    """A place that was searched without finding anything of the kind wanted."""
 
 
 class SlideError(InputError, OSError):
-    """A slide that no reader opens, or that lacks what is needed to read it (its mpp, say)."""
+    """A slide that no reader can open, or that lacks something needed to read it (such as its mpp)."""
 
 
 class LabelError(InputError, KeyError):
-    """A label that no class knows, or two label spaces that do not agree."""
+    """A label that belongs to no class, or two label spaces that do not match."""
 
     def __str__(self) -> str:
         return Exception.__str__(self)
 
 
 class IncompleteBatchError(SgcldffError):
-    """A batch that went on past bad inputs: the rest is done, what was set aside is listed."""
+    """A batch that skipped bad inputs: the rest is done, and what was skipped is listed."""
 
     exit_code = 3
 
 
 class OutOfTimeError(IncompleteBatchError):
-    """Work that stopped because its time was up; what is done is kept, and the same command goes on after it."""
+    """Work that stopped because its time was up; what is done is kept, and the same command continues from there."""
 
 
 class StoreError(SgcldffError, OSError):
-    """An array store that is damaged, of another layout version, or written out of line."""
+    """An array store that is damaged, has another layout version, or was written inconsistently."""
 
     exit_code = 4
 
@@ -59,16 +59,16 @@ class ServiceError(SgcldffError, ConnectionError):
 
 
 class TaskLostError(ServiceError):
-    """A task that took several worker processes down with it, most often for want of memory."""
+    """A task that crashed several worker processes, most often for lack of memory."""
 
 
 class PromotionRefusedError(SgcldffError):
-    """A challenger that did not earn the champion's place; the message gives the reasons."""
+    """A challenger that did not earn promotion to champion; the message gives the reasons."""
 
     exit_code = 6
 
 
-class NoRoomError(SgcldffError, OSError):
-    """A disk that is full, or nearly."""
+class DiskFullError(SgcldffError, OSError):
+    """A disk that is full or nearly full."""
 
     exit_code = 7

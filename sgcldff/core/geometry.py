@@ -15,7 +15,7 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True, order=True)
 class Box:
-    """A rectangle of pixels; the ends y1 and x1 are excluded. It may reach outside an image."""
+    """A rectangle of pixels; the ends y1 and x1 are excluded. It may extend beyond an image."""
 
     y0: int
     x0: int
@@ -24,7 +24,7 @@ class Box:
 
     @classmethod
     def of(cls, shape: Shape) -> "Box":
-        """Cover an image of `shape`."""
+        """Return the box that covers an image of `shape`."""
         return cls(0, 0, *shape)
 
     @property
@@ -56,43 +56,43 @@ class Box:
         return Box(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
 
     def within(self, outer: "Box") -> "Box":
-        """Give the box in the coordinates of `outer`, whose corner becomes (0, 0)."""
+        """Return the box in the coordinates of `outer`, whose corner becomes (0, 0)."""
         return self.shift(-outer.y0, -outer.x0)
 
     def overlap(self, other: "Box") -> "Box":
-        """Give the part shared with `other`; its height or width is 0 where there is none."""
+        """Return the part shared with `other`; its height or width is 0 where there is none."""
         y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
         return Box(y0, x0, max(y0, min(self.y1, other.y1)), max(x0, min(self.x1, other.x1)))
 
     def clip(self, shape: Shape) -> "Box":
-        """Keep the part that lies in an image of `shape`."""
+        """Return the part inside an image of `shape`."""
         return self.overlap(Box.of(shape))
 
     def intersects(self, other: "Box") -> bool:
-        """Tell whether the boxes share a pixel."""
+        """Return whether the boxes share a pixel."""
         return 0 not in self.overlap(other).shape
 
     def contains(self, y: float, x: float) -> bool:
-        """Tell whether a point lies in the box; points on y1 or x1 do not."""
+        """Return whether a point lies in the box; points on y1 or x1 do not."""
         return self.y0 <= y < self.y1 and self.x0 <= x < self.x1
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What is read for, and what is kept of, one pass of the network."""
+    """The pixels that are read for, and those that are kept from, one pass of the network."""
 
     core: Box
-    """Pixels that this tile decides; inside the slide."""
+    """Pixels whose labels this tile provides; inside the slide."""
     read: Box
-    """Pixels that the network sees: a whole lattice tile and its halo; may reach outside the slide."""
+    """Pixels that the network sees: a full lattice tile and its halo; may extend beyond the slide."""
 
 
 @dataclass(frozen=True)
 class TileGrid:
     """Tiles on one lattice that starts at (0, 0), and square shards of whole tiles.
 
-    The cores of all tiles partition the slide, and so do the shards. A tile is the same whatever the shard that it
-    belongs to: results that depend on tiles alone do not change with `shard_px`.
+    The cores of all tiles partition the slide, and so do the shards. A tile does not depend on the shard that it
+    belongs to: results that depend only on tiles do not change with `shard_px`.
     """
 
     shape: Shape
@@ -109,11 +109,11 @@ class TileGrid:
         require(
             self.tile_px >= 1 and self.halo_px >= 0, f"tile_px {self.tile_px} or halo_px {self.halo_px} is negative"
         )
-        whole = self.shard_px >= self.tile_px and self.shard_px % self.tile_px == 0
-        require(whole, f"shard_px {self.shard_px} must be a multiple of tile_px {self.tile_px}")
+        multiple = self.shard_px >= self.tile_px and self.shard_px % self.tile_px == 0
+        require(multiple, f"shard_px {self.shard_px} must be a multiple of tile_px {self.tile_px}")
 
     def __len__(self) -> int:
-        """Count the shards."""
+        """Return the number of shards."""
         rows, columns = self._counts
         return rows * columns
 
@@ -123,12 +123,12 @@ class TileGrid:
         return tuple(self.shard(index) for index in range(len(self)))
 
     def shard(self, index: int) -> Box:
-        """Give the core of a shard, clipped to the slide.
+        """Return the box of a shard, clipped to the slide.
 
         Raises
         ------
         IndexError
-            If there is no such shard.
+            If there is no shard with this index.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"shard {index} of {len(self)}")
@@ -140,11 +140,8 @@ class TileGrid:
         step = self.tile_px
         rows = range(shard.y0 // step, -(-shard.y1 // step))
         columns = range(shard.x0 // step, -(-shard.x1 // step))
-        return tuple(self._tile(row, column) for row in rows for column in columns)
-
-    def _tile(self, row: int, column: int) -> Tile:
-        whole = _lattice_box(row, column, self.tile_px)
-        return Tile(whole.clip(self.shape), whole.grow(self.halo_px))
+        boxes = (_lattice_box(row, column, step) for row in rows for column in columns)
+        return tuple(Tile(box.clip(self.shape), box.grow(self.halo_px)) for box in boxes)
 
     @property
     def _counts(self) -> tuple[int, int]:

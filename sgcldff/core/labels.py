@@ -1,4 +1,4 @@
-"""Cell types: the names in use, their synonyms, and label spaces in which a label may allow several types."""
+"""Cell types: canonical names, synonyms, and label spaces in which a label may allow several classes."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,9 +31,9 @@ SUBTYPES: Mapping[str, tuple[str, ...]] = {
     IMMATURE_GRANULOCYTE: (PROMYELOCYTE, MYELOCYTE, METAMYELOCYTE),
     NO_WHITE_CELL: (PLATELET, PLATELET_CLUMP, RED_CELL, DEBRIS),
 }
-"""Broad label -> the finer ones that it is made up of."""
+"""Broad label -> the finer labels that it comprises."""
 BROADER: Mapping[str, str] = {fine: broad for broad, members in SUBTYPES.items() for fine in members}
-"""Fine label -> the broad one that it is part of."""
+"""Fine label -> the broad label that it belongs to."""
 
 NAMES = (*FIVE_TYPES, *SUBTYPES, *BROADER, ERYTHROBLAST, BLAST, NON_BLAST)
 SYNONYMS: Mapping[str, str] = {
@@ -77,9 +77,9 @@ SYNONYMS: Mapping[str, str] = {
 
 
 def canonical(name: str) -> str:
-    """Give the name under which a cell type is known here ("EOSI", "Eosinophils" -> "eosinophil").
+    """Return the canonical name of a cell type ("EOSI", "Eosinophils" -> "eosinophil").
 
-    An unknown name comes back lower-cased: whether a label space holds it is for that space to say.
+    An unknown name is returned in lower case: a label space decides whether it contains it.
     """
     lowered = name.strip().lower().replace("_", " ")
     singular = lowered.removesuffix("s")
@@ -89,10 +89,11 @@ def canonical(name: str) -> str:
     return singular if singular in NAMES else lowered
 
 
-def known_as(name: str, known: Collection[str]) -> str:
-    """Give the name under which a type is among those `known`: its own, or that of the broader type it is part of.
+def resolve_label(name: str, known: Collection[str]) -> str:
+    """Return the canonical name of a type if it is `known`, otherwise the broader type that it belongs to, if known.
 
-    "Bands" are neutrophils where only these are known; a name that is not known comes back as `canonical` has it.
+    "Bands" resolve to neutrophils where band neutrophils are unknown; a name that is not known at all comes back in its
+    canonical form.
     """
     own = canonical(name)
     return next((label for label in (own, BROADER.get(own, own)) if label in known), own)
@@ -100,15 +101,15 @@ def known_as(name: str, known: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes a model tells apart, and coarse labels that stand for several of them.
+    """The classes that a model distinguishes, and coarse labels that stand for several of them.
 
-    A label is taken as the set of classes that it allows. A coarse label ("non-blast") allows several, a missing one
-    allows all; both then enter losses and metrics without special cases. A label finer than the classes ("band
-    neutrophil" where the class is "neutrophil") allows the class that it is part of.
+    A label is treated as the set of classes that it allows. A coarse label ("non-blast") allows several and a missing
+    label allows all, so both enter losses and metrics without special cases. A label finer than the classes ("band
+    neutrophil" where the class is "neutrophil") allows the class that it belongs to.
     """
 
     classes: tuple[str, ...]
-    """Class names in the order of the model's outputs; at least two, all different."""
+    """Class names in the order of the model's outputs; at least two, all distinct."""
 
     coarse: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Coarse label -> the classes it may mean."""
@@ -122,58 +123,58 @@ class LabelSpace:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """All labels that the space understands: its classes, coarse labels, and those that are finer than a class."""
+        """All labels that the space accepts: its classes, coarse labels, and those finer than one of these."""
         finer = (fine for fine, broad in BROADER.items() if broad in (*self.classes, *self.coarse))
         return tuple(dict.fromkeys((*self.classes, *self.coarse, *finer)))
 
-    def named(self, label: str) -> str:
-        """Give the name under which the space knows a label: its own, or that of the broader label it is part of.
+    def resolve(self, label: str) -> str:
+        """Return the label itself if it is a class or a coarse label, otherwise the broader label it belongs to.
 
         Raises
         ------
         LabelError
-            If no class knows the label.
+            If the label belongs to no class.
         """
         for name in (label, BROADER.get(label, label)):
             if name in self.classes or name in self.coarse:
                 return name
         raise LabelError(
-            f"label {label!r} is in no class; known are {', '.join(self.known)}: correct it or name other classes"
+            f"label {label!r} is in no class (known labels: {', '.join(self.known)}); correct it or name other classes"
         )
 
     def members(self, label: str) -> tuple[str, ...]:
-        """Name the classes that `label` allows.
+        """Return the classes that `label` allows.
 
         Raises
         ------
         LabelError
-            If no class knows the label.
+            If the label belongs to no class.
         """
-        name = self.named(label)
+        name = self.resolve(label)
         return (name,) if name in self.classes else tuple(self.coarse[name])
 
     def allowed(self, label: str | None) -> "NDArray[np.bool_]":
         """Mark the classes that `label` allows: bool, shape (C,); all of them when the label is missing."""
-        import numpy as np  # settings name label spaces, and are read before anything else is loaded
+        import numpy as np  # the settings use label spaces and must load quickly
 
         members = self.classes if label is None else self.members(label)
         return np.isin(self.classes, members)
 
     def to_dict(self) -> dict[str, object]:
-        """Give a JSON-ready form; `from_dict` reads it back."""
+        """Return a JSON-ready dictionary for `from_dict`."""
         return {"classes": list(self.classes), "coarse": {name: list(members) for name, members in self.coarse.items()}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> "LabelSpace":
-        """Read what `to_dict` wrote."""
+        """Parse the output of `to_dict`."""
         classes, coarse = data["classes"], data.get("coarse", {})
         assert isinstance(classes, (list, tuple))
         assert isinstance(coarse, Mapping)
         return cls(tuple(classes), {name: tuple(members) for name, members in coarse.items()})
 
 
-def grouped(classes: Iterable[str], coarse: Mapping[str, tuple[str, ...]] | None = None) -> LabelSpace:
-    """Make a label space that also knows the broad labels all of whose subtypes are among its classes."""
+def with_broad_labels(classes: Iterable[str], coarse: Mapping[str, tuple[str, ...]] | None = None) -> LabelSpace:
+    """Return a label space that adds the broad labels whose subtypes are all among its classes."""
     own = tuple(classes)
     broad = {name: fine for name, fine in SUBTYPES.items() if name not in own and set(fine) <= set(own)}
     return LabelSpace(own, {**broad, **(coarse or {})})
@@ -182,8 +183,8 @@ def grouped(classes: Iterable[str], coarse: Mapping[str, tuple[str, ...]] | None
 WBC5 = LabelSpace(FIVE_TYPES)
 WBC6 = LabelSpace((*FIVE_TYPES, BLAST), {NON_BLAST: FIVE_TYPES})
 MATURE = (SEGMENTED, BAND, EOSINOPHIL, BASOPHIL, LYMPHOCYTE, MONOCYTE)
-WBC11 = grouped((*MATURE, *SUBTYPES[IMMATURE_GRANULOCYTE], ERYTHROBLAST, NO_WHITE_CELL))
-WBC12 = grouped((*WBC11.classes, BLAST), {NON_BLAST: MATURE})
+WBC11 = with_broad_labels((*MATURE, *SUBTYPES[IMMATURE_GRANULOCYTE], ERYTHROBLAST, NO_WHITE_CELL))
+WBC12 = with_broad_labels((*WBC11.classes, BLAST), {NON_BLAST: MATURE})
 BLAST_OR_NOT = LabelSpace((NON_BLAST, BLAST), {})
 PRESETS: Mapping[str, LabelSpace] = {
     "wbc5": WBC5,
@@ -195,7 +196,7 @@ PRESETS: Mapping[str, LabelSpace] = {
 
 
 def label_space(name: str) -> LabelSpace:
-    """Read a label space from a preset's name or from classes separated by commas.
+    """Parse the name of a preset, or class names separated by commas.
 
     Raises
     ------
@@ -207,20 +208,20 @@ def label_space(name: str) -> LabelSpace:
     classes = tuple(canonical(part) for part in name.split(",") if part.strip())
     if len(classes) < 2:
         raise LabelError(f"label space {name!r} is unknown: name one of {', '.join(PRESETS)} or classes as 'a,b,c'")
-    return grouped(classes)
+    return with_broad_labels(classes)
 
 
-def covering(labels: Iterable[str | None]) -> LabelSpace:
-    """Choose the smallest preset that knows all `labels` and whose subtypes are all among them.
+def smallest_label_space(labels: Iterable[str | None]) -> LabelSpace:
+    """Return the smallest preset that accepts all `labels` and whose subtypes all occur among them.
 
-    Segmented and band neutrophils beside the other four types give the five types: only presets that know every label
-    are asked. Where none does, the space is made of the labels: a broad label stands for its subtypes if all of them
-    are there, and else replaces those that are; what is no white cell is one class.
+    Segmented and band neutrophils beside the other four types give the five types. Where no preset accepts every label,
+    the space is built from the labels: a broad label stands for its subtypes if all of them occur, and otherwise
+    replaces those that do; everything that is no white cell becomes one class.
 
     Raises
     ------
     LabelError
-        If fewer than two different labels are given and no preset covers them.
+        If there are fewer than two distinct labels and no preset covers them.
     """
     present = {label for label in labels if label is not None}
     for space in (WBC5, BLAST_OR_NOT, WBC6, WBC11, WBC12):
@@ -228,4 +229,4 @@ def covering(labels: Iterable[str | None]) -> LabelSpace:
             return space
     merged = {NO_WHITE_CELL if BROADER.get(label) == NO_WHITE_CELL else label for label in present}
     split = {broad for broad, fine in SUBTYPES.items() if merged.issuperset(fine)}
-    return grouped(sorted(label for label in merged - split if BROADER.get(label) not in merged - split))
+    return with_broad_labels(sorted(label for label in merged - split if BROADER.get(label) not in merged - split))

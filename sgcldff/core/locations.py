@@ -1,4 +1,4 @@
-"""Where things are: a registry (a folder with a database, or an MLflow server), a slide behind a URL, the caches."""
+"""Locations: a model registry (a folder with a database, or an MLflow server), a slide behind a URL, the caches."""
 
 import logging
 import os
@@ -7,36 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from platformdirs import user_cache_path
+
 from sgcldff.core.disks import accepts_files, private_folder
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import digest
 
 logger = logging.getLogger(__name__)
 
-NAME = "sgcldff"
-"""Of this package's folder among the caches of others."""
+CACHE_NAME = "sgcldff"
+"""Name of this package's folder in the user's cache."""
 DATABASE = "mlflow.db"
-PARTS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]+)://(?:[^/]*@)?(?P<place>[^?#]*)(?P<query>.*)", re.DOTALL)
-"""A URL; what stands before an @ is user and password."""
-SQLITE = ("sqlite", "sqlite+pysqlite")
-HERE = ("file", "local")
-"""Protocols that mean this machine's own files."""
+URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]+)://(?:[^/]*@)?(?P<place>[^?#]*)(?P<query>.*)", re.DOTALL)
+"""A URL; user and password precede an @."""
+SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
+LOCAL_SCHEMES = ("file", "local")
+"""Protocols for files of this machine."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """A registry's place."""
+    """The location of a model registry."""
 
     uri: str
-    """For MLflow; absolute; may hold a password."""
+    """Tracking URI for MLflow; absolute; may contain a password."""
     folder: Path
-    """For locks and copies, and, without a server, for database and artifacts."""
+    """Folder for locks and copies and, without a server, for database and artifacts."""
     database: Path | None = None
-    """SQLite's file, which need not be there yet; None where a server answers."""
+    """SQLite file, which need not exist yet; None for a server."""
 
     @classmethod
     def parse(cls, location: str | Path) -> "Address":
-        """Read a folder, `sqlite:///PATH`, or the http(s) address of a server.
+        """Parse a folder, `sqlite:///PATH`, or the http(s) address of a server.
 
         Raises
         ------
@@ -47,16 +49,16 @@ class Address:
         if text.startswith(("http://", "https://")):
             return cls(text.rstrip("/"), user_cache() / digest((text.rstrip("/"),)))
         scheme, _, rest = text.rpartition("://")
-        if scheme not in ("", *SQLITE):
+        if scheme not in ("", *SQLITE_SCHEMES):
             raise InputError(f"{shown(text)}: give a folder, sqlite:///PATH or the http(s) address of an MLflow server")
-        place, mark, query = rest.partition("?") if scheme else (text, "", "")
-        path = Path(unquote(place.removeprefix("/"))) if scheme else Path(place) / DATABASE
+        name, separator, query = rest.partition("?") if scheme else (text, "", "")
+        path = Path(unquote(name.removeprefix("/"))) if scheme else Path(name) / DATABASE
         database = path.absolute()
-        return cls(sqlite_uri(database) + mark + query, database.parent, database)
+        return cls(sqlite_uri(database) + separator + query, database.parent, database)
 
     @property
     def artifacts(self) -> str | None:
-        """URI of the folder for artifacts; None where the server decides."""
+        """URI of the artifact folder; None where the server decides."""
         return (self.folder / "artifacts").as_uri() if self.database else None
 
     def __str__(self) -> str:
@@ -64,15 +66,15 @@ class Address:
 
 
 def sqlite_uri(database: Path, driver: str = "pysqlite") -> str:
-    """Give the address at which SQLAlchemy finds a database of this machine, whatever its folders are called.
+    """Return the SQLAlchemy address of a database of this machine, whatever characters its path contains.
 
-    Where an escape is needed the driver is named: of `sqlite:///` MLflow takes the rest for a path, escapes included,
-    and makes its folder.
+    The driver is named where the path needs escapes: MLflow takes whatever follows `sqlite:///` as a path, escapes
+    included, and creates that folder.
 
     Raises
     ------
     InputError
-        If the path is no UTF-8, which SQLite asks for.
+        If the path is not UTF-8, which SQLite requires.
     """
     path = str(database)
     try:
@@ -85,45 +87,45 @@ def sqlite_uri(database: Path, driver: str = "pysqlite") -> str:
 
 
 def user_cache() -> Path:
-    """Give this user's folder for what can be fetched or computed again.
+    """Return this user's folder for files that can be fetched or computed again.
 
-    Where nothing can be written to it, a private temporary folder takes its place, in this process and in those that it
-    starts, after one warning.
+    If it is not writable, a private temporary folder replaces it in this process and its children, after one warning.
     """
-    chosen = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  Path raises where there is no home
-    if chosen.startswith("~") or not accepts_files(Path(chosen) / NAME):
-        unusable, chosen = chosen, str(private_folder(NAME))
+    folder = user_cache_path(CACHE_NAME, appauthor=False)
+    if str(folder).startswith("~") or not accepts_files(folder):
+        private = private_folder(CACHE_NAME)
         logger.warning(
             "nothing can be written to the cache %s: %s is used instead; set XDG_CACHE_HOME to name another folder",
-            unusable,
-            chosen,
+            folder.parent,
+            private,
         )
-        os.environ["XDG_CACHE_HOME"] = chosen
-        os.environ.setdefault("MPLCONFIGDIR", f"{chosen}/matplotlib")
-    return Path(chosen) / NAME
+        os.environ["XDG_CACHE_HOME"] = str(private)
+        os.environ.setdefault("MPLCONFIGDIR", str(private / "matplotlib"))
+        return private / CACHE_NAME
+    return folder
 
 
 def shown(uri: str) -> str:
-    """Give a URI without user, password and signature, as it may stand in messages, logs and reports.
+    """Return a URI without user, password and signature, fit for messages, logs and reports.
 
-    A query is left out where it assigns values (`?X-Amz-Signature=...`); a path of this machine is given as it is.
+    A query that assigns values (`?X-Amz-Signature=...`) is dropped; a path of this machine is returned unchanged.
     """
-    parts = PARTS.fullmatch(uri)
-    if parts is None or parts["scheme"] in SQLITE:
+    url = URL.fullmatch(uri)
+    if url is None or url["scheme"] in SQLITE_SCHEMES:
         return uri
-    query = "" if "=" in parts["query"] else parts["query"]
-    return f"{parts['scheme']}://{parts['place']}{query}"
+    query = "" if "=" in url["query"] else url["query"]
+    return f"{url['scheme']}://{url['place']}{query}"
 
 
-def is_remote(place: str) -> bool:
-    """Tell a URL of a store from a path of this machine (`file://` is one, too)."""
-    parts = PARTS.fullmatch(place)
-    return parts is not None and parts["scheme"].lower() not in HERE
+def is_remote(location: str) -> bool:
+    """Return whether this is a URL of a remote store, not a path or a `file://` address of this machine."""
+    url = URL.fullmatch(location)
+    return url is not None and url["scheme"].lower() not in LOCAL_SCHEMES
 
 
-def local_path(place: str) -> Path:
-    """Read a path, or a `file://` address of this machine, with or without %-escapes."""
-    scheme, _, rest = place.rpartition("://")
-    if scheme.lower() not in HERE:
-        return Path(place)
+def local_path(location: str) -> Path:
+    """Parse a path, or a `file://` address of this machine with or without %-escapes."""
+    scheme, _, rest = location.rpartition("://")
+    if scheme.lower() not in LOCAL_SCHEMES:
+        return Path(location)
     return Path(rest) if Path(rest).exists() else Path(unquote(rest))

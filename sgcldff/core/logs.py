@@ -1,7 +1,7 @@
-"""Logs for machines: a line of JSON an event, with the run, the slide and the model that it is about.
+"""Structured logs: one JSON object per event, with the run, the slide and the model that it concerns.
 
-What an event is about is kept in a context variable: a thread or a task that copies the context takes it along, and
-what travels to another process takes `ids_in_force()` with it.
+These identifiers are kept in a context variable: a thread or task that copies the context inherits them, and work sent
+to another process takes `current_log_context()` along.
 """
 
 import logging
@@ -20,43 +20,43 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.redaction import redact_logs, redacted
 
 LOG_FILE = "SGCLDFF_LOG"
-"""Environment variable that names the file; processes that are started here inherit it and write to the same file."""
-ROOMS = ("sgcldff", "tasks", "flows")
-"""Loggers whose `INFO` is told; of the libraries only warnings are."""
+"""Environment variable that names the log file; child processes inherit it and write to the same file."""
+OWN_LOGGERS = ("sgcldff", "tasks", "flows")
+"""Loggers whose `INFO` is written; of the libraries, only warnings are."""
 
-_IDS: ContextVar[Mapping[str, str]] = ContextVar("ids", default=MappingProxyType({}))
+_CONTEXT: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=MappingProxyType({}))
 
 
 @contextmanager
-def about(ids: Mapping[str, str]) -> Iterator[None]:
-    """Say what the events of a block are about, beside what holds outside of it: `run_id`, `slide_id`, ..."""
-    token = _IDS.set({**_IDS.get(), **ids})
+def log_context(ids: Mapping[str, str]) -> Iterator[None]:
+    """Attach identifiers (`run_id`, `slide_id`, ...) to all events in a block, on top of those already in force."""
+    token = _CONTEXT.set({**_CONTEXT.get(), **ids})
     try:
         yield
     finally:
-        _IDS.reset(token)
+        _CONTEXT.reset(token)
 
 
-def ids_in_force() -> dict[str, str]:
-    """Give what events are about now."""
-    return dict(_IDS.get())
+def current_log_context() -> dict[str, str]:
+    """Return the identifiers in force."""
+    return dict(_CONTEXT.get())
 
 
-class Ids(logging.Filter):
-    """Puts what an event is about into its record; what the event itself says goes first."""
+class ContextFilter(logging.Filter):
+    """Adds the identifiers in force to a record; the record's own fields take precedence."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let our own records pass, and the libraries' warnings."""
-        if record.levelno < logging.WARNING and record.name.partition(".")[0] not in ROOMS:
+        """Pass our own records, and warnings of the libraries."""
+        if record.levelno < logging.WARNING and record.name.partition(".")[0] not in OWN_LOGGERS:
             return False
-        for name, value in _IDS.get().items():
+        for name, value in _CONTEXT.get().items():
             if not hasattr(record, name):
                 setattr(record, name, value)
         return True
 
 
-class Lines(JsonFormatter):
-    """Formats a record as a line: time (UTC), level, logger, message, process, ids, and what else it says."""
+class JsonLineFormatter(JsonFormatter):
+    """Formats a record as one line: time (UTC), level, logger, message, process, identifiers and extra fields."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -65,21 +65,21 @@ class Lines(JsonFormatter):
             timestamp="time",
         )
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802  a name of the library
-        """Write a traceback without secrets."""
+    def formatException(self, ei: Any) -> str:  # noqa: N802  the library's name
+        """Return a traceback without secrets."""
         return redacted(logging.Formatter.formatException(self, ei))
 
 
 class JsonLog(logging.FileHandler):
-    """Appends events to a file; several processes may share it."""
+    """Appends events to a file, which several processes may share."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
-        self.setFormatter(Lines())
-        self.addFilter(Ids())
+        self.setFormatter(JsonLineFormatter())
+        self.addFilter(ContextFilter())
 
 
-class Terminal(logging.Handler):
+class TerminalHandler(logging.Handler):
     """Shows warnings, one line each; errors end the command, which shows them itself."""
 
     def __init__(self) -> None:
@@ -87,21 +87,21 @@ class Terminal(logging.Handler):
         self.addFilter(lambda record: record.levelno == logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write to what is standard error now: a progress bar may stand in for it."""
+        """Write to the current standard error, which a progress bar may have replaced."""
         sys.stderr.write(f"sgcldff: {redacted(record.getMessage())}\n")
 
 
 def show_warnings() -> None:
-    """Show this package's warnings on the terminal, whatever becomes of those of the libraries."""
-    for room in ROOMS:
-        if not any(isinstance(handler, Terminal) for handler in logging.getLogger(room).handlers):
-            logging.getLogger(room).addHandler(Terminal())
+    """Show this package's own warnings on the terminal."""
+    for name in OWN_LOGGERS:
+        if not any(isinstance(handler, TerminalHandler) for handler in logging.getLogger(name).handlers):
+            logging.getLogger(name).addHandler(TerminalHandler())
 
 
 def start_json_log() -> None:
-    """Write events to the file that `SGCLDFF_LOG` names, if it names one.
+    """Write events to the file named by `SGCLDFF_LOG`, if it is set.
 
-    Call it again where a library may have replaced the handlers, as Prefect does when it starts.
+    Call it again where a library may have replaced the handlers, as Prefect does at start-up.
 
     Raises
     ------
@@ -109,19 +109,16 @@ def start_json_log() -> None:
         If the file cannot be written.
     """
     redact_logs()
-    place, root = os.environ.get(LOG_FILE), logging.getLogger()
-    if not place or any(isinstance(handler, JsonLog) for handler in root.handlers):
+    name, root = os.environ.get(LOG_FILE), logging.getLogger()
+    if not name or any(isinstance(handler, JsonLog) for handler in root.handlers):
         return
-    root.addHandler(_opened(Path(place)))
-    for room in ROOMS:
-        logging.getLogger(room).setLevel(logging.INFO)
-
-
-def _opened(path: Path) -> JsonLog:
+    path = Path(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JsonLog(path)
+        root.addHandler(JsonLog(path))
     except OSError as error:
         raise InputError(
             f"{path}: no log can be written there ({error.strerror}); name another file with --log-json or {LOG_FILE}"
         ) from error
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)

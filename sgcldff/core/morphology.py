@@ -25,7 +25,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "granule_colour": ("nil", "pink", "red", "purple"),
     "granularity": ("no", "yes"),
 }
-"""Attribute -> the values that it may have."""
+"""Attribute -> its possible values."""
 
 
 @dataclass(frozen=True)
@@ -53,4 +53,4 @@ class CellAttributes:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value not in VALUES[name]:
-                raise InputError(f"attribute {name} is {value!r}: give one of {', '.join(VALUES[name])}")
+                raise InputError(f"attribute {name} is {value!r}: must be one of {', '.join(VALUES[name])}")

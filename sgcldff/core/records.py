@@ -1,4 +1,4 @@
-"""What passes between stages: references to images, slides, arrays and models, and the Arrow schemas of the tables."""
+"""Records that pass between stages: images, slides, array and model references, and the Arrow schemas of tables."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -9,13 +9,13 @@ import pyarrow as pa
 from sgcldff.core.morphology import VALUES, CellAttributes
 
 UNIDENTIFIED = "unidentified"
-"""Label of a cell that was found but whose type was not told."""
+"""Label of a cell that was found but not classified."""
 UNCERTAIN, ATYPICAL = "uncertain", "atypical"
-"""Why a type was not told: it was less likely than asked for; the cell is too unlike those of the training."""
+"""Why a cell was not classified: low confidence; too unlike the training cells."""
 
 
 class Split(StrEnum):
-    """Side of a split; `unassigned` before the split is drawn."""
+    """Part of a data split; `unassigned` before the split is made."""
 
     TRAIN = "train"
     VAL = "val"
@@ -25,24 +25,24 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class MaskCode:
-    """How a data set's mask values are read (grey values, 0 to 255)."""
+    """Thresholds by which a data set's masks are read (grey values, 0 to 255)."""
 
     cytoplasm: int
-    """Pixels at or above are cell."""
+    """Pixels at or above this value are cell."""
     nucleus: int | None
-    """Pixels at or above are nucleus; None: the mask does not tell nucleus from cytoplasm."""
+    """Pixels at or above this value are nucleus; None: the mask does not separate nucleus and cytoplasm."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and what is known of it: a row of the manifest."""
+    """One image and its annotations: a row of the manifest."""
 
     id: str
     """Unique in a manifest: data set, slash, name."""
     source: str
     """Name of the data set."""
     group: str
-    """Patient, slide or cluster of near-duplicates: never split."""
+    """Patient, slide or cluster of near-duplicates; a group is never split."""
     image: str
     """Path or URI of the image."""
     mpp: float
@@ -52,7 +52,7 @@ class Sample:
     mask: str | None = None
     mask_code: MaskCode | None = None
     boxes: tuple[tuple[int, int, int, int], ...] | None = None
-    """WBCs as (x0, y0, x1, y1) in px, ends excluded; a point where only a centre is known; None: not annotated."""
+    """WBCs as (x0, y0, x1, y1) in px, ends excluded; a point if only the centre is known; None: not annotated."""
     sha256: str = ""
     height: int = 0
     width: int = 0
@@ -97,18 +97,18 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 
 
-def _row(sample: Sample) -> dict[str, object]:
+def _sample_row(sample: Sample) -> dict[str, object]:
     boxes = sample.boxes and [dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)) for box in sample.boxes]
     return asdict(sample) | {"split": sample.split.value, "boxes": boxes if sample.boxes is not None else None}
 
 
 def samples_to_table(samples: Iterable[Sample]) -> pa.Table:
-    """Write samples as a table of `SAMPLE_SCHEMA`."""
-    return pa.Table.from_pylist([_row(sample) for sample in samples], schema=SAMPLE_SCHEMA)
+    """Convert samples to a table of `SAMPLE_SCHEMA`."""
+    return pa.Table.from_pylist([_sample_row(sample) for sample in samples], schema=SAMPLE_SCHEMA)
 
 
 def samples_from_table(table: pa.Table) -> tuple[Sample, ...]:
-    """Read samples back from a table of `SAMPLE_SCHEMA`; tables that were written before attributes were have none."""
+    """Convert a table of `SAMPLE_SCHEMA` to samples; tables older than the column `attributes` lack it."""
     return tuple(_sample(row) for row in table.to_pylist())
 
 
@@ -125,35 +125,35 @@ def _sample(row: dict) -> Sample:  # type: ignore[type-arg]  # a decoded Arrow r
 
 @dataclass(frozen=True)
 class SlideRef:
-    """A slide as it was found."""
+    """A slide file and its properties."""
 
     id: str
-    """File name without its extension, unique in a batch."""
+    """File name without its extension; unique in a batch."""
     uri: str
     sha256: str
     mpp: float
     """um/px of level 0."""
     shape: tuple[int, int]
-    """(height, width) of level 0 as it stands upright, px."""
+    """(height, width) of level 0, upright, px."""
     levels: int
     orientation: int = 1
-    """How what is stored was turned, 1 to 8 as in EXIF; all places are told of the upright slide."""
+    """Orientation of the stored pixels, 1 to 8 as in EXIF; all positions refer to the upright slide."""
 
 
 @dataclass(frozen=True)
 class ArrayRef:
-    """The only handle on arrays that passes between tasks."""
+    """A reference to a stored array; tasks exchange these, never the arrays."""
 
     uri: str
     layout: str
     """Name and version of the layout, such as `priors/1`."""
     digest: str
-    """Digest of the content's keys and of the spec that made it."""
+    """Digest of the content's keys and of the spec that produced it."""
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A registered model's version."""
+    """A version of a registered model."""
 
     name: str
     version: str
@@ -163,7 +163,7 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where an output row comes from."""
+    """Provenance of an output row."""
 
     slide_sha256: str
     model_name: str
@@ -174,7 +174,7 @@ class Lineage:
 
 
 def cell_schema(classes: Iterable[str]) -> pa.Schema:
-    """Describe the table of cells: one row a cell, positions in px of level 0 (x right, y down) and in um.
+    """Return the schema of the cell table: one row per cell, positions in px of level 0 (x right, y down) and in um.
 
     `typicality` is the share of cells held out of the training that are at least as unlike the training cells
     (`sgcldff.models.out_of_distribution`; missing where the model does not know); `abstained_for` says why no type was
@@ -184,7 +184,7 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
     missing where it was not kept.
     """
     text, number, flag = pa.string(), pa.float64(), pa.bool_()
-    places = [(name, number) for name in ("x", "y", "x0", "y0", "x1", "y1", "x_um", "y_um")]
+    positions = [(name, number) for name in ("x", "y", "x0", "y0", "x1", "y1", "x_um", "y_um")]
     measures = [(name, number) for name in ("area_um2", "nucleus_area_um2", "nucleus_cytoplasm_ratio")]
     types = [
         ("label", text),
@@ -196,7 +196,7 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
     columns = [
         ("cell_id", text),
         ("slide_id", text),
-        *places,
+        *positions,
         *measures,
         *types,
         ("abstained", flag),

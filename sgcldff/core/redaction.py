@@ -1,8 +1,8 @@
-"""Secrets are blotted out of whatever is logged or shown, whichever library wrote it.
+"""Removes secrets from everything that is logged or shown, whichever library wrote it.
 
-A secret is the value of an environment variable that is named like one (`MLFLOW_TRACKING_PASSWORD`, `PREFECT_API_KEY`,
-`AWS_SECRET_ACCESS_KEY`, ...), the password in a URL that such a variable or the text itself holds, the signature of a
-signed URL, the name of an AWS key, and what is assigned to a password or token.
+A secret is the value of an environment variable with a telling name (`MLFLOW_TRACKING_PASSWORD`, `PREFECT_API_KEY`,
+`AWS_SECRET_ACCESS_KEY`, ...), the password in a URL in any variable or in the text itself, the signature of a signed
+URL, the name of an AWS key, and whatever is assigned to a password or token.
 """
 
 import logging
@@ -14,15 +14,15 @@ from urllib.parse import unquote
 
 BLOT = "***"
 SHORTEST = 6
-"""Signs of a secret that is looked for by its value: shorter ones would blot out ordinary words."""
-NAMED = re.compile(
+"""Characters of a secret that is searched for by its value: shorter ones would match ordinary words."""
+SECRET_NAMES = re.compile(
     r"(?:PASS(?:WORD|WD|PHRASE)?|SECRET|TOKEN|CREDENTIALS?|AUTH_STRING|AUTHORIZATION"
     r"|(?:API|ACCESS|PRIVATE|ACCOUNT|SECRET|STORAGE|SIGNING|ENCRYPTION)_KEY(?:_ID)?)$",
     re.IGNORECASE,
 )
-"""Ends of the names of environment variables that hold secrets."""
+"""Endings of the names of environment variables that contain secrets."""
 USER_IN_URL = re.compile(r"(?<=://)(?:[^\s/@'\"<>]*:)?([^\s/@'\"<>]+)@")
-"""What stands before the host; group 1 is the password, or the user where there is none."""
+"""User and password before the host; group 1 is the password, or the user if there is none."""
 PATTERNS = (
     (re.compile(r"(?<=://)[^\s/@'\"<>]+@"), f"{BLOT}@"),
     (
@@ -43,41 +43,41 @@ PATTERNS = (
 
 
 def redacted(text: str) -> str:
-    """Give a text without the secrets in it."""
+    """Return a text with `***` in place of every secret."""
     for secret in sorted(set(_secrets()), key=len, reverse=True):
         text = text.replace(secret, BLOT)
-    for pattern, blotted in PATTERNS:
-        text = pattern.sub(blotted, text)
+    for pattern, replacement in PATTERNS:
+        text = pattern.sub(replacement, text)
     return text
 
 
 def _secrets() -> Iterator[str]:
     for name, value in os.environ.items():
-        if NAMED.search(name):
-            yield from _parts(value)
-        yield from (part for password in USER_IN_URL.findall(value) for part in _parts(password))
+        if SECRET_NAMES.search(name):
+            yield from _spellings(value)
+        yield from (spelling for password in USER_IN_URL.findall(value) for spelling in _spellings(password))
 
 
-def _parts(value: str) -> Iterator[str]:
-    """Yield a secret as it is given and without %-escapes; of `user:password` also the password alone."""
+def _spellings(value: str) -> Iterator[str]:
+    """Yield a secret as it is and without %-escapes; for `user:password` also the password alone."""
     spellings = {value, unquote(value), value.partition(":")[2]}
     return (spelling for spelling in spellings if len(spelling) >= SHORTEST)
 
 
-class RedactedRecords:
-    """Makes log records without secrets, so that no handler, a library's neither, ever sees one."""
+class RedactingRecordFactory:
+    """Creates log records without secrets, so that no handler, not even a library's, ever sees one."""
 
     def __init__(self, make: Any) -> None:
         self.make = make
 
     def __call__(self, *parts: Any) -> logging.LogRecord:
-        """Make a record as `logging.LogRecord` is made."""
+        """Create a record from the arguments of `logging.LogRecord`."""
         record: logging.LogRecord = self.make(*parts)
         try:
-            told = record.getMessage()
+            message = record.getMessage()
         except (TypeError, ValueError, KeyError):
             return record  # logging itself reports a message that does not fit its arguments
-        if (safe := redacted(told)) != told:
+        if (safe := redacted(message)) != message:
             record.msg, record.args = safe, ()
         if record.exc_info and record.exc_info[0] is not None:
             record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))
@@ -85,7 +85,7 @@ class RedactedRecords:
 
 
 def redact_logs() -> None:
-    """Have all records of this process made without secrets; done twice it changes nothing more."""
+    """Remove secrets from all log records of this process; calling it again has no effect."""
     make = logging.getLogRecordFactory()
-    if not isinstance(make, RedactedRecords):
-        logging.setLogRecordFactory(RedactedRecords(make))
+    if not isinstance(make, RedactingRecordFactory):
+        logging.setLogRecordFactory(RedactingRecordFactory(make))

@@ -1,8 +1,8 @@
-"""Stain in optical-density space: augmentation, and statistics by which stains are compared.
+"""Stain in optical-density space: augmentation, and statistics for comparing stains.
 
-Stains absorb; absorbance adds up in optical density (OD = -ln I/I0, Beer-Lambert). Varying the gain of each OD channel,
-mixing channels a little and shifting them moves an image towards other stains, scanners and thicknesses, as Tellez et
-al. (Medical Image Analysis 2019) found to matter most for stains never seen.
+Stains absorb light, and absorbance adds up in optical density (OD = -ln I/I0, Beer-Lambert). Varying the gain of each
+OD channel, mixing the channels slightly and shifting them moves an image towards other stains, scanners and
+thicknesses; Tellez et al. (Medical Image Analysis 2019) found this to matter most for unseen stains.
 """
 
 import cv2
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sgcldff.core.arrays import Rgb
 
 CLEAREST = -0.1
-"""Least optical density (natural logarithm) of a restained image: a little brighter than white."""
+"""Lowest optical density (natural logarithm) of a restained image: slightly brighter than white."""
 STAINED = 0.15 * np.log(10)
-"""Optical density (natural logarithm) of green from which on a pixel is stained (0.15 decades: Macenko et al. 2009)."""
+"""Optical density of green (natural logarithm) above which a pixel is stained (0.15 decades: Macenko et al. 2009)."""
 
 
 def augment(rgb: Rgb, strength: float, rng: Generator, recoloured: float = 0) -> Rgb:
@@ -26,20 +26,20 @@ def augment(rgb: Rgb, strength: float, rng: Generator, recoloured: float = 0) ->
     rgb
         uint8, (H, W, 3).
     strength
-        0 returns the image as it is; 1 is the most that images of one stain differ.
+        0 returns the image unchanged; 1 is the most that images of one stain differ.
     recoloured
-        Share of images, 0 to 1, that get the colours of a stain unlike any that is known.
+        Share of images, 0 to 1, that get the colours of an unknown stain.
     """
     if strength == 0:
         return rgb
     mixture = other_stain(rng) if rng.random() < recoloured else similar_stain(strength, rng)
-    offset = rng.normal(0, 0.06 * strength, 3) + rng.normal(0, 0.05 * strength) + cast(strength, rng)
+    offset = rng.normal(0, 0.06 * strength, 3) + rng.normal(0, 0.05 * strength) + colour_cast(strength, rng)
     varied = noise(blur(restain(rgb, mixture, offset), strength, rng), strength, rng)
     return np.clip(varied + 0.5, 0, 255).astype(np.uint8)
 
 
 def restain(rgb: Rgb, mixture: NDArray[np.float64], offset: NDArray[np.float64]) -> np.ndarray:
-    """Mix an image's OD channels by a matrix (3, 3) and add an OD (3,); float32, (H, W, 3), no OD below `CLEAREST`."""
+    """Mix the OD channels of an image by a matrix (3, 3) and add an OD (3,); float32 (H, W, 3), OD >= `CLEAREST`."""
     density = -np.log((rgb.astype(np.float32) + 1) / 256)
     restained = density @ mixture.astype(np.float32) + offset.astype(np.float32)
     varied: np.ndarray = 256 * np.exp(-np.maximum(restained, CLEAREST)) - 1
@@ -47,17 +47,16 @@ def restain(rgb: Rgb, mixture: NDArray[np.float64], offset: NDArray[np.float64])
 
 
 def similar_stain(strength: float, rng: Generator) -> NDArray[np.float64]:
-    """Draw how the OD channels of another smear of the same stain come from those of this one, (3, 3)."""
+    """Draw the OD mixing matrix (3, 3) to another smear of the same stain."""
     mixture = np.eye(3) * rng.uniform(1 - 0.3 * strength, 1 + 0.3 * strength, 3)
     mixture += rng.normal(0, 0.06 * strength, (3, 3))
     return mixture * rng.uniform(1 - 0.2 * strength, 1 + 0.2 * strength)
 
 
 def other_stain(rng: Generator) -> NDArray[np.float64]:
-    """Draw how the OD channels of any other stain come from those of this one, (3, 3); one in four has a single dye.
+    """Draw the OD mixing matrix (3, 3) to an arbitrary stain; one in four has a single dye.
 
-    Colours are then no evidence, and types are learned from what all stains show: shape, texture and how dark parts
-    are beside each other.
+    Colour is then no evidence, so types are learned from what all stains show: shape, texture and relative darkness.
     """
     mixture = np.eye(3) * rng.uniform(0.6, 1.4, 3) + rng.normal(0, 0.2, (3, 3))
     if rng.random() < 0.25:
@@ -65,8 +64,8 @@ def other_stain(rng: Generator) -> NDArray[np.float64]:
     return mixture * rng.uniform(0.7, 1.5)
 
 
-def cast(strength: float, rng: Generator) -> NDArray[np.float64]:
-    """Give one image in three a colour cast: OD that lamp, filter or stained plasma add to every pixel, (3,).
+def colour_cast(strength: float, rng: Generator) -> NDArray[np.float64]:
+    """Draw a colour cast for one image in three: the OD (3,) that lamp, filter or stained plasma add to every pixel.
 
     Backgrounds differ more between laboratories than stained cells do: the blue of a yellow rapid stain's background is
     about 0.6 (natural logarithm) darker than white.
@@ -76,7 +75,7 @@ def cast(strength: float, rng: Generator) -> NDArray[np.float64]:
 
 
 def blur(image: np.ndarray, strength: float, rng: Generator) -> np.ndarray:
-    """Put one image in four a little out of focus."""
+    """Put one image in four slightly out of focus."""
     sigma = rng.uniform(0.3, 0.3 + 0.9 * strength)
     return cv2.GaussianBlur(image, (0, 0), sigma) if rng.random() < 0.25 else image
 
@@ -91,7 +90,7 @@ def noise(image: np.ndarray, strength: float, rng: Generator) -> np.ndarray:
 
 
 def stain_statistics(rgb: Rgb) -> NDArray[np.float32]:
-    """Describe the stain of an image by its colour where it is stained, so that empty glass does not count.
+    """Summarise the colour of an image where it is stained, so that empty glass does not count.
 
     Parameters
     ----------

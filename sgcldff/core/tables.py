@@ -1,6 +1,6 @@
 """Tables that people write (CSV, TSV, Parquet), read as text.
 
-Read without pandas: a mistyped column is told before libraries are loaded that take longer than to say so.
+Pandas is not used: a mistyped column is reported in less time than importing it would take.
 """
 
 import csv
@@ -14,27 +14,27 @@ PARQUET, TABS = ".parquet", ".tsv"
 
 
 class TextTable(NamedTuple):
-    """Columns and cells of a table; blanks around them are cut off, and the names of columns are in lower case."""
+    """Columns and cells of a table, stripped of surrounding blanks; column names are in lower case."""
 
     columns: tuple[str, ...]
     rows: list[dict[str, str]]
-    """A missing cell is an empty text."""
+    """A missing cell is an empty string."""
 
 
 def read_text_table(path: Path, shown_as: str = "") -> TextTable:
-    """Read a Parquet file, a TSV file, or, under any other name, a CSV file in UTF-8.
+    """Read a Parquet file, a TSV file, or, with any other extension, a CSV file in UTF-8.
 
     Parameters
     ----------
     shown_as
-        Name for messages, where `path` is a copy.
+        Name for messages, if `path` is a copy.
 
     Raises
     ------
     InputError
         If it cannot be read, two columns have the same name, or a row has more cells than there are columns.
     FileNotFoundError
-        If it is not there.
+        If it does not exist.
     """
     name = shown_as or str(path)
     try:
@@ -44,24 +44,24 @@ def read_text_table(path: Path, shown_as: str = "") -> TextTable:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{name}: not a readable table ({error}); save it as UTF-8 CSV or as Parquet") from error
     columns = tuple(cell.strip().lower() for cell in header)
-    twice = sorted({column for column in columns if column and columns.count(column) > 1})
-    if twice:
-        raise InputError(f"{name}: has several columns {', '.join(twice)}; rename all but one")
-    return TextTable(columns, [_row(name, number, columns, line) for number, line in enumerate(lines, 1)])
+    repeated = sorted({column for column in columns if column and columns.count(column) > 1})
+    if repeated:
+        raise InputError(f"{name}: has several columns {', '.join(repeated)}; rename all but one")
+    return TextTable(columns, [_text_row(name, number, columns, line) for number, line in enumerate(lines, 1)])
 
 
-def _row(name: str, number: int, columns: Sequence[str], line: Sequence[str]) -> dict[str, str]:
+def _text_row(name: str, number: int, columns: Sequence[str], line: Sequence[str]) -> dict[str, str]:
     cells = [cell.strip() for cell in line]
     if any(cells[len(columns) :]):
         raise InputError(
-            f"{name}, row {number}: has {len(cells)} cells, the header names {len(columns)} columns; put text that "
-            'contains commas between double quotes ("a, b")'
+            f"{name}, row {number}: has {len(cells)} cells, the header names {len(columns)} columns; enclose text that "
+            'contains commas in double quotes ("a, b")'
         )
     return dict(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=False))
 
 
 def _lines(path: Path) -> Iterator[Sequence[str]]:
-    """Yield the lines that are not empty."""
+    """Yield the non-empty lines."""
     delimiter = "\t" if path.suffix.lower() == TABS else ","
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = [line for line in csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True) if line]
@@ -71,7 +71,7 @@ def _lines(path: Path) -> Iterator[Sequence[str]]:
 
 
 def _parquet(path: Path) -> Iterator[Sequence[str]]:
-    import pyarrow.parquet as pq  # takes as long to load as all else that reading a CSV file takes
+    import pyarrow.parquet as pq  # slow to import, and not needed for CSV files
 
     table = pq.read_table(path)
     yield table.column_names

@@ -1,4 +1,4 @@
-"""Counts of what has been done, summed over shards and slides."""
+"""Counts of finished work, summed over shards and slides."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ class Tally:
     """Work done on a shard, a slide or a batch; tallies add up."""
 
     passes: int = 0
-    """Passes over shards: a shard is done after two, segmentation and typing."""
+    """Passes over shards: a shard is done after two, segmentation and classification."""
     tiles: int = 0
-    """Tiles that the network saw while it segmented."""
+    """Tiles that the network segmented."""
     skipped: int = 0
-    """Tiles that reading everything would have needed beyond those."""
+    """Further tiles that reading the whole slide would have needed."""
     cells: Mapping[str, int] = field(default_factory=dict)
     """Cells found, by type."""
     seconds: Mapping[str, float] = field(default_factory=dict)

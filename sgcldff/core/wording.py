@@ -1,8 +1,8 @@
-"""Numbers in sentences."""
+"""Phrases for numbers in messages."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """Say how many there are.
+    """Return a number with its noun, in singular or plural.
 
     Examples
     --------
@@ -13,7 +13,7 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def skipped(number: int, total: int, noun: str) -> str:
-    """Say how many were skipped, and that the rest was not.
+    """Return a phrase for how many were skipped and how many are done.
 
     Examples
     --------

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, LabelError
-from sgcldff.core.labels import canonical, known_as
+from sgcldff.core.labels import canonical, resolve_label
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import ClassShare, Differential, from_counts
 from sgcldff.data.adapters.annotations import Row, read_rows
@@ -135,7 +135,7 @@ class _Entry:
     count: int
 
     def type_among(self, known: set[str] | None) -> str:
-        label = canonical(self.name) if known is None else known_as(self.name, known)
+        label = canonical(self.name) if known is None else resolve_label(self.name, known)
         if known is not None and label not in known:
             names = ", ".join(sorted(known))
             raise LabelError(
@@ -170,7 +170,7 @@ def write_agreements(
     path = Path(path)
     lines = [asdict(one) | {"within_limits": one.within_limits} for one in agreements]
     content = {"slide_id": slide_id, "confidence": confidence, "types": lines, "lineage": asdict(lineage), "version": 1}
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, LabelError, MissingInputError
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
@@ -178,7 +178,7 @@ def write_differential(
     """
     path = Path(path)
     content = {"slide_id": slide_id, "orientation": orientation, **found.to_dict(), "lineage": asdict(lineage)}
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 

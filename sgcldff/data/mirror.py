@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.locations import is_remote, shown
 from sgcldff.core.settings import digest
@@ -49,7 +49,7 @@ class Mirror:
 
 
 def landed(source: Source, folder: str | Path) -> Source:
-    """Give a source whose folder is on this machine: its mirror below `folder`, brought up to date, if it is a URL.
+    """Return a source whose folder is on this machine: its mirror below `folder`, brought up to date, if it is a URL.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _tidy(mirror: Mirror, parts: Sequence[Part]) -> None:
     for path in mirror.files.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()
-    with draft(mirror.journal) as partial:
+    with atomic_write(mirror.journal) as partial:
         partial.write_text("".join(_line(part) for part in parts))
 
 

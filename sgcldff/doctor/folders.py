@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from sgcldff.core.disks import existing
+from sgcldff.core.disks import nearest_existing
 from sgcldff.doctor.check import Check, failed, ok, warning
 from sgcldff.slides.remote.cache import cache_bytes, cache_folder
 
@@ -25,7 +25,7 @@ OLD_S = 24 * 3600.0
 
 def workspace(folder: Path) -> Check:
     """Write, rename and lock a file as a run does."""
-    place = existing(folder)
+    place = nearest_existing(folder)
     try:
         with tempfile.TemporaryDirectory(dir=place, prefix=".sgcldff-check-") as made:
             _rename(Path(made))
@@ -72,7 +72,7 @@ def file_system(place: Path) -> str:
 
 def disk(folder: Path) -> Check:
     """Compare free space with what a batch may need."""
-    place = existing(folder)
+    place = nearest_existing(folder)
     free = shutil.disk_usage(place).free / GB
     told = f"{place}: {free:,.1f} GB free"
     if free < NONE_GB:
@@ -84,7 +84,7 @@ def disk(folder: Path) -> Check:
 
 def cache() -> Check:
     """Compare the largest size of the copies of slides behind URLs with the space that there is for them."""
-    place, most = existing(cache_folder()), cache_bytes() / GB
+    place, most = nearest_existing(cache_folder()), cache_bytes() / GB
     free = shutil.disk_usage(place).free / GB
     told = f"{cache_folder()}: may grow to {most:,.0f} GB, {free:,.1f} GB are free"
     if most > free:
@@ -94,7 +94,7 @@ def cache() -> Check:
 
 def leftovers(folder: Path) -> Check:
     """Look for what killed runs left half written."""
-    found = list(unfinished(existing(folder))) if folder.expanduser().exists() else []
+    found = list(unfinished(nearest_existing(folder))) if folder.expanduser().exists() else []
     if found:
         named = ", ".join(str(path) for path in found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
         remedy = "remove them if no run is under way: they are older than a day, and no run needs them"
@@ -111,7 +111,7 @@ def unfinished(folder: Path) -> Iterator[Path]:
 
 def doors(folder: Path) -> Check:
     """See that no other user may replace models and checkpoints."""
-    place = existing(folder)
+    place = nearest_existing(folder)
     if place.stat().st_mode & 0o002 and not place.stat().st_mode & 0o1000:
         return warning("permissions", f"{place}: anybody on this machine may write there", f"chmod o-w {place}")
     return ok("permissions", f"{place}: others may not write there")

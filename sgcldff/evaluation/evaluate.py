@@ -85,7 +85,7 @@ def predict(
     space = model.spec.labels
     require_same_space(samples, space)
     require_unique(samples)
-    samples = [replace(sample, label=sample.label and space.named(sample.label)) for sample in samples]
+    samples = [replace(sample, label=sample.label and space.resolve(sample.label)) for sample in samples]
     choices, look = _choices(samples, space), explain if explained else unexplained
     rows, aside = [], []
     for start in range(0, len(samples), CHUNK):

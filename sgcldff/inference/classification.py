@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import ATYPICAL, UNCERTAIN, UNIDENTIFIED
 from sgcldff.core.tally import Tally
@@ -98,7 +98,7 @@ def sample_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
 
 def write_part(path: Path, table: pa.Table) -> None:
     """Commit the cells of a shard."""
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         pq.write_table(table, partial)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import zarr
 
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.code import VERSION
-from sgcldff.core.drafts import draft
 from sgcldff.core.geometry import Shape, TileGrid
 from sgcldff.core.records import Lineage, ModelRef, SlideRef
 from sgcldff.core.settings import InferSpec, ModelSpec, digest, require
@@ -204,5 +204,5 @@ def label_array(plan: Plan) -> zarr.Array[Any]:
 
 def write_marker(path: Path, content: dict[str, Any]) -> None:
     """Write a marker atomically."""
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, separators=(",", ":")))

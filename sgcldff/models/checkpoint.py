@@ -83,7 +83,7 @@ def read_spec(path: Path) -> ModelSpec:
 
 
 def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
-    """Give a JSON-ready form of a model's spec."""
+    """Return a JSON-ready form of a model's spec."""
     return asdict(spec) | {"labels": spec.labels.to_dict()}
 
 

@@ -106,7 +106,7 @@ def weights_digest(net: nn.Module) -> str:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Give the named device; `auto` is the GPU where there is one."""
+    """Return the named device; `auto` is the GPU where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 

@@ -38,21 +38,21 @@ class Typicality:
 
     @property
     def finest(self) -> float:
-        """Give the least score that there can be, 1 / (N + 1)."""
+        """Return the least score that there can be, 1 / (N + 1)."""
         return 1 / (len(self.held_out) + 1)
 
     def distance(self, embedding: Floats) -> Floats:
-        """Give the squared Mahalanobis distance to the nearest class, float32 (B,), of embeddings (B, D)."""
+        """Return the squared Mahalanobis distance to the nearest class, float32 (B,), of embeddings (B, D)."""
         points, means = (np.asarray(rows, np.float64) @ self.whitening.T for rows in (embedding, self.means))
         return np.asarray(cdist(points, means, "sqeuclidean").min(axis=1), np.float32)
 
     def __call__(self, embedding: Floats) -> Floats:
-        """Give the share of held-out cells, this one among them, that are at least as far; float32 (B,) in (0, 1]."""
+        """Return the share of held-out cells, this one among them, that are at least as far; float32 (B,) in (0, 1]."""
         nearer = np.searchsorted(self.held_out, self.distance(embedding), side="left")
         return np.asarray((len(self.held_out) - nearer + 1) * self.finest, np.float32)
 
     def arrays(self) -> dict[str, Floats]:
-        """Give the parts by name; `Typicality(**arrays)` puts them together again."""
+        """Return the parts by name; `Typicality(**arrays)` puts them together again."""
         return {name: np.ascontiguousarray(part) for name, part in asdict(self).items()}
 
 

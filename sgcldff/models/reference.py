@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import digest, require
@@ -57,7 +57,7 @@ class Reference:
             arrays |= {f"typicality.{name}": part for name, part in self.typicality.arrays().items()}
         told = {"layout": LAYOUT, "model": self.model, "known": dict(sorted(self.known.items()))}
         told |= {name: list(seen[name]) for name in TEXT}
-        with draft(path) as partial:
+        with atomic_write(path) as partial:
             whole = {name: np.ascontiguousarray(part) for name, part in arrays.items()}
             save_file(whole, partial, {TOLD: json.dumps(told)})
         return path

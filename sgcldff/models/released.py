@@ -16,7 +16,7 @@ ROOT = PACKAGE.parent
 
 
 def released_folder() -> Path:
-    """Give the folder of the released model: below `models/` in a checkout, beside the code in an installation.
+    """Return the folder of the released model: below `models/` in a checkout, beside the code in an installation.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def released_folder() -> Path:
 
 
 def released() -> tuple[ModelRef, Path]:
-    """Give the released model's name, version and digest, and its folder.
+    """Return the released model's name, version and digest, and its folder.
 
     Raises
     ------

@@ -127,7 +127,7 @@ class Located:
         """Leave out the images whose labels a model cannot tell, and give the others the names under which it does."""
         known = (None, *labels.known)
         kept = (
-            replace(sample, label=sample.label and labels.named(sample.label))
+            replace(sample, label=sample.label and labels.resolve(sample.label))
             for sample in self.samples
             if sample.label in known
         )

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import InferSpec, digest
@@ -235,7 +235,7 @@ def _are_written(plan: Plan, job: SlideJob) -> bool:
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 

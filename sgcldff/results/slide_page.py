@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
 from sgcldff.counting.agreement import Agreement
@@ -179,7 +179,7 @@ def write_report(
         facts=_facts(slide.source.ref, lineage),
         crop_um=CROP_UM,
     )
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
 

@@ -34,7 +34,7 @@ class SlideSource(Protocol):
 
 
 def downsample(shape: Shape, level: Shape) -> float:
-    """Give the factor between level 0 and another level, a whole number where rounded sizes hide one."""
+    """Return the factor between level 0 and another level, a whole number where rounded sizes hide one."""
     ratio = (shape[0] / level[0] + shape[1] / level[1]) / 2
     whole = round(ratio)
     exact = all(abs(side / whole - small) < 1 for side, small in zip(shape, level, strict=True))

@@ -38,7 +38,7 @@ def stem(name: str) -> str:
 
 
 def extension(name: str) -> str:
-    """Give a file name's extension, as it is written; what begins with its only point has none."""
+    """Return a file name's extension, as it is written; what begins with its only point has none."""
     file, _ = split_plane(name)
     zipped = next((ending for ending in ZIPPED if file.lower().endswith(ending) and len(file) > len(ending)), "")
     head, point, last = file.rpartition(".")
@@ -46,7 +46,7 @@ def extension(name: str) -> str:
 
 
 def of_plane(sha256: str, plane: Plane) -> str:
-    """Give the hash of a slide from that of its file: another one for each of its pages and focal planes."""
+    """Return the hash of a slide from that of its file: another one for each of its pages and focal planes."""
     return hashlib.sha256(f"{sha256}{plane}".encode()).hexdigest() if str(plane) else sha256
 
 

@@ -166,7 +166,7 @@ class _Search:
         self.ignored = 0
 
     def meant_by(self, text: str) -> Iterable[_Found]:
-        """Give the slides that an input means."""
+        """Return the slides that an input means."""
         file, plane = split_plane(text)
         if str(plane):
             return [replace(one, plane=plane) for one in self.meant_by(file)]
@@ -217,7 +217,7 @@ def _slides_among(files: list[str]) -> list[str]:
 
 
 def matches(pattern: Pattern, names: Trail) -> bool:
-    """Tell whether a pattern means a file, or a folder above it."""
+    """Return whether a pattern means a file, or a folder above it."""
     if not pattern:
         return True
     if pattern[0] == "**":
@@ -226,7 +226,7 @@ def matches(pattern: Pattern, names: Trail) -> bool:
 
 
 def leads(pattern: Pattern, names: Trail) -> bool:
-    """Tell whether there may be something in a folder that a pattern means."""
+    """Return whether there may be something in a folder that a pattern means."""
     for piece, name in zip(pattern, names, strict=False):
         if piece == "**":
             return True

@@ -63,7 +63,7 @@ def _is_tiff(path: Path) -> bool:
 
 
 def scaled_shape(shape: tuple[int, int], mpp: float, to_mpp: float) -> tuple[int, int]:
-    """Give the (height, width) in px that an image of `shape` at `mpp` um/px has at `to_mpp`."""
+    """Return the (height, width) in px that an image of `shape` at `mpp` um/px has at `to_mpp`."""
     height, width = (max(1, round(side * mpp / to_mpp)) for side in shape)
     return height, width
 

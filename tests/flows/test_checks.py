@@ -121,7 +121,7 @@ WRONG = {
     "catalog of the gate": (("gate",), "run `sgcldff prepare --data FOLDER` first"),
     "catalog to freeze": (("registry", "freeze"), "run `sgcldff prepare --data FOLDER` first"),
     "device": (("train", "--device", "quantum"), "'quantum' is not one of"),
-    "precision": (("train", "--precision", "float"), "TrainSpec.precision is 'float': give one of auto, 32-true"),
+    "precision": (("train", "--precision", "float"), "TrainSpec.precision is 'float': must be one of auto, 32-true"),
     "network": (("benchmark", *SMEARS, "-o", "out", "--networks", "unnet"), "contender unnet is unknown"),
     "protocol": (("benchmark", *SMEARS, "-o", "out", "--protocols", "without"), "protocol without is unknown"),
     "budget": (("benchmark", *SMEARS, "-o", "out", "--budget", "much"), "budget 'much'"),

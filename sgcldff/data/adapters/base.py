@@ -34,7 +34,7 @@ class PublishedSize:
     """The same of the shorter side."""
 
     def fits(self, width: int, height: int) -> bool:
-        """Tell whether an image may be one of those published, give or take `SIZE_TOLERANCE`."""
+        """Return whether an image may be one of those published, give or take `SIZE_TOLERANCE`."""
         shares = (sorted((width / whole[0], height / whole[1])) for whole in self.sizes)
         least, most = 1 - SIZE_TOLERANCE, 1 + SIZE_TOLERANCE
         return any(self.shorter * least <= low <= most and self.longer * least <= high <= most for low, high in shares)
@@ -78,7 +78,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def recognises(self, folder: Path) -> bool:
-        """Tell whether `folder` is the root of this data set."""
+        """Return whether `folder` is the root of this data set."""
 
     @abstractmethod
     def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
@@ -91,7 +91,7 @@ class Adapter(ABC):
         """
 
     def scale(self) -> float:
-        """Give `mpp`, or ask for it.
+        """Return `mpp`, or ask for it.
 
         Raises
         ------

@@ -106,7 +106,7 @@ def _image_fault(row: Row, min_side: int) -> str:
     if facts.low == facts.high:
         return f"image is empty: every pixel is {facts.low}; export it again"
     if not (sample.mpp > 0 and math.isfinite(sample.mpp)):
-        return f"mpp is {sample.mpp}: give a positive number of um/px"
+        return f"mpp is {sample.mpp}: must be a positive number of um/px"
     return ""
 
 

@@ -47,7 +47,7 @@ class Verdict:
 
 
 def settle(reviews: Iterable[Review]) -> tuple[Verdict, ...]:
-    """Give the verdict on every cell that was reviewed, in whatever order the reviews come.
+    """Return the verdict on every cell that was reviewed, in whatever order the reviews come.
 
     Of each reviewer the last review of a cell counts. The answer of more than half of the reviewers holds; that they
     cannot tell is an answer. Otherwise the cell stays unidentified.
@@ -72,7 +72,7 @@ def _spots(reviews: Sequence[Review]) -> Iterator[list[Review]]:
 
 
 def places_of(reviews: Iterable[Review]) -> NDArray[np.float64]:
-    """Give the places of reviewed cells, (x, y) in um, shape (N, 2)."""
+    """Return the places of reviewed cells, (x, y) in um, shape (N, 2)."""
     return np.array([(review.x_um, review.y_um) for review in reviews], np.float64).reshape(-1, 2)
 
 
@@ -90,7 +90,7 @@ def _moment(review: Review) -> tuple[datetime, str]:
 
 
 def majority(labels: Iterable[str]) -> str | None:
-    """Give the label that more than half of the votes are for; None where there is none."""
+    """Return the label that more than half of the votes are for; None where there is none."""
     counts = Counter(labels)
     label, votes = counts.most_common(1)[0]
     return label if 2 * votes > counts.total() else None

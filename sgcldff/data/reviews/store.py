@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import MissingInputError, StoreError
 from sgcldff.core.settings import digest
 
@@ -128,17 +128,17 @@ class ReviewStore:
         fresh = {review.id: review for review in reviews if review.id not in known}
         for sha256 in sorted({review.crop_sha256 for review in fresh.values()}):
             if not self.crop(sha256).exists():
-                with draft(self.crop(sha256)) as partial:
+                with atomic_write(self.crop(sha256)) as partial:
                     partial.write_bytes(pictures[sha256].read_bytes())
         if fresh:
             rows = [_row(fresh[name]) for name in sorted(fresh)]
-            with draft(self.folder / REVIEWS / f"{digest(sorted(fresh))}.parquet") as partial:
+            with atomic_write(self.folder / REVIEWS / f"{digest(sorted(fresh))}.parquet") as partial:
                 pq.write_table(pa.Table.from_pylist(rows, schema=REVIEW_SCHEMA), partial, compression="zstd")
         return len(fresh)
 
 
 def is_store(folder: Path) -> bool:
-    """Tell whether a folder is a store of reviews."""
+    """Return whether a folder is a store of reviews."""
     parts = ReviewStore(folder).parts
     return bool(parts) and _layout(parts[0]) == LAYOUT
 

@@ -62,7 +62,7 @@ def library(spec: SmearSpec) -> Library:
 
 
 def turned(stamp: Stamp, turn: int) -> Stamp:
-    """Give one of the eight positions (quarter turns, mirrored from 4 on) of a stamp, as views."""
+    """Return one of the eight positions (quarter turns, mirrored from 4 on) of a stamp, as views."""
     step = -1 if turn >= 4 else 1
     density, cover = np.rot90(stamp.density, turn % 4)[:, ::step], np.rot90(stamp.cover, turn % 4)[:, ::step]
     return Stamp(density, cover, np.rot90(stamp.mask, turn % 4)[:, ::step], stamp.label)
@@ -98,7 +98,7 @@ def _beside(spots: Sequence[Spot], label: str, mpp: float, rng: np.random.Genera
 
 
 def is_free(spot: Spot, spots: Iterable[Spot], apart_px: float) -> bool:
-    """Tell whether no other centre lies within `apart_px`."""
+    """Return whether no other centre lies within `apart_px`."""
     return all(math.hypot(spot.y - other.y, spot.x - other.x) >= apart_px for other in spots)
 
 
@@ -140,7 +140,7 @@ def _anywhere(shape: tuple[int, int], count: int, rng: np.random.Generator) -> F
 
 
 def _lattice(spec: SmearSpec, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
-    """Give the centres of red cells, shape (N, 2): a jittered lattice, thinned in slow waves so that gaps open."""
+    """Return the centres of red cells, shape (N, 2): a jittered lattice, thinned in slow waves so that gaps open."""
     if spec.red_coverage == 0:
         return np.zeros((0, 2), np.float32)
     step = RED_RADIUS_UM / spec.mpp * float(np.sqrt(np.pi * 0.78 / spec.red_coverage))

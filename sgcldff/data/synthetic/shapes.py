@@ -51,7 +51,7 @@ def canvas(half_um: float, mpp: float, warp_um: float, rng: np.random.Generator)
 
 
 def blob(area: Canvas, radius: float, elongation: float, roughness: float, centre: Point = (0, 0)) -> Floats:
-    """Give the depth of a rounded shape whose radius varies smoothly with the angle."""
+    """Return the depth of a rounded shape whose radius varies smoothly with the angle."""
     turn = area.rng.uniform(0, np.pi)
     y, x = area.y - centre[0], area.x - centre[1]
     along, across = y * np.cos(turn) + x * np.sin(turn), x * np.cos(turn) - y * np.sin(turn)
@@ -65,7 +65,7 @@ def blob(area: Canvas, radius: float, elongation: float, roughness: float, centr
 
 
 def string(area: Canvas, points: Sequence[Point], radii: Sequence[float]) -> Floats:
-    """Give the depth of a string of segments whose thickness runs from one point's radius to the next's."""
+    """Return the depth of a string of segments whose thickness runs from one point's radius to the next's."""
     depth = np.full(area.shape, -np.inf, np.float32)
     for (start, r0), (end, r1) in zip(
         zip(points[:-1], radii[:-1], strict=True), zip(points[1:], radii[1:], strict=True), strict=True

@@ -58,15 +58,15 @@ class SmearSpec:
     version: int = 1
 
     def __post_init__(self) -> None:
-        require(0.05 <= self.mpp <= 1, f"SmearSpec.mpp is {self.mpp}: give 0.05 to 1 um/px")
+        require(0.05 <= self.mpp <= 1, f"SmearSpec.mpp is {self.mpp}: must be 0.05 to 1 um/px")
         five = len(self.shares) == len(FIVE_TYPES) and min(self.shares) >= 0 and sum(self.shares) > 0
         require(
             five, f"SmearSpec.shares is {self.shares}: give five numbers of at least 0, for {', '.join(FIVE_TYPES)}"
         )
-        require(0 <= self.red_coverage <= 1.5, f"SmearSpec.red_coverage is {self.red_coverage}: give 0 to 1.5")
+        require(0 <= self.red_coverage <= 1.5, f"SmearSpec.red_coverage is {self.red_coverage}: must be 0 to 1.5")
         require(-1 <= self.hue <= 1, f"SmearSpec.hue is {self.hue}: give -1 to 1")
-        require(0.3 <= self.strength <= 2, f"SmearSpec.strength is {self.strength}: give 0.3 to 2")
-        require(0 <= self.illumination <= 0.5, f"SmearSpec.illumination is {self.illumination}: give 0 to 0.5")
+        require(0.3 <= self.strength <= 2, f"SmearSpec.strength is {self.strength}: must be 0.3 to 2")
+        require(0 <= self.illumination <= 0.5, f"SmearSpec.illumination is {self.illumination}: must be 0 to 0.5")
         physical = min(self.blur_um, self.noise, self.wbc_per_mm2) >= 0
         require(physical, "SmearSpec.blur_um, noise and wbc_per_mm2 must not be negative")
         require(1 <= self.jpeg_quality <= 100, f"SmearSpec.jpeg_quality is {self.jpeg_quality}: give 1 to 100")
@@ -104,7 +104,7 @@ class Palette:
 
 
 def palette(spec: SmearSpec) -> Palette:
-    """Give the colours of a smear; the same spec gives the same colours."""
+    """Return the colours of a smear; the same spec gives the same colours."""
     rng = np.random.default_rng([spec.seed, 2])
     dyes = {}
     for name, density in DYES.items():
@@ -116,7 +116,7 @@ def palette(spec: SmearSpec) -> Palette:
 
 
 def light(spec: SmearSpec, rows: NDArray[np.int_], width: int) -> Floats:
-    """Give the relative brightness, shape (len(rows), width), of the picture's `rows`: slow waves over the smear."""
+    """Return the relative brightness, shape (len(rows), width), of the picture's `rows`: slow waves over the smear."""
     rng = np.random.default_rng([spec.seed, 3])
     field = np.ones((len(rows), width), np.float32)
     y = (rows * spec.mpp).astype(np.float32)

@@ -24,7 +24,7 @@ def red_cell(colours: Palette, mpp: float, rng: np.random.Generator) -> Stamp:
 
 
 def _thickness(share: Floats, concavity: float) -> Floats:
-    """Give a red cell's relative thickness at `share` of its radius (Evans and Fung 1972), flattened as it dries."""
+    """Return a red cell's relative thickness at `share` of its radius (Evans and Fung 1972), flattened as it dries."""
     living = np.sqrt(np.maximum(1 - share**2, 0)) * (0.81 + 7.83 * share**2 - 4.39 * share**4) / 2.6
     dried = 0.85 * np.maximum(1 - share**8, 0) ** 0.25
     return np.asarray(concavity * np.maximum(living, 0.3 * dried) + (1 - concavity) * dried, np.float32)

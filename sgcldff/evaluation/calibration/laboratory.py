@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample
 from sgcldff.evaluation.calibration.adaptation import Adaptation, Adjustment, adapt
@@ -139,13 +139,13 @@ def _write_records(origin: Path, calibration: Calibration, used: Sequence[Sample
         "after": asdict(found.after) | {"accuracy_interval": found.after.interval()},
         "p_value": found.p_value,
     }
-    with draft(place / CALIBRATION_FILE) as partial:
+    with atomic_write(place / CALIBRATION_FILE) as partial:
         partial.write_text(json.dumps(told, indent=2))
     learned, images = origin / TRAINED_ON, {sample.sha256 or sha256_of(sample.image) for sample in used}
     former: dict[str, Any] = {"sha256": [], "complete": False}
     if learned.is_file():
         former = json.loads(learned.read_text())
-    with draft(place / TRAINED_ON) as partial:
+    with atomic_write(place / TRAINED_ON) as partial:
         partial.write_text(json.dumps(former | {"sha256": sorted(images.union(former["sha256"]))}, indent=2))
     if reference_digest(origin):
         replace(Reference.open(origin), model=saved_digest(place)).save(place)

@@ -69,7 +69,7 @@ def see(sample: Sample, spec: ModelSpec, stack: PriorStack) -> Seen:
     views = portraits(scene, spec.crop_px)
     crops = [np.dstack((view.cut(scene.rgb), *(view.cut(channel) for channel in prior))) for view in views]
     side, channels = spec.crop_px, 3 + len(prior)
-    label = spec.labels.named(sample.label) if sample.label in spec.labels.known else ""
+    label = spec.labels.resolve(sample.label) if sample.label in spec.labels.known else ""
     known = label if label in spec.labels.classes else ""
     return Seen(
         stain_statistics(scene.rgb),

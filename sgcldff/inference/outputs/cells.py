@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.records import Lineage, cell_schema
 from sgcldff.core.settings import require
 
@@ -126,7 +126,7 @@ def cell_writer(path: str | Path, classes: Sequence[str], mpp: float, lineage: L
         for at, name in enumerate(columns):
             columns[name] = columns[name].grown([pair[at] for pair in shapes])
 
-    with draft(path) as partial, pq.ParquetWriter(partial, cell_schema(classes), compression="zstd") as writer:
+    with atomic_write(path) as partial, pq.ParquetWriter(partial, cell_schema(classes), compression="zstd") as writer:
         yield write
         writer.add_key_value_metadata({"geo": json.dumps(_geo(columns))})
 

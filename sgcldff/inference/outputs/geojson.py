@@ -10,7 +10,7 @@ from pathlib import Path
 import shapely
 from shapely.geometry import mapping
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.inference.outputs.cells import CellRow, Shapes, WriteCells, in_batches
 from sgcldff.inference.outputs.colours import colour_of
 
@@ -40,7 +40,7 @@ def geojson_writer(path: str | Path, classes: Iterable[str]) -> Iterator[WriteCe
             file.write(next(separators))
             file.write(json.dumps(_feature(cell, *pair, classes), ensure_ascii=False, allow_nan=False))
 
-    with draft(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         yield write
         file.write("\n]}\n")

@@ -35,7 +35,7 @@ def flops(net: nn.Module, side_px: int, priors: int = 1) -> int:
         If the side is no positive multiple of `STRIDE`.
     """
     legal = side_px > 0 and side_px % STRIDE == 0
-    require(legal, f"side_px is {side_px}: give a positive multiple of {STRIDE} px")
+    require(legal, f"side_px is {side_px}: must be a positive multiple of {STRIDE} px")
     asked = deepcopy(net).eval()
     weight = next(asked.parameters())
     image, prior = (weight.new_zeros(1, channels, side_px, side_px) for channels in (3, priors))

@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         self.normalise = Normalise(spec.backbone)
 
     def forward(self, image: Tensor, prior: Tensor | None) -> list[Tensor]:
-        """Give five feature maps (B, width, H/stride, W/stride) of an image in [0, 1]."""
+        """Return five feature maps (B, width, H/stride, W/stride) of an image in [0, 1]."""
         seen = self.normalise(image)
         together = seen if prior is None else torch.cat((seen, prior), dim=1)
         features: list[Tensor] = self.convolutional.forward_intermediates(

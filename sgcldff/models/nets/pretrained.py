@@ -34,7 +34,7 @@ class WeightsPackage:
     licence: str = "Apache-2.0"
 
     def installed(self) -> bool:
-        """Tell whether the package is installed with its weights."""
+        """Return whether the package is installed with its weights."""
         try:
             return self.path.is_file()
         except PackageNotFoundError:
@@ -70,7 +70,7 @@ PACKAGES: Mapping[str, WeightsPackage] = {
 
 
 def find(backbone: str, policy: Pretrained) -> WeightsPackage | None:
-    """Give the installed package from which a backbone is to start; None where it starts from random weights.
+    """Return the installed package from which a backbone is to start; None where it starts from random weights.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def find(backbone: str, policy: Pretrained) -> WeightsPackage | None:
 
 
 def initialise(module: nn.Module, backbone: str, policy: Pretrained) -> None:
-    """Give a module the ImageNet weights of timm's `backbone`, if that is asked for and can be had.
+    """Return a module the ImageNet weights of timm's `backbone`, if that is asked for and can be had.
 
     Parameters
     ----------

@@ -103,7 +103,7 @@ class TypeHead(nn.Module):
         self.sigma = 0.5 * cell_px / 4
 
     def forward(self, fused: Tensor, deep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give type logits (B, C), evidence (B, 1, h, w) and embedding (B, EMBEDDING)."""
+        """Return type logits (B, C), evidence (B, 1, h, w) and embedding (B, EMBEDDING)."""
         evidence = torch.sigmoid(self.look(fused))
         weight = evidence * centre_window(evidence, self.sigma)
         coarse = shrink(weight, deep)
@@ -118,7 +118,7 @@ def shrink(features: Tensor, like: Tensor) -> Tensor:
 
 
 def centre_window(like: Tensor, sigma: float) -> Tensor:
-    """Give a Gaussian (h, w) of width `sigma` positions about the centre of a map (..., h, w)."""
+    """Return a Gaussian (h, w) of width `sigma` positions about the centre of a map (..., h, w)."""
     y, x = (torch.arange(side, device=like.device) - (side - 1) / 2 for side in like.shape[-2:])
     return torch.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2) / sigma**2).to(like.dtype)
 

@@ -42,7 +42,7 @@ class Runtime(Protocol):
         """Tells from an embedding how much a cell is like the training cells; None where that is not known."""
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
-        """Give the likeliest label of every pixel, uint8 (B, H, W).
+        """Return the likeliest label of every pixel, uint8 (B, H, W).
 
         Parameters
         ----------

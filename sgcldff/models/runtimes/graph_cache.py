@@ -27,7 +27,7 @@ NETWORK = "network.xml"
 
 
 def exported(graph: Graph) -> Path:
-    """Give the file of a graph, which is made if it is not there.
+    """Return the file of a graph, which is made if it is not there.
 
     Raises
     ------

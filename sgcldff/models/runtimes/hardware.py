@@ -64,7 +64,7 @@ def fastest_precision(*, on_gpu: bool) -> Precision:
 
 
 def computes_bf16(*, on_gpu: bool) -> bool:
-    """Tell whether the GPU, or the processor, computes in bf16 in hardware, and no library is kept from it."""
+    """Return whether the GPU, or the processor, computes in bf16 in hardware, and no library is kept from it."""
     if on_gpu:
         import torch
 
@@ -92,7 +92,7 @@ def emulation_caution(precision: Precision, *, on_gpu: bool) -> str:
 
 
 def gpu_usable() -> bool:
-    """Tell whether torch computes on a GPU here."""
+    """Return whether torch computes on a GPU here."""
     if platform.system() == "Linux" and not any(any(Path("/dev").glob(name)) for name in GPU_DEVICES):
         return False
     import torch

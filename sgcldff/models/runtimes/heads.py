@@ -19,7 +19,7 @@ class Segment(nn.Module):
 
 
 def likeliest(logits: Tensor) -> Tensor:
-    """Give the first of the largest of three logits (B, 3, H, W), uint8 (B, H, W); over so few, argmax is slow."""
+    """Return the first of the largest of three logits (B, 3, H, W), uint8 (B, H, W); over so few, argmax is slow."""
     background, cytoplasm, nucleus = logits.unbind(dim=1)
     outer = (cytoplasm > background).to(torch.uint8)
     return torch.where(nucleus > torch.maximum(background, cytoplasm), 2, outer)

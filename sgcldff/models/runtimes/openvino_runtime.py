@@ -76,7 +76,7 @@ class OpenVinoRuntime:
     _compiled: dict[tuple[Question, int, int], Compiled] = field(default_factory=dict, repr=False)
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
-        """Give labels; see `Runtime`."""
+        """Return labels; see `Runtime`."""
         (labels,) = self._ask(Question.SEGMENT, *filled(rgb, prior))
         return cropped(labels, *rgb.shape[1:3])
 

@@ -41,7 +41,7 @@ class TorchRuntime:
         return self.model.spec
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
-        """Give labels; see `Runtime`."""
+        """Return labels; see `Runtime`."""
         (labels,) = self._ask(self._segment, *filled(rgb, prior))
         return cropped(labels, *rgb.shape[1:3])
 

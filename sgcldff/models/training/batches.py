@@ -26,7 +26,7 @@ NAMED = 3
 
 
 def balanced_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.float64]:
-    """Give each sample its share of an epoch: strata (data set, label) of n samples weigh n^(1 - balance)."""
+    """Return each sample its share of an epoch: strata (data set, label) of n samples weigh n^(1 - balance)."""
     strata = [(sample.source, sample.label) for sample in samples]
     counts = Counter(strata)
     weights = np.array([counts[stratum] ** -balance for stratum in strata], np.float64)
@@ -77,7 +77,7 @@ class EpochSampler(Sampler[Draw]):
         return -(-len(self.weights) // (self.batch_size * _world())) * self.batch_size
 
     def __iter__(self) -> Iterator[Draw]:
-        """Give this process's draws of the epoch."""
+        """Return this process's draws of the epoch."""
         skip, self.skip = self.skip, 0
         self.skipped = frozenset(self.unreadable()) | (self.skipped if skip else frozenset())
         indices = self.indices()[_rank() :: _world()]
@@ -86,7 +86,7 @@ class EpochSampler(Sampler[Draw]):
             yield Draw(shown, (self.seed, self.epoch, place * _world() + _rank()))
 
     def indices(self) -> NDArray[np.int64]:
-        """Give the samples of the whole epoch in order, for all processes."""
+        """Return the samples of the whole epoch in order, for all processes."""
         rng = np.random.default_rng((self.seed, self.epoch))
         total = len(self) * _world()
         order = rng.permutation(len(self.weights))

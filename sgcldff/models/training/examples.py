@@ -116,7 +116,7 @@ def _box_target(sample: Sample, shape: tuple[int, int], mpp: float) -> NDArray[n
 
 
 def told_by_prior(prior: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Give the target (H, W), as bits of allowed classes, that a prior (P, H, W) in [0, 1] is sure enough of."""
+    """Return the target (H, W), as bits of allowed classes, that a prior (P, H, W) in [0, 1] is sure enough of."""
     mean = prior.mean(axis=0)
     target = np.full(mean.shape, UNKNOWN, np.uint8)
     target[mean < SURELY_BACKGROUND] = BACKGROUND
@@ -139,7 +139,7 @@ def _box_centres(sample: Sample, mpp: float) -> tuple[tuple[float, float], ...]:
 
 
 def middle(image: NDArray[np.uint8]) -> tuple[float, float]:
-    """Give an image's centre (y, x)."""
+    """Return an image's centre (y, x)."""
     return (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
 
 
@@ -244,12 +244,12 @@ class Lessons:
     """First epochs in which the prior alone teaches, and is not shown."""
 
     def warming_up(self, draw: Draw) -> bool:
-        """Tell whether an example is to be learned from the prior alone."""
+        """Return whether an example is to be learned from the prior alone."""
         return draw.key is not None and draw.key[1] < self.prior_epochs
 
 
 def in_turn(index: int, total: int) -> Iterator[int]:
-    """Give a place and all that follow it in a circle of `total`: what is shown where an image cannot be read."""
+    """Return a place and all that follow it in a circle of `total`: what is shown where an image cannot be read."""
     return ((index + step) % total for step in range(total))
 
 
@@ -308,7 +308,7 @@ class SmearDataset(Dataset[Item]):
         )
 
     def _outlined(self, sample: Sample, scene: Scene, saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Give what is known of an image's pixels; the prior, where it is asked, takes platelets for cells."""
+        """Return what is known of an image's pixels; the prior, where it is asked, takes platelets for cells."""
         if sample.mask is not None or sample.boxes is not None:
             return scene.target
         if BROADER.get(sample.label or "", sample.label) == NO_WHITE_CELL:
@@ -316,7 +316,7 @@ class SmearDataset(Dataset[Item]):
         return told_by_prior(saliency) if self.lessons.from_prior else scene.target
 
     def _named(self, sample: Sample, view: View, target: NDArray[np.uint8]) -> str | None:
-        """Give the label of a crop: its cell's, or that there is none where mask or boxes show background alone."""
+        """Return the label of a crop: its cell's, or that there is none where mask or boxes show background alone."""
         if view.on_cell:
             return sample.label
         annotated = sample.mask is not None or sample.boxes is not None

@@ -26,7 +26,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import ModelSpec, Precision, TrainSpec, require
@@ -74,7 +74,7 @@ class SmearModule(lightning.LightningModule):
         torch.manual_seed(1_000_003 * self.spec.seed + self.global_step)
 
     def training_step(self, batch: Item, batch_idx: int) -> Tensor:
-        """Give the loss of a batch and log its terms."""
+        """Return the loss of a batch and log its terms."""
         terms = self.loss(self.net(batch.image, batch.prior), batch.prior, batch.target, batch.allowed)
         parts = {f"train/{name}": getattr(terms, name).detach() for name in terms.__dataclass_fields__}
         self.log_dict(parts, batch_size=len(batch.image))
@@ -142,7 +142,7 @@ class Cosine:
     warmup: float
 
     def __call__(self, step: int) -> float:
-        """Give the factor, in (0, 1]."""
+        """Return the factor, in (0, 1]."""
         rise = max(1, round(self.warmup * self.steps))
         if step < rise:
             return (step + 1) / rise
@@ -258,7 +258,7 @@ class MovingAverage:
     decay: float
 
     def __call__(self, average: Tensor, current: Tensor, updates: Tensor) -> Tensor:
-        """Give the new average after `updates` earlier ones."""
+        """Return the new average after `updates` earlier ones."""
         done = float(updates)
         return average + (current - average) * (1 - min(self.decay, (1 + done) / (10 + done)))
 
@@ -289,7 +289,7 @@ class KeepOnSigterm(Callback):
 
 
 def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
-    """Give what watches over a run: progress, checkpoints to resume from, averaging, early stop."""
+    """Return what watches over a run: progress, checkpoints to resume from, averaging, early stop."""
     steps = WithinEpochs(folder, LAST, every_n_train_steps=CHECKPOINT_STEPS, enable_version_counter=False)
     epochs = ModelCheckpoint(folder, LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
     chosen: list[Callback] = [steps, epochs, KeepOnSigterm(folder / f"{LAST}.ckpt"), RichProgressBar()]
@@ -301,7 +301,7 @@ def callbacks(folder: Path, spec: TrainSpec) -> list[Callback]:
 
 
 def run_precision(folder: Path, name: str, accelerator: str) -> str:
-    """Give the precision that a run in `folder` began with, or that of a new one, which is noted there.
+    """Return the precision that a run in `folder` began with, or that of a new one, which is noted there.
 
     Raises
     ------
@@ -310,7 +310,7 @@ def run_precision(folder: Path, name: str, accelerator: str) -> str:
     """
     record = folder / PRECISION_FILE
     if not record.is_file():
-        with draft(record) as partial:
+        with atomic_write(record) as partial:
             partial.write_text(precision(name, accelerator))
     noted = record.read_text()
     on_gpu = accelerator != "cpu" and gpu_usable()

@@ -80,7 +80,7 @@ def _fitting(state: dict[str, Tensor], parent: Model, spec: ModelSpec) -> Iterat
 
 
 def _shared(old: LabelSpace, new: LabelSpace) -> tuple[list[int], list[int]]:
-    """Give the places of the classes that both spaces know."""
+    """Return the places of the classes that both spaces know."""
     both = [name for name in new.classes if name in old.classes]
     return [old.classes.index(name) for name in both], [new.classes.index(name) for name in both]
 

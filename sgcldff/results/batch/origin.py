@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError
 from sgcldff.core.locations import is_remote, shown
 from sgcldff.results.batch.summary import SUMMARY
@@ -28,7 +28,7 @@ def write_origin(folder: str | Path, uri: str, sha256: str | None = None) -> Non
     """
     origin = {"address": _hashed(uri), "sha256": sha256, "state": _state(uri)}
     if origin != _read_origin(Path(folder)):
-        with draft(Path(folder) / ORIGIN) as partial:
+        with atomic_write(Path(folder) / ORIGIN) as partial:
             partial.write_text(json.dumps(origin))
 
 

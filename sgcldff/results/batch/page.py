@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import zarr
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.batch.summary import SlideSummary, classes_of
 from sgcldff.results.batch.triage import TriagedSlide, Urgency
@@ -85,7 +85,7 @@ def write_page(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
         tiles=sum(slide.tiles for slide in read),
         skipped=sum(slide.skipped for slide in read),
     )
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
 

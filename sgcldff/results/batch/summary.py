@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import require
@@ -92,7 +92,7 @@ def write_summary(folder: str | Path, summary: SlideSummary) -> Path:
     path = Path(folder) / SUMMARY
     content = {name: getattr(summary, name) for name in STORED} | {"version": 1}
     content["model"] = None if summary.model is None else asdict(summary.model)
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=dict) + "\n", encoding="utf-8")
     return path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.counting.differential import Differential
 from sgcldff.inference.gate import Area
 from sgcldff.results.batch.summary import classes_of
@@ -40,7 +40,7 @@ def batch_schema(classes: Iterable[str]) -> pa.Schema:
 def write_table(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
     """Write the table of a batch, in the order of the page; the file appears whole or not at all."""
     schema = batch_schema(classes_of(one.slide for one in triaged))
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         pq.write_table(pa.Table.from_pylist([_row(one) for one in triaged], schema=schema), partial, compression="zstd")
     return path
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sgcldff.core.errors import InputError
-from sgcldff.core.labels import known_as
+from sgcldff.core.labels import resolve_label
 from sgcldff.core.settings import require
 from sgcldff.data.adapters.annotations import Row, read_rows
 from sgcldff.data.reviews.consensus import settle
@@ -144,7 +144,7 @@ def _review(cell: QueuedCell, row: Row, crop_sha256: str) -> Review:
 
 def _label(cell: QueuedCell, text: str) -> str:
     known = {name.lower(): name for name in (*cell.classes, CANNOT_TELL)}
-    for name in (text.lower(), known_as(text, known)):
+    for name in (text.lower(), resolve_label(text, known)):
         if name in known:
             return known[name]
     raise InputError(f"label {text!r} of cell {cell.cell_id} is unknown; the choices are {', '.join(known.values())}")

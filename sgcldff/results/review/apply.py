@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import Differential, from_counts, read_differential
@@ -154,7 +154,7 @@ def _ends(found: Differential) -> NDArray[np.float64]:
 
 def _write_cells(folder: Path, settled: Mapping[int, Verdict]) -> None:
     """Copy the table of cells, group by group, with `COLUMNS` added; outlines and metadata stay as they are."""
-    with pq.ParquetFile(folder / CELLS) as source, draft(folder / REVIEWED_CELLS) as partial:
+    with pq.ParquetFile(folder / CELLS) as source, atomic_write(folder / REVIEWED_CELLS) as partial:
         schema = source.schema_arrow
         for column in COLUMNS:
             schema = schema.append(column)
@@ -200,7 +200,7 @@ def _write_differential(folder: Path, reviewed: Differential, tally: Tally, orig
         "last": max((vote.reviewed_at.isoformat() for vote in votes), default=None),
     }
     content = {"slide_id": origin.slide_id, **reviewed.to_dict(), "lineage": asdict(origin.lineage), "review": review}
-    with draft(folder / REVIEWED_DIFFERENTIAL) as partial:
+    with atomic_write(folder / REVIEWED_DIFFERENTIAL) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

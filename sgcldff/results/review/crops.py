@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.settings import digest
 from sgcldff.slides import ScaledSlide, SlideSource
@@ -89,5 +89,5 @@ def write_crops(
 def write_png(path: Path, rgb: Rgb) -> None:
     """Write a picture; the file appears whole or not at all."""
     _, data = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
-    with draft(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(data.tobytes())

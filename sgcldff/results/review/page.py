@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.settings import require
 from sgcldff.data.reviews.store import CANNOT_TELL
@@ -45,7 +45,7 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
         bar_um=SCALE_BAR_UM,
         close_up=CLOSE_UP,
     )
-    with draft(folder / PAGE) as partial:
+    with atomic_write(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
     return folder / PAGE
 

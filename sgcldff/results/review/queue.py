@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sgcldff.core.drafts import draft
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.records import Lineage
 from sgcldff.core.settings import digest, require
@@ -110,12 +110,12 @@ def write_queue(folder: Path, cells: Sequence[QueuedCell]) -> Path:
     Each file appears whole or not at all.
     """
     table = pa.Table.from_pylist([_row(cell) for cell in cells], schema=QUEUE_SCHEMA)
-    with draft(folder / TABLE) as partial:
+    with atomic_write(folder / TABLE) as partial:
         pq.write_table(table, partial, compression="zstd")
     frame = table.to_pandas()
     for name in ("probabilities", "classes"):
         frame[name] = [json.dumps(list(values), ensure_ascii=False) for values in frame[name]]
-    with draft(folder / CSV) as partial:
+    with atomic_write(folder / CSV) as partial:
         frame.to_csv(partial, index=False)
     kept = {folder / cell.crop for cell in cells}
     for picture in (folder / FOLDER).glob("*.png"):

@@ -30,7 +30,7 @@ class FrequencyTuned:
     """Frozen mean colour of a slide in CIELAB; None: that of every image that is given."""
 
     def __call__(self, rgb: Rgb) -> Saliency:
-        """Give the saliency of every pixel, float32 (H, W) in [0, 1]."""
+        """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""
         return through_decimation(rgb, decimation_factor(self.cell_px, WORKING_CELL_PX), self._working_saliency)
 
     def fit(self, overview: Rgb) -> Self:

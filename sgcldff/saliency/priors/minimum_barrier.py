@@ -34,11 +34,11 @@ class MinimumBarrier:
     """Width of a white blood cell, px."""
 
     def __call__(self, rgb: Rgb) -> Saliency:
-        """Give the saliency of every pixel, float32 (H, W) in [0, 1]."""
+        """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""
         return through_decimation(rgb, decimation_factor(self.cell_px, WORKING_CELL_PX), _working_saliency)
 
     def fit(self, overview: Rgb) -> Self:
-        """Give the prior as it is: its reference is each image's own border."""
+        """Return the prior as it is: its reference is each image's own border."""
         return self
 
 

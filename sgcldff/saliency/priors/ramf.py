@@ -51,7 +51,7 @@ class Ramf:
     """Frozen statistics of a slide; None: those of every image that is given."""
 
     def __call__(self, rgb: Rgb) -> Saliency:
-        """Give the saliency of every pixel, float32 (H, W) in [0, 1]."""
+        """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""
         return through_decimation(rgb, self.factor, self._working_saliency)
 
     @property
@@ -70,7 +70,7 @@ class Ramf:
 
 
 def matched_filter(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
-    """Give the filter's response, float32 (H, W): 0 on the mean background, 1 on `SIGNATURE` above it.
+    """Return the filter's response, float32 (H, W): 0 on the mean background, 1 on `SIGNATURE` above it.
 
     Its positive part marks the nucleus (after Otsu's threshold, IoU .85 to .91).
     """
@@ -79,7 +79,7 @@ def matched_filter(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
 
 
 def response_table(statistics: RamfStatistics) -> NDArray[np.float64]:
-    """Give what grey values 0 to 255 of the three channels add to the filter's response, (256, 3)."""
+    """Return what grey values 0 to 255 of the three channels add to the filter's response, (256, 3)."""
     return (density_table(statistics.white) - statistics.mean) * statistics.weights
 
 
@@ -100,12 +100,12 @@ def fit_statistics(rgb: Rgb) -> RamfStatistics:
 
 
 def density_table(white: NDArray[np.float64] | tuple[float, float, float]) -> NDArray[np.float64]:
-    """Give the optical density of grey values 0 to 255 in three channels, shape (256, 3)."""
+    """Return the optical density of grey values 0 to 255 in three channels, shape (256, 3)."""
     return np.asarray(np.log(np.asarray(white) + 1) - np.log1p(np.arange(256.0))[:, None])
 
 
 def _background(density: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give mean (3,) and covariance (3, 3) of the pixels that look least like nuclear stain."""
+    """Return mean (3,) and covariance (3, 3) of the pixels that look least like nuclear stain."""
     contrast = density @ BACKGROUND_CONTRAST
     last = int(BACKGROUND_SHARE * (len(contrast) - 1))
     background = density[contrast <= np.partition(contrast, last)[last]]

@@ -17,11 +17,11 @@ class SaliencyPrior(Protocol):
     """A training-free guess at where white blood cells are."""
 
     def __call__(self, rgb: Rgb) -> Saliency:
-        """Give the saliency of every pixel of a uint8 image of shape (H, W, 3): float32 (H, W) in [0, 1]."""
+        """Return the saliency of every pixel of a uint8 image of shape (H, W, 3): float32 (H, W) in [0, 1]."""
         ...
 
     def fit(self, overview: Rgb) -> Self:
-        """Give the same prior with its image statistics taken from `overview` (uint8 (h, w, 3)) and frozen."""
+        """Return the same prior with its image statistics taken from `overview` (uint8 (h, w, 3)) and frozen."""
         ...
 
 

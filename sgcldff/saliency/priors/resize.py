@@ -10,7 +10,7 @@ from sgcldff.saliency.priors.registry import Saliency
 
 
 def decimation_factor(cell_px: float, target_px: float) -> int:
-    """Give the integer, at least 1, by which a cell `cell_px` wide is shrunk to be about `target_px` wide."""
+    """Return the integer, at least 1, by which a cell `cell_px` wide is shrunk to be about `target_px` wide."""
     return max(1, round(cell_px / target_px))
 
 

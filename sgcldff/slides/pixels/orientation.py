@@ -33,7 +33,7 @@ class Orientation:
         return cls(value if isinstance(value, int) and value in TURNS else 1)
 
     def shape(self, shape: Shape) -> Shape:
-        """Give the (height, width) of the upright picture from the stored one's, or back."""
+        """Return the (height, width) of the upright picture from the stored one's, or back."""
         return (shape[1], shape[0]) if TURNS[self.number][0] else shape
 
     def upright(self, stored: NDArray[Any]) -> NDArray[Any]:

@@ -100,7 +100,7 @@ class Samples:
             )
 
     def to_rgb(self, raw: NDArray[Any]) -> Rgb:
-        """Give the colours of samples (H, W, samples) on white paper: uint8 (H, W, 3)."""
+        """Return the colours of samples (H, W, samples) on white paper: uint8 (H, W, 3)."""
         if self.colours is Colours.PALETTE and self.palette is not None:
             rgb: Rgb = self.palette[np.minimum(raw[..., 0], len(self.palette) - 1), 0]
         else:
@@ -110,7 +110,7 @@ class Samples:
         return on_paper(rgb, self._eight_bit(raw[..., self.alpha_at]), premultiplied=self.alpha is Alpha.PREMULTIPLIED)
 
     def to_mask(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
-        """Give the values of a mask from samples (H, W, samples): uint8 (H, W); what is transparent is 0."""
+        """Return the values of a mask from samples (H, W, samples): uint8 (H, W); what is transparent is 0."""
         if self.colours in (Colours.GREY, Colours.WHITE_IS_ZERO):
             values = self._eight_bit(raw[..., 0]) if self.bits < 8 else mask_values(raw[..., 0])
             grey = EIGHT_BIT - values if self.colours is Colours.WHITE_IS_ZERO else values
@@ -123,7 +123,7 @@ class Samples:
         return on_paper(grey[..., None], opacity, paper=0).reshape(grey.shape)
 
     def paper(self, count: int, colour: bool) -> NDArray[Any]:
-        """Give the samples of a pixel of which the file says nothing: white or transparent; 0 in a mask."""
+        """Return the samples of a pixel of which the file says nothing: white or transparent; 0 in a mask."""
         pixel = np.full(count, self.top if colour else 0, self.dtype)
         if colour and self.palette is not None:
             pixel[0] = int(self.palette.sum(axis=(1, 2), dtype=int).argmax())

@@ -93,7 +93,7 @@ def in_um(length: float, unit: str | None) -> float | None:
 
 
 def square_mpp(path: Path, spacing: Spacing) -> float | None:
-    """Give the um/px of square pixels: the geometric mean, by which areas hold; None where no plausible one is known.
+    """Return the um/px of square pixels: the geometric mean, by which areas hold; None where no plausible one is known.
 
     Where one side alone is known, pixels are taken for square.
 

@@ -82,7 +82,7 @@ class _Image:
         return Candidate((sides["y"], sides["x"]), " ".join((name, *place)), aside)
 
     def spacing(self, level: int) -> Spacing:
-        """Give um/px along y and x; None where the file does not say."""
+        """Return um/px along y and x; None where the file does not say."""
         listed = self.multiscale["datasets"][level].get("coordinateTransformations") or []
         steps = [*listed, *(self.multiscale.get("coordinateTransformations") or [])]
         scales = [step["scale"] for step in steps if step.get("type") == "scale" and "scale" in step]

@@ -24,7 +24,7 @@ WHOLLY_OPAQUE = 255
 
 
 def is_vendor(path: Path) -> bool:
-    """Tell whether the file has a scanner's format that OpenSlide knows (a generic TIFF is not meant)."""
+    """Return whether the file has a scanner's format that OpenSlide knows (a generic TIFF is not meant)."""
     with decoding(path, "the slide cannot be read"):
         return OpenSlide.detect_format(path) not in (None, "generic-tiff")
 

@@ -120,7 +120,7 @@ def _coloured(path: Path, image: Image.Image) -> Rgb:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Tell whether colours have 16 bits in the file, of which Pillow keeps the upper 8; known until they are loaded."""
+    """Return whether colours have 16 bits in the file, of which Pillow keeps the upper 8."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else ()
     modes = (tile.args[0] if isinstance(tile.args, tuple) else tile.args for tile in tiles)
     return any(str(mode).startswith("RGB") and "16" in str(mode) for mode in modes)

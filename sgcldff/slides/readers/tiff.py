@@ -48,7 +48,7 @@ PEEK_PX = 1024
 
 
 def is_tiff(path: Path) -> bool:
-    """Tell whether a file begins like a TIFF or BigTIFF."""
+    """Return whether a file begins like a TIFF or BigTIFF."""
     with path.open("rb") as file:
         return file.read(4) in MAGIC
 
@@ -173,12 +173,12 @@ def orientation_of(page: TiffPage) -> Orientation:
 
 
 def is_grey(page: TiffPage) -> bool:
-    """Tell whether a page has no colours."""
+    """Return whether a page has no colours."""
     return COLOURS.get(page.photometric, (Colours.OTHER, 0))[0] in (Colours.GREY, Colours.WHITE_IS_ZERO)
 
 
 def _tag(page: TiffPage, number: int) -> Any:
-    """Give a tag's value, of several equal ones the first; None where there is none."""
+    """Return a tag's value, of several equal ones the first; None where there is none."""
     tag = page.tags.get(number)
     return None if tag is None else tag.value
 
@@ -251,7 +251,7 @@ def _numbers(value: Any, count: int) -> NDArray[np.float64]:
 
 
 def _bits(page: TiffPage, ome: OmeImage) -> int:
-    """Give the significant bits of a sample, as declared."""
+    """Return the significant bits of a sample, as declared."""
     stored = int(page.bitspersample) if isinstance(page.bitspersample, int) else 8 * page.dtype.itemsize
     top = _tag(page, MAX_VALUE)
     top = top[0] if isinstance(top, tuple) else top
@@ -260,7 +260,7 @@ def _bits(page: TiffPage, ome: OmeImage) -> int:
 
 
 def _palette(page: TiffPage) -> Rgb:
-    """Give the colours of a palette, (colours, 1, 3); they are stored at 16 bits."""
+    """Return the colours of a palette, (colours, 1, 3); they are stored at 16 bits."""
     return (np.asarray(page.colormap).T[:, None] >> 8).astype(np.uint8)
 
 

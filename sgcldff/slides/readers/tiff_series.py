@@ -91,7 +91,7 @@ def _sides(series: TiffPageSeries) -> dict[str, int]:
 
 
 def _text(page: TiffPage) -> str:
-    """Give what a page says of itself, without the metadata that describe the whole file."""
+    """Return what a page says of itself, without the metadata that describe the whole file."""
     tag = page.tags.get(PAGE_NAME)
     description = "" if page.description.lstrip().startswith(("<", "{")) else page.description
     return f"{tag.value if tag else ''}\n{description}"

@@ -122,12 +122,12 @@ class LocalCopy:
 
 
 def cache_folder() -> Path:
-    """Give the folder of the copies: `SGCLDFF_CACHE`, or one in the user's cache folder."""
+    """Return the folder of the copies: `SGCLDFF_CACHE`, or one in the user's cache folder."""
     return Path(os.environ.get("SGCLDFF_CACHE") or user_cache() / "slides")
 
 
 def cache_bytes() -> float:
-    """Give the size that the copies may have together (`SGCLDFF_CACHE_GB`).
+    """Return the size that the copies may have together (`SGCLDFF_CACHE_GB`).
 
     Raises
     ------
@@ -144,7 +144,7 @@ def cache_bytes() -> float:
 
 
 def local_copy(place: str | Path, cache: str | Path | None = None) -> LocalCopy:
-    """Give a slide as a file or folder of this machine; one in a store is copied, if that was not yet done.
+    """Return a slide as a file or folder of this machine; one in a store is copied, if that was not yet done.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def _part(path: str, name: str, told: Info) -> Part:
 
 
 def _held(store: Filesystem, remote: Remote, folder: Path) -> LocalCopy | None:
-    """Give the copy, made if need be, with a lock that keeps it; None if the slide changed meanwhile."""
+    """Return the copy, made if need be, with a lock that keeps it; None if the slide changed meanwhile."""
     place = folder / remote.key
     with ExitStack() as undo:
         lock = _lock(folder, remote.key)

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ClientError as S3ClientError
 from fsspec.config import conf
 
-from sgcldff.core.disks import ran_out
+from sgcldff.core.disks import is_disk_full
 from sgcldff.core.errors import InputError, MissingInputError, ServiceError, SgcldffError
 from sgcldff.core.locations import shown
 
@@ -43,7 +43,7 @@ Info = dict[str, Any]
 
 
 def filesystem(uri: str) -> tuple[Filesystem, str]:
-    """Give the store of a URL and the path in it. Nothing is asked of the store yet.
+    """Return the store of a URL and the path in it. Nothing is asked of the store yet.
 
     Raises
     ------
@@ -133,10 +133,10 @@ def store_errors(uri: str) -> Iterator[None]:
 
 
 def passes(error: Exception) -> bool:
-    """Tell whether a failure may pass when tried again: not if the store refused, or the disk is full."""
+    """Return whether a failure may pass when tried again: not if the store refused, or the disk is full."""
     origin, status = _origin(error)
     refused = isinstance(origin, (*NO_CREDENTIALS, FileNotFoundError)) or (status is not None and status < 500)
-    return not refused and not ran_out(origin)
+    return not refused and not is_disk_full(origin)
 
 
 def _told(name: str, error: Exception) -> SgcldffError:
@@ -149,7 +149,7 @@ def _told(name: str, error: Exception) -> SgcldffError:
         )
     if isinstance(origin, FileNotFoundError) or status in (404, 410):
         return MissingInputError(f"{name}: is not there; look at the name and at the bucket")
-    if ran_out(origin):
+    if is_disk_full(origin):
         return InputError(
             f"{name}: no room for its local copy ({reason}); name a larger disk in SGCLDFF_CACHE, or lower"
             " SGCLDFF_CACHE_GB"

@@ -32,7 +32,7 @@ from sgcldff.core.errors import InputError, ServiceError, TaskLostError
 
 @pytest.fixture
 def process():
-    """Give what starts parts of a cluster as processes of their own, and ends them."""
+    """Return what starts parts of a cluster as processes of their own, and ends them."""
     started = []
 
     def start(command, *options):

@@ -54,18 +54,18 @@ def test_the_examples_are_understood(example):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("", "kind is None: give one of local, slurm, kubernetes, cuda"),
+        ("", "kind is None: must be one of local, slurm, kubernetes, cuda"),
         ('kind = "pbs"', "kind is 'pbs'"),
         ("kind = ", "not TOML"),
         ('kind = "local"\nworker = 3', "unknown worker; a local cluster has"),
         ('kind = "local"\nworkers = "many"', "workers: "),
-        ('kind = "local"\nworkers = 0', "workers is 0: give at least 1"),
+        ('kind = "local"\nworkers = 0', "workers is 0: must be at least 1"),
         ('kind = "local"\nmemory = "4 elephants"', "memory is '4 elephants' .*write it as \"4 GB\""),
-        ('kind = "local"\nmemory = "4"', "memory is '4': give at least 64 MiB"),
+        ('kind = "local"\nmemory = "4"', "memory is '4': must be at least 64 MiB"),
         ('kind = "slurm"\ncores = 4', "memory: "),
         (SLURM + "processes = 9", "processes is 9: give 1 to 8"),
         (SLURM + 'gres = "gpu:1"\nprocesses = 2', "a job with a GPU has one worker"),
-        (SLURM + "jobs = 3\nmax_jobs = 2", "max_jobs is 2: give at least jobs, which is 3"),
+        (SLURM + "jobs = 3\nmax_jobs = 2", "max_jobs is 2: must be at least jobs, which is 3"),
         ('kind = "kubernetes"\nimage = "i"\ncores = 0', "cores is 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where caches go if a home cannot be written to, and that this is said once."""
+"""Where caches go if the home folder is read-only, and that one warning says so."""
 
 import json
 import os
@@ -33,7 +33,7 @@ print(json.dumps([str(first), str(again), child.stdout, child.stderr]))
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
-    """Give the folder for temporary files, with no cache named."""
+    """Return the folder for temporary files, with no cache configured."""
     for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "SGCLDFF_CACHE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -54,19 +54,19 @@ def a_file_in_a_home(folder):
 
 
 @pytest.mark.parametrize("home", [a_file, a_file_in_a_home, lambda folder: Path("/proc/no-home")])
-def test_a_home_that_takes_no_files_is_replaced_by_a_private_folder(temporary, tmp_path, monkeypatch, caplog, home):
+def test_a_private_folder_replaces_an_unwritable_home(temporary, tmp_path, monkeypatch, caplog, home):
     monkeypatch.setenv("HOME", str(home(tmp_path)))
     cache = user_cache()
     assert cache.is_relative_to(temporary)
     assert stat.S_IMODE(cache.parent.stat().st_mode) == 0o700
     assert user_cache() == cache
     assert cache_folder().is_relative_to(temporary)
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "sgcldff.core.locations"]
-    assert str(cache.parent) in told
-    assert "XDG_CACHE_HOME" in told
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "sgcldff.core.locations"]
+    assert str(cache.parent) in warning
+    assert "XDG_CACHE_HOME" in warning
 
 
-def test_a_home_that_is_not_there_yet_or_can_be_written_to_is_used(temporary, tmp_path, monkeypatch, caplog):
+def test_a_home_that_is_missing_but_can_be_created_is_used(temporary, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("HOME", str(tmp_path / "new" / "home"))
     assert user_cache() == tmp_path / "new" / "home" / ".cache" / "sgcldff"
     assert not (tmp_path / "new").exists()
@@ -74,7 +74,7 @@ def test_a_home_that_is_not_there_yet_or_can_be_written_to_is_used(temporary, tm
     assert not caplog.records
 
 
-def test_processes_that_are_started_use_the_same_folder_and_do_not_warn_again(tmp_path):
+def test_child_processes_use_the_same_folder_without_another_warning(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "MPLCONFIGDIR")}
     environment |= {"HOME": str(a_file(tmp_path)), "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", SAY], env=environment, capture_output=True, text=True)
@@ -86,7 +86,7 @@ def test_processes_that_are_started_use_the_same_folder_and_do_not_warn_again(tm
 
 
 @pytest.mark.parametrize("taken", ["file", "link", "open"])
-def test_a_temporary_folder_that_others_made_or_can_enter_is_not_used(temporary, tmp_path, taken):
+def test_a_temporary_folder_of_others_is_not_used(temporary, tmp_path, taken):
     name = temporary / f"mine-{os.getuid()}"
     (tmp_path / "theirs").mkdir()
     match taken:
@@ -97,12 +97,12 @@ def test_a_temporary_folder_that_others_made_or_can_enter_is_not_used(temporary,
         case "open":
             name.mkdir()
             name.chmod(0o777)
-    found = private_folder("mine")
-    assert found != name
-    assert stat.S_IMODE(found.stat().st_mode) == 0o700
+    folder = private_folder("mine")
+    assert folder != name
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_network_is_read_with_where_the_home_takes_no_files(temporary, tmp_path, monkeypatch):
+def test_graphs_are_cached_in_the_private_folder_if_the_home_is_unwritable(temporary, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(a_file(tmp_path)))
     spec = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32))
     model = save_model(tmp_path / "model", spec, build(spec))

@@ -1,4 +1,4 @@
-"""Disks that are full, as the system and SQLite tell it, and what fails in consequence; what cannot be written to."""
+"""Full disks as reported by the system and by SQLite, failures that follow from them, and read-only folders."""
 
 import sqlite3
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy
 
 from sgcldff.core import disks
-from sgcldff.core.disks import existing, no_room, ran_out, require_room, require_writable
-from sgcldff.core.errors import InputError, NoRoomError
+from sgcldff.core.disks import disk_full_error, is_disk_full, nearest_existing, require_free_space, require_writable
+from sgcldff.core.errors import DiskFullError, InputError
 
 
 def disk_error():
@@ -39,12 +39,12 @@ class Wrapped:
         return self._connection.execute(sqlalchemy.text(text))
 
 
-def told(error):
-    """Fail while telling of an error."""
+def fail_while_handling(error):
+    """Raise another error while handling one."""
     try:
         raise error
     except type(error):
-        raise ValueError("could not tell")  # noqa: B904
+        raise ValueError("could not report")  # noqa: B904
 
 
 @pytest.mark.parametrize(
@@ -55,36 +55,36 @@ def told(error):
         pytest.param(lambda: database_error(Wrapped), id="SQLAlchemy"),
     ],
 )
-def test_what_fails_on_a_full_disk_is_known_and_all_that_follows_from_it(error):
+def test_a_full_disk_is_recognised_as_the_cause_of_all_that_follows(error):
     full = error()
-    assert ran_out(full)
-    with pytest.raises(ValueError, match="could not tell") as next_failure:
-        told(full)
-    assert ran_out(next_failure.value)
+    assert is_disk_full(full)
+    with pytest.raises(ValueError, match="could not report") as next_failure:
+        fail_while_handling(full)
+    assert is_disk_full(next_failure.value)
 
 
 @pytest.mark.parametrize("error", [OSError(5, "I/O error"), sqlite3.OperationalError("locked"), ValueError("full")])
-def test_other_failures_are_not_taken_for_it(error):
-    assert not ran_out(error)
+def test_other_failures_do_not_count_as_a_full_disk(error):
+    assert not is_disk_full(error)
 
 
-def test_errors_that_came_from_each_other_end():
+def test_a_cycle_of_causes_terminates():
     one, other = ValueError(), KeyError()
     one.__cause__, other.__cause__ = other, one
-    assert not ran_out(one)
+    assert not is_disk_full(one)
 
 
-def test_a_command_begins_where_there_is_room_alone(tmp_path, monkeypatch):
-    require_room(tmp_path)
+def test_a_command_starts_only_if_there_is_free_space(tmp_path, monkeypatch):
+    require_free_space(tmp_path)
     monkeypatch.setattr(disks.shutil, "disk_usage", lambda folder: SimpleNamespace(free=31_900_000))
-    with pytest.raises(NoRoomError, match=rf"{tmp_path}: 31\.9 MB are free .* needs 32 .*larger disk"):
-        require_room(tmp_path)
+    with pytest.raises(DiskFullError, match=rf"{tmp_path}: its disk has 31\.9 MB free.* needs 32 .*larger disk"):
+        require_free_space(tmp_path)
 
 
-def test_a_folder_may_be_new_but_no_file_and_not_below_one(tmp_path):
+def test_a_folder_may_be_new_but_neither_a_file_nor_below_one(tmp_path):
     (tmp_path / "file").touch()
     require_writable(tmp_path / "new" / "folder")
-    assert existing(tmp_path / "new" / "folder") == tmp_path
+    assert nearest_existing(tmp_path / "new" / "folder") == tmp_path
     assert not (tmp_path / "new").exists()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=rf"{folder}: {tmp_path}/file is a file; name a folder"):
@@ -101,4 +101,4 @@ def test_the_fullest_disk_is_named(monkeypatch):
         lambda name: SimpleNamespace(total=mounted[name][0], percent=mounted[name][0], free=2e6),
     )
     monkeypatch.setattr(disks.os, "access", lambda disk, mode: True)
-    assert "the fullest here is /usr, 98.0% used, 2.0 MB free" in str(no_room())
+    assert "the fullest here is /usr, 98.0% used, 2.0 MB free" in str(disk_full_error())

@@ -20,7 +20,7 @@ GRIDS = st.builds(
 
 
 def painted(box, shape=(60, 60)):
-    """Mark a box pixel by pixel: the slow, certain way."""
+    """Mark a box pixel by pixel: slow but certain."""
     return np.array([[box.contains(y, x) for x in range(shape[1])] for y in range(shape[0])])
 
 
@@ -47,14 +47,14 @@ def test_tiles_lie_on_one_lattice_whatever_the_shard(grid, many):
 
 
 @given(GRIDS)
-def test_reads_hold_core_and_halo(grid):
+def test_reads_contain_core_and_halo(grid):
     for tile in grid.tiles(grid.shard(len(grid) - 1)):
         wanted = tile.core.grow(grid.halo_px)
         assert wanted.overlap(tile.read) == wanted
 
 
 @given(BOXES, BOXES)
-def test_overlap_holds_the_pixels_of_both(one, other):
+def test_overlap_contains_the_pixels_of_both(one, other):
     both = painted(one) & painted(other)
     assert (painted(one.overlap(other)) == both).all()
     assert one.intersects(other) == bool(np.intersect1d(*(list(pixels(b)) for b in (one, other))).size)
@@ -65,7 +65,7 @@ def pixels(box):
 
 
 @given(BOXES, st.integers(1, 60), st.integers(1, 60))
-def test_clip_keeps_what_lies_inside(box, height, width):
+def test_clip_keeps_the_part_inside(box, height, width):
     clipped = box.clip((height, width))
     image = np.arange(height * width).reshape(height, width)
     assert image[clipped.slices].size == (painted(box)[:height, :width]).sum()

@@ -29,8 +29,8 @@ from sgcldff.core.labels import (
     WBC12,
     LabelSpace,
     canonical,
-    covering,
     label_space,
+    smallest_label_space,
 )
 from sgcldff.data.catalog.checks import KNOWN_LABELS
 
@@ -43,22 +43,22 @@ def test_every_name_is_its_own_canonical_form_in_any_spelling(name):
         assert canonical(spelling) == name
 
 
-def test_synonyms_lead_to_names():
+def test_synonyms_map_to_names():
     assert set(SYNONYMS.values()) <= set(NAMES)
     assert not set(SYNONYMS) & set(NAMES)
 
 
-def test_five_types_take_finer_neutrophils_but_no_immature_cells():
+def test_five_types_accept_finer_neutrophils_but_no_immature_cells():
     for label in (NEUTROPHIL, SEGMENTED, BAND):
         assert WBC5.members(label) == (NEUTROPHIL,)
-        assert WBC5.named(label) == NEUTROPHIL
+        assert WBC5.resolve(label) == NEUTROPHIL
     for label in (PROMYELOCYTE, IMMATURE_GRANULOCYTE, ERYTHROBLAST, PLATELET, BLAST, "neutro"):
         assert label not in WBC5.known
         with pytest.raises(LabelError, match=f"label '{label}' is in no class.*band neutrophil"):
             WBC5.allowed(label)
 
 
-def test_fine_classes_take_broad_labels_as_all_of_their_members():
+def test_fine_classes_accept_broad_labels_as_all_of_their_members():
     assert WBC11.members(NEUTROPHIL) == (SEGMENTED, BAND)
     assert WBC11.members(IMMATURE_GRANULOCYTE) == SUBTYPES[IMMATURE_GRANULOCYTE]
     assert WBC11.members(PLATELET) == WBC11.members("debris") == (NO_WHITE_CELL,)
@@ -72,7 +72,7 @@ def test_known_labels_are_those_that_allow_some_class(space):
     for name in NAMES:
         if name in space.known:
             assert space.allowed(name).any()
-            assert space.named(name) in (*space.classes, *space.coarse)
+            assert space.resolve(name) in (*space.classes, *space.coarse)
         else:
             with pytest.raises(LabelError):
                 space.allowed(name)
@@ -83,7 +83,7 @@ def test_known_labels_are_those_that_allow_some_class(space):
 
 
 @pytest.mark.parametrize("space", PRESETS.values(), ids=PRESETS)
-def test_a_space_comes_back_from_json(space):
+def test_a_space_survives_json(space):
     assert LabelSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
 
 
@@ -104,24 +104,26 @@ def test_the_five_types_are_written_as_they_always_were():
         ((*WBC11.classes, BLAST, NON_BLAST), WBC12),
     ],
 )
-def test_the_smallest_preset_that_knows_all_labels_is_chosen(labels, space):
-    assert covering(labels) == space
+def test_the_smallest_preset_that_accepts_all_labels_is_chosen(labels, space):
+    assert smallest_label_space(labels) == space
 
 
-def test_no_preset_is_chosen_whose_fine_classes_nobody_labelled():
-    assert covering([*FIVE_TYPES, PLATELET, "debris"]).classes == tuple(sorted((*FIVE_TYPES, NO_WHITE_CELL)))
-    mixed = covering([NEUTROPHIL, SEGMENTED, ERYTHROBLAST])
+def test_a_preset_with_unlabelled_fine_classes_is_not_chosen():
+    assert smallest_label_space([*FIVE_TYPES, PLATELET, "debris"]).classes == tuple(
+        sorted((*FIVE_TYPES, NO_WHITE_CELL))
+    )
+    mixed = smallest_label_space([NEUTROPHIL, SEGMENTED, ERYTHROBLAST])
     assert mixed.classes == (ERYTHROBLAST, NEUTROPHIL)
     assert mixed.members(SEGMENTED) == (NEUTROPHIL,)
-    split = covering([NEUTROPHIL, SEGMENTED, BAND, ERYTHROBLAST])
+    split = smallest_label_space([NEUTROPHIL, SEGMENTED, BAND, ERYTHROBLAST])
     assert split.classes == (BAND, ERYTHROBLAST, SEGMENTED)
     assert set(split.members(NEUTROPHIL)) == {SEGMENTED, BAND}
 
 
 @given(st.sets(st.sampled_from([name for name in NAMES if name != NON_BLAST]), min_size=3))
-def test_the_space_chosen_knows_all_labels(labels):
+def test_the_chosen_space_accepts_all_labels(labels):
     try:
-        space = covering(labels)
+        space = smallest_label_space(labels)
     except LabelError:
         broad = {BROADER.get(label, label) for label in labels}
         assert len(broad) == 1
@@ -130,7 +132,7 @@ def test_the_space_chosen_knows_all_labels(labels):
     assert np.all([space.allowed(label).any() for label in labels])
 
 
-def test_classes_named_one_by_one_know_their_broad_label():
+def test_listed_classes_accept_their_broad_label():
     space = label_space("SNE, band, lympho")
     assert space.classes == (SEGMENTED, BAND, "lymphocyte")
     assert space.members("neutrophil") == (SEGMENTED, BAND)

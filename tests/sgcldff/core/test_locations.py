@@ -1,4 +1,4 @@
-"""Addresses of databases lead to the file that was meant, whatever its folders are called."""
+"""Addresses of databases lead to the right file, whatever its folders are called."""
 
 import os
 from contextlib import closing
@@ -34,7 +34,7 @@ ODD = (
 
 
 @given(st.one_of(NAMES, st.sampled_from(ODD)))
-def test_sqlalchemy_reads_the_path_that_was_meant(name):
+def test_sqlalchemy_parses_the_intended_path(name):
     path = Path("/lab") / name / "x.db"
     for driver in ("pysqlite", "aiosqlite"):
         url = sqlalchemy.make_url(sqlite_uri(path, driver))
@@ -54,7 +54,7 @@ def test_a_workspace_a_folder_and_an_address_name_the_same_registry(name):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_database_lies_in_its_folder_and_nothing_lies_beside_it(tmp_path, name):
+def test_a_database_is_created_in_its_folder_and_nothing_beside_it(tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
     engine = sqlalchemy.create_engine(sqlite_uri(folder / "x.db"))
@@ -62,11 +62,11 @@ def test_a_database_lies_in_its_folder_and_nothing_lies_beside_it(tmp_path, name
         connection.execute("CREATE TABLE t (x)")
     engine.dispose()
     assert (folder / "x.db").stat().st_size > 0
-    assert [place.name for place in tmp_path.iterdir()] == [name]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @given(st.text("abcdeü -_.+@", min_size=1).filter(lambda name: name not in (".", "..")))
-def test_an_address_that_needs_no_escape_is_as_it_ever_was(name):
+def test_an_address_without_escapes_is_the_plain_path(name):
     assert sqlite_uri(Path("/lab") / name / "x.db") == f"sqlite:////lab/{name}/x.db"
 
 
@@ -76,6 +76,6 @@ def test_an_address_with_escapes_or_options_is_understood():
     assert (options.database, options.uri) == (Path("/lab/x.db"), "sqlite:////lab/x.db?timeout=30")
 
 
-def test_a_name_that_is_no_text_is_refused():
+def test_a_name_that_is_not_utf8_is_refused():
     with pytest.raises(InputError, match="not UTF-8; name another folder"):
         sqlite_uri(Path(os.fsdecode(b"/lab/\xff")) / "x.db")

@@ -10,7 +10,7 @@ from contextvars import copy_context
 import pytest
 
 from sgcldff.core.errors import InputError
-from sgcldff.core.logs import LOG_FILE, ROOMS, JsonLog, about, ids_in_force, start_json_log
+from sgcldff.core.logs import LOG_FILE, OWN_LOGGERS, JsonLog, current_log_context, log_context, start_json_log
 from sgcldff.core.redaction import redacted
 from sgcldff.inference.prefetch import ahead
 
@@ -39,9 +39,9 @@ def secrets(monkeypatch):
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    """Start a log and give the function that reads its events; leave logging as it was."""
+    """Start a log and yield a function that reads its events; restore logging afterwards."""
     monkeypatch.setenv(LOG_FILE, str(tmp_path / "logs" / "events.jsonl"))
-    make, levels = logging.getLogRecordFactory(), {room: logging.getLogger(room).level for room in ROOMS}
+    make, levels = logging.getLogRecordFactory(), {name: logging.getLogger(name).level for name in OWN_LOGGERS}
     start_json_log()
     yield lambda: [json.loads(line) for line in (tmp_path / "logs" / "events.jsonl").read_text().splitlines()]
     logging.setLogRecordFactory(make)
@@ -49,12 +49,12 @@ def log(tmp_path, monkeypatch):
     for handler in [handler for handler in root.handlers if isinstance(handler, JsonLog)]:
         root.removeHandler(handler)
         handler.close()
-    for room, level in levels.items():
-        logging.getLogger(room).setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
-def test_an_event_says_when_where_and_about_what(log):
-    with about({"run_id": "r", "slide_id": "outer"}), about({"slide_id": "s"}):
+def test_an_event_carries_time_logger_and_context(log):
+    with log_context({"run_id": "r", "slide_id": "outer"}), log_context({"slide_id": "s"}):
         logging.getLogger("sgcldff.x").info("read %d", 3, extra={"seconds": 0.5})
     logging.getLogger("tasks.y").warning("alone")
     first, second = log()
@@ -64,7 +64,7 @@ def test_an_event_says_when_where_and_about_what(log):
     assert "slide_id" not in second
 
 
-def test_of_libraries_only_warnings_are_told(log):
+def test_only_warnings_of_libraries_are_logged(log):
     library = logging.getLogger("chatty.library")
     library.setLevel(logging.INFO)
     library.info("chatter")
@@ -72,12 +72,12 @@ def test_of_libraries_only_warnings_are_told(log):
     assert [event["message"] for event in log()] == ["trouble"]
 
 
-def test_threads_tell_of_their_own_slide(log):
+def test_threads_log_their_own_slide(log):
     def read(slide):
-        with about({"slide_id": slide}):
+        with log_context({"slide_id": slide}):
             logging.getLogger("tasks.slides").info(slide)
 
-    with about({"run_id": "r"}), ThreadPoolExecutor(4) as pool:
+    with log_context({"run_id": "r"}), ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(copy_context().run, read, f"s{number}") for number in range(40)]:
             done.result()
     events = log()
@@ -85,15 +85,15 @@ def test_threads_tell_of_their_own_slide(log):
     assert all(event["slide_id"] == event["message"] and event["run_id"] == "r" for event in events)
 
 
-def test_what_is_read_ahead_in_a_thread_is_about_the_same_slide():
-    with about({"slide_id": "s"}):
-        assert list(ahead(ids_in_force()["slide_id"] for _ in range(5))) == ["s"] * 5
+def test_a_prefetching_thread_inherits_the_context():
+    with log_context({"slide_id": "s"}):
+        assert list(ahead(current_log_context()["slide_id"] for _ in range(5))) == ["s"] * 5
 
 
 def test_processes_share_a_file_and_no_line_is_torn(log):
     script = (
         "import logging; from sgcldff.core.logs import *; start_json_log()\n"
-        "with about({'slide_id': 'child'}):\n"
+        "with log_context({'slide_id': 'child'}):\n"
         "    for n in range(200): logging.getLogger('tasks.x').info('%d ' * 300, *[n] * 300)"
     )
     children = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
@@ -131,11 +131,11 @@ def test_no_secret_reaches_a_log_by_message_argument_or_traceback(log, secrets, 
         ("http://127.0.0.1:4200/api does not answer", "http://127.0.0.1:4200/api does not answer"),
     ],
 )
-def test_what_is_blotted_out_and_what_is_not(text, expected):
+def test_secrets_are_redacted_and_ordinary_text_is_kept(text, expected):
     assert redacted(text) == expected
 
 
-def test_a_log_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+def test_a_log_that_cannot_be_written_is_an_input_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(LOG_FILE, str(tmp_path / "file" / "events.jsonl"))
     make = logging.getLogRecordFactory()

@@ -26,7 +26,7 @@ def attribute_table(path: Path, *rows: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("place", ["pbc", "pbc/WBCAtt", ".", "wbcatt"])
-def test_pbc_takes_the_attributes_of_wbcatt_from_beside_it(tmp_path, place):
+def test_pbc_reads_wbcatt_attributes_beside_it(tmp_path, place):
     touch(*(tmp_path / f"pbc/basophil/BA_{number}.jpg" for number in range(4)))
     attribute_table(tmp_path / place / "pbc_attr_v1_train.csv", {"img_name": "BA_0.jpg", "cell_size": "big"})
     attribute_table(tmp_path / place / "pbc_attr_v1_val.csv", {"img_name": "BA_1.jpg"}, {"img_name": "BA_9.jpg"})
@@ -36,17 +36,17 @@ def test_pbc_takes_the_attributes_of_wbcatt_from_beside_it(tmp_path, place):
     assert small.attributes == CellAttributes(**FIRST)
     assert unknown.attributes is None
     assert isinstance(wrong, Rejected)
-    assert "attribute cell_shape is 'oblong': give one of round, irregular" in wrong.reason
+    assert "attribute cell_shape is 'oblong': must be one of round, irregular" in wrong.reason
 
 
-def test_attributes_stand_in_the_manifest():
+def test_attributes_are_stored_in_the_manifest():
     plain = replace(SAMPLE, id="b", attributes=None)
     table = samples_to_table([SAMPLE, plain])
     assert samples_from_table(table) == (SAMPLE, plain)
     assert samples_from_table(table.drop_columns("attributes"))[0] == replace(SAMPLE, attributes=None)
 
 
-def test_attributes_are_other_content_for_a_training_and_the_same_for_a_frozen_test_set():
+def test_attributes_change_the_catalog_digest_but_not_that_of_a_frozen_test_set():
     plain = replace(SAMPLE, attributes=None)
     catalogs = [Catalog(Path(), (sample,), samples_to_table([])) for sample in (SAMPLE, plain)]
     assert catalogs[0].digest != catalogs[1].digest
@@ -61,7 +61,7 @@ def test_a_finer_label_does_not_contradict_a_frozen_one(tmp_path, label, fault):
     touch(tmp_path / "a.jpg")
     frozen = FrozenTest((replace(SAMPLE, image=str(tmp_path / "a.jpg")),))
     located = frozen.locate([replace(frozen.samples[0], label=label)])
-    told = [text for text in located.faults if "another image" not in text]
-    assert bool(told) == (fault is not None)
-    assert all(fault in text for text in told)
+    faults = [text for text in located.faults if "another image" not in text]
+    assert bool(faults) == (fault is not None)
+    assert all(fault in text for text in faults)
     assert located.samples[0].label == "neutrophil"

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgcldff.core.stain import augment, cast, other_stain, restain, similar_stain, stain_statistics
+from sgcldff.core.stain import augment, colour_cast, other_stain, restain, similar_stain, stain_statistics
 
 seeds = st.integers(0, 2**32)
 strengths = st.floats(0.05, 1.0)
@@ -26,7 +26,7 @@ def test_the_same_seed_gives_the_same_image_and_strength_0_the_image_itself(seed
 
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.booleans())
-def test_equal_pixels_are_restained_alike(seed, other):
+def test_equal_pixels_are_restained_equally(seed, other):
     rgb, rng = picture(seed), np.random.default_rng(seed)
     rgb[5:9, 5:9] = rgb[0, 0]
     varied = restain(rgb, other_stain(rng) if other else similar_stain(1.0, rng), rng.normal(0, 0.1, 3))
@@ -35,12 +35,12 @@ def test_equal_pixels_are_restained_alike(seed, other):
 
 @settings(max_examples=60, deadline=None)
 @given(seeds)
-def test_a_stain_that_is_the_same_and_no_cast_change_nothing_but_what_is_brighter_than_white(seed):
+def test_identity_mixing_without_a_cast_changes_nothing(seed):
     rgb = picture(seed)
     np.testing.assert_allclose(restain(rgb, np.eye(3), np.zeros(3)), rgb, atol=1e-3)
 
 
-def test_recolouring_takes_an_eosinophils_red_away_that_a_similar_stain_keeps():
+def test_recolouring_removes_an_eosinophils_red_that_a_similar_stain_keeps():
     red = np.full((4, 4, 3), (200, 90, 100), np.uint8)  # granules: red is brightest
 
     def kept(recoloured: float) -> float:
@@ -59,7 +59,7 @@ def test_one_stain_in_four_has_a_single_dye():
 @settings(max_examples=60, deadline=None)
 @given(seeds, strengths)
 def test_a_cast_only_darkens_and_within_bounds(seed, strength):
-    added = cast(strength, np.random.default_rng(seed))
+    added = colour_cast(strength, np.random.default_rng(seed))
     assert added.shape == (3,)
     assert (added >= 0).all()
     assert (added <= 0.8 * strength).all()
@@ -67,7 +67,7 @@ def test_a_cast_only_darkens_and_within_bounds(seed, strength):
 
 def test_a_third_of_the_images_is_tinted_and_backgrounds_become_as_yellow_as_a_rapid_stains():
     rng = np.random.default_rng(0)
-    drawn = np.array([cast(1.0, rng) for _ in range(3000)])
+    drawn = np.array([colour_cast(1.0, rng) for _ in range(3000)])
     tinted = drawn.any(axis=1).mean()
     assert 0.25 < tinted < 0.33  # a third, less one in eight of them that draws no channel
     yellow = (drawn[:, 2] > 0.5) & (drawn[:, :2] < 0.1).all(axis=1)

@@ -18,7 +18,7 @@ SPEC = TrainSpec(epochs=2, batch_size=8, seed=5)
 
 @pytest.fixture(scope="module")
 def data(smears):
-    """Give what is learned from."""
+    """Return what is learned from."""
     catalog, priors = smears
     return catalog.samples, priors
 

@@ -21,7 +21,7 @@ SPEC = TrainSpec(epochs=2, batch_size=8)
 
 @pytest.fixture
 def processor(monkeypatch):
-    """Give the function that pretends a processor with certain flags, no GPU, and no cap on instructions."""
+    """Return the function that pretends a processor with certain flags, no GPU, and no cap on instructions."""
 
     def pretend(*flags):
         monkeypatch.setattr(f"{MACHINE}.processor_flags", lambda: set(flags))
@@ -35,7 +35,7 @@ def processor(monkeypatch):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Give the function that pretends a GPU of a compute capability."""
+    """Return the function that pretends a GPU of a compute capability."""
 
     def pretend(capability):
         for module in (MACHINE, "sgcldff.models.training.trainer"):

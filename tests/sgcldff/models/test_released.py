@@ -47,7 +47,7 @@ def made(tmp_path_factory, smears):
 
 @pytest.fixture
 def checkout(made, tmp_path, monkeypatch):
-    """Give a root that holds a released model as a checkout does."""
+    """Return a root that holds a released model as a checkout does."""
     shutil.copytree(made, tmp_path / "models" / FOLDER)
     monkeypatch.setattr(shipping, "ROOT", tmp_path)
     return tmp_path

@@ -86,7 +86,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(folder):
-    """Give a runtime by engine and precision; each is loaded, and its graphs are compiled, once."""
+    """Return a runtime by engine and precision; each is loaded, and its graphs are compiled, once."""
     return {(engine, each): load_runtime(folder, engine, each) for engine in ENGINES for each in PRECISIONS}
 
 
@@ -147,7 +147,7 @@ def test_with_torch_the_batch_changes_an_answer_within_the_tolerance(loaded, mod
 
 
 def told(runtime, rgb, prior):
-    """Give the bytes of all answers."""
+    """Return the bytes of all answers."""
     answers = (runtime.segment(rgb, prior), *runtime.classify(rgb, prior))
     return b"".join(answer.tobytes() for answer in answers)
 
