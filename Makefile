@@ -1,10 +1,10 @@
-# make install | demo | test | lint | lock | deploy | secrets
+# make install | demo | test | lint | docs | lock | deploy | secrets
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint lock deploy secrets
+.PHONY: install demo test lint docs lock deploy secrets
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -23,6 +23,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Needs uv; writes names, versions and hashes only.
 lock:

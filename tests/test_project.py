@@ -1,4 +1,4 @@
-"""What the project says of itself is true: lock file, README, CONTRIBUTING, deployments."""
+"""What the project says of itself is true: lock file, CONTRIBUTING, deployments, batch scripts."""
 
 import importlib
 import re
@@ -13,19 +13,9 @@ import pytest
 import torch
 import yaml
 from packaging.requirements import Requirement
-from typer.main import get_command
 
 ROOT = Path(__file__).parent.parent
-README, CONTRIBUTING = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
-
-
-def commands() -> set[str]:
-    """Name the commands of the command line, those of groups with their group."""
-    from flows.cli import app
-
-    found = get_command(app).commands
-    below = {f"{name} {inner}" for name, group in found.items() for inner in getattr(group, "commands", {})}
-    return set(found) | below
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 
 def code_blocks(path: Path, info: str) -> list[str]:
@@ -56,61 +46,6 @@ def test_the_lock_file_fits_the_ranges_of_the_project():
         versions = pinned.get(wanted.name.lower().replace("_", "-"), set())
         assert versions, f"{wanted.name} is not locked"
         assert all(wanted.specifier.contains(version) for version in versions), f"{wanted}: {versions}"
-
-
-def test_the_readme_names_the_test_command_and_every_command():
-    text = README.read_text()
-    assert re.search(r"^\$ make test$", text, re.MULTILINE)
-    groups = {name.partition(" ")[0] for name in commands() if " " in name}
-    shown = "\n".join(re.findall(r"`[^`\n]+`|^\$ .*$", text, re.MULTILINE))
-    named = set(re.findall(rf"sgcldff ((?:{'|'.join(groups)}) [a-z]+|[a-z]+)\b", shown))
-    assert named <= commands() | {"COMMAND"}, named - commands()
-    assert commands() - groups <= named, f"the README says nothing of {commands() - groups - named}"
-
-
-def test_options_that_the_readme_shows_exist():
-    from flows.cli import app
-
-    options = {"--help", "--verbose", "--backend-store-uri"}
-    pending = [get_command(app)]
-    while pending:
-        command = pending.pop()
-        pending += getattr(command, "commands", {}).values()
-        options |= {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
-    shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README.read_text()))
-    assert len(shown) > 8
-    assert shown <= options, shown - options
-
-
-def test_the_readme_lists_every_exit_code():
-    from sgcldff.core import errors
-
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SgcldffError)]
-    listed = {int(code) for code in re.findall(r"^\| (\d) \|", README.read_text(), re.MULTILINE)}
-    assert listed == {0} | {kind.exit_code for kind in kinds}
-
-
-def test_the_readme_lists_every_data_set_with_its_scale():
-    from sgcldff.data.adapters import ADAPTERS
-
-    rows = re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \| [^|]+ \|$", README.read_text(), re.MULTILINE)
-    scales = {name: "in the store" if item.own_scale else str(item.mpp or "`--mpp`") for name, item in ADAPTERS.items()}
-    assert dict(rows) == scales
-
-
-def test_the_readmes_settings_are_understood(tmp_path):
-    from flows.settings import Settings, read_settings
-
-    (block,) = code_blocks(README, "toml")
-    path = tmp_path / "lab.toml"
-    path.write_text(block)
-    assert read_settings(path) != Settings()
-
-
-def test_links_between_documents_lead_somewhere():
-    for document in (README, CONTRIBUTING, ROOT / "CHANGELOG.md", ROOT / "infra" / "README.md"):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
 @pytest.fixture
@@ -182,7 +117,8 @@ def test_deployments_name_flows_and_parameters_that_exist():
 
 
 def test_nothing_names_the_machine_it_was_written_on():
-    suspects = [ROOT / "prefect.yaml", ROOT / "Makefile", *ROOT.glob("*.md"), *(ROOT / "infra").rglob("*.*")]
+    suspects = [ROOT / "prefect.yaml", ROOT / "Makefile", ROOT / "mkdocs.yml", *ROOT.glob("*.md")]
+    suspects += [*(ROOT / "docs").rglob("*.md"), *(path for path in (ROOT / "infra").rglob("*.*") if path.is_file())]
     for path in suspects:
         assert not re.search(r"/work/|/tmp/|/root/|pypi\.org/simple", path.read_text()), path
 
