@@ -12,7 +12,7 @@ import pytest
 from sgcldff.core.errors import InputError
 from sgcldff.core.logs import LOG_FILE, OWN_LOGGERS, JsonLog, current_log_context, log_context, start_json_log
 from sgcldff.core.redaction import redacted
-from sgcldff.inference.prefetch import ahead
+from sgcldff.inference.prefetch import prefetched
 
 SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "hunter2-mlflow",
@@ -87,7 +87,7 @@ def test_threads_log_their_own_slide(log):
 
 def test_a_prefetching_thread_inherits_the_context():
     with log_context({"slide_id": "s"}):
-        assert list(ahead(current_log_context()["slide_id"] for _ in range(5))) == ["s"] * 5
+        assert list(prefetched(current_log_context()["slide_id"] for _ in range(5))) == ["s"] * 5
 
 
 def test_processes_share_a_file_and_no_line_is_torn(log):
