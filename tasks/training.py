@@ -15,8 +15,8 @@ from sgcldff.data.catalog import Catalog
 from sgcldff.models.checkpoint import spec_to_dict
 from sgcldff.models.model import load_model
 from sgcldff.models.training.deadline import Deadline
-from sgcldff.models.training.trainer import LAST, train
-from sgcldff.models.training.warm_start import Successor
+from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
+from sgcldff.models.training.warm_start import WarmStart
 from sgcldff.promotion.leakage import Training
 from sgcldff.registry import TRAINED_ON, Registry
 from sgcldff.saliency.store import PriorStore
@@ -63,9 +63,9 @@ class TrainJob:
         begun = () if self.parent is None else (load_model(self.parent, "cpu").digest,)
         return digest((*content, *begun, *(("without", self.without) if self.without else ())))
 
-    def start(self) -> ModelSpec | Successor:
+    def start(self) -> ModelSpec | WarmStart:
         """Say what is trained, and with which weights it begins."""
-        return self.model() if self.parent is None else Successor(self.model(), Path(self.parent))
+        return self.model() if self.parent is None else WarmStart(self.model(), Path(self.parent))
 
 
 @stage("train", MODEL)
@@ -82,10 +82,10 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
         registry = Registry(workspace.tracking_uri)
         run = tracked_run(registry, folder, job)
         samples = job.samples()
-        data = (samples, PriorStore.open(job.prepared.priors))
-        deadline = [] if until is None else [Deadline(until, folder / f"{LAST}.ckpt")]
+        priors = PriorStore.open(job.prepared.priors)
+        deadline = [] if until is None else [Deadline(until, folder / f"{LAST_CHECKPOINT}.ckpt")]
         watchers = [registry.experiment_logger(run), Gauges(), *deadline]
-        trained = train(data, job.start(), job.train, folder, watchers, accelerator)
+        trained = train(samples, priors, job.start(), job.train, folder, watchers, accelerator)
         write_json(trained.folder / TRAINED_ON, learned_from(samples, job))
         inherited = {} if trained.inherited is None else {"inherited": str(trained.inherited)}
         notes = {"precision": trained.precision} | inherited

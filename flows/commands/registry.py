@@ -207,9 +207,9 @@ def registry_of(workspace: Path) -> "Registry":
 
 def is_empty(workspace: Path) -> bool:
     """Tell whether a registry is known, without MLflow, to hold nothing."""
-    from sgcldff.models.names import registered
+    from sgcldff.models.names import registered_models
 
-    return registered(Address.parse(Workspace(str(workspace)).tracking_uri)) == {}
+    return registered_models(Address.parse(Workspace(str(workspace)).tracking_uri)) == {}
 
 
 def require_not_empty(workspace: Path) -> None:
@@ -221,10 +221,10 @@ def require_not_empty(workspace: Path) -> None:
 
 def require_registered(model: str, workspace: Path) -> None:
     """Raise `InputError` unless a model is named as a registered one, and may be there."""
-    from sgcldff.models.names import parse_reference
+    from sgcldff.models.names import parse_model_name
 
     require_writable(workspace)
-    parse_reference(model)
+    parse_model_name(model)
     require_known_model(model, workspace)
 
 
@@ -252,9 +252,9 @@ def show_none(as_json: bool) -> None:
 
 def released_name() -> str:
     """Name the model that is used where there is no champion."""
-    from sgcldff.models.released import NAME, VERSION
+    from sgcldff.models.released import RELEASED_NAME, RELEASED_VERSION
 
-    return f"{NAME} {VERSION}"
+    return f"{RELEASED_NAME} {RELEASED_VERSION}"
 
 
 def show_versions(registry: "Registry", as_json: bool) -> None:

@@ -19,7 +19,7 @@ from sgcldff.core.records import Sample
 from sgcldff.core.settings import Perturbation, require
 
 if TYPE_CHECKING:
-    from sgcldff.models.training.examples import Change
+    from sgcldff.models.training.examples import ImageChange
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ PROMOTION_STRENGTH = 3
 """At which promotion compares models."""
 
 
-def change_of(kind: Perturbation, strength: int = PROMOTION_STRENGTH) -> "Change":
+def change_of(kind: Perturbation, strength: int = PROMOTION_STRENGTH) -> "ImageChange":
     """Give the change of that name and strength.
 
     Raises

@@ -25,7 +25,7 @@ from sgcldff.evaluation.predictions import COUNTS, PROBABILITY, Choice, Predicti
 from sgcldff.evaluation.report import EvalReport, SetAside, score
 from sgcldff.evaluation.scorable import require_same_space
 from sgcldff.models.model import Model
-from sgcldff.models.training.examples import Change, Scene, read_scene
+from sgcldff.models.training.examples import ImageChange, Scene, read_scene
 from sgcldff.slides.images import sha256_of
 
 Progress = Callable[[int, int], None]
@@ -66,7 +66,7 @@ def predict(
     samples: Sequence[Sample],
     progress: Progress | None = None,
     trained_on: frozenset[str] = frozenset(),
-    change: Change | None = None,
+    change: ImageChange | None = None,
     *,
     explained: bool = True,
 ) -> tuple[Predictions, tuple[SetAside, ...]]:
@@ -142,7 +142,7 @@ def _scenes(samples: Sequence[Sample], readable: Callable[[Sample], Hashed]) -> 
 
 
 def _scene(
-    sample: Sample, mpp: float, trained_on: frozenset[str] = frozenset(), change: Change | None = None
+    sample: Sample, mpp: float, trained_on: frozenset[str] = frozenset(), change: ImageChange | None = None
 ) -> Hashed:
     scene = read_scene(sample, mpp, change)
     sha256 = sample.sha256 or sha256_of(sample.image)

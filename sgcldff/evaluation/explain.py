@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.label_codes import BACKGROUND, MAY_BE_BACKGROUND, NUCLEUS
 from sgcldff.evaluation.predict import Crop, Reading
 from sgcldff.models.model import Model
 
@@ -91,8 +92,8 @@ def grad_cam(model: Model, rgb: Rgb, prior: NDArray[np.float32], classes: NDArra
 
 def cell_of(crop: Crop) -> NDArray[np.bool_]:
     """Mark the cells in a crop: the true ones where the truth shows any, else those that were found; bool (S, S)."""
-    true = (crop.target & 1 == 0) & (crop.target != 0)
-    return np.asarray(true if true.any() else crop.labels > 0)
+    true = (crop.target & MAY_BE_BACKGROUND == 0) & (crop.target != 0)
+    return np.asarray(true if true.any() else crop.labels != BACKGROUND)
 
 
 def energy_share(cam: NDArray[np.float32], cell: NDArray[np.bool_]) -> float:
@@ -139,8 +140,8 @@ def _draw(row: NDArray[np.object_], explanation: Explanation, classes: Sequence[
     cam.imshow(crop.rgb)
     cam.imshow(explanation.cam, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
     outline.imshow(crop.rgb)
-    _contour(outline, crop.labels > 0, "lime")
-    _contour(outline, crop.labels == 2, "cyan")
+    _contour(outline, crop.labels != BACKGROUND, "lime")
+    _contour(outline, crop.labels == NUCLEUS, "cyan")
     told = int(reading.probabilities.argmax())
     text = f"true: {reading.sample.label or 'not known'}\ntold: {classes[told]} {reading.probabilities[told]:.2f}"
     image.text(2, 2, text, fontsize=6, va="top", parse_math=False, bbox={"facecolor": "white", "alpha": 0.7, "lw": 0})

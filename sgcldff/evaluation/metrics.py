@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
+from sgcldff.core.label_codes import BACKGROUND, MAY_BE_BACKGROUND, MAY_BE_NUCLEUS, NUCLEUS
 from sgcldff.core.settings import EvalSpec
 
 Floats = NDArray[np.float64]
@@ -84,7 +85,7 @@ def cell_overlap(labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> Overla
     Overlap or None
         None where the truth cannot tell: it has unknown pixels and shows no cell (boxes without masks, say).
     """
-    return _overlap(labels > 0, *_cell(target))
+    return _overlap(labels != BACKGROUND, *_cell(target))
 
 
 def nucleus_overlap(labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> Overlap | None:
@@ -92,18 +93,18 @@ def nucleus_overlap(labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> Ove
 
     As `cell_overlap`; pixels of a cell whose part is unknown are left out.
     """
-    return _overlap(labels == 2, *_nucleus(target))
+    return _overlap(labels == NUCLEUS, *_nucleus(target))
 
 
 def _cell(target: NDArray[np.uint8]) -> tuple[Bools, Bools]:
     """Mark what is cell, and where that is known."""
-    true = (target & 1 == 0) & (target != 0)
-    return true, true | (target == 1)
+    true = (target & MAY_BE_BACKGROUND == 0) & (target != 0)
+    return true, true | (target == MAY_BE_BACKGROUND)
 
 
 def _nucleus(target: NDArray[np.uint8]) -> tuple[Bools, Bools]:
-    true = target == 4
-    return true, true | ((target & 4 == 0) & (target != 0))
+    true = target == MAY_BE_NUCLEUS
+    return true, true | ((target & MAY_BE_NUCLEUS == 0) & (target != 0))
 
 
 def _overlap(found: Bools, true: Bools, known: Bools) -> Overlap | None:
@@ -131,7 +132,7 @@ def cell_boundary(labels: NDArray[np.uint8], target: NDArray[np.uint8], mpp: flo
     Boundary or None
         None where the truth cannot tell: it has unknown pixels and shows no boundary away from them.
     """
-    return _boundary(labels > 0, *_cell(target), BOUNDARY_TOLERANCE_UM / mpp)
+    return _boundary(labels != BACKGROUND, *_cell(target), BOUNDARY_TOLERANCE_UM / mpp)
 
 
 def nucleus_boundary(labels: NDArray[np.uint8], target: NDArray[np.uint8], mpp: float) -> Boundary | None:
@@ -139,7 +140,7 @@ def nucleus_boundary(labels: NDArray[np.uint8], target: NDArray[np.uint8], mpp: 
 
     As `cell_boundary`; pixels of a cell whose part is unknown are unknown here.
     """
-    return _boundary(labels == 2, *_nucleus(target), BOUNDARY_TOLERANCE_UM / mpp)
+    return _boundary(labels == NUCLEUS, *_nucleus(target), BOUNDARY_TOLERANCE_UM / mpp)
 
 
 def _boundary(found: Bools, true: Bools, known: Bools, reach_px: float) -> Boundary | None:

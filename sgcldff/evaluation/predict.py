@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.errors import InputError
+from sgcldff.core.label_codes import BACKGROUND, NUCLEUS
 from sgcldff.core.records import Sample
 from sgcldff.inference.instances import find_cells
 from sgcldff.models.model import Model, Output
@@ -20,7 +21,6 @@ BATCH_PX = 262_144
 """Pixels that go through the network at once (16 crops of 128 px)."""
 NEARLY_LARGEST = 0.8
 """Cells of at least this share of the largest one's area count as equally large."""
-NUCLEUS = 2
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _centre(labels: NDArray[np.uint8], mpp: float) -> tuple[float, float] | None
 
 def _crop(view: View, scene: Scene, prior: NDArray[np.float32], labels: NDArray[np.uint8]) -> Crop:
     found = view.cut_target(labels)
-    inside = np.where(found > NUCLEUS, 0, found).astype(np.uint8)
+    inside = np.where(found > NUCLEUS, BACKGROUND, found).astype(np.uint8)
     cut_prior = np.stack([view.cut(channel) for channel in prior])
     return Crop(view.cut(scene.rgb), cut_prior, inside, view.cut_target(scene.target))
 

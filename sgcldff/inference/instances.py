@@ -22,8 +22,7 @@ from skimage.measure import find_contours
 from skimage.morphology import convex_hull_image
 
 from sgcldff.core.geometry import Box
-
-BACKGROUND, CYTOPLASM, NUCLEUS = 0, 1, 2
+from sgcldff.core.label_codes import BACKGROUND, NUCLEUS
 
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.int32]

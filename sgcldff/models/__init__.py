@@ -1,1 +1,1 @@
-"""Networks, their training, the runtimes that run them, and their files."""
+"""Networks, their training, the runtimes that execute them, and their files."""

@@ -1,8 +1,8 @@
-"""The files of a saved model, as far as they can be read without torch."""
+"""The files of a saved model, read without torch."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,24 @@ from sgcldff.core.settings import Mixing, ModelSpec, NetSpec, Pretrained, PriorS
 
 SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "weights.safetensors"
-"""Weights in float32, or in float16 where the model was saved in half precision."""
+"""Weights in float32, or in float16 if the model was saved in half precision."""
 TRAINED_ON = "trained_on.json"
-"""Beside a model, where it is known: the digests of the images that it learned from. It travels with the version."""
+"""Digests of the images that a model was trained on, stored beside it if known, and registered with it."""
 
 
 def open_spec(folder: str | Path) -> ModelSpec:
-    """Read the spec of a model whose files are all there.
+    """Read the spec of a model, after checking that all its files exist.
 
     Raises
     ------
     MissingInputError
         If a file is missing.
     InputError
-        If the spec is none that this version understands.
+        If this version does not understand the spec.
     """
     for name in (SPEC_FILE, WEIGHTS_FILE):
         if not (Path(folder) / name).is_file():
-            raise MissingInputError(f"{folder}: holds no {name}; name a folder that training or the registry wrote")
+            raise MissingInputError(f"{folder}: contains no {name}; name a folder that training or the registry wrote")
     return read_spec(Path(folder) / SPEC_FILE)
 
 
@@ -44,28 +44,28 @@ def saved_digest(folder: str | Path) -> str:
     Raises
     ------
     MissingInputError, InputError
-        As `open_spec`, or if the weights are damaged.
+        As for `open_spec`, or if the weights are damaged.
     """
     open_spec(folder)
     path = Path(folder) / WEIGHTS_FILE
+
+    def as_loaded(array: NDArray[Any]) -> NDArray[Any]:
+        return array.astype(np.float32) if array.dtype == np.float16 else array
+
     try:
         with safe_open(path, "numpy") as file:
-            return tensors_digest((name, _widened(file.get_tensor(name))) for name in sorted(file.keys()))
+            return tensors_digest((name, as_loaded(file.get_tensor(name))) for name in sorted(file.keys()))
     except SafetensorError as error:
         raise InputError(f"{path}: damaged ({error}); export the model again") from error
 
 
-def _widened(array: NDArray[Any]) -> NDArray[Any]:
-    return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
 def tensors_digest(tensors: Iterable[tuple[str, NDArray[Any]]]) -> str:
-    """Hash names, dtypes (as torch names them), shapes and bytes of arrays, in the order given, to 16 hex digits."""
-    total = hashlib.sha256()
+    """Hash the names, dtypes (torch's names), shapes and bytes of arrays, in the given order, to 16 hex digits."""
+    sha256 = hashlib.sha256()
     for name, array in tensors:
-        total.update(f"{name}:torch.{array.dtype}:{array.shape}".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()[:16]
+        sha256.update(f"{name}:torch.{array.dtype}:{array.shape}".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()[:16]
 
 
 def read_spec(path: Path) -> ModelSpec:
@@ -74,7 +74,7 @@ def read_spec(path: Path) -> ModelSpec:
     Raises
     ------
     InputError
-        If it is no spec that this version understands.
+        If this version does not understand it.
     """
     try:
         return spec_from_dict(json.loads(path.read_text()))
@@ -88,12 +88,8 @@ def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
 
 
 def spec_from_dict(data: dict[str, Any]) -> ModelSpec:
-    """Read what `spec_to_dict` gave."""
-    net = NetSpec(**dict(_enums(data["net"])))
+    """Parse the output of `spec_to_dict`."""
+    net = data["net"] | {"pretrained": Pretrained(data["net"]["pretrained"]), "mixing": Mixing(data["net"]["mixing"])}
     prior = PriorSpec(**(data["prior"] | {"names": tuple(data["prior"]["names"])}))
-    return ModelSpec(**(data | {"net": net, "prior": prior, "labels": LabelSpace.from_dict(data["labels"])}))
-
-
-def _enums(net: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    kinds = {"pretrained": Pretrained, "mixing": Mixing}
-    return ((key, kinds[key](value) if key in kinds else value) for key, value in net.items())
+    labels = LabelSpace.from_dict(data["labels"])
+    return ModelSpec(**(data | {"net": NetSpec(**net), "prior": prior, "labels": labels}))

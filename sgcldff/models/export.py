@@ -1,4 +1,4 @@
-"""A model taken out of a registry or a training, to be used or shipped elsewhere."""
+"""Export of a model from a registry or a training run, for use elsewhere."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,29 +11,29 @@ from sgcldff.models.reference import Reference, read_typicality, reference_diges
 
 
 def export_model(source: str | Path, to: str | Path, *, half: bool = False) -> Path:
-    """Write a saved model into a folder of its own, with the record of its images and its reference, where it has them.
+    """Write a saved model to a folder, with the record of its training images and its reference if it has them.
 
     Parameters
     ----------
     half
-        As for `save_model`. The reference is then that of the same model before it was rounded: its embeddings differ
-        by that rounding only, and it names the new weights.
+        As for `save_model`. The reference still describes the model before rounding, from which embeddings differ only
+        slightly, but names the new weights.
 
     Raises
     ------
     MissingInputError
         If a file of the model is missing.
     InputError
-        If the model is damaged, does not fit into half precision, or `to` holds a model already.
+        If the model is damaged, does not fit into half precision, or `to` already contains a model.
     """
-    origin, place = Path(source), Path(to)
-    if (place / WEIGHTS_FILE).exists():
-        raise InputError(f"{place}: holds a model already; remove it, or name another folder")
+    origin, target = Path(source), Path(to)
+    if (target / WEIGHTS_FILE).exists():
+        raise InputError(f"{target}: already contains a model; remove it, or name another folder")
     model = load_model(origin, "cpu")
     read_typicality(origin, model.digest)
-    save_model(place, model.spec, model.net, half=half)
+    save_model(target, model.spec, model.net, half=half)
     if (origin / TRAINED_ON).is_file():
-        copyfile(origin / TRAINED_ON, place / TRAINED_ON)
+        copyfile(origin / TRAINED_ON, target / TRAINED_ON)
     if reference_digest(origin):
-        replace(Reference.open(origin), model=saved_digest(place)).save(place)
-    return place
+        replace(Reference.open(origin), model=saved_digest(target)).save(target)
+    return target

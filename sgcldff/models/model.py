@@ -1,7 +1,6 @@
-"""A trained network with its spec: saved without pickle, loaded, and asked with NumPy arrays."""
+"""A trained network with its spec: saved and loaded without pickle, and run on NumPy arrays."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,29 +16,30 @@ from torch.nn.functional import interpolate, pad
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.errors import InputError
-from sgcldff.core.settings import STRIDE, ModelSpec, Pretrained
+from sgcldff.core.settings import ModelSpec, Pretrained
 from sgcldff.models.checkpoint import SPEC_FILE, WEIGHTS_FILE, open_spec, spec_to_dict, tensors_digest
 from sgcldff.models.nets import build
 from sgcldff.models.nets.base import Network
+from sgcldff.models.runtimes.padding import margins
 
 
 @dataclass(frozen=True)
 class Output:
-    """Answers for a batch of B images of H x W px."""
+    """Predictions for a batch of B images of H x W px."""
 
     segmentation: NDArray[np.float32]
     """Probabilities of background, cytoplasm, nucleus; (B, 3, H, W), sums to 1 over axis 1."""
     cell_type: NDArray[np.float32]
-    """Probabilities of the type of the cell at the centre; (B, C), sums to 1."""
+    """Class probabilities of the cell at the centre; (B, C), sums to 1."""
     evidence: NDArray[np.float32]
-    """Where the type was read from; (B, H, W) in [0, 1]."""
+    """Where in the image the classification is based on; (B, H, W) in [0, 1]."""
     embedding: NDArray[np.float32]
-    """What the type was told from; (B, D)."""
+    """Features from which the cell is classified; (B, D)."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network ready to answer; not to be trained further through this handle."""
+    """A network ready for inference; not meant for further training."""
 
     spec: ModelSpec
     net: nn.Module
@@ -57,7 +57,7 @@ class Model:
 
     @torch.inference_mode()
     def predict(self, rgb: Rgb, prior: NDArray[np.float32]) -> Output:
-        """Answer for a batch.
+        """Run the network on a batch.
 
         Parameters
         ----------
@@ -69,30 +69,25 @@ class Model:
         height, width = rgb.shape[1:3]
         image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2).to(self.device)
         saliency = torch.from_numpy(np.ascontiguousarray(prior)).to(self.device)
-        answer = self.net(fill(image.float() / 255), fill(saliency))
-        evidence = interpolate(answer.evidence, scale_factor=4, mode="bilinear", align_corners=False)
+        prediction = self.net(pad_to_stride(image.float() / 255), pad_to_stride(saliency))
+        evidence = interpolate(prediction.evidence, scale_factor=4, mode="bilinear", align_corners=False)
         return Output(
-            _crop(answer.segmentation.float().softmax(dim=1), height, width),
-            _numpy(answer.cell_type.float().softmax(dim=1)),
+            _crop(prediction.segmentation.float().softmax(dim=1), height, width),
+            _numpy(prediction.cell_type.float().softmax(dim=1)),
             _crop(evidence, height, width)[:, 0],
-            _numpy(answer.embedding),
+            _numpy(prediction.embedding),
         )
 
 
-def fill(images: Tensor) -> Tensor:
+def pad_to_stride(images: Tensor) -> Tensor:
     """Enlarge (B, channels, H, W) to multiples of `STRIDE` px, equally on both sides, by repeating the border."""
-    margins = [side for length in (images.shape[3], images.shape[2]) for side in _margins(length)]
-    return pad(images, margins, mode="replicate") if any(margins) else images
+    padding = [side for length in (images.shape[3], images.shape[2]) for side in margins(length)]
+    return pad(images, padding, mode="replicate") if any(padding) else images
 
 
-def _margins(length: int) -> tuple[int, int]:
-    missing = -length % STRIDE
-    return missing // 2, missing - missing // 2
-
-
-def _crop(filled: Tensor, height: int, width: int) -> NDArray[np.float32]:
-    (top, _), (left, _) = _margins(height), _margins(width)
-    return _numpy(filled[:, :, top : top + height, left : left + width])
+def _crop(padded: Tensor, height: int, width: int) -> NDArray[np.float32]:
+    (top, _), (left, _) = margins(height), margins(width)
+    return _numpy(padded[:, :, top : top + height, left : left + width])
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float32]:
@@ -100,24 +95,24 @@ def _numpy(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def weights_digest(net: nn.Module) -> str:
-    """Hash names, dtypes, shapes and bytes of a network's state to 16 hexadecimal digits."""
+    """Hash the names, dtypes, shapes and bytes of a network's state to 16 hexadecimal digits."""
     state = sorted(net.state_dict().items())
     return tensors_digest((name, tensor.detach().cpu().contiguous().numpy()) for name, tensor in state)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the named device; `auto` is the GPU where there is one."""
+    """Return the named device; `auto` is the GPU if there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def save_model(folder: str | Path, spec: ModelSpec, net: nn.Module, *, half: bool = False) -> Path:
-    """Write `spec.json` and `weights.safetensors` into a folder, which is made.
+    """Write `spec.json` and `weights.safetensors` to a folder, which is created if needed.
 
     Parameters
     ----------
     half
-        Write float32 as float16: half the size, rounded to 11 bits. `load_model` gives float32 again, and the digest
-        of the model as it is loaded is not that of `net`.
+        Write float32 as float16: half the size, rounded to 11 bits. `load_model` returns float32 again, with a digest
+        that differs from that of `net`.
 
     Raises
     ------
@@ -125,31 +120,32 @@ def save_model(folder: str | Path, spec: ModelSpec, net: nn.Module, *, half: boo
         If a weight is too large for float16; nothing is written then.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    written = _halved(state) if half else state
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    save_file(written, place / WEIGHTS_FILE)
-    (place / SPEC_FILE).write_text(json.dumps(spec_to_dict(spec), indent=2))
-    return place
+    if half:
+        state = {name: _to_half(name, tensor) for name, tensor in state.items()}
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(state, target / WEIGHTS_FILE)
+    (target / SPEC_FILE).write_text(json.dumps(spec_to_dict(spec), indent=2))
+    return target
 
 
-def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: _narrow(name, tensor) if tensor.dtype == torch.float32 else tensor for name, tensor in state.items()}
-
-
-def _narrow(name: str, tensor: Tensor) -> Tensor:
-    narrow = tensor.half()
-    lost = tensor[narrow.isinf() & tensor.isfinite()]
-    if len(lost):
-        most = torch.finfo(torch.float16).max
-        raise InputError(f"{name}: {lost[0]:g} is beyond half precision (+-{most:g}); save the model in full precision")
-    return narrow
+def _to_half(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype != torch.float32:
+        return tensor
+    half = tensor.half()
+    overflow = tensor[half.isinf() & tensor.isfinite()]
+    if len(overflow):
+        limit = torch.finfo(torch.float16).max
+        raise InputError(
+            f"{name}: {overflow[0]:g} is beyond half precision (+-{limit:g}); save the model in full precision"
+        )
+    return half
 
 
 def load_model(folder: str | Path, device: str = "auto") -> Model:
-    """Load what `save_model` wrote; no pickled code is run and no pretrained weights are fetched.
+    """Load a saved model; no pickled code is run and no pretrained weights are fetched.
 
-    Weights are float32, whatever precision the file has.
+    Weights are float32 whatever the precision of the file.
 
     Raises
     ------
@@ -158,13 +154,11 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
     InputError
         If the files are damaged or do not belong together.
     """
-    place, where = Path(folder), pick_device(device)
-    spec = open_spec(place)
+    weights, target = Path(folder) / WEIGHTS_FILE, pick_device(device)
+    spec = open_spec(folder)
     net = build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
     try:
-        net.load_state_dict(load_file(place / WEIGHTS_FILE))
+        net.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(
-            f"{place / WEIGHTS_FILE}: does not fit {SPEC_FILE} ({error}); export the model again"
-        ) from error
-    return Model(spec, net.eval().to(where).to(memory_format=torch.channels_last), where)
+        raise InputError(f"{weights}: does not fit {SPEC_FILE} ({error}); export the model again") from error
+    return Model(spec, net.eval().to(target).to(memory_format=torch.channels_last), target)

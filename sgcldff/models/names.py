@@ -1,4 +1,4 @@
-"""Names of models, and whether there are such models, as far as that is known without MLflow."""
+"""Names of models, and checks that they exist, as far as possible without MLflow."""
 
 import re
 import sqlite3
@@ -16,52 +16,52 @@ from sgcldff.core.settings import ModelSpec
 from sgcldff.models.checkpoint import SPEC_FILE, open_spec, read_spec, saved_digest
 from sgcldff.models.released import RELEASED, released, released_folder
 
-FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, released or a folder"
-"""What names a model."""
-REGISTRY = "models:/"
-"""How the name of a registered model begins."""
-REGISTERED = re.compile(rf"{REGISTRY}(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
+MODEL_FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, released or a folder"
+"""Ways to name a model."""
+REGISTRY_PREFIX = "models:/"
+"""Prefix of the names of registered models."""
+REGISTERED_NAME = re.compile(rf"{REGISTRY_PREFIX}(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
 
 
-class Reference(NamedTuple):
-    """A registered model: one of alias and number is given."""
+class ModelName(NamedTuple):
+    """The name of a registered model, with either an alias or a version number."""
 
     name: str
     alias: str | None
     number: str | None
 
 
-def parse_reference(text: str) -> Reference:
-    """Read `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+def parse_model_name(text: str) -> ModelName:
+    """Parse `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises
     ------
     InputError
         If it is neither.
     """
-    match = REGISTERED.fullmatch(text)
+    match = REGISTERED_NAME.fullmatch(text)
     if match is None:
-        raise InputError(f"{text!r} is no model: give {FORMS}")
-    return Reference(match["name"], match["alias"], match["number"])
+        raise InputError(f"{text!r} is no model: give {MODEL_FORMS}")
+    return ModelName(match["name"], match["alias"], match["number"])
 
 
 @dataclass(frozen=True)
-class Registered:
-    """What a registry knows by one name."""
+class RegisteredModel:
+    """The aliases and versions of one registered model."""
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Alias -> version."""
     versions: Sequence[str] = ()
 
     def __str__(self) -> str:
-        named = ", ".join(f"{alias} (version {number})" for alias, number in self.aliases.items()) or "none"
-        return f"aliases {named}, versions {', '.join(self.versions)}; name one of these"
+        aliases = ", ".join(f"{alias} (version {number})" for alias, number in self.aliases.items()) or "none"
+        return f"aliases {aliases}, versions {', '.join(self.versions)}; name one of these"
 
 
-def registered(address: Address) -> dict[str, Registered] | None:
-    """List the models of a registry that is a SQLite file; None where only MLflow can tell.
+def registered_models(address: Address) -> dict[str, RegisteredModel] | None:
+    """List the models of a registry in a SQLite file; None if that requires MLflow.
 
-    The file is read as MLflow writes it, and not changed; a file that is not there yet holds nothing.
+    MLflow's tables are read directly and not changed; a file that does not exist yet is an empty registry.
     """
     if address.database is None:
         return None
@@ -77,7 +77,7 @@ def registered(address: Address) -> dict[str, Registered] | None:
     except sqlite3.Error:
         return None
     return {
-        name: Registered(
+        name: RegisteredModel(
             {alias: str(number) for owner, alias, number in aliases if owner == name},
             [str(number) for owner, number in versions if owner == name],
         )
@@ -86,23 +86,23 @@ def registered(address: Address) -> dict[str, Registered] | None:
 
 
 def require_model(reference: str, address: Address) -> ModelSpec | None:
-    """Refuse a model that is known not to be there; give its spec where it lies in a folder.
+    """Check that a model exists, as far as possible, and return its spec if it is in a folder.
 
     Raises
     ------
     InputError
-        If there is no such model; the message lists what there is.
+        If there is no such model; the message lists those that exist.
     """
     if reference == RELEASED:
         return read_spec(released_folder() / SPEC_FILE)
-    if not reference.startswith(REGISTRY):
+    if not reference.startswith(REGISTRY_PREFIX):
         return open_spec(require_folder(reference))
-    name, alias, number = parse_reference(reference)
-    known = registered(address)
+    name, alias, number = parse_model_name(reference)
+    known = registered_models(address)
     if known is None:
         return None
     if name not in known:
-        raise InputError(f"{reference}: no such model at {address}: {existing(known)}")
+        raise InputError(f"{reference}: no such model at {address}: {known_models_hint(known)}")
     if alias is not None and alias not in known[name].aliases:
         raise InputError(f"{reference}: no such alias at {address}: {known[name]}")
     if number is not None and str(int(number)) not in known[name].versions:
@@ -110,8 +110,8 @@ def require_model(reference: str, address: Address) -> ModelSpec | None:
     return None
 
 
-def unregistered(reference: str) -> tuple[ModelRef, Path]:
-    """Find a model that is in no registry: `released`, or a folder.
+def resolve_unregistered(reference: str) -> tuple[ModelRef, Path]:
+    """Find a model outside the registry: `released`, or a folder.
 
     Raises
     ------
@@ -125,13 +125,13 @@ def unregistered(reference: str) -> tuple[ModelRef, Path]:
 
 
 def require_folder(reference: str) -> Path:
-    """Raise `MissingInputError` unless a folder of that name is there."""
+    """Return the folder; raise `MissingInputError` if it does not exist."""
     folder = Path(reference)
     if not folder.is_dir():
-        raise MissingInputError(f"{reference}: no such folder; give {FORMS}")
+        raise MissingInputError(f"{reference}: no such folder; give {MODEL_FORMS}")
     return folder
 
 
-def existing(names: Iterable[str]) -> str:
-    """Say which models are registered."""
-    return f"registered models are {', '.join(names) or 'none yet'}; train, or name {FORMS}"
+def known_models_hint(names: Iterable[str]) -> str:
+    """Return a phrase for error messages that lists the registered models."""
+    return f"registered models are {', '.join(names) or 'none yet'}; train, or name {MODEL_FORMS}"

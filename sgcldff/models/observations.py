@@ -1,4 +1,4 @@
-"""What images and their cells look like to a model, as far as drift is told from it."""
+"""Features of images and their cells by which drift is measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-KEPT = 1500
-"""Images, and cells, that stand for all of a set: distances between all pairs of them are looked at."""
+MAX_OBSERVATIONS = 1500
+"""Images, and cells, that represent a set: distances between all pairs of them are computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,39 +18,39 @@ class Observations:
     groups: NDArray[np.int64]
     """Code of each image's patient, slide or cluster of near-duplicates; (N,)."""
     labels: tuple[str, ...]
-    """Label of each image; empty where there is none."""
+    """Label of each image; empty if unlabelled."""
     stain: Floats
     """Mean and standard deviation of the optical density of R, G, B where stained; (N, 6)."""
     coverage: Floats
     """Share of each image's pixels where a prior is at least one half; (N, P) in [0, 1]."""
     owners: NDArray[np.int64]
-    """Image on which each cell lies; (M,)."""
+    """Index of the image of each cell; (M,)."""
     types: tuple[str, ...]
-    """Class of each cell; empty where it is not known."""
+    """Class of each cell; empty if unknown."""
     embedding: Floats
-    """What the model tells a cell's type from; (M, D)."""
+    """Features from which the model classifies each cell; (M, D)."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, chosen: Sequence[int] | NDArray[np.int64]) -> "Observations":
-        """Choose images, each once, by their places, with their cells."""
+        """Select images, by distinct indices, with their cells."""
         images = np.asarray(chosen, np.int64)
-        place = np.full(len(self), -1)
-        place[images] = np.arange(len(images))
-        cells = np.flatnonzero(place[self.owners] >= 0)
+        new_index = np.full(len(self), -1)
+        new_index[images] = np.arange(len(images))
+        cells = np.flatnonzero(new_index[self.owners] >= 0)
         return Observations(
             self.groups[images],
             tuple(self.labels[image] for image in images),
             self.stain[images],
             self.coverage[images],
-            place[self.owners[cells]],
+            new_index[self.owners[cells]],
             tuple(self.types[cell] for cell in cells),
             self.embedding[cells],
         )
 
-    def sampled(self, seed: int, most: int = KEPT) -> "Observations":
-        """Draw at most so many images, and of their cells at most so many, at random; both stay in their order."""
+    def sampled(self, seed: int, most: int = MAX_OBSERVATIONS) -> "Observations":
+        """Sample at most `most` images, and at most `most` of their cells, at random but in order."""
         rng = np.random.default_rng(seed)
         images = self if len(self) <= most else self.take(np.sort(rng.permutation(len(self))[:most]))
         if len(images.owners) <= most:

@@ -1,16 +1,15 @@
-"""How much a cell is like those that a model was trained for: the score behind the in-distribution limit.
+"""Typicality: how similar a cell is to those that a model was trained on, for the in-distribution limit.
 
-A network names a type for anything. Its embeddings of training cells are described by one Gaussian a class with a
-covariance that all classes share, and a cell is as far away as the nearest class by the squared Mahalanobis distance
-(Lee et al., NeurIPS 2018). The covariance is shrunk (Ledoit and Wolf, J. Multivariate Analysis 2004), since embeddings
-have many dimensions and classes may have few cells. A distance says nothing by itself, and training cells lie nearer
-than others; so it is told as the share of cells held out of the training that are at least as far, a conformal p-value
-(Vovk et al. 2005; Bates et al., Annals of Statistics 2023). Of cells like those held out, a share `p` at the most
-scores `p` or less.
+A network assigns a type to anything. The embeddings of training cells are modelled by one Gaussian per class with a
+shared covariance, and the distance of a cell is the squared Mahalanobis distance to the nearest class (Lee et al.,
+NeurIPS 2018). The covariance is shrunk (Ledoit and Wolf, J. Multivariate Analysis 2004), since embeddings have many
+dimensions and classes may have few cells. A distance means little by itself, and training cells lie nearer than others;
+it is therefore reported as the share of held-out cells that are at least as far, a conformal p-value (Vovk et al. 2005;
+Bates et al., Annals of Statistics 2023): of cells like the held-out ones, at most a share `p` scores `p` or less.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +19,14 @@ from scipy.spatial.distance import cdist
 Floats = NDArray[np.float32]
 
 FEWEST = 2
-"""Labelled cells without which types are not told apart: one Gaussian then stands for all."""
+"""With fewer labelled cells, classes are not separated: one Gaussian represents all."""
 NOISE = 1e-3
-"""Least variance of a direction, over the mean one: what fewer bits of precision do to an embedding is no distance."""
+"""Minimum variance of a direction, relative to the mean: rounding of embeddings must not count as distance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Typicality:
-    """Gaussians of K classes in D dimensions, and the distances of N cells that the training did not see."""
+    """Gaussians of K classes in D dimensions, and the distances of N held-out cells."""
 
     means: Floats
     """(K, D)."""
@@ -37,8 +36,8 @@ class Typicality:
     """Squared distances, ascending; (N,)."""
 
     @property
-    def finest(self) -> float:
-        """Return the least score that there can be, 1 / (N + 1)."""
+    def resolution(self) -> float:
+        """Lowest possible score, 1 / (N + 1)."""
         return 1 / (len(self.held_out) + 1)
 
     def distance(self, embedding: Floats) -> Floats:
@@ -47,26 +46,26 @@ class Typicality:
         return np.asarray(cdist(points, means, "sqeuclidean").min(axis=1), np.float32)
 
     def __call__(self, embedding: Floats) -> Floats:
-        """Return the share of held-out cells, this one among them, that are at least as far; float32 (B,) in (0, 1]."""
+        """Return the share of held-out cells, including this one, that are at least as far; float32 (B,) in (0, 1]."""
         nearer = np.searchsorted(self.held_out, self.distance(embedding), side="left")
-        return np.asarray((len(self.held_out) - nearer + 1) * self.finest, np.float32)
+        return np.asarray((len(self.held_out) - nearer + 1) * self.resolution, np.float32)
 
     def arrays(self) -> dict[str, Floats]:
-        """Return the parts by name; `Typicality(**arrays)` puts them together again."""
+        """Return the arrays by name, such that `Typicality(**arrays)` restores the object."""
         return {name: np.ascontiguousarray(part) for name, part in asdict(self).items()}
 
 
 def fit(embedding: Floats, types: Sequence[str], held_out: Floats) -> Typicality | None:
-    """Describe training cells, and measure how far others are; None where there are too few of either.
+    """Fit the Gaussians to training cells and measure held-out cells; None if there are too few of either.
 
     Parameters
     ----------
     embedding
-        Of the training cells, (M, D).
+        Embeddings of the training cells, (M, D).
     types
-        Class of each; empty where it is not known. Such cells do not shape the Gaussians unless no other is there.
+        Class of each; empty if unknown. Cells of unknown class are used only if there are no others.
     held_out
-        Embeddings of cells that the training did not see, (N, D), labelled or not.
+        Embeddings of cells that were not used in training, (N, D), labelled or not.
     """
     names = np.asarray(types)
     known = names != ""
@@ -78,13 +77,13 @@ def fit(embedding: Floats, types: Sequence[str], held_out: Floats) -> Typicality
     cells = np.asarray(embedding, np.float64)[known]
     means = np.stack([cells[codes == code].mean(axis=0) for code in range(len(classes))])
     whitening = _whitening(cells - means[codes])
-    described = Typicality(means.astype(np.float32), whitening, np.empty(0, np.float32))
-    return Typicality(described.means, whitening, np.sort(described.distance(held_out)))
+    fitted = Typicality(means.astype(np.float32), whitening, np.empty(0, np.float32))
+    return replace(fitted, held_out=np.sort(fitted.distance(held_out)))
 
 
 def _whitening(residuals: NDArray[np.float64]) -> Floats:
-    """Invert the Cholesky factor of the shrunk covariance of residuals (M, D)."""
-    from sklearn.covariance import LedoitWolf  # takes most of a second, which only fitting needs to spend
+    """Return the inverse Cholesky factor of the shrunk covariance of residuals (M, D)."""
+    from sklearn.covariance import LedoitWolf  # slow to import, and only fitting needs it
 
     covariance = LedoitWolf(assume_centered=True).fit(residuals).covariance_
     floor = max(float(np.trace(covariance)) / len(covariance), 1e-6) * NOISE

@@ -1,7 +1,7 @@
-"""What a model's own images looked like, kept beside its weights: for the in-distribution limit, and to measure drift.
+"""A summary of a model's training images, stored beside its weights, for the in-distribution limit and drift.
 
-Layout `reference/1` of `reference.safetensors`: arrays, and JSON in the file's metadata. Nothing in it is code, and no
-name of a file, patient or slide: groups are numbers, images are digests.
+`reference.safetensors`, layout `reference/1`, contains arrays, and JSON in its metadata. It contains no code and no
+names of files, patients or slides: groups are numbers, images are digests.
 """
 
 import json
@@ -23,116 +23,113 @@ from sgcldff.models.out_of_distribution import Typicality
 from sgcldff.slides.images import sha256_of
 
 REFERENCE_FILE = "reference.safetensors"
-"""Beside a model; it travels with the registered version."""
-LAYOUT = "reference/1"
-TOLD = "reference"
-"""Key of the metadata; there is only one, since their order in the file is left to chance."""
-TEXT = ("labels", "types")
-"""Fields of `Observations` that are no arrays."""
+"""Stored beside a model, and registered with it."""
+REFERENCE_LAYOUT = "reference/1"
+METADATA_KEY = "reference"
+"""The only metadata key, since the order of several would vary between files."""
+TEXT_FIELDS = ("labels", "types")
+"""Fields of `Observations` that are not arrays."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A model's own images."""
+    """A summary of a model's training images."""
 
     model: str
     """Digest of the weights."""
     known: Mapping[str, str]
-    """Images that were in the catalog when the model was trained, of all splits: sha256 -> digest of their truth."""
+    """Images in the catalog when the model was trained, of all splits: sha256 -> digest of their annotation."""
     observations: Observations
-    """A random part of the images that the model learned from, validation included."""
+    """Features of a random sample of the training and validation images."""
     typicality: Typicality | None
-    """None where too few cells were labelled, or none was held out."""
+    """None if too few cells were labelled, or none was held out."""
 
     def unknown(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        """Choose the images that were not in the catalog, or had another label, mask or boxes."""
-        return tuple(sample for sample in samples if self.known.get(sample.sha256) != truth_of(sample))
+        """Return the images that were not in the catalog, or had another label, mask or boxes."""
+        return tuple(sample for sample in samples if self.known.get(sample.sha256) != annotation_digest(sample))
 
     def save(self, folder: str | Path) -> Path:
-        """Write the file into a model's folder, whole or not at all."""
+        """Write the file atomically to a model's folder."""
         path = Path(folder) / REFERENCE_FILE
-        seen = {name: getattr(self.observations, name) for name in self.observations.__dataclass_fields__}
-        arrays = {f"observations.{name}": part for name, part in seen.items() if name not in TEXT}
+        fields = {name: getattr(self.observations, name) for name in self.observations.__dataclass_fields__}
+        arrays = {f"observations.{name}": part for name, part in fields.items() if name not in TEXT_FIELDS}
         if self.typicality is not None:
             arrays |= {f"typicality.{name}": part for name, part in self.typicality.arrays().items()}
-        told = {"layout": LAYOUT, "model": self.model, "known": dict(sorted(self.known.items()))}
-        told |= {name: list(seen[name]) for name in TEXT}
+        metadata = {"layout": REFERENCE_LAYOUT, "model": self.model, "known": dict(sorted(self.known.items()))}
+        metadata |= {name: list(fields[name]) for name in TEXT_FIELDS}
         with atomic_write(path) as partial:
-            whole = {name: np.ascontiguousarray(part) for name, part in arrays.items()}
-            save_file(whole, partial, {TOLD: json.dumps(told)})
+            contiguous = {name: np.ascontiguousarray(part) for name, part in arrays.items()}
+            save_file(contiguous, partial, {METADATA_KEY: json.dumps(metadata)})
         return path
 
     @classmethod
     def open(cls, folder: str | Path) -> "Reference":
-        """Read what `save` wrote.
+        """Read a model's reference.
 
         Raises
         ------
         MissingInputError
-            If the model has none: it was trained before there were any, or elsewhere.
+            If the model has none: it was trained by an early version, or elsewhere.
         InputError
-            If the file is damaged or of another layout.
+            If the file is damaged or has another layout.
         """
-        told, parts = _read(Path(folder))
-        observations = Observations(**parts["observations"] | {name: tuple(told[name]) for name in TEXT})
+        path = Path(folder) / REFERENCE_FILE
+        if not path.is_file():
+            raise MissingInputError(f"{folder}: contains no {REFERENCE_FILE}; train the model again with this version")
+        parts: dict[str, dict[str, Any]] = {"observations": {}}
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+                layout = metadata.get("layout")
+                wanted = f"{path}: layout {layout!r} is not {REFERENCE_LAYOUT!r}; train the model again"
+                require(layout == REFERENCE_LAYOUT, wanted)
+                for name in file.keys():  # noqa: SIM118  # an open file is no mapping
+                    owner, _, field = name.partition(".")
+                    parts.setdefault(owner, {})[field] = file.get_tensor(name)
+        except SafetensorError as error:
+            raise InputError(f"{path}: damaged ({error}); train or register the model again") from error
+        observations = Observations(**parts["observations"] | {name: tuple(metadata[name]) for name in TEXT_FIELDS})
         typicality = Typicality(**parts["typicality"]) if "typicality" in parts else None
-        return cls(told["model"], told["known"], observations, typicality)
+        return cls(metadata["model"], metadata["known"], observations, typicality)
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Read the JSON and the arrays, by the field to which they belong."""
-    path = folder / REFERENCE_FILE
-    if not path.is_file():
-        raise MissingInputError(f"{folder}: holds no {REFERENCE_FILE}; train the model again with this version")
-    parts: dict[str, dict[str, Any]] = {}
-    try:
-        with safe_open(path, "numpy") as file:
-            told: dict[str, Any] = json.loads((file.metadata() or {}).get(TOLD, "{}"))
-            found = told.get("layout")
-            require(found == LAYOUT, f"{path}: layout {found!r} is not {LAYOUT!r}; train the model again")
-            for name in file.keys():  # noqa: SIM118  # an open file is no mapping
-                field, _, part = name.partition(".")
-                parts.setdefault(field, {})[part] = file.get_tensor(name)
-    except SafetensorError as error:
-        raise InputError(f"{path}: damaged ({error}); train or register the model again") from error
-    return told, parts
-
-
-def truth_of(sample: Sample) -> str:
-    """Hash what is known of an image: label, mask and boxes."""
+def annotation_digest(sample: Sample) -> str:
+    """Hash the annotation of an image: label, mask and boxes."""
     code = sample.mask_code and asdict(sample.mask_code)
     return digest((sample.label, sample.mask_sha256, code, sample.boxes))
 
 
 def reference_digest(folder: str | Path) -> str:
-    """Hash a model's reference to 16 hexadecimal digits; empty where it has none."""
+    """Hash a model's reference to 16 hexadecimal digits; empty if it has none."""
     path = Path(folder) / REFERENCE_FILE
     return sha256_of(path)[:16] if path.is_file() else ""
 
 
 def read_typicality(folder: str | Path, model: str) -> Typicality | None:
-    """Read a model's score of typicality; None where it has none.
+    """Read a model's typicality score; None if it has none.
 
     Raises
     ------
     InputError
-        If the file is damaged, or belongs to other weights than `model` (their digest).
+        If the file is damaged, or belongs to weights with another digest than `model`.
     """
     if not (Path(folder) / REFERENCE_FILE).is_file():
         return None
     reference = Reference.open(folder)
-    mine = reference.model == model
-    require(mine, f"{Path(folder) / REFERENCE_FILE}: is of the weights {reference.model}, not {model}; remove it")
+    require(
+        reference.model == model,
+        f"{Path(folder) / REFERENCE_FILE}: belongs to the weights {reference.model}, not {model}; remove it",
+    )
     return reference.typicality
 
 
 def require_typicality(folder: str | Path, limit: float) -> None:
-    """Refuse an in-distribution limit that a model cannot apply.
+    """Check that a model can apply an in-distribution limit.
 
     Raises
     ------
     InputError
-        If the model has no score of typicality, or one whose steps are coarser than the limit.
+        If the model has no typicality score, or one that is coarser than the limit.
     """
     if limit == 0:
         return
@@ -140,11 +137,11 @@ def require_typicality(folder: str | Path, limit: float) -> None:
     typicality = Reference.open(folder).typicality if reference_digest(folder) else None
     if typicality is None:
         raise InputError(
-            f"{folder}: min_typicality is {limit}, but this model does not know what its training cells look like"
+            f"{folder}: min_typicality is {limit}, but this model has no typicality score"
             f" (no {REFERENCE_FILE}, or no validation cells in it); {remedy}"
         )
     require(
-        limit > typicality.finest,
-        f"{folder}: min_typicality is {limit}, but with {len(typicality.held_out)} validation cells this model tells"
-        f" nothing below {typicality.finest:.4f}; give more, or {remedy} with more validation images",
+        limit > typicality.resolution,
+        f"{folder}: min_typicality is {limit}, but with {len(typicality.held_out)} validation cells this model resolves"
+        f" nothing below {typicality.resolution:.4f}; set more, or {remedy} with more validation images",
     )

@@ -1,4 +1,4 @@
-"""The model that ships with the code: what reads slides before a laboratory has trained a model of its own."""
+"""The model that ships with the code, used until a laboratory has trained its own."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from sgcldff.core.records import ModelRef
 from sgcldff.models.checkpoint import SPEC_FILE, saved_digest
 
 RELEASED = "released"
-"""By this name it is asked for; a folder of that name is `./released`."""
-NAME, VERSION = "sgcldff_released", "2"
-"""As results name it. Its folder is named after both; in a wheel it is a package (pyproject.toml), so without dots."""
+"""The name of the released model; a folder of that name is `./released`."""
+RELEASED_NAME, RELEASED_VERSION = "sgcldff_released", "2"
+"""Name and version in results. Its folder is named after both, without dots, since a wheel contains it as a package."""
 ROOT = PACKAGE.parent
-"""The checkout, or the folder into which a wheel was installed."""
+"""The checkout, or the folder in which a wheel was installed."""
 
 
 def released_folder() -> Path:
@@ -23,14 +23,14 @@ def released_folder() -> Path:
     MissingInputError
         If it is in neither.
     """
-    name = f"{NAME}_{VERSION}"
+    name = f"{RELEASED_NAME}_{RELEASED_VERSION}"
     checkout, installed = ROOT / "models" / name, ROOT / name
-    for place in (checkout, installed):
-        if (place / SPEC_FILE).is_file():
-            return place
+    for folder in (checkout, installed):
+        if (folder / SPEC_FILE).is_file():
+            return folder
     raise MissingInputError(
-        f"{checkout}: the released model is not there, nor is it in {installed}; install sgcldff again, or train and "
-        "promote a model, or name one with --model"
+        f"{checkout}: the released model is missing, and it is not in {installed} either; install sgcldff again, or "
+        "train and promote a model, or name one with --model"
     )
 
 
@@ -40,7 +40,7 @@ def released() -> tuple[ModelRef, Path]:
     Raises
     ------
     MissingInputError, InputError
-        If it is not there, or damaged.
+        If it is missing or damaged.
     """
     folder = released_folder()
-    return ModelRef(NAME, VERSION, saved_digest(folder)), folder
+    return ModelRef(RELEASED_NAME, RELEASED_VERSION, saved_digest(folder)), folder

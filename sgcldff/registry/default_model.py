@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sgcldff.core.locations import Address
 from sgcldff.core.records import ModelRef
-from sgcldff.models.names import REGISTRY, unregistered
+from sgcldff.models.names import REGISTRY_PREFIX, resolve_unregistered
 from sgcldff.models.released import RELEASED, released
 
 
@@ -41,8 +41,8 @@ def choose(location: str | Path, reference: str | None = None) -> Choice:
     ServiceError
         If the registry's server does not answer: the released model is no way out of that.
     """
-    if reference is not None and not reference.startswith(REGISTRY):
-        return Choice(reference, *unregistered(reference), "as asked")
+    if reference is not None and not reference.startswith(REGISTRY_PREFIX):
+        return Choice(reference, *resolve_unregistered(reference), "as asked")
     address = Address.parse(location)
     database = address.database
     if reference is not None or database is None or database.is_file():

@@ -25,7 +25,13 @@ from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import digest
 from sgcldff.evaluation.report import EvalReport
 from sgcldff.models.checkpoint import WEIGHTS_FILE
-from sgcldff.models.names import REGISTRY, Registered, existing, parse_reference, unregistered
+from sgcldff.models.names import (
+    REGISTRY_PREFIX,
+    RegisteredModel,
+    known_models_hint,
+    parse_model_name,
+    resolve_unregistered,
+)
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.registry.tracking import EXISTS, MISSING, Runs
@@ -169,8 +175,8 @@ class Registry(Runs):
             If the weights are not those that were registered.
         """
         text = str(reference)
-        if not text.startswith(REGISTRY):
-            return unregistered(text)
+        if not text.startswith(REGISTRY_PREFIX):
+            return resolve_unregistered(text)
         version = self._find(text)
         if WEIGHTS_TAG not in version.tags:
             raise InputError(f"{text}: not registered by sgcldff; name a version that `sgcldff train` registered")
@@ -335,7 +341,7 @@ class Registry(Runs):
             self.client.set_registered_model_alias(self.name, alias, number)
 
     def _find(self, reference: str) -> ModelVersion:
-        name, alias, number = parse_reference(reference)
+        name, alias, number = parse_model_name(reference)
         if number is not None:
             return self._version(name, number)
         held = self.aliases(name)
@@ -356,9 +362,9 @@ class Registry(Runs):
         with self._answering():
             models = sorted(model.name for model in self.client.search_registered_models())
             if name not in models:
-                return existing(models)
+                return known_models_hint(models)
             numbers = sorted(int(version.version) for version in self.client.search_model_versions(f"name='{name}'"))
-        return str(Registered(self.aliases(name), list(map(str, numbers))))
+        return str(RegisteredModel(self.aliases(name), list(map(str, numbers))))
 
     def _fetch(self, version: ModelVersion, part: str) -> Path:
         """Give a local folder with a part of a version: where it lies, or a copy kept for the next time."""

@@ -17,7 +17,7 @@ from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic import write_dataset
 from sgcldff.models.model import load_model
-from sgcldff.models.training.trainer import precision
+from sgcldff.models.training.trainer import lightning_precision
 from sgcldff.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from tasks.evaluation import read_report
 from tasks.workspace import Workspace
@@ -52,7 +52,7 @@ def test_the_registered_version_tells_where_it_comes_from(lab):
     assert run.info.status == "FINISHED"
     assert run.data.params["train.epochs"] == "1"
     assert run.data.params["train.precision"] == "auto"
-    assert run.data.tags["sgcldff.precision"] == precision("auto", "cpu")
+    assert run.data.tags["sgcldff.precision"] == lightning_precision("auto", "cpu")
     assert run.data.params["model.net.pretrained"] == "off"
     assert {"val/score", "val/cell_iou", "macro_f1"} <= set(run.data.metrics)
     artifacts = {item.path for item in registry_of(lab).client.list_artifacts(version.run_id)}

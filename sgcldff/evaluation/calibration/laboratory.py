@@ -20,7 +20,7 @@ from sgcldff.models.checkpoint import TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import Model, load_model, save_model
 from sgcldff.models.nets.base import Network
 from sgcldff.models.reference import Reference, reference_digest
-from sgcldff.models.training.examples import cached_scene, steady
+from sgcldff.models.training.examples import cached_scene, centre_view
 from sgcldff.saliency.priors import build
 from sgcldff.slides.images import sha256_of
 
@@ -104,7 +104,7 @@ def typed_cells(model: Model, samples: Sequence[Sample]) -> tuple[TypedCells, tu
     crops, allowed, used = [], [], []
     for sample in samples:
         classes = model.spec.labels.allowed(sample.label)
-        view = steady(scene := cached_scene(sample, model.spec.mpp), side)
+        view = centre_view(scene := cached_scene(sample, model.spec.mpp), side)
         if view.on_cell and not classes.all():
             crops.append(np.dstack((view.cut(scene.rgb), *(view.cut(channel) for channel in stack(scene.rgb)))))
             allowed.append(classes)

@@ -8,7 +8,7 @@ from sgcldff.core.records import Sample, Split
 from sgcldff.evaluation.drift.observe import Progress, observe
 from sgcldff.models.model import Model
 from sgcldff.models.out_of_distribution import fit
-from sgcldff.models.reference import Reference, truth_of
+from sgcldff.models.reference import Reference, annotation_digest
 
 
 def describe(model: Model, samples: Sequence[Sample], progress: Progress | None = None, seed: int = 0) -> Reference:
@@ -31,5 +31,5 @@ def describe(model: Model, samples: Sequence[Sample], progress: Progress | None 
     held_out = np.array([sample.split is Split.VAL for sample in learned])[seen.owners]
     types = [name for name, out in zip(seen.types, held_out, strict=True) if not out]
     typicality = fit(seen.embedding[~held_out], types, seen.embedding[held_out])
-    known = {sample.sha256: truth_of(sample) for sample in samples}
+    known = {sample.sha256: annotation_digest(sample) for sample in samples}
     return Reference(model.digest, known, seen.sampled(seed), typicality)

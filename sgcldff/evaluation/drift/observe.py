@@ -11,7 +11,7 @@ from sgcldff.core.settings import ModelSpec
 from sgcldff.core.stain import stain_statistics
 from sgcldff.models.model import Model
 from sgcldff.models.observations import Floats, Observations
-from sgcldff.models.training.examples import cached_scene, portraits
+from sgcldff.models.training.examples import cached_scene, cell_views
 from sgcldff.saliency.priors import PriorStack, build
 
 COVERED = 0.5
@@ -66,7 +66,7 @@ def see(sample: Sample, spec: ModelSpec, stack: PriorStack) -> Seen:
     """Measure an image and cut out its cells."""
     scene = cached_scene(sample, spec.mpp)
     prior = stack(scene.rgb)
-    views = portraits(scene, spec.crop_px)
+    views = cell_views(scene, spec.crop_px)
     crops = [np.dstack((view.cut(scene.rgb), *(view.cut(channel) for channel in prior))) for view in views]
     side, channels = spec.crop_px, 3 + len(prior)
     label = spec.labels.resolve(sample.label) if sample.label in spec.labels.known else ""

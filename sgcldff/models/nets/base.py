@@ -1,4 +1,4 @@
-"""What every network answers, and the registry of networks by name."""
+"""The interface of every network, and the registry of networks by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Prediction:
     cell_type: Tensor
     """Logits of the type of the cell at the image's centre; (B, C)."""
     evidence: Tensor
-    """Where the type was read from; (B, 1, H/4, W/4) in [0, 1]."""
+    """Where in the image the classification is based on; (B, 1, H/4, W/4) in [0, 1]."""
     embedding: Tensor
-    """What the type was told from; (B, D)."""
+    """Features from which the cell is classified; (B, D)."""
 
 
 class Network(Protocol):
-    """What the rest of the package asks of a network besides being a `torch.nn.Module`."""
+    """What the rest of the package requires of a network besides being a `torch.nn.Module`."""
 
     @property
     def embedding_width(self) -> int:
@@ -34,53 +34,53 @@ class Network(Protocol):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """Module whose output Grad-CAM looks at."""
+        """Module whose output Grad-CAM uses."""
 
     @property
     def outlines(self) -> bool:
-        """Whether `Prediction.segmentation` is learned; scores of outlines say nothing of the network where not."""
+        """Whether `Prediction.segmentation` is learned; if not, segmentation scores say nothing about the network."""
 
     @property
     def type_layer(self) -> nn.Linear:
-        """Layer that gives `Prediction.cell_type` of embeddings; calibration changes it alone."""
+        """Layer that maps embeddings to `Prediction.cell_type`; the only one that calibration changes."""
 
     def __call__(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) and priors (B, P, H, W), float32 in [0, 1], to a `Prediction`."""
 
 
 Builder = Callable[[ModelSpec], nn.Module]
-REGISTRY: dict[str, Builder] = {}
+NETWORKS: dict[str, Builder] = {}
 BACKBONES: dict[str, str] = {}
-"""Backbones of the networks that do not take that of the spec."""
+"""Backbones of the networks that do not use the one in the spec."""
 
 
 def register(name: str, backbone: str = "") -> Callable[[Builder], Builder]:
-    """Make a builder known under `name`; `backbone` is given where it does not follow the spec."""
+    """Register a builder under `name`, with its `backbone` if it does not use the one in the spec."""
 
-    def enter(made: Builder) -> Builder:
-        REGISTRY[name] = made
+    def add(made: Builder) -> Builder:
+        NETWORKS[name] = made
         if backbone:
             BACKBONES[name] = backbone
         return made
 
-    return enter
+    return add
 
 
 def builder(name: str) -> Builder:
-    """Look up a network's builder.
+    """Return a network's builder.
 
     Raises
     ------
     InputError
         If no network is registered under `name`.
     """
-    if name not in REGISTRY:
-        raise InputError(f"network {name!r} is unknown: name one of {', '.join(sorted(REGISTRY))}")
-    return REGISTRY[name]
+    if name not in NETWORKS:
+        raise InputError(f"network {name!r} is unknown: name one of {', '.join(sorted(NETWORKS))}")
+    return NETWORKS[name]
 
 
 def imagenet_origin(spec: ModelSpec) -> str:
-    """Name package, version and licence of the ImageNet weights that `build(spec)` starts from; empty if from none."""
+    """Return package, version and licence of the ImageNet weights that `build(spec)` uses; empty if it uses none."""
     package = PACKAGES.get(BACKBONES.get(spec.net.name, spec.net.backbone))
     if package is None or spec.net.pretrained is Pretrained.OFF or not package.installed():
         return ""
@@ -88,14 +88,14 @@ def imagenet_origin(spec: ModelSpec) -> str:
 
 
 def build(spec: ModelSpec) -> nn.Module:
-    """Build the network that `spec.net.name` names, with random or pretrained weights as `spec.net.pretrained` says.
+    """Build the network named `spec.net.name`, with random or pretrained weights depending on `spec.net.pretrained`.
 
-    The module's `forward(image, prior)` takes float32 (B, 3, H, W) and (B, P, H, W), both in [0, 1], H and W multiples
-    of 32, and returns a `Prediction`. It also is a `Network`.
+    The module's `forward(image, prior)` takes float32 (B, 3, H, W) and (B, P, H, W), both in [0, 1], with H and W
+    multiples of 32, and returns a `Prediction`. The module is also a `Network`.
 
     Raises
     ------
     InputError
-        If no network has that name, or ImageNet weights are required and not installed.
+        If no network has that name, or ImageNet weights are required but not installed.
     """
     return builder(spec.net.name)(spec)

@@ -1,8 +1,7 @@
 """EfficientSwin: EfficientNet stages for local detail, Swin blocks for context, features at strides 2 to 32.
 
-After "EfficientSwin" as named by SG-CLDFF (arXiv 2510.17278), which leaves the split open. Here the convolutions reach
-down to stride 8, unless the spec says otherwise, and Swin blocks (Liu et al., ICCV 2021) take over at strides 16 and
-32, where attention is cheap.
+The name is from SG-CLDFF (arXiv 2510.17278), which leaves the split open. By default, convolutions are used down to
+stride 8, and Swin blocks (Liu et al., ICCV 2021) at strides 16 and 32, where attention is cheap.
 """
 
 from typing import Any
@@ -19,11 +18,11 @@ from sgcldff.models.nets.pretrained import initialise
 STRIDES = (2, 4, 8, 16, 32)
 SWIN_WIDTHS = {2: 24, 4: 48, 8: 96, 16: 160, 32: 256}
 WINDOW = 8
-"""Side of an attention window, in positions: at stride 16, two cells' width."""
+"""Side of an attention window, in positions: at stride 16, the width of two cells."""
 
 
 class Normalise(nn.Module):
-    """Shift and scale images in [0, 1] as the ImageNet weights of a timm backbone expect them."""
+    """Normalises images in [0, 1] as the ImageNet weights of a timm backbone expect."""
 
     mean: Tensor
     std: Tensor
@@ -40,20 +39,20 @@ class Normalise(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image and prior to features at strides 2, 4, 8, 16 and 32.
+    """Maps image and prior to features at strides 2, 4, 8, 16 and 32.
 
     Parameters
     ----------
     spec
-        `mixing` says where Swin blocks stand: after `convolutions` stages (hybrid), nowhere, or from stride 4 on.
+        `mixing` determines where Swin blocks are used: after `convolutions` stages (hybrid), nowhere, or from stride 4.
     prior_channels
-        Channels of the prior that are fed beside the image; 0 leaves the prior out.
+        Channels of the prior that are fed in beside the image; 0 leaves the prior out.
     """
 
     def __init__(self, spec: NetSpec, prior_channels: int) -> None:
         super().__init__()
         convolutions = {Mixing.HYBRID: spec.convolutions, Mixing.CONVOLUTION: 5, Mixing.SWIN: 1}[spec.mixing]
-        self.convolutional = efficientnet(spec, convolutions)
+        self.convolutional = efficientnet_stages(spec, convolutions)
         widen(self.convolutional, prior_channels)
         self.stages = list(range(convolutions))
         widths = [info["num_chs"] for info in self.convolutional.feature_info[:convolutions]]
@@ -66,28 +65,28 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor, prior: Tensor | None) -> list[Tensor]:
         """Return five feature maps (B, width, H/stride, W/stride) of an image in [0, 1]."""
-        seen = self.normalise(image)
-        together = seen if prior is None else torch.cat((seen, prior), dim=1)
-        features: list[Tensor] = self.convolutional.forward_intermediates(
-            together, self.stages, intermediates_only=True
-        )
+        stacked = self.normalise(image)
+        if prior is not None:
+            stacked = torch.cat((stacked, prior), dim=1)
+        features: list[Tensor] = self.convolutional.forward_intermediates(stacked, self.stages, intermediates_only=True)
         for stage in self.swin:
             deeper = stage(features[-1].permute(0, 2, 3, 1))
             features.append(deeper.permute(0, 3, 1, 2))
         return features
 
 
-def efficientnet(spec: NetSpec, stages: int) -> Any:
-    """Create the first `stages` stages (strides 2, 4, ...) of a timm EfficientNet, pretrained as the spec says.
+def efficientnet_stages(spec: NetSpec, stages: int) -> Any:
+    """Create the first `stages` stages (strides 2, 4, ...) of a timm EfficientNet, pretrained if the spec says so.
 
     Raises
     ------
     InputError
-        If weights are required and not installed, or timm does not know the backbone.
+        If weights are required but not installed, or timm does not know the backbone.
     """
     if not timm.is_model(spec.backbone):
-        known = "tf_efficientnet_lite0"
-        raise InputError(f"backbone {spec.backbone!r} is unknown to timm: name an EfficientNet such as {known}")
+        raise InputError(
+            f"backbone {spec.backbone!r} is unknown to timm: name an EfficientNet such as tf_efficientnet_lite0"
+        )
     model = timm.create_model(spec.backbone, num_classes=0)
     initialise(model, spec.backbone, spec.pretrained)
     model.prune_intermediate_layers(list(range(stages)), prune_norm=True)
@@ -95,7 +94,7 @@ def efficientnet(spec: NetSpec, stages: int) -> Any:
 
 
 def widen(model: Any, channels: int) -> None:
-    """Let a model's first convolution take `channels` more inputs; what it computes is at first nearly as it was."""
+    """Let a model's first convolution take `channels` more inputs, with small weights that change its output little."""
     if channels == 0:
         return
     stem = model.conv_stem
@@ -107,7 +106,7 @@ def widen(model: Any, channels: int) -> None:
 
 
 def swin_stage(width: int, out_width: int) -> nn.Module:
-    """Halve the resolution and mix with two Swin blocks, the second with shifted windows; any input size."""
+    """Create a stage that halves the resolution and applies two Swin blocks, the second with shifted windows."""
     stage: nn.Module = SwinTransformerStage(
         dim=width,
         out_dim=out_width,

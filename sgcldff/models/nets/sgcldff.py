@@ -1,4 +1,4 @@
-"""SG-CLDFF: saliency-guided cross-layer deep feature fusion (arXiv 2510.17278), each part a switch of `NetSpec`."""
+"""SG-CLDFF: saliency-guided cross-layer deep feature fusion (arXiv 2510.17278); `NetSpec` switches each part."""
 
 from typing import cast
 
@@ -15,7 +15,7 @@ EMBEDDING = 128
 
 
 class PriorGate(nn.Module):
-    """Strengthen or weaken features by the prior: f (1 + tanh(conv(prior))), the identity at first."""
+    """Strengthens or weakens features by the prior: f (1 + tanh(conv(prior))), initially the identity."""
 
     def __init__(self, prior_channels: int, width: int) -> None:
         super().__init__()
@@ -24,16 +24,16 @@ class PriorGate(nn.Module):
         nn.init.zeros_(cast(Tensor, self.weigh.bias))
 
     def forward(self, features: Tensor, prior: Tensor) -> Tensor:
-        """Gate (B, width, h, w) by a prior (B, P, H, W) that is averaged down to (h, w)."""
+        """Gate features (B, width, h, w) by a prior (B, P, H, W), which is averaged down to (h, w)."""
         return features * (1 + torch.tanh(self.weigh(shrink(prior, features))))
 
 
 class CrossLayerFusion(nn.Module):
-    """Bring features of all levels to stride 4 and fuse them by grouped convolutions and ECA.
+    """Brings the features of all levels to stride 4 and fuses them by grouped convolutions and ECA.
 
-    After ResNeXt-CC (10.1038/s41598-024-69076-1) and ECA-Net (Wang et al., CVPR 2020). Every level has a grouped
-    convolution at its own resolution, and the sum over the levels is what one grouped convolution computes on their
-    channels dealt to the groups level by level: every group sees every level, and no map is enlarged to be convolved.
+    Based on ResNeXt-CC (10.1038/s41598-024-69076-1) and ECA-Net (Wang et al., CVPR 2020). Every level has a grouped
+    convolution at its own resolution. The sum over the levels equals one grouped convolution of all their channels in
+    which every group sees every level, but no map has to be enlarged before it is convolved.
     """
 
     def __init__(self, widths: tuple[int, ...], fused: int, groups: int, prior_channels: int) -> None:
@@ -52,7 +52,7 @@ class CrossLayerFusion(nn.Module):
         )
 
     def forward(self, features: list[Tensor], prior: Tensor) -> Tensor:
-        """Fuse maps (B, width, h, w) of any resolutions into (B, fused, H/4, W/4)."""
+        """Fuse maps (B, width, h, w) of different resolutions into (B, fused, H/4, W/4)."""
         size = (prior.shape[-2] // 4, prior.shape[-1] // 4)
         levels = [project(level) for project, level in zip(self.project, features, strict=True)]
         if len(self.gate):
@@ -62,7 +62,7 @@ class CrossLayerFusion(nn.Module):
 
 
 def enlarged_sum(levels: list[Tensor], size: tuple[int, int]) -> Tensor:
-    """Add maps (B, channels, h, w) up at a common size (H, W)."""
+    """Sum maps (B, channels, h, w) after enlarging them to a common size (H, W)."""
     first, *others = (interpolate(level, size=size, mode="bilinear", align_corners=False) for level in levels)
     for other in others:
         first = first + other
@@ -70,7 +70,7 @@ def enlarged_sum(levels: list[Tensor], size: tuple[int, int]) -> Tensor:
 
 
 class SegmentationHead(nn.Module):
-    """Refine fused features with those of stride 2, then tell background, cytoplasm and nucleus apart at full size."""
+    """Refines fused features with those of stride 2, and separates background, cytoplasm and nucleus at full size."""
 
     def __init__(self, fused: int, detail: int) -> None:
         super().__init__()
@@ -88,9 +88,9 @@ class SegmentationHead(nn.Module):
 
 
 class TypeHead(nn.Module):
-    """Tell the type of the cell at the centre from features averaged where the evidence lies.
+    """Classifies the cell at the centre from features averaged with the evidence as weights.
 
-    A Gaussian about the centre, as wide as half a cell, keeps neighbours out of the average.
+    A Gaussian window at the centre, half a cell wide, keeps neighbours out of the average.
     """
 
     def __init__(self, fused: int, deep: int, classes: int, cell_px: float) -> None:
@@ -113,12 +113,12 @@ class TypeHead(nn.Module):
 
 
 def shrink(features: Tensor, like: Tensor) -> Tensor:
-    """Average a map (B, channels, H, W) down to the resolution of another."""
+    """Average a map (B, channels, H, W) down to the resolution of `like`."""
     return adaptive_avg_pool2d(features, (like.shape[-2], like.shape[-1]))
 
 
 def centre_window(like: Tensor, sigma: float) -> Tensor:
-    """Return a Gaussian (h, w) of width `sigma` positions about the centre of a map (..., h, w)."""
+    """Return a Gaussian (h, w) of width `sigma` positions around the centre of a map (..., h, w)."""
     y, x = (torch.arange(side, device=like.device) - (side - 1) / 2 for side in like.shape[-2:])
     return torch.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2) / sigma**2).to(like.dtype)
 
@@ -152,7 +152,7 @@ class SgCldff(nn.Module):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The fused features, which both heads read."""
+        """The fused features, which both heads use."""
         return self.fusion
 
     @property
@@ -162,7 +162,7 @@ class SgCldff(nn.Module):
 
     @property
     def outlines(self) -> bool:
-        """True: cell and nucleus are outlined."""
+        """True: outlines are learned."""
         return True
 
     def forward(self, image: Tensor, prior: Tensor) -> Prediction:

@@ -1,8 +1,8 @@
-"""Trained networks made fast for reading slides: one protocol, and engines that answer alike.
+"""Fast inference on slides: one protocol, and engines with equivalent results.
 
-`sgcldff.models.model.Model` stays the reference that evaluation asks; a runtime leaves out what a slide does not need.
-torch is imported only where it runs the network: who plans slides, waits for workers, or runs a network with OpenVINO
-does without its memory.
+Evaluation uses `sgcldff.models.model.Model`, the reference implementation; a runtime omits outputs that slides do not
+need. torch is imported only if it runs the network, to save the memory of processes that plan slides, wait for workers,
+or run a network with OpenVINO.
 """
 
 from pathlib import Path
@@ -16,12 +16,12 @@ __all__ = ["Labels", "Runtime", "Types", "caution", "load_runtime", "resolve"]
 
 
 def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> tuple[Engine, Precision]:
-    """Replace `AUTO` by what this machine runs fastest; no model is loaded.
+    """Replace `AUTO` by the fastest choice on this machine; no model is loaded.
 
     Raises
     ------
     InputError
-        If the machine lacks what is asked for.
+        If the machine does not support the requested engine or precision.
     """
     from sgcldff.models.runtimes.hardware import fastest
 
@@ -29,14 +29,14 @@ def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO)
 
 
 def caution(engine: Engine, precision: Precision) -> str:
-    """Say what makes reading with what `resolve` gave needlessly slow on this machine; empty where nothing does."""
+    """Return a warning if a resolved engine and precision are needlessly slow on this machine; empty otherwise."""
     from sgcldff.models.runtimes.hardware import reading_caution
 
     return reading_caution(engine, precision)
 
 
 def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> Runtime:
-    """Load what `save_model` wrote, to be run on this machine.
+    """Load a saved model for inference on this machine.
 
     A runtime stays in the process and the thread that loaded it; every worker loads its own.
 
@@ -45,16 +45,17 @@ def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Pr
     MissingInputError
         If a file is missing.
     InputError
-        If the files are damaged, which OpenVINO tells when it is first asked, or the machine lacks what is asked for.
+        If the files are damaged (which OpenVINO reports on first use), or the machine does not support the requested
+        engine or precision.
     """
-    chosen, numbers = resolve(engine, precision)
-    if chosen is not Engine.OPENVINO:
+    engine, precision = resolve(engine, precision)
+    if engine is not Engine.OPENVINO:
         from sgcldff.models.model import load_model
         from sgcldff.models.runtimes.torch_runtime import TorchRuntime
 
         model = load_model(folder)
-        return TorchRuntime(model, numbers, read_typicality(folder, model.digest), chosen)
+        return TorchRuntime(model, precision, read_typicality(folder, model.digest), engine)
     from sgcldff.models.runtimes.openvino_runtime import OpenVinoRuntime
 
     spec, typicality = open_spec(folder), read_typicality(folder, saved_digest(folder))
-    return OpenVinoRuntime(str(folder), spec, numbers, typicality)
+    return OpenVinoRuntime(str(folder), spec, precision, typicality)

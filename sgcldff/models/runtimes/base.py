@@ -1,4 +1,4 @@
-"""What the reading of slides asks of a network, however it is run."""
+"""The interface of a network that reads slides, whichever engine runs it."""
 
 from typing import NamedTuple, Protocol
 
@@ -10,39 +10,39 @@ from sgcldff.core.settings import Engine, ModelSpec, Precision
 from sgcldff.models.out_of_distribution import Typicality
 
 Labels = NDArray[np.uint8]
-"""0 background, 1 cytoplasm, 2 nucleus."""
+"""Label images with the codes of `sgcldff.core.label_codes`."""
 
 
 class Types(NamedTuple):
-    """What a network tells of the cells at the centres of B images."""
+    """The classification of the cells at the centres of B images."""
 
     probabilities: NDArray[np.float32]
-    """Of the types; (B, C)."""
+    """Class probabilities; (B, C)."""
     embedding: NDArray[np.float32]
-    """What the type was told from; (B, D)."""
+    """Features from which the cells were classified; (B, D)."""
 
 
 class Runtime(Protocol):
-    """A trained network that answers for batches of B images of H x W px."""
+    """A trained network that processes batches of B images of H x W px."""
 
     @property
     def spec(self) -> ModelSpec:
-        """What the network was trained to see and to tell."""
+        """The spec with which the network was trained."""
 
     @property
     def engine(self) -> Engine:
-        """What runs the network; never `AUTO`."""
+        """The engine that runs the network; never `AUTO`."""
 
     @property
     def precision(self) -> Precision:
-        """Numbers that it computes with; never `AUTO`."""
+        """The numeric precision; never `AUTO`."""
 
     @property
     def typicality(self) -> Typicality | None:
-        """Tells from an embedding how much a cell is like the training cells; None where that is not known."""
+        """Scores from embeddings how similar cells are to the training cells; None if the model has no reference."""
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
-        """Return the likeliest label of every pixel, uint8 (B, H, W).
+        """Return the most probable label of every pixel, uint8 (B, H, W).
 
         Parameters
         ----------
@@ -53,4 +53,4 @@ class Runtime(Protocol):
         """
 
     def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> Types:
-        """Tell the type of the cell at the centre of images as in `segment`."""
+        """Classify the cell at the centre of each image; the arguments are those of `segment`."""

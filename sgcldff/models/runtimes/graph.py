@@ -1,4 +1,4 @@
-"""What a network is exported as: a question about images of one size, and what the answer is made of."""
+"""An exported network: one task for images of one size, and the cache key of its graph."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,12 +10,12 @@ from sgcldff.core.settings import digest
 from sgcldff.models.checkpoint import SPEC_FILE, WEIGHTS_FILE
 from sgcldff.slides.images import sha256_of
 
-CODE = (*sorted((Path(__file__).parents[1] / "nets").glob("*.py")), Path(__file__).with_name("heads.py"))
-"""Files on which the answer depends besides the model's."""
+NETWORK_CODE = (*sorted((Path(__file__).parents[1] / "nets").glob("*.py")), Path(__file__).with_name("heads.py"))
+"""Source files on which the outputs depend, besides the model's files."""
 
 
-class Question(StrEnum):
-    """What is asked of a network."""
+class NetworkTask(StrEnum):
+    """What a network is run for."""
 
     SEGMENT = "segment"
     """The label of every pixel."""
@@ -25,16 +25,17 @@ class Question(StrEnum):
 
 @dataclass(frozen=True)
 class Graph:
-    """A question to a saved model about images of one size."""
+    """A saved model, run for one task on images of one size."""
 
     model: str
     """Folder of the model."""
-    question: Question
+    task: NetworkTask
     shape: tuple[int, int, int]
-    """Images at a time, their height and their width, px; multiples of 32."""
+    """Images per batch, and their height and width, px; multiples of 32."""
 
     @cached_property
     def key(self) -> str:
-        """Digest of all that the graph is made of."""
-        files = [sha256_of(path) for path in (*(Path(self.model) / name for name in (SPEC_FILE, WEIGHTS_FILE)), *CODE)]
-        return digest((files, self.question, self.shape, version("torch"), version("timm"), version("openvino")))
+        """Digest of everything that determines the graph."""
+        model = Path(self.model)
+        files = [sha256_of(path) for path in (model / SPEC_FILE, model / WEIGHTS_FILE, *NETWORK_CODE)]
+        return digest((files, self.task, self.shape, version("torch"), version("timm"), version("openvino")))

@@ -1,8 +1,8 @@
-"""Graphs of OpenVINO, exported once a machine and kept in the user's cache.
+"""OpenVINO graphs, exported once per machine and kept in the user's cache.
 
-Tracing a network takes torch, and with it more memory than all else that reads slides. Where torch is not in use
-already a child process traces, so that who reads slides does without. A graph is found again by what it was made of:
-the model's files, the code of the networks, and the versions of torch and OpenVINO.
+Tracing a network requires torch, which takes more memory than everything else that reads slides. If torch is not loaded
+yet, a child process therefore does the tracing. The key of a graph is made of the model's files, the code of the
+networks, and the versions of torch, timm and OpenVINO.
 """
 
 import os
@@ -18,72 +18,65 @@ from sgcldff.core.locations import user_cache
 from sgcldff.core.locks import locked
 from sgcldff.models.runtimes.graph import Graph
 
-KEPT = 30
-"""Graphs that are kept: those used last, of about 25 MB each."""
-PATIENCE_S = 600.0
+MAX_GRAPHS = 30
+"""Number of graphs that are kept, the most recently used; about 25 MB each."""
+EXPORT_PATIENCE_S = 600.0
 """How long another process may take to export, s."""
-NETWORK = "network.xml"
-"""File of a graph; its weights lie beside it."""
+GRAPH_FILE = "network.xml"
+"""File of a graph, with its weights beside it."""
 
 
-def exported(graph: Graph) -> Path:
-    """Return the file of a graph, which is made if it is not there.
+def cached_graph(graph: Graph) -> Path:
+    """Return the file of a graph, which is exported if necessary.
 
     Raises
     ------
     InputError
         If the weights are damaged, OpenVINO cannot run the network, or the user's cache cannot be written.
     ServiceError
-        If another process exports for longer than `PATIENCE_S`.
+        If another process exports for longer than `EXPORT_PATIENCE_S`.
     """
     cache = user_cache() / "graphs"
-    kept = cache / graph.key
+    entry = cache / graph.key
     try:
-        with locked(cache / f"{graph.question}.lock", PATIENCE_S):
-            if not kept.exists():
+        with locked(cache / f"{graph.task}.lock", EXPORT_PATIENCE_S):
+            if not entry.exists():
                 with TemporaryDirectory(dir=cache) as scratch:
-                    _export(graph, Path(scratch) / NETWORK)
-                    Path(scratch).rename(kept)
+                    _export(graph, Path(scratch) / GRAPH_FILE)
+                    Path(scratch).rename(entry)
                     Path(scratch).mkdir()
-            os.utime(kept)
-            _forget(cache)
+            os.utime(entry)
+            entries = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+            for oldest in entries[:-MAX_GRAPHS]:
+                rmtree(oldest, ignore_errors=True)
     except SgcldffError:
         raise
     except OSError as error:
-        raise InputError(f"{cache}: no graph can be kept there ({error}); set XDG_CACHE_HOME") from error
-    return kept / NETWORK
+        raise InputError(f"{cache}: no graph can be stored there ({error}); set XDG_CACHE_HOME") from error
+    return entry / GRAPH_FILE
 
 
-def prefetch(graph: Graph) -> None:
-    """Begin to export a graph that will be asked for, beside what else is done; it is told when it is asked for.
+def export_in_background(graph: Graph) -> None:
+    """Start to export a graph that will be needed soon; errors are raised when it is requested.
 
-    Nothing is done where torch is in use: it would trace in this process, and in the way of what else is done.
+    Nothing is done if torch is loaded: it would trace in this process and slow down everything else.
     """
     if "torch" not in sys.modules and not (user_cache() / "graphs" / graph.key).exists():
-        ThreadPoolExecutor(1).submit(exported, graph)
+        ThreadPoolExecutor(1).submit(cached_graph, graph)
 
 
-def _forget(cache: Path) -> None:
-    by_use = sorted((place for place in cache.iterdir() if place.is_dir()), key=lambda place: -place.stat().st_mtime)
-    for place in by_use[KEPT:]:
-        rmtree(place, ignore_errors=True)
-
-
-def _export(graph: Graph, place: Path) -> None:
+def _export(graph: Graph, target: Path) -> None:
     if "torch" in sys.modules:
-        from sgcldff.models.runtimes.export import export
+        from sgcldff.models.runtimes.export import export_graph
 
-        export(graph, place)
+        export_graph(graph, target)
         return
-    command = (
-        sys.executable,
-        "-m",
-        "sgcldff.models.runtimes.export",
-        graph.model,
-        graph.question,
-        *map(str, graph.shape),
+    arguments = [graph.model, graph.task, *map(str, graph.shape), str(target)]
+    process = subprocess.run(
+        [sys.executable, "-m", "sgcldff.models.runtimes.export", *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run((*command, str(place)), env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(done.stderr.strip().splitlines()[-1])
+    if process.returncode:
+        raise InputError(process.stderr.strip().splitlines()[-1])

@@ -1,13 +1,14 @@
-"""The two questions that are put to a network on a slide, as modules."""
+"""The two tasks of a network on a slide, as modules."""
 
 import torch
 from torch import Tensor, nn
 
+from sgcldff.core.label_codes import NUCLEUS
 from sgcldff.models.nets import Prediction
 
 
 class Segment(nn.Module):
-    """Labels alone, one byte a pixel; what tells the type is not asked."""
+    """Outputs only labels, one byte per pixel."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -15,18 +16,18 @@ class Segment(nn.Module):
 
     def forward(self, rgb: Tensor, prior: Tensor) -> Tensor:
         """Map uint8 (B, H, W, 3) and float32 (B, P, H, W), H and W multiples of 32, to uint8 (B, H, W)."""
-        return likeliest(self.net(_unit(rgb), prior).segmentation)
+        return likeliest(self.net(_to_unit_range(rgb), prior).segmentation)
 
 
 def likeliest(logits: Tensor) -> Tensor:
-    """Return the first of the largest of three logits (B, 3, H, W), uint8 (B, H, W); over so few, argmax is slow."""
+    """Return the argmax, the first if tied, of three logits (B, 3, H, W) as uint8 (B, H, W), faster than torch does."""
     background, cytoplasm, nucleus = logits.unbind(dim=1)
-    outer = (cytoplasm > background).to(torch.uint8)
-    return torch.where(nucleus > torch.maximum(background, cytoplasm), 2, outer)
+    outside_nucleus = (cytoplasm > background).to(torch.uint8)
+    return torch.where(nucleus > torch.maximum(background, cytoplasm), NUCLEUS, outside_nucleus)
 
 
 class Classify(nn.Module):
-    """The type alone, and what it is told from."""
+    """Outputs only class probabilities and embedding."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -34,9 +35,9 @@ class Classify(nn.Module):
 
     def forward(self, rgb: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
         """Map uint8 (B, H, W, 3) and float32 (B, P, H, W), H and W multiples of 32, to float32 (B, C) and (B, D)."""
-        told: Prediction = self.net(_unit(rgb), prior)
-        return told.cell_type.float().softmax(dim=1), told.embedding.float()
+        prediction: Prediction = self.net(_to_unit_range(rgb), prior)
+        return prediction.cell_type.float().softmax(dim=1), prediction.embedding.float()
 
 
-def _unit(rgb: Tensor) -> Tensor:
+def _to_unit_range(rgb: Tensor) -> Tensor:
     return rgb.permute(0, 3, 1, 2).float() / 255

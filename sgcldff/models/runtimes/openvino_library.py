@@ -1,4 +1,4 @@
-"""The library that runs graphs, as this package imports it."""
+"""Import of OpenVINO without telemetry."""
 
 import importlib
 import sys
@@ -7,6 +7,6 @@ from typing import cast
 
 
 def import_openvino() -> ModuleType:
-    """Import OpenVINO without its reports of use, which it else sends over the network without asking."""
+    """Import OpenVINO without its telemetry, which would otherwise send usage data over the network unasked."""
     sys.modules["openvino_telemetry"] = cast(ModuleType, None)
     return importlib.import_module("openvino")

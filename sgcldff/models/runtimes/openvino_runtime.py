@@ -1,13 +1,12 @@
-"""A network run by OpenVINO on the processor.
+"""Inference by OpenVINO on the processor.
 
-A graph is compiled for a size of image, when that size is first seen, and for a fixed number of images. Fixed shapes
-are faster than open ones, and small chunks stay in the processor's caches. Each thread works on chunks of its own, so
-neither the number of threads nor the rest of a batch changes a result.
+A graph is compiled when an image size is first used, for a fixed number of images. Fixed shapes are faster than dynamic
+ones, and small chunks stay in the processor's caches. Each thread processes its own chunks, so neither the number of
+threads nor the rest of a batch changes a result.
 """
 
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,96 +18,92 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.settings import Engine, ModelSpec, Precision
 from sgcldff.models.out_of_distribution import Typicality
 from sgcldff.models.runtimes.base import Labels, Types
-from sgcldff.models.runtimes.graph import Graph, Question
-from sgcldff.models.runtimes.graph_cache import exported, prefetch
+from sgcldff.models.runtimes.graph import Graph, NetworkTask
+from sgcldff.models.runtimes.graph_cache import cached_graph, export_in_background
 from sgcldff.models.runtimes.openvino_library import import_openvino
-from sgcldff.models.runtimes.padding import cropped, filled, whole
+from sgcldff.models.runtimes.padding import cropped, padded_batch, padded_images
 
 HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 """OpenVINO's names of precisions."""
 CHUNKS = (4, 2, 1)
-"""Images that may be run at a time."""
+"""Possible numbers of images per chunk."""
 CHUNK_PX = 150_000
-"""Pixels up to which more of them are faster, as measured with images of 128, 192 and 320 px."""
+"""Pixels per chunk up to which larger chunks are faster, measured with images of 128, 192 and 320 px."""
 
-Answer = tuple[NDArray[Any], ...]
-"""What a question is answered with, a row an image in each part."""
+Outputs = tuple[NDArray[Any], ...]
+"""The network's outputs, each with one row per image."""
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """A question, compiled for chunks of one shape."""
+class CompiledGraph:
+    """A graph, compiled for chunks of one shape."""
 
     requests: Any
-    """`openvino.AsyncInferQueue`, one request a thread."""
+    """`openvino.AsyncInferQueue`, one request per thread."""
     chunk: int
-    """Images that are run at a time."""
+    """Images per chunk."""
 
-    def __call__(self, rgb: Rgb, prior: NDArray[np.float32]) -> Answer:
-        """Answer for images of the shape that it was compiled for, any number of them."""
-        answers: dict[int, Answer] = {}
-        self.requests.set_callback(lambda request, place: answers.__setitem__(place, _answer(request)))
-        for place, inputs in self._chunks(rgb, prior):
-            self.requests.start_async(inputs, place, share_inputs=True)
-        self.requests.wait_all()
-        parts = zip(*(answers[place] for place in sorted(answers)), strict=True)
-        return tuple(np.concatenate(part)[: len(rgb)] for part in parts)
+    def __call__(self, rgb: Rgb, prior: NDArray[np.float32]) -> Outputs:
+        """Process any number of images of the shape for which the graph was compiled."""
+        outputs: dict[int, Outputs] = {}
 
-    def _chunks(self, rgb: Rgb, prior: NDArray[np.float32]) -> Iterator[tuple[int, list[NDArray[Any]]]]:
+        def keep(request: Any, start: int) -> None:
+            outputs[start] = tuple(np.array(tensor.data) for tensor in request.output_tensors)
+
+        self.requests.set_callback(keep)
         for start in range(0, len(rgb), self.chunk):
-            yield start, [whole(array[start : start + self.chunk], self.chunk) for array in (rgb, prior)]
-
-
-def _answer(request: Any) -> Answer:
-    return tuple(np.array(tensor.data) for tensor in request.output_tensors)
+            inputs = [padded_batch(array[start : start + self.chunk], self.chunk) for array in (rgb, prior)]
+            self.requests.start_async(inputs, start, share_inputs=True)
+        self.requests.wait_all()
+        parts = zip(*(outputs[start] for start in sorted(outputs)), strict=True)
+        return tuple(np.concatenate(part)[: len(rgb)] for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
 class OpenVinoRuntime:
-    """A graph a question and size of image; what a question does not need is not part of its graph."""
+    """One graph per task and image size, which computes only the outputs of that task."""
 
     folder: str
-    """Of the model."""
+    """Folder of the model."""
     spec: ModelSpec
     precision: Precision
     typicality: Typicality | None = None
     engine: Engine = Engine.OPENVINO
-    _compiled: dict[tuple[Question, int, int], Compiled] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[NetworkTask, int, int], CompiledGraph] = field(default_factory=dict, repr=False)
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
         """Return labels; see `Runtime`."""
-        (labels,) = self._ask(Question.SEGMENT, *filled(rgb, prior))
+        (labels,) = self._run(NetworkTask.SEGMENT, *padded_images(rgb, prior))
         return cropped(labels, *rgb.shape[1:3])
 
     def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> Types:
-        """Tell types; see `Runtime`."""
-        return Types(*self._ask(Question.CLASSIFY, *filled(rgb, prior)))
+        """Classify cells; see `Runtime`."""
+        return Types(*self._run(NetworkTask.CLASSIFY, *padded_images(rgb, prior)))
 
-    def _ask(self, question: Question, rgb: Rgb, prior: NDArray[np.float32]) -> Answer:
-        key = (question, *rgb.shape[1:3])
+    def _run(self, task: NetworkTask, rgb: Rgb, prior: NDArray[np.float32]) -> Outputs:
+        key = (task, *rgb.shape[1:3])
         if key not in self._compiled:
             self._compiled[key] = self._compile(*key)
         return self._compiled[key](rgb, prior)
 
     def __post_init__(self) -> None:
         side = self.spec.crop_px
-        prefetch(self._graph(Question.CLASSIFY, side, side))
+        export_in_background(self._graph(NetworkTask.CLASSIFY, side, side))
 
-    def _graph(self, question: Question, height: int, width: int) -> Graph:
+    def _graph(self, task: NetworkTask, height: int, width: int) -> Graph:
         chunk = next((count for count in CHUNKS if count * height * width <= CHUNK_PX), min(CHUNKS))
-        return Graph(self.folder, question, (chunk, height, width))
+        return Graph(self.folder, task, (chunk, height, width))
 
-    def _compile(self, question: Question, height: int, width: int) -> Compiled:
-        asked = self._graph(question, height, width)
-        graph, chunk = self._core.read_model(exported(asked)), asked.shape[0]
+    def _compile(self, task: NetworkTask, height: int, width: int) -> CompiledGraph:
+        graph = self._graph(task, height, width)
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[self.precision],
-            "INFERENCE_NUM_THREADS": threads(),
-            "NUM_STREAMS": threads(),
+            "INFERENCE_NUM_THREADS": thread_count(),
+            "NUM_STREAMS": thread_count(),
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = self._core.compile_model(graph, "CPU", settings)
-        return Compiled(self._openvino.AsyncInferQueue(compiled, threads()), chunk)
+        compiled = self._core.compile_model(self._core.read_model(cached_graph(graph)), "CPU", settings)
+        return CompiledGraph(self._openvino.AsyncInferQueue(compiled, thread_count()), graph.shape[0])
 
     @cached_property
     def _openvino(self) -> Any:
@@ -119,9 +114,9 @@ class OpenVinoRuntime:
         return self._openvino.Core()
 
 
-def threads() -> int:
-    """Count the threads that this process may use: `OMP_NUM_THREADS`, or a thread a core."""
-    stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if stated.isdigit() and int(stated):
-        return int(stated)
+def thread_count() -> int:
+    """Return the number of threads that this process may use: `OMP_NUM_THREADS`, or one per core."""
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if limit.isdigit() and int(limit):
+        return int(limit)
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A network run by torch, on a GPU or on the processor."""
+"""Inference by torch, on a GPU or on the processor."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,18 +15,18 @@ from sgcldff.models.model import Model
 from sgcldff.models.out_of_distribution import Typicality
 from sgcldff.models.runtimes.base import Labels, Types
 from sgcldff.models.runtimes.heads import Classify, Segment
-from sgcldff.models.runtimes.padding import cropped, filled, whole
+from sgcldff.models.runtimes.padding import cropped, padded_batch, padded_images
 
 COMPILED_BATCH = 8
-"""Images that a compiled network takes at a time: every other number would be compiled anew."""
+"""Fixed batch size of a compiled network, which would be compiled again for every other size."""
 DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 
 @dataclass(frozen=True)
 class TorchRuntime:
-    """Channels last, autocast where fewer bits are asked for; images reach the device as bytes, labels leave it so.
+    """Uses channels last, autocast for fewer bits, and bytes to transfer images and labels to and from the device.
 
-    With the engine `compiled` every size of image is compiled when it is first seen; on a GPU its kernels are then
+    With the engine `compiled`, the network is compiled when an image size is first used; on a GPU its kernels are then
     recorded as a CUDA graph and replayed.
     """
 
@@ -37,17 +37,17 @@ class TorchRuntime:
 
     @property
     def spec(self) -> ModelSpec:
-        """What the network was trained to see and to tell."""
+        """The spec with which the network was trained."""
         return self.model.spec
 
     def segment(self, rgb: Rgb, prior: NDArray[np.float32]) -> Labels:
         """Return labels; see `Runtime`."""
-        (labels,) = self._ask(self._segment, *filled(rgb, prior))
+        (labels,) = self._run(self._segment, *padded_images(rgb, prior))
         return cropped(labels, *rgb.shape[1:3])
 
     def classify(self, rgb: Rgb, prior: NDArray[np.float32]) -> Types:
-        """Tell types; see `Runtime`."""
-        return Types(*self._ask(self._classify, *filled(rgb, prior)))
+        """Classify cells; see `Runtime`."""
+        return Types(*self._run(self._classify, *padded_images(rgb, prior)))
 
     @cached_property
     def _segment(self) -> nn.Module:
@@ -57,31 +57,32 @@ class TorchRuntime:
     def _classify(self) -> nn.Module:
         return self._prepared(Classify(self.model.net))
 
-    def _prepared(self, question: nn.Module) -> nn.Module:
-        question.eval()
+    def _prepared(self, module: nn.Module) -> nn.Module:
+        module.eval()
         if self.engine is not Engine.COMPILED:
-            return question
+            return module
         mode = "reduce-overhead" if self.model.device.type == "cuda" else "default"
-        return cast(nn.Module, torch.compile(question, dynamic=False, mode=mode))
+        return cast(nn.Module, torch.compile(module, dynamic=False, mode=mode))
 
-    def _ask(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+    def _run(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
         if self.engine is not Engine.COMPILED:
-            return self._answer(module, rgb, prior)
+            return self._run_batch(module, rgb, prior)
+        chunks = (slice(start, start + COMPILED_BATCH) for start in range(0, len(rgb), COMPILED_BATCH))
         parts = [
-            self._answer(module, *(whole(images[at : at + COMPILED_BATCH], COMPILED_BATCH) for images in (rgb, prior)))
-            for at in range(0, len(rgb), COMPILED_BATCH)
+            self._run_batch(module, *(padded_batch(images[chunk], COMPILED_BATCH) for images in (rgb, prior)))
+            for chunk in chunks
         ]
         return tuple(np.concatenate(part)[: len(rgb)] for part in zip(*parts, strict=True))
 
     @torch.inference_mode()
-    def _answer(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
-        kind, fewer_bits = self.model.device.type, self.precision is not Precision.FP32
-        with torch.autocast(kind, DTYPES[self.precision], enabled=fewer_bits):
-            answer = module(self._send(rgb), self._send(prior))
-        answers: tuple[Tensor, ...] = answer if isinstance(answer, tuple) else (answer,)
-        return tuple(np.asarray(part.cpu().numpy()) for part in answers)
+    def _run_batch(self, module: nn.Module, rgb: Rgb, prior: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        device, fewer_bits = self.model.device.type, self.precision is not Precision.FP32
+        with torch.autocast(device, DTYPES[self.precision], enabled=fewer_bits):
+            result = module(self._to_device(rgb), self._to_device(prior))
+        outputs: tuple[Tensor, ...] = result if isinstance(result, tuple) else (result,)
+        return tuple(np.asarray(output.cpu().numpy()) for output in outputs)
 
-    def _send(self, array: NDArray[Any]) -> Tensor:
+    def _to_device(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)
         if self.model.device.type != "cuda":
             return tensor.to(self.model.device)

@@ -1,4 +1,4 @@
-"""A training that ends in time, at a checkpoint from which it goes on exactly."""
+"""A time limit for training, which stops at a checkpoint from which it resumes exactly."""
 
 import time
 from collections.abc import Callable
@@ -10,15 +10,12 @@ from lightning.pytorch.callbacks import Callback
 
 from sgcldff.core.errors import OutOfTimeError
 
-Clock = Callable[[], float]
-"""Tells seconds that never go back."""
-
 
 class Deadline(Callback):
     """Writes a checkpoint and stops a training after the first step that ends late.
 
-    The last step of an epoch is let pass, since the epoch is not over before it is validated. Processes that train
-    together stop together. It has to stand behind callbacks that change weights after a step.
+    It does not stop after the last step of an epoch, which must be validated first. Processes that train together stop
+    together. The callback must follow those that change weights after a step.
 
     Parameters
     ----------
@@ -26,9 +23,11 @@ class Deadline(Callback):
         When time is up, s on `clock`.
     path
         The checkpoint to resume from.
+    clock
+        Returns monotonic time, s.
     """
 
-    def __init__(self, until: float, path: Path, clock: Clock = time.monotonic) -> None:
+    def __init__(self, until: float, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.until = until
         self.path = path
         self.clock = clock
@@ -48,5 +47,5 @@ class Deadline(Callback):
             trainer.save_checkpoint(self.path)
             raise OutOfTimeError(
                 f"time is up in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: "
-                f"{self.path} is written, and the same command goes on there"
+                f"{self.path} is written, and the same command continues from there"
             )

@@ -1,9 +1,9 @@
-"""Training examples: crops of smears at the model's scale, with everything that is known of them.
+"""Training examples: crops of smears at the model's scale, with their annotations.
 
-Targets are sets of allowed answers, so that data sets with masks only, types only, or both train together: a missing
-target allows everything and teaches nothing. Which crop is drawn and how it is varied depends only on the seed, the
-epoch and the place in the epoch, so that a run resumes exactly. Images that are gone or changed when an epoch begins
-are skipped in it: the next image takes the place of each, and all other examples stay as they are.
+Targets are sets of allowed classes, so that data sets with masks only, types only, or both can be combined: a missing
+target allows everything and contributes no gradient. The crop and its variation depend only on the seed, the epoch and
+the position in the epoch, so that a run resumes exactly. Images that are missing or changed when an epoch starts are
+skipped: the next image replaces each, and all other examples stay the same.
 """
 
 import logging
@@ -24,6 +24,13 @@ from torch.utils.data import Dataset
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.errors import InputError
+from sgcldff.core.label_codes import (
+    MAY_BE_ANYTHING,
+    MAY_BE_BACKGROUND,
+    MAY_BE_CELL,
+    MAY_BE_CYTOPLASM,
+    MAY_BE_NUCLEUS,
+)
 from sgcldff.core.labels import BROADER, NO_WHITE_CELL
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import CELL_UM, ModelSpec
@@ -33,36 +40,39 @@ from sgcldff.slides.images import read_grey, read_rgb, rescale, scaled_shape
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND, CYTOPLASM, NUCLEUS = 1, 2, 4
-CELL, UNKNOWN = CYTOPLASM | NUCLEUS, BACKGROUND | CYTOPLASM | NUCLEUS
-SURELY_BACKGROUND, SURELY_CELL, SURELY_NUCLEUS = 0.05, 0.4, 0.7
-"""Values of the prior below and above which it teaches where no mask and no box does. On training images of BCCD,
-ALL-IDB2 and JTSC at most 1.1 % of what lies below is cell, at least 98.7 % above is cell, and 96.7 % is nucleus."""
-SCENES_KEPT = 8192
-"""Images kept decoded in memory, at the model's scale (about 0.1 MB each)."""
+BACKGROUND_PRIOR, CELL_PRIOR, NUCLEUS_PRIOR = 0.05, 0.4, 0.7
+"""Thresholds of the prior for pseudo-targets: below the first is background, above the others cell and nucleus. On
+training images of BCCD, ALL-IDB2 and JTSC, at most 1.1 % of the pixels below are cell, at least 98.7 % of those above
+are cell, and 96.7 % nucleus."""
+MAX_CACHED_SCENES = 8192
+"""Decoded images kept in memory, at the model's scale (about 0.1 MB each)."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image at the model's scale with what is known of its pixels and cells."""
+    """An image at the model's scale with the annotation of its pixels and cells."""
 
     rgb: Rgb
     """uint8, (H, W, 3)."""
     target: NDArray[np.uint8]
-    """Bits of the classes that each pixel may have: 1 background, 2 cytoplasm, 4 nucleus; (H, W)."""
+    """Bits of the classes that each pixel may have (`sgcldff.core.label_codes`); (H, W)."""
     centres: tuple[tuple[float, float], ...]
-    """(y, x) of the cells that mask or boxes show, nearest to the image's centre first; that centre where neither is
-    known."""
+    """(y, x) of the cells in mask or boxes, nearest to the image's centre first; the image's centre if there is neither
+    mask nor boxes."""
     label_is_first: bool
-    """Whether the image's label is the type of the first cell: it is the only one, or the image was cut around it."""
+    """Whether the image's label is the type of the first cell: it is the only one, or the image is a crop around it."""
+
+    def without_annotation(self) -> "Scene":
+        """Return the scene of the same image without mask and boxes."""
+        return Scene(self.rgb, np.full_like(self.target, MAY_BE_ANYTHING), (middle(self.rgb),), label_is_first=True)
 
 
-Change = Callable[[Rgb, Sample], Rgb]
-"""What is done to an image, uint8 (H, W, 3) at its own scale, before anything else; its shape stays."""
+ImageChange = Callable[[Rgb, Sample], Rgb]
+"""A change of an image, uint8 (H, W, 3) at its own scale, that keeps its shape."""
 
 
-def read_scene(sample: Sample, mpp: float, change: Change | None = None) -> Scene:
-    """Read an image with its annotation, change it if asked to, and bring both to `mpp` um/px.
+def read_scene(sample: Sample, mpp: float, change: ImageChange | None = None) -> Scene:
+    """Read an image with its annotation, apply `change` to it if given, and rescale both to `mpp` um/px.
 
     Raises
     ------
@@ -72,9 +82,14 @@ def read_scene(sample: Sample, mpp: float, change: Change | None = None) -> Scen
     native = read_rgb(sample.image)
     rgb = rescale(change(native, sample) if change else native, sample.mpp, mpp)
     shape = (native.shape[0], native.shape[1])
+    centres: tuple[tuple[float, float], ...]
     if sample.mask is None:
         target = _box_target(sample, shape, mpp)
-        centres = _box_centres(sample, mpp) if sample.boxes is not None else (middle(rgb),)
+        half = sample.mpp / mpp / 2
+        boxes = sample.boxes
+        centres = (
+            (middle(rgb),) if boxes is None else tuple(((y0 + y1) * half, (x0 + x1) * half) for x0, y0, x1, y1 in boxes)
+        )
     else:
         target = rescale(read_target(sample, shape), sample.mpp, mpp, labels=True)
         centres = _mask_centres(target)
@@ -88,54 +103,49 @@ def read_target(sample: Sample, shape: tuple[int, int]) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        If the mask is missing its code, cannot be read, or is not of `shape`.
+        If the manifest lacks the mask or its code, the mask cannot be read, or its shape differs from `shape`.
     """
     if sample.mask is None or sample.mask_code is None:
         raise InputError(f"{sample.image}: the manifest names no mask or no mask code; ingest it again")
     grey = read_grey(sample.mask)
     if grey.shape != shape:
-        raise InputError(f"{sample.mask}: mask is {grey.shape}, image {shape} (height, width); export them alike")
-    cell = np.uint8(CELL if sample.mask_code.nucleus is None else CYTOPLASM)
-    target = np.where(grey >= sample.mask_code.cytoplasm, cell, np.uint8(BACKGROUND))
+        raise InputError(f"{sample.mask}: mask is {grey.shape}, image {shape} (height, width); export both at one size")
+    cell = np.uint8(MAY_BE_CELL if sample.mask_code.nucleus is None else MAY_BE_CYTOPLASM)
+    target = np.where(grey >= sample.mask_code.cytoplasm, cell, np.uint8(MAY_BE_BACKGROUND))
     if sample.mask_code.nucleus is not None:
-        target[grey >= sample.mask_code.nucleus] = NUCLEUS
+        target[grey >= sample.mask_code.nucleus] = MAY_BE_NUCLEUS
     return target
 
 
 def _box_target(sample: Sample, shape: tuple[int, int], mpp: float) -> NDArray[np.uint8]:
-    """Boxes tell where no WBC is; inside them everything may be. A mere point tells nothing of its surroundings."""
+    """Return a target with background outside all boxes, open inside; open everywhere if a box is only a point."""
     height, width = scaled_shape(shape, sample.mpp, mpp)
     boxes = [box for box in sample.boxes or () if box[2] > box[0]]
-    known = sample.boxes is not None and len(boxes) == len(sample.boxes)
-    target = np.full((height, width), BACKGROUND if known else UNKNOWN, np.uint8)
+    complete = sample.boxes is not None and len(boxes) == len(sample.boxes)
+    target = np.full((height, width), MAY_BE_BACKGROUND if complete else MAY_BE_ANYTHING, np.uint8)
     scale = sample.mpp / mpp
     for x0, y0, x1, y1 in boxes:
         rows, columns = (slice(int(low * scale), int(np.ceil(high * scale))) for low, high in ((y0, y1), (x0, x1)))
-        target[rows, columns] = UNKNOWN
+        target[rows, columns] = MAY_BE_ANYTHING
     return target
 
 
-def told_by_prior(prior: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the target (H, W), as bits of allowed classes, that a prior (P, H, W) in [0, 1] is sure enough of."""
+def pseudo_target(prior: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a target (H, W), as bits of allowed classes, derived from a prior (P, H, W) where it is certain enough."""
     mean = prior.mean(axis=0)
-    target = np.full(mean.shape, UNKNOWN, np.uint8)
-    target[mean < SURELY_BACKGROUND] = BACKGROUND
-    target[mean > SURELY_CELL] = CELL
-    target[mean > SURELY_NUCLEUS] = NUCLEUS
+    target = np.full(mean.shape, MAY_BE_ANYTHING, np.uint8)
+    target[mean < BACKGROUND_PRIOR] = MAY_BE_BACKGROUND
+    target[mean > CELL_PRIOR] = MAY_BE_CELL
+    target[mean > NUCLEUS_PRIOR] = MAY_BE_NUCLEUS
     return target
 
 
 def _mask_centres(target: NDArray[np.uint8]) -> tuple[tuple[float, float], ...]:
-    """Centres of the cells in a mask; specks below a tenth of the largest are passed over."""
-    _, _, stats, centroids = cv2.connectedComponentsWithStats((target != BACKGROUND).astype(np.uint8))
+    """Return the centres of the cells in a mask, without specks below a tenth of the largest."""
+    _, _, stats, centroids = cv2.connectedComponentsWithStats((target != MAY_BE_BACKGROUND).astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     large = areas >= areas.max(initial=0) / 10
     return tuple((float(y), float(x)) for x, y in centroids[1:][large])
-
-
-def _box_centres(sample: Sample, mpp: float) -> tuple[tuple[float, float], ...]:
-    half = sample.mpp / mpp / 2
-    return tuple(((y0 + y1) * half, (x0 + x1) * half) for x0, y0, x1, y1 in sample.boxes or ())
 
 
 def middle(image: NDArray[np.uint8]) -> tuple[float, float]:
@@ -145,44 +155,46 @@ def middle(image: NDArray[np.uint8]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class View:
-    """A square window on a scene, turned, mirrored and scaled; the same for image, prior and target."""
+    """A square window on a scene, rotated, mirrored and scaled; the same for image, prior and target."""
 
     matrix: NDArray[np.float64]
     """(2, 3), from (x, y) in the crop to (x, y) in the scene."""
     side: int
     """Side of the crop, px."""
     on_cell: bool
-    """Whether the cell that the image's label is about is at the centre."""
+    """Whether the cell to which the image's label applies is at the centre."""
 
     def cut(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Cut an image (H, W) or (H, W, channels); beyond its border it is mirrored."""
+        """Crop an image (H, W) or (H, W, channels), which is mirrored at its border."""
         return self._warp(image, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
 
     def cut_target(self, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Cut a target (H, W); beyond its border nothing is known."""
+        """Crop a target (H, W), which allows every class beyond its border."""
         return self._warp(target, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
 
     def _warp(self, image: NDArray[Any], interpolation: int, border: int) -> NDArray[Any]:
         flags = interpolation | cv2.WARP_INVERSE_MAP
         size = (self.side, self.side)
-        warped = cv2.warpAffine(image, self.matrix, size, flags=flags, borderMode=border, borderValue=UNKNOWN)
+        warped = cv2.warpAffine(image, self.matrix, size, flags=flags, borderMode=border, borderValue=MAY_BE_ANYTHING)
         return np.asarray(warped)
 
 
-def steady(scene: Scene, side: int) -> View:
-    """Look straight at the first cell, or at the middle where there is none."""
+def centre_view(scene: Scene, side: int) -> View:
+    """Return the view of the first cell, or of the image's centre if there is no cell."""
     centre = scene.centres[0] if scene.centres else middle(scene.rgb)
     return View(_matrix(centre, side, np.eye(2)), side, bool(scene.centres) and scene.label_is_first)
 
 
-def portraits(scene: Scene, side: int) -> tuple[View, ...]:
-    """Look straight at every cell of a scene; none where it has none."""
-    views = (View(_matrix(centre, side, np.eye(2)), side, on_cell=False) for centre in scene.centres)
-    return tuple(replace(view, on_cell=at == 0 and scene.label_is_first) for at, view in enumerate(views))
+def cell_views(scene: Scene, side: int) -> tuple[View, ...]:
+    """Return a view of every cell of a scene."""
+    return tuple(
+        View(_matrix(centre, side, np.eye(2)), side, on_cell=index == 0 and scene.label_is_first)
+        for index, centre in enumerate(scene.centres)
+    )
 
 
-def aim(scene: Scene, labelled: bool, side: int, rng: Generator) -> View:
-    """Draw a view: mostly on a cell, the more so if its type is known; turned, mirrored, scaled and moved a little."""
+def random_view(scene: Scene, labelled: bool, side: int, rng: Generator) -> View:
+    """Draw a rotated, mirrored, scaled and shifted view, mostly of a cell, and more often so if `labelled`."""
     angle, zoom, mirror = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.15, 0.15)), rng.choice((-1.0, 1.0))
     cosine, sine = np.cos(angle) * zoom, np.sin(angle) * zoom
     linear = np.array([[cosine * mirror, -sine], [sine * mirror, cosine]])
@@ -201,8 +213,8 @@ def _matrix(centre: tuple[float, float], side: int, linear: NDArray[np.float64])
     return np.column_stack((linear, offset))
 
 
-class Item(NamedTuple):
-    """One training example, or a batch of B once collated."""
+class Example(NamedTuple):
+    """One training example, or, once collated, a batch of B."""
 
     image: Tensor
     """float32 in [0, 1], (3, S, S)."""
@@ -211,27 +223,27 @@ class Item(NamedTuple):
     target: Tensor
     """uint8 bits of allowed classes, (S, S)."""
     allowed: Tensor
-    """bool, (C,): types that the cell at the centre may have."""
+    """bool, (C,): classes that the cell at the centre may have."""
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One example of one epoch."""
+class SampleKey:
+    """Key of one example of one epoch."""
 
     index: int
-    """Which sample is shown."""
-    key: tuple[int, ...] | None
-    """Seeds the example's variation; None shows it unvaried."""
+    """Index of the sample."""
+    seed: tuple[int, int, int] | None
+    """Run's seed, epoch and position in it, which determine the example's variation; None: no variation."""
 
 
-@lru_cache(maxsize=SCENES_KEPT)
+@lru_cache(maxsize=MAX_CACHED_SCENES)
 def cached_scene(sample: Sample, mpp: float) -> Scene:
-    """`read_scene`, remembered."""
+    """`read_scene` with a cache."""
     return read_scene(sample, mpp)
 
 
 @dataclass(frozen=True)
-class Lessons:
+class ExampleOptions:
     """How images are turned into examples."""
 
     augmentation: float = 0
@@ -239,88 +251,87 @@ class Lessons:
     recoloured: float = 0
     """Share of examples that are shown in the colours of another stain."""
     from_prior: bool = False
-    """Whether the prior outlines the cells of images without mask and boxes."""
+    """Whether the prior provides targets for images that have neither mask nor boxes."""
     prior_epochs: int = 0
-    """First epochs in which the prior alone teaches, and is not shown."""
+    """Initial epochs with targets from the prior alone, in which the prior itself is hidden."""
 
-    def warming_up(self, draw: Draw) -> bool:
-        """Return whether an example is to be learned from the prior alone."""
-        return draw.key is not None and draw.key[1] < self.prior_epochs
+    def warming_up(self, key: SampleKey) -> bool:
+        """Return whether an example belongs to the initial epochs with targets from the prior alone."""
+        return key.seed is not None and key.seed[1] < self.prior_epochs
 
 
-def in_turn(index: int, total: int) -> Iterator[int]:
-    """Return a place and all that follow it in a circle of `total`: what is shown where an image cannot be read."""
+def cycle_from(index: int, total: int) -> Iterator[int]:
+    """Iterate over all indices below `total`, starting at `index` and wrapping around."""
     return ((index + step) % total for step in range(total))
 
 
-class SmearDataset(Dataset[Item]):
-    """Crops around cells (and, in fields, elsewhere) with priors and targets; indexed by `Draw`."""
+class SmearDataset(Dataset[Example]):
+    """Crops around cells (and, in fields, elsewhere) with priors and targets; indexed by `SampleKey`."""
 
-    def __init__(self, samples: Sequence[Sample], priors: PriorStore, spec: ModelSpec, lessons: Lessons) -> None:
+    def __init__(self, samples: Sequence[Sample], priors: PriorStore, spec: ModelSpec, options: ExampleOptions) -> None:
         self.samples = tuple(samples)
         self.spec = spec
-        self.lessons = lessons
-        self.read_prior = lru_cache(maxsize=SCENES_KEPT)(priors.read)
+        self.options = options
+        self.read_prior = lru_cache(maxsize=MAX_CACHED_SCENES)(priors.read)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, draw: Draw) -> Item:
-        """Cut the crop that a draw asks for; an image that cannot be read any more gives its place to the next one.
+    def __getitem__(self, key: SampleKey) -> Example:
+        """Return the example for a key; the next image replaces one that can no longer be read.
 
         Raises
         ------
         InputError
             If no image can be read.
         """
-        warming_up = self.lessons.warming_up(draw)
-        sample, scene = self._read(draw.index, known=not warming_up)
-        item = self._seen(sample, scene, draw)
-        return item._replace(prior=torch.zeros_like(item.prior)) if warming_up else item
+        sample, scene = self._read(key.index)
+        if self.options.warming_up(key):
+            unlabelled = replace(sample, label=None, mask=None, boxes=None)
+            example = self._example(unlabelled, scene.without_annotation(), key)
+            return example._replace(prior=torch.zeros_like(example.prior))
+        return self._example(sample, scene, key)
 
-    def _read(self, index: int, *, known: bool) -> tuple[Sample, Scene]:
-        """Read a sample, or the next one that can be read; where it is not `known`, without what is known of it."""
-        for place in in_turn(index, len(self)):
-            sample = self.samples[place] if known else replace(self.samples[place], label=None, mask=None, boxes=None)
+    def _read(self, index: int) -> tuple[Sample, Scene]:
+        """Read a sample, or the next one that can be read."""
+        for candidate in cycle_from(index, len(self)):
             try:
-                return sample, cached_scene(sample, self.spec.mpp)
+                return self.samples[candidate], cached_scene(self.samples[candidate], self.spec.mpp)
             except InputError as error:
-                logger.warning("skipped, and the next image shown in its place: %s", error)
-        raise InputError(f"none of {len(self)} images can be read any more; put them back, or prepare them again")
+                logger.warning("skipped and replaced by the next image: %s", error)
+        raise InputError(f"none of {len(self)} images can be read any more; restore them, or prepare them again")
 
-    def _seen(self, sample: Sample, scene: Scene, draw: Draw) -> Item:
-        if draw.key is None:
-            view = steady(scene, self.spec.crop_px)
-            return self._item(sample, scene, view, view.cut(scene.rgb))
-        rng = np.random.default_rng(draw.key)
-        view = aim(scene, sample.label is not None, self.spec.crop_px, rng)
-        crop = augment(view.cut(scene.rgb), self.lessons.augmentation, rng, self.lessons.recoloured)
-        return self._item(sample, scene, view, crop)
-
-    def _item(self, sample: Sample, scene: Scene, view: View, crop: Rgb) -> Item:
+    def _example(self, sample: Sample, scene: Scene, key: SampleKey) -> Example:
+        if key.seed is None:
+            view = centre_view(scene, self.spec.crop_px)
+            crop = view.cut(scene.rgb)
+        else:
+            rng = np.random.default_rng(key.seed)
+            view = random_view(scene, sample.label is not None, self.spec.crop_px, rng)
+            crop = augment(view.cut(scene.rgb), self.options.augmentation, rng, self.options.recoloured)
         saliency = self.read_prior(sample.sha256)
-        target = view.cut_target(self._outlined(sample, scene, saliency))
-        return Item(
+        target = view.cut_target(self._target(sample, scene, saliency))
+        return Example(
             torch.from_numpy(crop).permute(2, 0, 1).float() / 255,
             torch.from_numpy(np.stack([view.cut(channel) for channel in saliency])),
             torch.from_numpy(target),
-            torch.from_numpy(self.spec.labels.allowed(self._named(sample, view, target))),
+            torch.from_numpy(self.spec.labels.allowed(self._crop_label(sample, view, target))),
         )
 
-    def _outlined(self, sample: Sample, scene: Scene, saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return what is known of an image's pixels; the prior, where it is asked, takes platelets for cells."""
+    def _target(self, sample: Sample, scene: Scene, saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return an image's target; where no white cell is, the prior is ignored, as it highlights platelets."""
         if sample.mask is not None or sample.boxes is not None:
             return scene.target
         if BROADER.get(sample.label or "", sample.label) == NO_WHITE_CELL:
-            return np.full_like(scene.target, BACKGROUND)
-        return told_by_prior(saliency) if self.lessons.from_prior else scene.target
+            return np.full_like(scene.target, MAY_BE_BACKGROUND)
+        return pseudo_target(saliency) if self.options.from_prior else scene.target
 
-    def _named(self, sample: Sample, view: View, target: NDArray[np.uint8]) -> str | None:
-        """Return the label of a crop: its cell's, or that there is none where mask or boxes show background alone."""
+    def _crop_label(self, sample: Sample, view: View, target: NDArray[np.uint8]) -> str | None:
+        """Return the label of a crop: its cell's, or `NO_WHITE_CELL` if mask or boxes show only background."""
         if view.on_cell:
             return sample.label
         annotated = sample.mask is not None or sample.boxes is not None
         reach = round(CELL_UM / self.spec.mpp / 2)
-        middle = slice(max(0, view.side // 2 - reach), view.side // 2 + reach)
-        empty = annotated and NO_WHITE_CELL in self.spec.labels.classes and (target[middle, middle] == BACKGROUND).all()
-        return NO_WHITE_CELL if empty else None
+        central = slice(max(0, view.side // 2 - reach), view.side // 2 + reach)
+        background = (target[central, central] == MAY_BE_BACKGROUND).all()
+        return NO_WHITE_CELL if annotated and NO_WHITE_CELL in self.spec.labels.classes and background else None

@@ -1,7 +1,7 @@
 """Losses of SG-CLDFF for targets that are sets of allowed classes.
 
-With a set A of allowed classes the cross-entropy is -ln sum_{k in A} p_k (the superset-label loss of Cour et al., JMLR
-2011). One class gives the usual cross-entropy; all classes give 0 and no gradient: a missing target costs nothing.
+For a set A of allowed classes, the cross-entropy is -ln sum_{k in A} p_k (the superset-label loss of Cour et al., JMLR
+2011). One class gives the usual cross-entropy; all classes, a missing target, give 0 and no gradient.
 """
 
 from collections import Counter
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
+from sgcldff.core.label_codes import MAY_BE_BACKGROUND
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.settings import LossSpec
 from sgcldff.models.nets import Prediction
@@ -22,7 +23,7 @@ SEGMENTATION_WEIGHTS = (0.6, 1.2, 1.2)
 
 @dataclass(frozen=True)
 class LossTerms:
-    """Weighted terms of one batch, scalars; `total` is what is minimised."""
+    """Weighted terms of one batch, scalars; `total` is minimised."""
 
     segmentation: Tensor
     cell_type: Tensor
@@ -56,7 +57,7 @@ def set_cross_entropy(logits: Tensor, allowed: Tensor, weights: Tensor) -> Tenso
     Returns
     -------
     Tensor
-        Scalar; exactly 0, without a gradient, where no element excludes a class.
+        Scalar; exactly 0, without a gradient, if no element excludes a class.
     """
     p, mask = logits.float().softmax(dim=1), allowed.float()
     members = mask.sum(dim=1)
@@ -69,8 +70,8 @@ def set_cross_entropy(logits: Tensor, allowed: Tensor, weights: Tensor) -> Tenso
 def soft_dice(logits: Tensor, allowed: Tensor) -> Tensor:
     """Average 1 - Dice over classes and images (Milletari et al. 2016), each over the pixels where it is decided.
 
-    A class is decided where it is the only one allowed, or not allowed: within the mask of a whole cell background is
-    ruled out, while cytoplasm and nucleus stay open. A class that an image decides nowhere is left out of the average.
+    A class is decided where it is the only one allowed, or not allowed: in the mask of an entire cell, background is
+    ruled out, while cytoplasm and nucleus stay open. A class that is decided nowhere in an image is not averaged.
     """
     mask = allowed.float()
     known = (~allowed | (mask.sum(dim=1, keepdim=True) == 1)).float()
@@ -85,8 +86,8 @@ def alignment(evidence: Tensor, prior: Tensor, target: Tensor) -> Tensor:
     """Pull evidence onto the prior and off the background.
 
     1 - soft Dice of evidence and mean prior, plus the share of background that shows evidence. The paper leaves the
-    form open. Where a mask says background, the prior is taken as 0: it may be wrong there. An image whose prior is 0
-    everywhere is not shown one, and has nothing to be aligned with.
+    form open. The prior counts as 0 where a mask says background, since it may be wrong there. Images whose prior is 0
+    everywhere were not shown a prior and do not count.
 
     Parameters
     ----------
@@ -97,13 +98,13 @@ def alignment(evidence: Tensor, prior: Tensor, target: Tensor) -> Tensor:
     target
         uint8 bits, (B, H, W).
     """
-    background = (target == 1).float()[:, None]
+    background = (target == MAY_BE_BACKGROUND).float()[:, None]
     size = (evidence.shape[-2], evidence.shape[-1])
     guide = adaptive_avg_pool2d(prior.mean(dim=1, keepdim=True) * (1 - background), size)
     off = adaptive_avg_pool2d(background, size)
-    seen = evidence.float()
-    dice = (2 * (seen * guide).sum(dim=(1, 2, 3)) + 1) / ((seen**2 + guide**2).sum(dim=(1, 2, 3)) + 1)
-    stray = (seen * off).sum(dim=(1, 2, 3)) / off.sum(dim=(1, 2, 3)).clamp_min(1)
+    evidence = evidence.float()
+    dice = (2 * (evidence * guide).sum(dim=(1, 2, 3)) + 1) / ((evidence**2 + guide**2).sum(dim=(1, 2, 3)) + 1)
+    stray = (evidence * off).sum(dim=(1, 2, 3)) / off.sum(dim=(1, 2, 3)).clamp_min(1)
     shown = (prior.amax(dim=(1, 2, 3)) > 0).float()
     return ((1 - dice + stray) * shown).sum() / shown.sum().clamp_min(1)
 
@@ -116,7 +117,7 @@ class CentreLoss(nn.Module):
         self.centres = nn.Parameter(normalize(torch.randn(classes, width), dim=1))
 
     def forward(self, embedding: Tensor, allowed: Tensor) -> Tensor:
-        """Average the squared distance over the examples (B, D) whose class is certain; 0 where none is."""
+        """Average the squared distance over the examples (B, D) whose class is certain; 0 if there are none."""
         certain = (allowed.sum(dim=1) == 1).float()
         own = allowed.float() @ self.centres
         squared = ((normalize(embedding.float(), dim=1) - own) ** 2).sum(dim=1)
@@ -124,9 +125,9 @@ class CentreLoss(nn.Module):
 
 
 def class_weights(labels: Iterable[str | None], space: LabelSpace, beta: float = 0.999) -> Tensor:
-    """Weigh classes by the inverse of their effective number of samples (Cui et al., CVPR 2019), mean 1.
+    """Weight classes by the inverse of their effective number of samples (Cui et al., CVPR 2019), mean 1.
 
-    A coarse label counts in equal parts for its classes; a class without samples gets weight 1.
+    A coarse label counts equally towards all its classes; a class without samples gets weight 1.
     """
     counts = torch.zeros(len(space.classes), dtype=torch.float64)
     for label, n in Counter(label for label in labels if label is not None).items():
@@ -141,14 +142,14 @@ def class_weights(labels: Iterable[str | None], space: LabelSpace, beta: float =
 
 
 class SmearLoss(nn.Module):
-    """All terms of SG-CLDFF; those with weight 0 are not computed.
+    """All loss terms of SG-CLDFF; those with weight 0 are not computed.
 
     Parameters
     ----------
     spec
         Weights of the terms.
     weights
-        Class weights (C,) of the type term.
+        Class weights (C,) of the classification term.
     embedding
         Width of the embeddings.
     """
@@ -172,9 +173,9 @@ class SmearLoss(nn.Module):
         outlines = set_cross_entropy(logits, pixels, self.segmentation_weights)
         outlines = outlines + soft_dice(logits, pixels)
         types = set_cross_entropy(prediction.cell_type, allowed, self.weights)
-        none = outlines.new_zeros(())
-        aligned = alignment(prediction.evidence, prior, target) if spec.alignment else none
-        centred = self.centre(prediction.embedding, allowed) if self.centre else none
+        zero = outlines.new_zeros(())
+        aligned = alignment(prediction.evidence, prior, target) if spec.alignment else zero
+        centred = self.centre(prediction.embedding, allowed) if self.centre else zero
         return LossTerms(
             spec.segmentation * outlines, spec.cell_type * types, spec.alignment * aligned, spec.centre * centred
         )

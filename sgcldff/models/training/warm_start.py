@@ -1,4 +1,4 @@
-"""A network that begins with the weights of another: what fits is taken over, and what does not is told."""
+"""Warm start: a network that starts from the weights of another, as far as they fit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,56 +12,57 @@ from sgcldff.core.settings import ModelSpec, Pretrained
 from sgcldff.models.model import Model, load_model
 from sgcldff.models.nets import build
 
-ANOTHER = "?"
-"""A class that no label space has."""
+EXTRA_CLASS = "?"
+"""A class that no label space contains."""
 
 
 @dataclass(frozen=True)
-class Successor:
-    """A model that is to be trained from another's weights."""
+class WarmStart:
+    """A model to be trained from the weights of another, its parent."""
 
     spec: ModelSpec
     parent: Path
-    """Folder of the other model."""
+    """Folder of the parent."""
 
 
 @dataclass(frozen=True)
 class Inherited:
-    """What a network took over."""
+    """What a network took over from its parent."""
 
     parent: str
-    """Digest of the other's weights."""
-    taken: int
-    """Tensors taken over, of the classes that both know in part."""
-    anew: tuple[str, ...]
-    """Tensors that begin anew, since the other has none of that name and shape."""
-    classes: tuple[str, ...]
-    """Classes that the other does not tell."""
+    """Digest of the parent's weights."""
+    transferred: int
+    """Number of tensors taken over, some of them only for the shared classes."""
+    reinitialised: tuple[str, ...]
+    """Tensors that the parent lacks or has in another shape."""
+    new_classes: tuple[str, ...]
+    """Classes that the parent lacks."""
 
     def __str__(self) -> str:
-        told = [f"{self.taken} tensors taken over from {self.parent}"]
-        told += [f"begun anew: {', '.join(self.anew)}"] if self.anew else []
-        told += [f"classes that are new: {', '.join(self.classes)}"] if self.classes else []
-        return "; ".join(told)
+        parts = [f"{self.transferred} tensors taken over from {self.parent}"]
+        parts += [f"reinitialised: {', '.join(self.reinitialised)}"] if self.reinitialised else []
+        parts += [f"new classes: {', '.join(self.new_classes)}"] if self.new_classes else []
+        return "; ".join(parts)
 
 
-def begin(successor: Successor) -> tuple[nn.Module, Inherited]:
-    """Build a network and give it what fits of the weights of another.
+def start_from_parent(start: WarmStart) -> tuple[nn.Module, Inherited]:
+    """Build a network and load those weights of its parent that fit.
 
-    Label spaces may differ: what tells a class is taken over class by class, by name.
+    Label spaces may differ: class-specific weights are taken over by the name of the class.
 
     Raises
     ------
     InputError
-        If the other is no model, or nothing of it fits.
+        If the parent is not a model, or none of its weights fit.
     """
-    parent, spec = load_model(successor.parent, "cpu"), _unpretrained(successor.spec)
+    parent = load_model(start.parent, "cpu")
+    spec = replace(start.spec, net=replace(start.spec.net, pretrained=Pretrained.OFF))
     net = build(spec)
     state = net.state_dict()
     fitting = dict(_fitting(state, parent, spec))
     if not any(parameter in fitting for parameter, _ in net.named_parameters()):
         raise InputError(
-            f"{successor.parent}: nothing of this {parent.spec.net.name!r} fits {spec.net.name!r}: start from scratch"
+            f"{start.parent}: no weights of this {parent.spec.net.name!r} fit {spec.net.name!r}: start from scratch"
         )
     net.load_state_dict(state | fitting)
     new = tuple(name for name in spec.labels.classes if name not in parent.spec.labels.classes)
@@ -69,33 +70,22 @@ def begin(successor: Successor) -> tuple[nn.Module, Inherited]:
 
 
 def _fitting(state: dict[str, Tensor], parent: Model, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a state with what they take over."""
-    old, pairs = parent.net.state_dict(), _shared(parent.spec.labels, spec.labels)
-    by_class = _by_class(state, spec) if parent.spec.labels.classes != spec.labels.classes else ()
+    """Yield the names and new values of the tensors that the parent provides, in full or for shared classes."""
+    parent_state, old, new = parent.net.state_dict(), parent.spec.labels.classes, spec.labels.classes
+    shared = [name for name in new if name in old]
+    per_class = _per_class(state, spec) if old != new else frozenset()
     for name, tensor in state.items():
-        rows = name in by_class
-        if name not in old or old[name].shape[rows:] != tensor.shape[rows:]:
+        rows = name in per_class
+        if name not in parent_state or parent_state[name].shape[rows:] != tensor.shape[rows:]:
             continue
-        yield name, _mixed(tensor, old[name], pairs) if rows else old[name]
+        value = parent_state[name]
+        if rows:
+            value = tensor.clone()
+            value[[new.index(label) for label in shared]] = parent_state[name][[old.index(label) for label in shared]]
+        yield name, value
 
 
-def _shared(old: LabelSpace, new: LabelSpace) -> tuple[list[int], list[int]]:
-    """Return the places of the classes that both spaces know."""
-    both = [name for name in new.classes if name in old.classes]
-    return [old.classes.index(name) for name in both], [new.classes.index(name) for name in both]
-
-
-def _mixed(tensor: Tensor, old: Tensor, pairs: tuple[list[int], list[int]]) -> Tensor:
-    mixed, (rows, places) = tensor.clone(), pairs
-    mixed[places] = old[rows]
-    return mixed
-
-
-def _by_class(state: dict[str, Tensor], spec: ModelSpec) -> frozenset[str]:
-    """Name the tensors with a row a class: those that have one more where there is one class more."""
-    more = build(replace(spec, labels=LabelSpace((*spec.labels.classes, ANOTHER)))).state_dict()
-    return frozenset(name for name, tensor in state.items() if tensor.shape != more[name].shape)
-
-
-def _unpretrained(spec: ModelSpec) -> ModelSpec:
-    return replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF))
+def _per_class(state: dict[str, Tensor], spec: ModelSpec) -> frozenset[str]:
+    """Return the names of the tensors with one row per class: those that grow with an additional class."""
+    larger = build(replace(spec, labels=LabelSpace((*spec.labels.classes, EXTRA_CLASS)))).state_dict()
+    return frozenset(name for name, tensor in state.items() if tensor.shape != larger[name].shape)

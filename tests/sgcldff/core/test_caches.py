@@ -15,8 +15,8 @@ from sgcldff.core.locations import user_cache
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
 from sgcldff.models.model import save_model
 from sgcldff.models.nets import build
-from sgcldff.models.runtimes.graph import Graph, Question
-from sgcldff.models.runtimes.graph_cache import exported
+from sgcldff.models.runtimes.graph import Graph, NetworkTask
+from sgcldff.models.runtimes.graph_cache import cached_graph
 from sgcldff.slides.remote.cache import cache_folder
 
 SAY = """
@@ -106,4 +106,4 @@ def test_graphs_are_cached_in_the_private_folder_if_the_home_is_unwritable(tempo
     monkeypatch.setenv("HOME", str(a_file(tmp_path)))
     spec = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32))
     model = save_model(tmp_path / "model", spec, build(spec))
-    assert exported(Graph(str(model), Question.CLASSIFY, (1, 32, 32))).is_relative_to(temporary)
+    assert cached_graph(Graph(str(model), NetworkTask.CLASSIFY, (1, 32, 32))).is_relative_to(temporary)

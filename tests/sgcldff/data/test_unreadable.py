@@ -17,7 +17,7 @@ from sgcldff.data import source_files
 from sgcldff.data.source_files import FileCheck
 from sgcldff.models.model import load_model
 from sgcldff.models.training.batches import EpochSampler, SmearDataModule
-from sgcldff.models.training.examples import Draw, Lessons, SmearDataset
+from sgcldff.models.training.examples import ExampleOptions, SampleKey, SmearDataset
 from sgcldff.models.training.trainer import train
 from sgcldff.slides.images import sha256_of
 from tests.sgcldff.models.test_training import MODEL
@@ -102,29 +102,29 @@ def test_a_training_goes_on_past_images_that_are_spoiled_and_resumes_alike(sampl
     kept = Path(spoiled).read_bytes()
     Path(gone).unlink()
     data = (samples, smears[1])
-    whole = train(data, MODEL, SPEC, tmp_path / "whole", [Spoil(spoiled)], "cpu")
+    whole = train(*data, MODEL, SPEC, tmp_path / "whole", [Spoil(spoiled)], "cpu")
     assert len(whole.skipped) == 2
     assert gone in whole.skipped[0]
     assert spoiled in whole.skipped[1]
     assert f"training images skipped: 1 ({gone}: cannot be read" in caplog.text
     Path(spoiled).write_bytes(kept)
     with pytest.raises(ConnectionAbortedError):
-        train(data, MODEL, SPEC, tmp_path / "parts", [Spoil(spoiled, stop=True)], "cpu")
-    parts = train(data, MODEL, SPEC, tmp_path / "parts", None, "cpu")
+        train(*data, MODEL, SPEC, tmp_path / "parts", [Spoil(spoiled, stop=True)], "cpu")
+    parts = train(*data, MODEL, SPEC, tmp_path / "parts", None, "cpu")
     assert load_model(parts.folder, "cpu").digest == load_model(whole.folder, "cpu").digest
 
 
 def test_an_image_that_goes_in_the_middle_of_an_epoch_gives_its_place_to_the_next(samples, smears):
-    data = SmearDataset(samples, smears[1], MODEL, Lessons())
+    data = SmearDataset(samples, smears[1], MODEL, ExampleOptions())
     Path(samples[2].image).unlink()
-    shown, following = (data[Draw(index, None)] for index in (2, 3))
+    shown, following = (data[SampleKey(index, None)] for index in (2, 3))
     for mine, other in zip(shown, following, strict=True):
         assert mine.equal(other)
     for one in samples:
         Path(one.image).write_bytes(b"")
-    lost = SmearDataset(list(reversed(samples[4:])), smears[1], MODEL, Lessons())
+    lost = SmearDataset(list(reversed(samples[4:])), smears[1], MODEL, ExampleOptions())
     with pytest.raises(InputError, match=r"none of .* images can be read"):
-        lost[Draw(0, None)]
+        lost[SampleKey(0, None)]
 
 
 def test_a_training_without_any_image_left_says_so(samples, smears):

@@ -17,7 +17,7 @@ from sgcldff.evaluation.calibration.laboratory import CALIBRATION_FILE, calibrat
 from sgcldff.evaluation.drift.observe import observe
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
 from sgcldff.models.model import load_model, save_model
-from sgcldff.models.nets import REGISTRY, build
+from sgcldff.models.nets import NETWORKS, build
 from sgcldff.models.reference import Reference
 from sgcldff.promotion.leakage import Training
 
@@ -38,7 +38,7 @@ def cells(smears):
     return [sample for sample in catalog.samples if sample.label]
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_the_type_layer_turns_embeddings_into_types(name):
     torch.manual_seed(0)
     net = build(ModelSpec(net=replace(OFF, name=name))).eval()

@@ -9,13 +9,14 @@ import torch
 from torch.nn.functional import one_hot
 
 from sgcldff.core.errors import LabelError
+from sgcldff.core.label_codes import MAY_BE_ANYTHING, MAY_BE_BACKGROUND, MAY_BE_CELL, MAY_BE_CYTOPLASM, MAY_BE_NUCLEUS
 from sgcldff.core.labels import FIVE_TYPES, WBC5, WBC11
 from sgcldff.core.records import MaskCode, Sample
 from sgcldff.evaluation.evaluate import evaluate
 from sgcldff.evaluation.report import EvalReport, UntypedLabel
 from sgcldff.evaluation.scorable import scorable
 from sgcldff.models.nets.base import Prediction
-from sgcldff.models.training.examples import BACKGROUND, CELL, CYTOPLASM, NUCLEUS, UNKNOWN, Item, read_scene
+from sgcldff.models.training.examples import Example, read_scene
 from sgcldff.models.training.trainer import validation_counts
 from sgcldff.promotion.frozen_test_set import FrozenTest
 from tests.sgcldff.evaluation.test_evaluation import QUICK, model_of, paint, sample_of
@@ -72,7 +73,7 @@ def test_rivals_are_compared_at_the_depth_that_the_champion_knows(sample):
 
 def test_masks_of_whole_cells_score_cells_and_no_nuclei(sample):
     whole = replace(sample, mask_code=MaskCode(127, None))
-    assert set(np.unique(read_scene(whole, 0.2).target)) == {BACKGROUND, CELL}
+    assert set(np.unique(read_scene(whole, 0.2).target)) == {MAY_BE_BACKGROUND, MAY_BE_CELL}
     scores = evaluate(model_of(), [whole], QUICK).pooled
     assert scores.cell_iou.value == 1
     assert scores.cell_boundary_f1.value == 1
@@ -84,16 +85,19 @@ def counts(target: list[list[int]], told: list[list[int]]) -> dict[str, int]:
     truth, logits = torch.tensor(target, dtype=torch.uint8)[:, None], one_hot(torch.tensor(told), 3)
     images, free = len(target), torch.ones(len(target), 2, dtype=torch.bool)
     prediction = Prediction(logits.permute(0, 2, 1)[:, :, None].float(), torch.zeros(images, 2), None, None)
-    return {name: int(value) for name, value in validation_counts(prediction, Item(None, None, truth, free)).items()}
+    return {name: int(value) for name, value in validation_counts(prediction, Example(None, None, truth, free)).items()}
 
 
 def test_validation_counts_whole_cells_as_cells_alone():
-    found = counts([[BACKGROUND, BACKGROUND, CELL, CELL]], [[0, 2, 2, 1]])
+    found = counts([[MAY_BE_BACKGROUND, MAY_BE_BACKGROUND, MAY_BE_CELL, MAY_BE_CELL]], [[0, 2, 2, 1]])
     assert found == {"cell_both": 2, "cell_any": 3, "nucleus_both": 0, "nucleus_any": 0, "right": 0, "typed": 0}
 
 
 def test_validation_counts_pixels_where_the_target_is_known():
-    mask, boxed = [BACKGROUND, CYTOPLASM, NUCLEUS, UNKNOWN], [BACKGROUND, BACKGROUND, UNKNOWN, UNKNOWN]
+    mask, boxed = (
+        [MAY_BE_BACKGROUND, MAY_BE_CYTOPLASM, MAY_BE_NUCLEUS, MAY_BE_ANYTHING],
+        [MAY_BE_BACKGROUND, MAY_BE_BACKGROUND, MAY_BE_ANYTHING, MAY_BE_ANYTHING],
+    )
     found = counts([mask, boxed], [[1, 2, 2, 2], [1, 2, 2, 2]])
     assert (found["cell_both"], found["cell_any"]) == (2, 3)
     assert (found["nucleus_both"], found["nucleus_any"]) == (1, 2)

@@ -1,4 +1,4 @@
-"""Sizes against sums by hand: a layer's shape tells what it computes."""
+"""Sizes and costs equal sums by hand over the shapes of layers."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, PriorSpec
-from sgcldff.models.nets import REGISTRY, build
+from sgcldff.models.nets import NETWORKS, build
 from sgcldff.models.nets.complexity import flops, parameters, untrained
 
 OFF = NetSpec(pretrained=Pretrained.OFF)
@@ -34,10 +34,10 @@ def by_layer(net: nn.Module, side: int) -> int:
     """Add up 2 x outputs x inputs of every convolution and linear layer that runs."""
     total = 0
 
-    def add(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        total += 2 * made.numel() * layer.weight[0].numel()
+        total += 2 * output.numel() * layer.weight[0].numel()
 
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(add) for layer in layers]
@@ -48,17 +48,17 @@ def by_layer(net: nn.Module, side: int) -> int:
     return total
 
 
-def test_a_small_network_computes_what_a_sum_by_hand_says() -> None:
+def test_the_cost_of_a_small_network_is_the_sum_by_hand() -> None:
     net, places = Small().train(), 16 * 16
     convolution = 2 * places * 8 * (2 * 3 * 3)
     attention = 2 * (2 * places * places * 8)
     assert flops(net, 32) == convolution + attention + 2 * 5 * 8
-    assert net.training, "the network is left as it was"
+    assert net.training, "the network is not changed"
     assert parameters(net) == 8 * 2 * 9 + 8 + 8 * 5 + 5
 
 
 @pytest.mark.parametrize("name", ["unet", "deeplabv3plus", "resnet50", "efficientnet"])
-def test_convolutional_networks_compute_what_their_layers_add_up_to(name: str) -> None:
+def test_the_cost_of_convolutional_networks_is_the_sum_over_layers(name: str) -> None:
     spec = ModelSpec(net=replace(OFF, name=name))
     assert flops(build(spec), 64) == by_layer(build(spec), 64)
 
@@ -76,8 +76,8 @@ def test_attention_counts_whether_it_is_fused_or_not(name: str, monkeypatch: pyt
     assert counted[0] > by_layer(build(spec), 64)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_an_untrained_network_computes_as_a_built_one_and_chance_is_left_alone(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_an_untrained_network_costs_as_a_built_one_and_keeps_the_random_state(name: str) -> None:
     spec = ModelSpec(net=replace(OFF, name=name))
     net, state = build(spec), torch.random.get_rng_state()
     bare = untrained(replace(spec, net=replace(spec.net, pretrained=Pretrained.REQUIRED)))

@@ -1,4 +1,4 @@
-"""An exported model is the registered one, with all that belongs to it, and is served and packaged like any other."""
+"""An exported model equals the original, with all its files, and can be registered and run like any other."""
 
 import json
 
@@ -63,7 +63,7 @@ def test_engines_run_a_model_in_half_precision_in_full_precision(halved, engine)
     np.testing.assert_allclose(types.probabilities, expected, atol=1e-4)
 
 
-def test_a_model_in_half_precision_is_registered_and_found_again(halved, tmp_path):
+def test_a_model_in_half_precision_can_be_registered_and_resolved(halved, tmp_path):
     registry = Registry(tmp_path / "registry")
     ref = registry.register(halved)
     found, folder = registry.resolve(f"models:/sgcldff/{ref.version}")
@@ -79,15 +79,15 @@ def test_a_model_without_reference_and_record_is_exported_without(tmp_path):
     assert load_model(copy, "cpu").spec.labels.classes == FIVE_TYPES
 
 
-def test_what_cannot_be_exported_is_told(trained, halved, tmp_path):
+def test_a_model_that_cannot_be_exported_is_an_input_error(trained, halved, tmp_path):
     before = (halved / WEIGHTS_FILE).read_bytes()
-    with pytest.raises(InputError, match="holds a model already; remove it"):
+    with pytest.raises(InputError, match="already contains a model; remove it"):
         export_model(trained, halved)
     assert (halved / WEIGHTS_FILE).read_bytes() == before
-    with pytest.raises(MissingInputError, match=r"holds no spec\.json"):
+    with pytest.raises(MissingInputError, match=r"contains no spec\.json"):
         export_model(tmp_path, tmp_path / "copy")
     foreign = save_model(tmp_path / "foreign", SPEC, build(SPEC))
     (foreign / REFERENCE_FILE).write_bytes((trained / REFERENCE_FILE).read_bytes())
-    with pytest.raises(InputError, match="is of the weights"):
+    with pytest.raises(InputError, match="belongs to the weights"):
         export_model(foreign, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()

@@ -1,4 +1,4 @@
-"""Which precision `auto` stands for, in training and in reading, and what is said of emulated bf16."""
+"""Which precision `auto` selects in training and inference, and the warning about emulated bf16."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from sgcldff.core.settings import TRAIN_PRECISIONS, Engine, ModelSpec, NetSpec, 
 from sgcldff.models.model import load_model
 from sgcldff.models.runtimes import caution, resolve
 from sgcldff.models.runtimes.hardware import computes_bf16, gpu_usable, processor_flags
-from sgcldff.models.training.trainer import precision, run_precision, train
+from sgcldff.models.training.trainer import lightning_precision, run_precision, train
 
 MACHINE = "sgcldff.models.runtimes.hardware"
 CAPS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -21,7 +21,7 @@ SPEC = TrainSpec(epochs=2, batch_size=8)
 
 @pytest.fixture
 def processor(monkeypatch):
-    """Return the function that pretends a processor with certain flags, no GPU, and no cap on instructions."""
+    """Return a function that simulates a processor with given flags, without GPU and instruction caps."""
 
     def pretend(*flags):
         monkeypatch.setattr(f"{MACHINE}.processor_flags", lambda: set(flags))
@@ -35,7 +35,7 @@ def processor(monkeypatch):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Return the function that pretends a GPU of a compute capability."""
+    """Return a function that simulates a GPU of a given compute capability."""
 
     def pretend(capability):
         for module in (MACHINE, "sgcldff.models.training.trainer"):
@@ -57,11 +57,11 @@ def gpu(monkeypatch):
         (("bf16",), Precision.BF16, "bf16-mixed"),
     ],
 )
-def test_auto_is_what_the_processor_computes_fastest(processor, flags, reads, trains):
+def test_auto_is_the_fastest_precision_of_the_processor(processor, flags, reads, trains):
     processor(*flags)
     assert resolve(Engine.TORCH) == (Engine.TORCH, reads)
     assert resolve(Engine.OPENVINO) == (Engine.OPENVINO, reads)
-    assert precision("auto", "auto") == precision("auto", "cpu") == trains
+    assert lightning_precision("auto", "auto") == lightning_precision("auto", "cpu") == trains
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_cap_on_instructions_counts_where_the_processor_has_them(processor, mo
     processor("amx_bf16", "avx512_bf16")
     monkeypatch.setenv(name, value)
     assert computes_bf16(on_gpu=False) == bf16
-    assert (precision("auto", "cpu") == "bf16-mixed") == bf16
+    assert (lightning_precision("auto", "cpu") == "bf16-mixed") == bf16
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,18 @@ def test_a_cap_on_instructions_counts_where_the_processor_has_them(processor, mo
         ((6, 1), Precision.FP32, "32-true"),
     ],
 )
-def test_auto_is_what_the_gpu_computes_fastest_unless_the_processor_is_asked(processor, gpu, capability, reads, trains):
+def test_auto_is_the_fastest_precision_of_the_gpu_unless_the_processor_is_used(
+    processor, gpu, capability, reads, trains
+):
     processor("avx2")
     gpu(capability)
     assert resolve() == (Engine.TORCH, reads)
-    assert precision("auto", "auto") == precision("auto", "gpu") == trains
-    assert precision("auto", "cpu") == "32-true"
+    assert lightning_precision("auto", "auto") == lightning_precision("auto", "gpu") == trains
+    assert lightning_precision("auto", "cpu") == "32-true"
     assert resolve(Engine.OPENVINO) == (Engine.OPENVINO, Precision.FP32)
 
 
-def test_openvino_is_taken_where_it_was_seen_to_be_faster(processor, gpu, monkeypatch):
+def test_openvino_is_chosen_where_it_was_measured_to_be_faster(processor, gpu, monkeypatch):
     processor()
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert resolve()[0] is Engine.OPENVINO
@@ -115,7 +117,7 @@ def test_openvino_is_taken_where_it_was_seen_to_be_faster(processor, gpu, monkey
     assert resolve()[0] is Engine.TORCH
 
 
-def test_the_machine_is_seen_as_torch_sees_it():
+def test_detection_agrees_with_torch():
     assert gpu_usable() == torch.cuda.is_available()
     able = torch.cpu.get_capabilities()
     for flag in ("avx2", "avx512_bf16", "amx_bf16"):
@@ -123,7 +125,7 @@ def test_the_machine_is_seen_as_torch_sees_it():
 
 
 @pytest.mark.parametrize("engine", [Engine.TORCH, Engine.COMPILED])
-def test_emulated_bf16_is_read_with_after_a_warning_that_says_how_slow_it_is(processor, engine):
+def test_emulated_bf16_is_used_after_a_warning_with_the_factor(processor, engine):
     processor("avx2")
     assert resolve(engine, Precision.BF16) == (engine, Precision.BF16)
     assert "about 9 times as long as fp32" in caution(engine, Precision.BF16)
@@ -133,45 +135,45 @@ def test_emulated_bf16_is_read_with_after_a_warning_that_says_how_slow_it_is(pro
 
 
 @pytest.mark.parametrize("engine", [Engine.OPENVINO, Engine.AUTO])
-def test_bf16_that_openvino_would_not_compute_with_is_refused_with_the_remedy(processor, monkeypatch, engine):
+def test_bf16_that_openvino_would_silently_replace_is_refused(processor, monkeypatch, engine):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     processor("avx2")
-    with pytest.raises(InputError, match=r"bf16: this processor does not .*fp32 or auto"):
+    with pytest.raises(InputError, match=r"bf16: this processor does not support .*fp32 or auto"):
         resolve(engine, Precision.BF16)
     processor("amx_bf16")
     assert resolve(engine, Precision.BF16) == (Engine.OPENVINO, Precision.BF16)
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp32", "", "16-mixed "])
-def test_an_unknown_precision_of_a_training_is_told_with_those_there_are(name):
+def test_an_unknown_training_precision_is_an_error_that_lists_the_valid_ones(name):
     with pytest.raises(InputError, match=r"TrainSpec\.precision is .*32-true, bf16-mixed"):
         TrainSpec(precision=name)
     assert all(TrainSpec(precision=known).precision == known for known in TRAIN_PRECISIONS)
 
 
 class StopsAfterAnEpoch(Callback):
-    """Ends the first epoch as a crash would, once its checkpoint is written."""
+    """Simulates a crash after the first epoch, once its checkpoint is written."""
 
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == 1:
             raise RuntimeError("killed")
 
 
-def test_a_training_goes_on_in_the_precision_in_which_it_began(smears, tmp_path, processor, caplog):
+def test_a_training_resumes_in_its_original_precision(smears, tmp_path, processor, caplog):
     catalog, priors = smears
     data = (catalog.samples, priors)
     processor("avx2")
-    undisturbed = train(data, MODEL, SPEC, tmp_path / "whole", None, "cpu")
+    undisturbed = train(*data, MODEL, SPEC, tmp_path / "whole", None, "cpu")
     with pytest.raises(RuntimeError, match="killed"):
-        train(data, MODEL, SPEC, tmp_path / "stopped", [StopsAfterAnEpoch()], "cpu")
+        train(*data, MODEL, SPEC, tmp_path / "stopped", [StopsAfterAnEpoch()], "cpu")
     processor("amx_bf16")
-    resumed = train(data, MODEL, SPEC, tmp_path / "stopped", None, "cpu")
+    resumed = train(*data, MODEL, SPEC, tmp_path / "stopped", None, "cpu")
     assert resumed.precision == undisturbed.precision == "32-true"
     assert load_model(resumed.folder).digest == load_model(undisturbed.folder).digest
     assert "bf16" not in caplog.text
 
 
-def test_a_training_that_asks_for_emulated_bf16_is_warned_with_the_factor(tmp_path, processor, caplog):
+def test_training_in_emulated_bf16_warns_with_the_factor(tmp_path, processor, caplog):
     processor("avx2")
     assert run_precision(tmp_path, "bf16-mixed", "cpu") == "bf16-mixed"
     assert "about 9 times as long as fp32" in caplog.text
@@ -181,8 +183,8 @@ def test_a_training_that_asks_for_emulated_bf16_is_warned_with_the_factor(tmp_pa
     assert not caplog.records
 
 
-def test_a_training_in_fp16_is_refused_where_there_is_no_gpu(smears, tmp_path, processor):
+def test_training_in_fp16_is_refused_without_a_gpu(smears, tmp_path, processor):
     catalog, priors = smears
     processor("avx2")
     with pytest.raises(InputError, match="16-mixed needs a GPU"):
-        train((catalog.samples, priors), MODEL, replace(SPEC, precision="16-mixed"), tmp_path, None, "cpu")
+        train(catalog.samples, priors, MODEL, replace(SPEC, precision="16-mixed"), tmp_path, None, "cpu")

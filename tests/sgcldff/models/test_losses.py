@@ -1,4 +1,4 @@
-"""Losses on sets of allowed classes, against the losses of torch and against what a missing target must cost."""
+"""Losses on sets of allowed classes, compared with torch's losses, and with 0 for missing targets."""
 
 import pytest
 import torch
@@ -49,26 +49,26 @@ def test_a_coarse_label_costs_the_probability_of_its_classes(seed):
     torch.testing.assert_close(set_cross_entropy(logits, allowed, torch.ones(6)), expected)
 
 
-def test_missing_targets_cost_nothing_and_teach_nothing():
+def test_missing_targets_have_no_loss_and_no_gradient():
     spec = LossSpec(alignment=0)
-    told = prediction()
+    output = prediction()
     loss = SmearLoss(spec, torch.ones(6), 8)
     unknown = torch.full((2, 16, 16), 7, dtype=torch.uint8)
-    terms = loss(told, torch.rand(2, 1, 16, 16), unknown, torch.ones(2, 6, dtype=torch.bool))
+    terms = loss(output, torch.rand(2, 1, 16, 16), unknown, torch.ones(2, 6, dtype=torch.bool))
     assert terms.total.item() == 0
     terms.total.backward()
-    for tensor in (told.segmentation, told.cell_type, told.embedding):
+    for tensor in (output.segmentation, output.cell_type, output.embedding):
         assert tensor.grad is None or not tensor.grad.any()
 
 
-def test_masks_without_types_teach_outlines_only():
-    told = prediction()
+def test_masks_without_types_train_segmentation_only():
+    output = prediction()
     target = torch.randint(0, 3, (2, 16, 16)).pow(1)
     bits = (2**target).to(torch.uint8)
     loss = SmearLoss(LossSpec(alignment=0), torch.ones(6), 8)
-    loss(told, torch.rand(2, 1, 16, 16), bits, torch.ones(2, 6, dtype=torch.bool)).total.backward()
-    assert told.segmentation.grad.abs().sum() > 0
-    assert not told.cell_type.grad.any()
+    loss(output, torch.rand(2, 1, 16, 16), bits, torch.ones(2, 6, dtype=torch.bool)).total.backward()
+    assert output.segmentation.grad.abs().sum() > 0
+    assert not output.cell_type.grad.any()
 
 
 def test_bits_unpack():
@@ -90,9 +90,9 @@ def test_dice_of_a_whole_cell_counts_the_cell_and_leaves_its_nucleus_open():
     allowed, inside = allowed_from_bits(bits), bits == 6
 
     def cost(part, of_cell):
-        told = torch.zeros(1, 8, 8, dtype=torch.long)
-        told[inside & of_cell] = part
-        return soft_dice(50 * one_hot(told, 3).permute(0, 3, 1, 2).float(), allowed)
+        labels = torch.zeros(1, 8, 8, dtype=torch.long)
+        labels[inside & of_cell] = part
+        return soft_dice(50 * one_hot(labels, 3).permute(0, 3, 1, 2).float(), allowed)
 
     everywhere, half = torch.ones(1, 8, 8, dtype=torch.bool), torch.arange(8).expand(1, 8, 8) < 4
     assert cost(1, everywhere) == cost(2, everywhere)
@@ -100,7 +100,7 @@ def test_dice_of_a_whole_cell_counts_the_cell_and_leaves_its_nucleus_open():
     assert cost(1, half) > cost(1, everywhere) + 0.02, "half of the cell is called background"
 
 
-def test_dice_of_pixels_that_are_all_known_is_that_of_single_classes():
+def test_dice_of_fully_known_pixels_is_the_usual_dice():
     make = torch.Generator().manual_seed(4)
     logits, labels = torch.randn(3, 3, 8, 8, generator=make), torch.randint(0, 3, (3, 8, 8), generator=make)
     p, t = logits.softmax(1), one_hot(labels, 3).permute(0, 3, 1, 2)
@@ -134,7 +134,7 @@ def test_switched_off_terms_are_zero():
     assert terms.total == 0
 
 
-def test_a_term_that_is_off_has_no_weights_that_nothing_trains():
+def test_a_term_that_is_off_has_no_parameters():
     assert not list(SmearLoss(LossSpec(centre=0), torch.ones(6), 8).parameters())
     assert list(SmearLoss(LossSpec(centre=0.02), torch.ones(6), 8).parameters())
 

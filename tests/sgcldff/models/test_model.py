@@ -1,4 +1,4 @@
-"""A model survives saving and loading, answers at any size, and refuses files that do not fit."""
+"""A model survives saving and loading, predicts at any size, and refuses files that do not fit."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def batch(height, width, n=2):
     return rng.integers(0, 256, (n, height, width, 3), np.uint8), rng.random((n, 1, height, width), np.float32)
 
 
-def test_loading_gives_the_same_spec_answers_and_digest(spec, saved):
+def test_loading_restores_spec_predictions_and_digest(spec, saved):
     first, second = load_model(saved, "cpu"), load_model(saved, "cpu")
     assert first.spec.labels == spec.labels
     assert first.spec.prior == spec.prior
@@ -46,7 +46,7 @@ def test_loading_gives_the_same_spec_answers_and_digest(spec, saved):
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (1, 1), (33, 127), (120, 161)])
-def test_answers_are_probabilities_at_any_size(saved, height, width):
+def test_predictions_are_probabilities_at_any_size(saved, height, width):
     output = load_model(saved, "cpu").predict(*batch(height, width))
     assert output.segmentation.shape == (2, 3, height, width)
     assert output.evidence.shape == (2, height, width)
@@ -54,7 +54,7 @@ def test_answers_are_probabilities_at_any_size(saved, height, width):
     np.testing.assert_allclose(output.cell_type.sum(axis=1), 1, atol=1e-5)
 
 
-def test_an_answer_does_not_depend_on_the_rest_of_the_batch(saved):
+def test_a_prediction_does_not_depend_on_the_rest_of_the_batch(saved):
     model = load_model(saved, "cpu")
     rgb, prior = batch(64, 96, n=3)
     together = model.predict(rgb, prior).segmentation[1]
@@ -67,13 +67,13 @@ def test_digest_follows_the_weights(spec, saved, tmp_path):
     assert load_model(saved, "cpu").digest != load_model(other, "cpu").digest
 
 
-def test_files_hold_no_pickle(saved):
+def test_files_contain_no_pickle(saved):
     assert sorted(path.name for path in saved.iterdir()) == [SPEC_FILE, WEIGHTS_FILE]
     assert json.loads((saved / SPEC_FILE).read_text())["labels"]["classes"] == list(WBC6.classes)
 
 
 def test_missing_and_damaged_files_are_named(saved, tmp_path):
-    with pytest.raises(MissingInputError, match=r"holds no spec\.json"):
+    with pytest.raises(MissingInputError, match=r"contains no spec\.json"):
         load_model(tmp_path)
     weights = saved / WEIGHTS_FILE
     whole = weights.read_bytes()
@@ -108,7 +108,7 @@ def test_the_digest_is_known_without_loading_the_network(saved):
 
 
 def holding(weights, steps=7):
-    """Make a net of one tensor of weights and a counter, as BatchNorm has one."""
+    """Return a net of one weight tensor and a counter like that of BatchNorm."""
     net = torch.nn.Module()
     net.register_buffer("weights", torch.from_numpy(weights))
     net.register_buffer("steps", torch.tensor(steps))
@@ -145,7 +145,7 @@ def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path_factory, s
     assert not folder.exists()
 
 
-def test_a_model_in_half_precision_answers_alike_at_half_the_size(spec, saved, tmp_path):
+def test_a_model_in_half_precision_predicts_alike_at_half_the_size(spec, saved, tmp_path):
     whole = load_model(saved, "cpu")
     halved = save_model(tmp_path / "half", spec, whole.net, half=True)
     model = load_model(halved, "cpu")

@@ -1,4 +1,4 @@
-"""Contract of every network: shapes, any tile size, switches that switch, no pretrained weights needed."""
+"""Contract of every network: shapes, any tile size, working switches, no need for pretrained weights."""
 
 from dataclasses import replace
 
@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from sgcldff.core.errors import InputError
+from sgcldff.core.label_codes import MAY_BE_BACKGROUND
 from sgcldff.core.labels import BLAST_OR_NOT, WBC5, WBC6
 from sgcldff.core.settings import LossSpec, Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
 from sgcldff.evaluation.predict import read
 from sgcldff.models.model import Model
 from sgcldff.models.nets import build
-from sgcldff.models.nets.base import REGISTRY
+from sgcldff.models.nets.base import NETWORKS
 from sgcldff.models.training.examples import read_scene
 from sgcldff.models.training.losses import SmearLoss
 
@@ -28,9 +29,9 @@ def answer(spec, height=64, width=64, batch=2, prior=None):
         return net(image, prior)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 @pytest.mark.parametrize("labels", [WBC5, WBC6, BLAST_OR_NOT], ids=lambda space: str(len(space.classes)))
-def test_every_network_answers_for_any_label_space(name, labels):
+def test_every_network_supports_any_label_space(name, labels):
     spec = ModelSpec(net=replace(OFF, name=name), labels=labels)
     got = answer(spec)
     assert got.segmentation.shape == (2, 3, 64, 64)
@@ -42,7 +43,7 @@ def test_every_network_answers_for_any_label_space(name, labels):
 
 
 def batch_for(spec):
-    """Make images, priors, targets (bits; some unknown) and allowed types of two images."""
+    """Return images, priors, targets (bits; some unknown) and allowed classes for two images."""
     make = torch.Generator().manual_seed(3)
     image = torch.rand(2, 3, 64, 64, generator=make).to(memory_format=torch.channels_last)
     prior = torch.rand(2, len(spec.prior.names), 64, 64, generator=make)
@@ -51,8 +52,8 @@ def batch_for(spec):
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_a_batch_teaches_every_weight_of_every_network(name, bf16):
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_batch_trains_every_weight_of_every_network(name, bf16):
     spec = ModelSpec(net=replace(OFF, name=name))
     torch.manual_seed(0)
     net = build(spec).train().to(memory_format=torch.channels_last)
@@ -65,21 +66,21 @@ def test_a_batch_teaches_every_weight_of_every_network(name, bf16):
     terms.total.backward()
     grads = {place: weight.grad for place, weight in net.named_parameters()}
     untaught = [place for place, grad in grads.items() if grad is None]
-    # timm keeps the stages of a shortened EfficientNet that nothing reads
+    # timm keeps unused stages of a shortened EfficientNet
     assert [place for place in untaught if not place.startswith("encoder.convolutional.")] == []
     assert all(torch.isfinite(grad).all() for grad in grads.values() if grad is not None)
 
 
-@pytest.mark.parametrize("name", sorted(set(REGISTRY) - {"sgcldff"}))
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"sgcldff"}))
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 160), (256, 64)])
-def test_every_baseline_takes_any_tile_size(name, height, width):
+def test_every_baseline_accepts_any_tile_size(name, height, width):
     got = answer(ModelSpec(net=replace(OFF, name=name)), height, width, batch=1)
     assert got.segmentation.shape == (1, 3, height, width)
     assert got.evidence.shape == (1, 1, height // 4, width // 4)
     assert all(torch.isfinite(part).all() for part in (got.segmentation, got.cell_type, got.embedding))
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_grad_cam_finds_its_layer(name):
     net, seen = build(ModelSpec(net=replace(OFF, name=name))).eval(), []
     net.cam_layer.register_forward_hook(lambda *passed: seen.append(passed[-1].shape))
@@ -90,7 +91,7 @@ def test_grad_cam_finds_its_layer(name):
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet"])
-def test_what_tells_types_alone_takes_outlines_from_the_prior(name):
+def test_pure_classifiers_derive_outlines_from_the_prior(name):
     spec = ModelSpec(net=replace(OFF, name=name), prior=PriorSpec(names=("ramf", "spectral_residual")))
     ramp = torch.linspace(0, 1, 64).expand(1, 2, 64, 64)
     got = answer(spec, batch=1, prior=ramp)
@@ -102,14 +103,14 @@ def test_what_tells_types_alone_takes_outlines_from_the_prior(name):
     assert (got.evidence == 1).all()
 
 
-def test_a_network_without_outlines_types_the_cell_that_the_prior_shows(smears):
+def test_a_pure_classifier_classifies_the_cell_that_the_prior_shows(smears):
     catalog, _ = smears
     spec = ModelSpec(net=replace(OFF, name="efficientnet"))
     model = Model(spec, build(spec).eval(), torch.device("cpu"))
     crops = [sample for sample in catalog.samples if sample.label][:20]
     readings = read(model, [(sample, read_scene(sample, spec.mpp)) for sample in crops])
     middle = spec.crop_px // 2
-    on_cell = [reading.found and not reading.crop.target[middle, middle] & 1 for reading in readings]
+    on_cell = [reading.found and not reading.crop.target[middle, middle] & MAY_BE_BACKGROUND for reading in readings]
     assert np.mean(on_cell) >= 0.9
 
 
@@ -154,11 +155,11 @@ def test_fusion_off_has_fewer_parameters():
     assert size(replace(OFF, cross_layer_fusion=False)) < size(OFF)
 
 
-def test_several_priors_are_taken():
+def test_several_priors_are_accepted():
     assert answer(ModelSpec(net=OFF, prior=PriorSpec(names=("ramf", "spectral_residual")))).segmentation.shape[1] == 3
 
 
-def test_unknown_names_are_told():
+def test_unknown_names_are_errors():
     with pytest.raises(InputError, match=r"'alexnet'.*sgcldff"):
         build(ModelSpec(net=replace(OFF, name="alexnet")))
     with pytest.raises(InputError, match="'effnet'"):

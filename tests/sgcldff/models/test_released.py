@@ -1,4 +1,4 @@
-"""The model that ships with the code: where it is found, when it is used, and that what ships is whole."""
+"""The released model: where it is found, when it is used, and that it is complete."""
 
 import os
 import shutil
@@ -22,21 +22,21 @@ from sgcldff.models.checkpoint import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.models.reference import REFERENCE_FILE, Reference
-from sgcldff.models.released import NAME, RELEASED, VERSION, released, released_folder
+from sgcldff.models.released import RELEASED, RELEASED_NAME, RELEASED_VERSION, released, released_folder
 from sgcldff.registry import Registry, choose
 from tests import servers
 
-FOLDER = f"{NAME}_{VERSION}"
+FOLDER = f"{RELEASED_NAME}_{RELEASED_VERSION}"
 SHIPPED = servers.ROOT / "models" / FOLDER
 CARD = "README.md"
 LARGEST = 25_000_000
-"""Bytes that the weights may take."""
+"""Largest allowed size of the weights, bytes."""
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, smears):
-    """Make a model that is complete: spec, weights, record and reference."""
+    """Save a complete model: spec, weights, record and reference."""
     torch.manual_seed(4)
     folder = save_model(tmp_path_factory.mktemp("made") / FOLDER, SPEC, build(SPEC), half=True)
     describe(load_model(folder, "cpu"), smears[0].samples).save(folder)
@@ -47,29 +47,29 @@ def made(tmp_path_factory, smears):
 
 @pytest.fixture
 def checkout(made, tmp_path, monkeypatch):
-    """Return a root that holds a released model as a checkout does."""
+    """Return a root folder with a released model, like a checkout."""
     shutil.copytree(made, tmp_path / "models" / FOLDER)
     monkeypatch.setattr(shipping, "ROOT", tmp_path)
     return tmp_path
 
 
-def test_in_a_checkout_it_lies_below_models(checkout):
+def test_in_a_checkout_it_is_below_models(checkout):
     model, folder = released()
     assert folder == checkout / "models" / FOLDER == released_folder()
-    assert model == ModelRef(NAME, VERSION, load_model(folder, "cpu").digest)
+    assert model == ModelRef(RELEASED_NAME, RELEASED_VERSION, load_model(folder, "cpu").digest)
 
 
-def test_where_it_is_missing_the_message_says_what_to_do(tmp_path, monkeypatch):
+def test_if_it_is_missing_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(shipping, "ROOT", tmp_path)
-    with pytest.raises(MissingInputError, match=rf"models/{FOLDER}: the released model is not there.*--model"):
+    with pytest.raises(MissingInputError, match=rf"models/{FOLDER}: the released model is missing.*--model"):
         released()
 
 
-def test_a_wheel_brings_it_along(made, tmp_path):
+def test_a_wheel_contains_it(made, tmp_path):
     """Built from a copy of the checkout, and found by the code of the wheel."""
     copy, root = tmp_path / "checkout", servers.ROOT
-    for room in ("sgcldff", "tasks", "flows"):
-        shutil.copytree(root / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("sgcldff", "tasks", "flows"):
+        shutil.copytree(root / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(root / name, copy)
     shutil.copytree(made, copy / "models" / FOLDER)
@@ -83,23 +83,23 @@ def test_a_wheel_brings_it_along(made, tmp_path):
     script = "from sgcldff.models.released import released; model, folder = released(); print(model.digest, folder)"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-c", script]
-    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert told.split() == [saved_digest(made), str(tmp_path / "site" / FOLDER)]
+    output = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert output.split() == [saved_digest(made), str(tmp_path / "site" / FOLDER)]
     files = {path.name: path.read_bytes() for path in (tmp_path / "site" / FOLDER).iterdir()}
     assert files == {path.name: path.read_bytes() for path in made.iterdir()}
 
 
-def test_without_a_champion_it_is_used_and_no_database_is_made(checkout):
+def test_without_a_champion_it_is_used_and_no_database_is_created(checkout):
     registry = Registry(checkout / "workspace" / "mlflow")
     choice = choose(checkout / "workspace" / "mlflow")
     assert (choice.model, choice.folder) == released()
     assert registry.resolve(choice.reference) == released()
-    assert f"{NAME} {VERSION} ({choice.model.digest})" in str(choice)
+    assert f"{RELEASED_NAME} {RELEASED_VERSION} ({choice.model.digest})" in str(choice)
     assert "no champion" in choice.why
     assert not (checkout / "workspace").exists()
 
 
-def test_a_champion_goes_before_it_unless_it_is_asked_for(checkout, made, tmp_path):
+def test_a_champion_takes_precedence_unless_it_is_requested(checkout, made, tmp_path):
     registry = Registry(tmp_path / "mlflow")
     challenger = registry.register(made)
     assert choose(tmp_path / "mlflow").model == released()[0], "a challenger is no champion"
@@ -120,7 +120,7 @@ def test_a_server_that_does_not_answer_is_no_reason_to_use_it(checkout):
         choose(f"http://127.0.0.1:{servers.unused_port()}")
 
 
-def test_the_doctor_knows_whether_it_is_whole(checkout):
+def test_the_doctor_checks_that_it_is_complete(checkout):
     folder = checkout / "models" / FOLDER
     assert released_model().state is State.OK
     other = save_model(checkout / "other", SPEC, build(SPEC), half=True)
@@ -133,16 +133,16 @@ def test_the_doctor_knows_whether_it_is_whole(checkout):
     for name, contents in broken.items():
         for content in contents:
             (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
-            told = released_model()
-            assert told.state is State.FAILED, name
-            assert "restore" in told.remedy
+            check = released_model()
+            assert check.state is State.FAILED, name
+            assert "restore" in check.remedy
             (folder / name).write_bytes(kept[name])
     (folder / SPEC_FILE).unlink()
     assert released_model().state is State.WARNING
 
 
 class TestShipped:
-    """What lies in this checkout."""
+    """The released model of this checkout."""
 
     def test_weights_are_small_and_in_half_precision(self):
         weights = load_file(SHIPPED / WEIGHTS_FILE)
@@ -159,7 +159,7 @@ class TestShipped:
     def test_the_card_says_what_it_is_for_and_what_it_learned_from(self):
         card = (SHIPPED / CARD).read_text()
         for said in (
-            f"{NAME} {VERSION}",
+            f"{RELEASED_NAME} {RELEASED_VERSION}",
             "Intended use",
             "research",
             "Data",
@@ -173,6 +173,6 @@ class TestShipped:
         assert {path.name for path in SHIPPED.iterdir()} == {SPEC_FILE, WEIGHTS_FILE, TRAINED_ON, REFERENCE_FILE, CARD}
 
 
-def test_the_folder_of_models_holds_the_released_one_only():
+def test_the_folder_of_models_contains_only_the_released_one():
     folders = [path.name for path in (servers.ROOT / "models").iterdir() if path.is_dir()]
     assert folders == [FOLDER]

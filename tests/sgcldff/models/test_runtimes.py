@@ -1,4 +1,4 @@
-"""Every engine answers as the model does, alone and in a batch, here and elsewhere; what is not there is told.
+"""Every engine predicts as the model does, alone and in a batch, in this process and others.
 
 Tolerances: with fp32, probabilities of the type differ by at most 1e-4, and labels only where the two likeliest differ
 by less than that. With bf16, a trained model on synthetic smears differed by 0.03, and in labels (0.03 % of the pixels)
@@ -23,11 +23,11 @@ from sgcldff.core.settings import Engine, ModelSpec, NetSpec, Precision, Pretrai
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.models.runtimes import load_runtime, resolve
-from sgcldff.models.runtimes.graph import Graph, Question
-from sgcldff.models.runtimes.graph_cache import KEPT, exported
+from sgcldff.models.runtimes.graph import Graph, NetworkTask
+from sgcldff.models.runtimes.graph_cache import MAX_GRAPHS, cached_graph
 from sgcldff.models.runtimes.hardware import computes_bf16
 from sgcldff.models.runtimes.heads import likeliest
-from sgcldff.models.runtimes.openvino_runtime import threads
+from sgcldff.models.runtimes.openvino_runtime import thread_count
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=("ramf", "mbplus")), labels=WBC6)
 ENGINES = (Engine.TORCH, Engine.OPENVINO)
@@ -43,7 +43,7 @@ HEADS = ("segment.logits", "type_head.tell", "segmentation_head", "classificatio
 
 
 def decided(net):
-    """Make random weights speak up: norms that have seen images, open gates, answers that are no near ties."""
+    """Make random weights decisive: norms that have seen images, open gates, and outputs that are no near ties."""
     rgb, prior = smooth(8, 96, 96, seed=7)
     images, priors = torch.from_numpy(rgb).permute(0, 3, 1, 2) / 255, torch.from_numpy(prior)
     for name, parameter in net.named_parameters():
@@ -77,7 +77,7 @@ def model(folder):
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    """Keep graphs in a cache of this module's own, and GPUs out of it."""
+    """Use a cache of this module's own for graphs, and no GPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -86,12 +86,12 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(folder):
-    """Return a runtime by engine and precision; each is loaded, and its graphs are compiled, once."""
+    """Return runtimes by engine and precision, so that each is loaded and compiled once."""
     return {(engine, each): load_runtime(folder, engine, each) for engine in ENGINES for each in PRECISIONS}
 
 
 def smooth(n, height, width, seed=0):
-    """Draw images and priors that change slowly, as pictures do."""
+    """Draw images and priors that vary smoothly, like photographs."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.random((n, 5, height // 16 + 2, width // 16 + 2), np.float32))
     fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).numpy()
@@ -99,7 +99,7 @@ def smooth(n, height, width, seed=0):
 
 
 def test_the_oracle_decides(model):
-    """What follows says little of a model that answers the same everywhere."""
+    """The other tests would mean little for a model with the same output everywhere."""
     output = model.predict(*smooth(4, 128, 128))
     shares = np.bincount(output.segmentation.argmax(axis=1).ravel(), minlength=3) / (4 * 128 * 128)
     assert shares.min() > 0.02
@@ -110,7 +110,7 @@ def test_the_oracle_decides(model):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("n", "height", "width"), [(5, 96, 64), (2, 33, 127), (1, 1, 1)])
-def test_answers_are_those_of_the_model(loaded, model, engine, precision, n, height, width):
+def test_results_equal_those_of_the_model(loaded, model, engine, precision, n, height, width):
     runtime, (rgb, prior) = loaded[engine, precision], smooth(n, height, width)
     expected = model.predict(rgb, prior)
     labels, (types, embedding) = runtime.segment(rgb, prior), runtime.classify(rgb, prior)
@@ -128,7 +128,7 @@ def test_answers_are_those_of_the_model(loaded, model, engine, precision, n, hei
 @pytest.mark.parametrize("precision", PRECISIONS)
 @settings(max_examples=12, deadline=None)
 @given(order=st.lists(st.integers(0, 5), min_size=1, max_size=11))
-def test_with_openvino_an_answer_depends_on_its_own_image_alone(loaded, precision, order):
+def test_with_openvino_a_result_depends_only_on_its_own_image(loaded, precision, order):
     runtime, (rgb, prior) = loaded[Engine.OPENVINO, precision], smooth(6, 96, 64)
     assert np.array_equal(runtime.segment(rgb[order], prior[order]), runtime.segment(rgb, prior)[order])
     for some, every in zip(runtime.classify(rgb[order], prior[order]), runtime.classify(rgb, prior), strict=True):
@@ -136,7 +136,7 @@ def test_with_openvino_an_answer_depends_on_its_own_image_alone(loaded, precisio
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_with_torch_the_batch_changes_an_answer_within_the_tolerance(loaded, model, precision):
+def test_with_torch_the_batch_changes_a_result_within_the_tolerance(loaded, model, precision):
     runtime, (rgb, prior) = loaded[Engine.TORCH, precision], smooth(5, 96, 64)
     ranked = np.sort(model.predict(rgb, prior).segmentation, axis=1)
     certain = (ranked[:, -1] - ranked[:, -2] > UNDECIDED[precision])[2]
@@ -146,18 +146,18 @@ def test_with_torch_the_batch_changes_an_answer_within_the_tolerance(loaded, mod
     np.testing.assert_allclose(types, runtime.classify(rgb, prior).probabilities[2], atol=TYPES_WITHIN[precision])
 
 
-def told(runtime, rgb, prior):
-    """Return the bytes of all answers."""
-    answers = (runtime.segment(rgb, prior), *runtime.classify(rgb, prior))
-    return b"".join(answer.tobytes() for answer in answers)
+def output_bytes(runtime, rgb, prior):
+    """Return the bytes of all outputs."""
+    outputs = (runtime.segment(rgb, prior), *runtime.classify(rgb, prior))
+    return b"".join(output.tobytes() for output in outputs)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_same_question_gets_the_same_bytes(loaded, engine):
+def test_the_same_input_gives_the_same_bytes(loaded, engine):
     for precision in PRECISIONS:
         runtime, (rgb, prior) = loaded[engine, precision], smooth(5, 96, 64)
         assert runtime.segment(rgb, prior).tobytes() == runtime.segment(rgb, prior).tobytes()
-        assert told(runtime, rgb, prior) == told(runtime, rgb, prior)
+        assert output_bytes(runtime, rgb, prior) == output_bytes(runtime, rgb, prior)
 
 
 ASK = """
@@ -175,22 +175,22 @@ print("torch" in sys.modules)
 """
 
 
-def test_another_process_gets_the_same_bytes_without_torch_and_reports_to_nobody(loaded, folder, tmp_path):
-    """It exports the graphs anew, by a child that it starts."""
+def test_another_process_gets_the_same_bytes_without_torch_and_telemetry(loaded, folder, tmp_path):
+    """It exports the graphs again, in a child process."""
     precision = PRECISIONS[-1]
     runtime, (rgb, prior) = loaded[Engine.OPENVINO, precision], smooth(5, 96, 64)
-    answer = told(runtime, rgb, prior)
+    answer = output_bytes(runtime, rgb, prior)
     np.savez(tmp_path / "given.npz", rgb=rgb, prior=prior)
     (tmp_path / "home").mkdir()
     places = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    setting = os.environ | places | {"OMP_NUM_THREADS": str(threads() + 1), "CI": ""}
+    setting = os.environ | places | {"OMP_NUM_THREADS": str(thread_count() + 1), "CI": ""}
     words = [sys.executable, "-c", ASK, folder, tmp_path / "given.npz", "openvino", precision]
     done = subprocess.run(words, env=setting, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [hashlib.sha256(answer).hexdigest(), "None", "[]", "False"]
 
 
 @pytest.mark.parametrize("name", ["unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet"])
-def test_the_baselines_run_as_well(tmp_path, name):
+def test_openvino_runs_the_baselines(tmp_path, name):
     spec = replace(SPEC, net=replace(SPEC.net, name=name))
     torch.manual_seed(1)
     place = save_model(tmp_path / name, spec, decided(build(spec)))
@@ -199,25 +199,25 @@ def test_the_baselines_run_as_well(tmp_path, name):
     ranked = np.sort(expected.segmentation, axis=1)
     certain = ranked[:, -1] - ranked[:, -2] > UNDECIDED[Precision.FP32]
     assert np.array_equal(runtime.segment(rgb, prior)[certain], expected.segmentation.argmax(axis=1)[certain])
-    told = runtime.classify(rgb, prior)
-    np.testing.assert_allclose(told.probabilities, expected.cell_type, atol=1e-4)
-    np.testing.assert_allclose(told.embedding, expected.embedding, rtol=1e-3, atol=1e-3 * expected.embedding.std())
+    types = runtime.classify(rgb, prior)
+    np.testing.assert_allclose(types.probabilities, expected.cell_type, atol=1e-4)
+    np.testing.assert_allclose(types.embedding, expected.embedding, rtol=1e-3, atol=1e-3 * expected.embedding.std())
 
 
-def test_a_runtime_tells_what_it_is(loaded, model):
+def test_a_runtime_states_engine_precision_and_spec(loaded, model):
     for (engine, precision), runtime in loaded.items():
         assert (runtime.engine, runtime.precision) == (engine, precision)
         assert runtime.spec == model.spec == SPEC
 
 
-def test_a_compiled_network_sees_one_size_of_batch_and_answers_as_the_model_does(model, folder, monkeypatch):
-    """The graph is traced as for compiling, and then run as it is: to compile it takes minutes."""
+def test_a_compiled_network_sees_one_batch_size_and_predicts_as_the_model_does(model, folder, monkeypatch):
+    """The graph is traced but run without compilation, which would take minutes."""
     seen, compile_ = set(), torch.compile
 
-    def traced(question, **options):
-        question.register_forward_pre_hook(lambda _, images: seen.add(tuple(images[0].shape)))
+    def traced(module, **options):
+        module.register_forward_pre_hook(lambda _, images: seen.add(tuple(images[0].shape)))
         assert options == {"dynamic": False, "mode": "default"}
-        return compile_(question, dynamic=False, backend="eager")
+        return compile_(module, dynamic=False, backend="eager")
 
     monkeypatch.setattr(torch, "compile", traced)
     monkeypatch.setattr(f"{MACHINE}.which", lambda name: "/usr/bin/c++")
@@ -242,49 +242,49 @@ def test_auto_is_resolved_and_stays_so():
 
 
 @pytest.mark.parametrize(("stated", "expected"), [("3", 3), ("2,1", 2), ("", None), ("0", None), ("many", None)])
-def test_threads_are_those_that_are_stated_or_the_cores(monkeypatch, stated, expected):
+def test_the_number_of_threads_is_the_limit_or_the_number_of_cores(monkeypatch, stated, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", stated)
-    assert threads() == (expected or len(os.sched_getaffinity(0)))
+    assert thread_count() == (expected or len(os.sched_getaffinity(0)))
 
 
 def test_a_graph_is_exported_once(folder):
-    graph = Graph(str(folder), Question.CLASSIFY, (1, 32, 32))
-    made = exported(graph).stat().st_mtime_ns
-    assert exported(graph).stat().st_mtime_ns == made
+    graph = Graph(str(folder), NetworkTask.CLASSIFY, (1, 32, 32))
+    made = cached_graph(graph).stat().st_mtime_ns
+    assert cached_graph(graph).stat().st_mtime_ns == made
 
 
-def test_graphs_follow_the_weights_and_the_oldest_go(folder, tmp_path, monkeypatch):
+def test_graphs_depend_on_the_weights_and_the_oldest_are_removed(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kept = exported(Graph(str(folder), Question.SEGMENT, (1, 32, 32))).parent
-    for number in range(KEPT):
+    kept = cached_graph(Graph(str(folder), NetworkTask.SEGMENT, (1, 32, 32))).parent
+    for number in range(MAX_GRAPHS):
         (kept.parent / f"old-{number}").mkdir()
         os.utime(kept.parent / f"old-{number}", (number, number))
     torch.manual_seed(2)
     other = save_model(tmp_path / "other", SPEC, build(SPEC))
-    assert exported(Graph(str(other), Question.SEGMENT, (1, 32, 32))).parent != kept
+    assert cached_graph(Graph(str(other), NetworkTask.SEGMENT, (1, 32, 32))).parent != kept
     left = {place.name for place in kept.parent.iterdir() if place.is_dir()}
-    assert len(left) == KEPT
+    assert len(left) == MAX_GRAPHS
     assert kept.name in left
     assert "old-0" not in left
 
 
-def test_a_damaged_model_is_told_by_whoever_exports(folder, tmp_path, monkeypatch):
+def test_a_damaged_model_is_an_input_error_in_either_process(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "spec.json").write_bytes((folder / "spec.json").read_bytes())
     (damaged / "weights.safetensors").write_bytes(b"no weights")
-    graph = Graph(str(damaged), Question.SEGMENT, (1, 32, 32))
+    graph = Graph(str(damaged), NetworkTask.SEGMENT, (1, 32, 32))
     with pytest.raises(InputError, match="export the model again"):
-        exported(graph)
-    asked = f"exported(Graph({str(damaged)!r}, Question.SEGMENT, (1, 32, 32)))"
+        cached_graph(graph)
+    asked = f"cached_graph(Graph({str(damaged)!r}, NetworkTask.SEGMENT, (1, 32, 32)))"
     script = f"from sgcldff.models.runtimes.graph import *; from sgcldff.models.runtimes.graph_cache import *; {asked}"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "InputError" in ended.stderr
     assert "export the model again" in ended.stderr
 
 
-def test_what_is_not_there_is_told_with_the_remedy(monkeypatch, folder, tmp_path):
+def test_missing_hardware_and_files_are_errors_with_a_remedy(monkeypatch, folder, tmp_path):
     monkeypatch.setattr(f"{MACHINE}.gpu_usable", lambda: False)
     for engine in ENGINES:
         with pytest.raises(InputError, match="fp16 needs a GPU"):
@@ -298,7 +298,7 @@ def test_what_is_not_there_is_told_with_the_remedy(monkeypatch, folder, tmp_path
 
 
 @given(st.integers(0, 2**32))
-def test_the_likeliest_label_is_that_of_argmax(seed):
+def test_the_likeliest_label_is_the_argmax(seed):
     logits = np.random.default_rng(seed).integers(-2, 3, (2, 3, 5, 7)).astype(np.float32)
     assert np.array_equal(likeliest(torch.from_numpy(logits)).numpy(), logits.argmax(axis=1))
     assert likeliest(torch.from_numpy(logits)).dtype == torch.uint8

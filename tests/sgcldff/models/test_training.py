@@ -1,4 +1,4 @@
-"""Training learns, and a run that is stopped by SIGTERM or kill -9 ends exactly like an undisturbed one."""
+"""Training learns, and a run that is stopped by SIGTERM or SIGKILL ends exactly like an uninterrupted one."""
 
 import os
 import pickle
@@ -28,10 +28,10 @@ SCRIPT = """
 import sys
 from sgcldff.data.catalog import Catalog
 from sgcldff.saliency.store import PriorStore
-from sgcldff import training
+from sgcldff.models.training import trainer
 from tests_training import MODEL, SPEC
-training.CHECKPOINT_STEPS = int(sys.argv[4])
-training.train((Catalog.open(sys.argv[1]).samples, PriorStore.open(sys.argv[2])), MODEL, SPEC, sys.argv[3], None, "cpu")
+trainer.CHECKPOINT_STEPS = int(sys.argv[4])
+trainer.train(Catalog.open(sys.argv[1]).samples, PriorStore.open(sys.argv[2]), MODEL, SPEC, sys.argv[3], None, "cpu")
 """
 
 
@@ -59,7 +59,7 @@ def wait_for(path: Path, process, seconds=120):
 
 @pytest.fixture(scope="module")
 def undisturbed(smears, tmp_path_factory):
-    """Digest of a run of the same script that nothing stops."""
+    """Return the digest of an uninterrupted run of the same script."""
     folder = tmp_path_factory.mktemp("whole")
     process = start(smears, folder)
     _, errors = process.communicate(timeout=200)
@@ -86,11 +86,11 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(smears, undisturbed, tmp_pat
 def test_training_learns_to_outline(smears, tmp_path):
     catalog, priors = smears
     spec = TrainSpec(epochs=12, batch_size=8, augment=0.3, loss=LossSpec())
-    trained = train((catalog.samples, priors), MODEL, spec, tmp_path, None, "cpu")
+    trained = train(catalog.samples, priors, MODEL, spec, tmp_path, None, "cpu")
     assert trained.score > 0.45
 
 
-def test_every_epoch_draws_anew(smears, tmp_path, monkeypatch):
+def test_every_epoch_is_sampled_differently(smears, tmp_path, monkeypatch):
     catalog, priors = smears
     drawn = {}
     indices = EpochSampler.indices
@@ -100,19 +100,19 @@ def test_every_epoch_draws_anew(smears, tmp_path, monkeypatch):
         return indices(sampler)
 
     monkeypatch.setattr(EpochSampler, "indices", recorded)
-    train((catalog.samples, priors), MODEL, replace(SPEC, epochs=2), tmp_path, None, "cpu")
+    train(catalog.samples, priors, MODEL, replace(SPEC, epochs=2), tmp_path, None, "cpu")
     assert sorted(drawn) == [0, 1]
     assert drawn[0] != drawn[1]
 
 
-def test_an_empty_training_split_is_told(smears, tmp_path):
+def test_an_empty_training_split_is_an_error(smears, tmp_path):
     _, priors = smears
     with pytest.raises(InputError, match="training split"):
-        train(((), priors), MODEL, SPEC, tmp_path, None, "cpu")
+        train((), priors, MODEL, SPEC, tmp_path, None, "cpu")
 
 
 class Validations(Callback):
-    """Notes which epochs are validated, and can die in the first."""
+    """Records which epochs are validated, and can fail in the first."""
 
     def __init__(self, *, dies: bool = False) -> None:
         self.dies, self.epochs = dies, []
@@ -131,8 +131,8 @@ def test_an_epoch_that_ends_where_a_checkpoint_is_due_is_validated_even_if_kille
     monkeypatch.setattr("sgcldff.models.training.trainer.CHECKPOINT_STEPS", -(-learned // SPEC.batch_size))
     data, watching = (catalog.samples, priors), Validations()
     with pytest.raises(RuntimeError, match="killed"):
-        train(data, MODEL, SPEC, tmp_path, [Validations(dies=True)], "cpu")
-    train(data, MODEL, SPEC, tmp_path, [watching], "cpu")
+        train(*data, MODEL, SPEC, tmp_path, [Validations(dies=True)], "cpu")
+    train(*data, MODEL, SPEC, tmp_path, [watching], "cpu")
     assert watching.epochs == list(range(SPEC.epochs))
 
 
@@ -155,7 +155,7 @@ def test_moving_average_follows_early_and_smooths_late():
 
 
 class Evil:
-    """Runs a command where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -173,6 +173,6 @@ def test_a_checkpoint_that_holds_code_does_not_run_it(smears, tmp_path, kind):
         torch.save({"state_dict": {}, "callbacks": Evil(mark)}, last)
     else:
         last.write_bytes(pickle.dumps(Evil(mark)))
-    with pytest.raises(InputError, match=r"last\.ckpt.*remove it to train anew"):
-        train((catalog.samples, priors), MODEL, SPEC, last.parent, None, "cpu")
+    with pytest.raises(InputError, match=r"last\.ckpt.*remove it to train from the start"):
+        train(catalog.samples, priors, MODEL, SPEC, last.parent, None, "cpu")
     assert not mark.exists()

@@ -1,4 +1,4 @@
-"""What a network takes over from another, and what begins anew."""
+"""A network starts from the weights of its parent as far as they fit."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, PriorSpec
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.models.training.trainer import TrainSpec, train
-from sgcldff.models.training.warm_start import Successor, begin
+from sgcldff.models.training.warm_start import WarmStart, start_from_parent
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
 HEAD = "type_head.tell.1"
@@ -24,53 +24,52 @@ def parent(tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("parent") / "model", SPEC, build(SPEC))
 
 
-def test_the_same_spec_takes_everything_over(parent):
+def test_the_same_spec_takes_over_everything(parent):
     torch.manual_seed(4)
-    net, inherited = begin(Successor(SPEC, parent))
+    net, inherited = start_from_parent(WarmStart(SPEC, parent))
     old = load_model(parent, "cpu")
     state = old.net.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
-    assert (inherited.parent, inherited.taken, inherited.anew, inherited.classes) == (old.digest, len(state), (), ())
+    assert (inherited.parent, inherited.transferred) == (old.digest, len(state))
+    assert inherited.reinitialised == inherited.new_classes == ()
 
 
 @pytest.mark.parametrize(
     "labels", [WBC6, LabelSpace(("blast", *reversed(WBC5.classes[:3]))), LabelSpace(tuple(reversed(WBC5.classes)))]
 )
 def test_classes_are_taken_over_by_name(parent, labels):
-    """Of more, fewer and as many classes in another order."""
+    """With more, fewer and reordered classes."""
     torch.manual_seed(4)
-    net, inherited = begin(Successor(replace(SPEC, labels=labels), parent))
+    net, inherited = start_from_parent(WarmStart(replace(SPEC, labels=labels), parent))
     old, new = load_model(parent, "cpu").net.state_dict(), net.state_dict()
     for name in labels.classes:
         row = new[f"{HEAD}.weight"][labels.classes.index(name)]
         known = [torch.equal(row, other) for other in old[f"{HEAD}.weight"]]
         assert known == [other == name for other in WBC5.classes]
-    assert inherited.anew == ()
-    assert inherited.classes == tuple(name for name in labels.classes if name == "blast")
+    assert inherited.reinitialised == ()
+    assert inherited.new_classes == tuple(name for name in labels.classes if name == "blast")
     assert ("blast" in str(inherited)) == ("blast" in labels.classes)
     assert all(torch.equal(new[name], old[name]) for name in new if not name.startswith(HEAD))
 
 
-def test_what_does_not_fit_begins_anew_and_is_named(parent):
+def test_tensors_that_do_not_fit_are_reinitialised_and_named(parent):
     more = replace(SPEC, prior=PriorSpec(names=("ramf", "mbplus")))
-    net, inherited = begin(Successor(more, parent))
-    assert inherited.anew
-    assert all(name in str(inherited) for name in inherited.anew)
-    assert inherited.taken + len(inherited.anew) == len(net.state_dict())
-    assert f"{HEAD}.weight" not in inherited.anew
+    net, inherited = start_from_parent(WarmStart(more, parent))
+    assert inherited.reinitialised
+    assert all(name in str(inherited) for name in inherited.reinitialised)
+    assert inherited.transferred + len(inherited.reinitialised) == len(net.state_dict())
+    assert f"{HEAD}.weight" not in inherited.reinitialised
 
 
-def test_a_stranger_is_refused(parent):
-    with pytest.raises(InputError, match="nothing of this 'sgcldff' fits 'unet': start from scratch"):
-        begin(Successor(replace(SPEC, net=replace(SPEC.net, name="unet")), parent))
+def test_a_parent_of_another_architecture_is_refused(parent):
+    with pytest.raises(InputError, match="no weights of this 'sgcldff' fit 'unet': start from scratch"):
+        start_from_parent(WarmStart(replace(SPEC, net=replace(SPEC.net, name="unet")), parent))
 
 
-def test_training_begins_where_the_parent_ended(parent, smears, tmp_path):
-    """With a learning rate of almost nothing, and no averages of other images, the weights stay the parent's."""
+def test_training_starts_where_the_parent_ended(parent, smears, tmp_path):
+    """With a negligible learning rate and no averaging, the weights stay the parent's."""
     still = TrainSpec(epochs=1, batch_size=8, learning_rate=1e-9, weight_decay=0, ema_decay=0, seed=9)
-    trained = train(
-        (smears[0].select(Split.TRAIN)[:8], smears[1]), Successor(SPEC, parent), still, tmp_path, None, "cpu"
-    )
+    trained = train(smears[0].select(Split.TRAIN)[:8], smears[1], WarmStart(SPEC, parent), still, tmp_path, None, "cpu")
     old, new = (load_model(folder, "cpu").net for folder in (parent, trained.folder))
     assert trained.inherited.parent == load_model(parent, "cpu").digest
     for (name, before), after in zip(old.named_parameters(), new.parameters(), strict=True):
