@@ -50,11 +50,16 @@ def spans(page: Path) -> list[str]:
 
 
 @cache
-def tree() -> dict[str, object]:
-    """Give all commands by their names, those of groups with their group; groups too."""
+def root() -> object:
     from flows.cli import app
 
-    found = dict(get_command(app).commands)
+    return get_command(app)
+
+
+@cache
+def tree() -> dict[str, object]:
+    """Give all commands by their names, those of groups with their group; groups too."""
+    found = dict(root().commands)
     return found | {f"{name} {own}": one for name, group in found.items() for own, one in members(group).items()}
 
 
@@ -71,13 +76,13 @@ def options_of(command: object) -> set[str]:
 
 
 def all_options() -> set[str]:
-    from flows.cli import app
-
-    return set().union(options_of(get_command(app)), *map(options_of, tree().values()))
+    return set().union(options_of(root()), *map(options_of, tree().values()))
 
 
 def command_of(words: list[str]) -> tuple[object, list[str]]:
-    """Find the command that a line names, and its arguments."""
+    """Find the command that a line names, the root where it names none, and its arguments."""
+    if words[0].startswith("--"):
+        return root(), words
     name = " ".join(words[:2]) if members(tree().get(words[0], object())) else words[0]
     assert name in tree(), f"sgcldff {' '.join(words)}: no such command"
     return tree()[name], words[len(name.split()) :]
@@ -111,7 +116,7 @@ def test_command_lines_can_be_typed(page):
             targets = {word for word in program[1:] if "=" not in word}
             known = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
             assert targets <= known
-        if program[0] == "sgcldff" and program[1:] != ["--install-completion"]:
+        if program[0] == "sgcldff":
             require_parsed(program[1:])
         for word in program:
             if word.startswith("infra/") and word != "infra/.env":
