@@ -174,7 +174,7 @@ def test_models_outlive_restart_and_restoration_and_strangers_are_kept_out(lab, 
 
 
 def pg(cluster: Postgres, name: str, *arguments: str, given: bytes | None = None) -> bytes:
-    """Run a program of PostgreSQL as README.md does in the container."""
+    """Run a program of PostgreSQL as docs/operations/servers.md does in the container."""
     reached = {"PGHOST": LOOPBACK, "PGPORT": str(cluster.port), "PGPASSWORD": cluster.login.password}
     command = [cluster.programs / name, "--username", cluster.login.user, *arguments]
     return subprocess.run(command, env=os.environ | reached, input=given, stdout=subprocess.PIPE, check=True).stdout
