@@ -54,7 +54,7 @@ def module(monkeypatch):
     from sgcldff.models import nets
     from sgcldff.saliency import priors
 
-    kept = [(registry, dict(registry)) for registry in (nets.REGISTRY, priors.REGISTRY)]
+    kept = [(registry, dict(registry)) for registry in (nets.NETWORKS, priors.REGISTRY)]
 
     def run(info: str) -> types.ModuleType:
         (block,) = code_blocks(CONTRIBUTING, f"python {info}")
