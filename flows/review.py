@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import flow
 
 from sgcldff.core.errors import InputError, MissingInputError
-from sgcldff.data.reviews.consensus import settle
+from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import ReviewStore
 from sgcldff.results.review.apply import Applied
 from sgcldff.results.review.page import write_page
@@ -172,7 +172,7 @@ def review_apply(results: list[str], store: str) -> Recounted:
         results: Folders of the results of slides, or of a batch.
         store: Folder of the reviews.
     """
-    verdicts = settle(ReviewStore.open(store).reviews())
+    verdicts = consensus_of(ReviewStore.open(store).reviews())
     folders = results_in(results)
     outcomes = [apply_to_slide.attempt(folder, verdicts) for folder in folders]
     applied = tuple(one for one in outcomes if isinstance(one, Applied))

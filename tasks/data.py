@@ -9,7 +9,7 @@ from sgcldff.core.records import ArrayRef, samples_to_table
 from sgcldff.core.settings import IngestSpec, PriorSpec
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import QUARANTINE, Catalog, ingest
-from sgcldff.data.mirror import landed
+from sgcldff.data.mirror import mirrored
 from sgcldff.evaluation import SetAside
 from sgcldff.saliency.priors import gallery
 from sgcldff.saliency.priors.precompute import compute_priors
@@ -50,7 +50,7 @@ class Prepared:
 @stage("land", DATA)
 def land(sources: Sequence[Source], workspace: Workspace) -> list[Source]:
     """Mirror the sources that lie in stores, and put their mirrors in their place."""
-    return [landed(source, workspace.landing) for source in sources]
+    return [mirrored(source, workspace.landing) for source in sources]
 
 
 @stage("ingest", DATA)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgcldff.data.reviews.consensus import Verdict
+from sgcldff.data.reviews.consensus import Consensus
 from sgcldff.data.reviews.store import Review, ReviewStore
 from sgcldff.results.review.answers import Answers, read_answers
 from sgcldff.results.review.apply import Applied, apply_reviews
@@ -54,7 +54,7 @@ def _by_reviewer(reviews: Sequence[Review]) -> list[dict[str, object]]:
 
 
 @stage("apply-reviews", SLIDES)
-def apply_to_slide(folder: Path, verdicts: Sequence[Verdict]) -> Applied | None:
+def apply_to_slide(folder: Path, verdicts: Sequence[Consensus]) -> Applied | None:
     """Count a slide anew with what people said of its cells; None where they said nothing."""
     applied = apply_reviews(folder, verdicts)
     if applied is not None:

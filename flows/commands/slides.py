@@ -101,7 +101,8 @@ def infer(
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="Address of a Dask scheduler, or a cluster file (docs/operations/clusters.md).", show_default="this machine"
+            help="Address of a Dask scheduler, or a cluster file (docs/operations/clusters.md).",
+            show_default="this machine",
         ),
     ] = None,
     workspace: WorkspaceOption = WORKSPACE,

@@ -11,7 +11,7 @@ from sgcldff.core.errors import InputError, LabelError
 from sgcldff.core.labels import canonical, resolve_label
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import ClassShare, Differential, from_counts
-from sgcldff.data.adapters.annotations import Row, read_rows
+from sgcldff.data.adapters.annotations import TableRow, read_rows
 
 Counts = Mapping[str, int]
 """Cells of a slide by type."""
@@ -144,7 +144,7 @@ class _Entry:
         return label
 
 
-def _entries(path: Path, number: int, row: Row) -> list[_Entry]:
+def _entries(path: Path, number: int, row: TableRow) -> list[_Entry]:
     slide = row["slide_id"]
     place = f"{path}, row {number} (slide {slide!r})"
     if not slide:

@@ -1,1 +1,1 @@
-"""Labelled images: adapters of data sets, the catalog, synthetic smears and reviews."""
+"""Labelled images: adapters for data sets, the catalog, synthetic smears and reviews."""

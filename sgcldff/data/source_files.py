@@ -1,4 +1,4 @@
-"""Whether the files of images are still those that were ingested."""
+"""Checks that image files have not changed since they were ingested."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ from sgcldff.slides.images import sha256_of
 
 
 class FileCheck:
-    """Finds samples whose image or mask is gone or was changed.
+    """Finds samples whose image or mask is missing or changed.
 
-    A file is hashed again only when its time or size changed.
+    A file is hashed again only if its modification time or size changed.
 
     Parameters
     ----------
     samples
-        With the digests that ingest noted; a file without one only has to be there.
+        Samples with the digests recorded by ingest; a file without a digest only has to exist.
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
@@ -23,9 +23,9 @@ class FileCheck:
         self._hashed: dict[str, tuple[tuple[int, int], str]] = {}
 
     def faults(self) -> dict[int, str]:
-        """Look at all files and say what is wrong: place of the sample -> reason."""
-        found = {place: next(iter(self._faults(sample)), "") for place, sample in enumerate(self.samples)}
-        return {place: reason for place, reason in found.items() if reason}
+        """Check all files: index of the sample -> reason, for samples that cannot be used."""
+        reasons = {index: next(iter(self._faults(sample)), "") for index, sample in enumerate(self.samples)}
+        return {index: reason for index, reason in reasons.items() if reason}
 
     def _faults(self, sample: Sample) -> Iterable[str]:
         for path, sha256 in ((sample.image, sample.sha256), (sample.mask, sample.mask_sha256)):
@@ -35,7 +35,7 @@ class FileCheck:
                 if self._digest(path) != sha256 and sha256:
                     yield f"{path}: was changed since it was prepared; run `sgcldff prepare` again"
             except OSError as error:
-                yield f"{path}: cannot be read ({error.strerror or error}); put it back"
+                yield f"{path}: cannot be read ({error.strerror or error}); restore it"
 
     def _digest(self, path: str) -> str:
         stat = Path(path).stat()

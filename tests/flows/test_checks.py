@@ -100,7 +100,7 @@ WRONG = {
     "workspace": ((*INFER, "-w", "head.csv"), "head.csv is a file"),
     "reference": ((*INFER, "--model", "models:/x@y@z"), "'models:/x@y@z' is no model"),
     "registered model": ((*INFER, "--model", "models:/sgcldff@best"), "registered models are none yet"),
-    "folder of a model": ((*INFER, "--model", "smears"), "smears: holds no spec.json"),
+    "folder of a model": ((*INFER, "--model", "smears"), "smears: contains no spec.json"),
     "no folder of a model": ((*INFER, "--model", "nothing"), "nothing: no such folder"),
     "goal": ((*INFER, "--until", "blast"), "write blast:0.02"),
     "type of a goal": ((*INFER, "--until", "martian:0.02"), "martian: in no class"),

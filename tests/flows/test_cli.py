@@ -47,7 +47,7 @@ def test_bad_images_are_set_aside_and_the_rest_goes_on(server, run, tmp_path):
         for row in Catalog.open(tmp_path / "ws" / "catalog").quarantine.to_pylist()
     }
     assert "not a readable image" in aside["crop-00000"]
-    assert "crop or export them alike" in aside["crop-00001"]
+    assert "crop or export both at one size" in aside["crop-00001"]
     assert "no such file" in aside["crop-00002"]
     assert "'martian' is in no class" in aside["crop-00003"]
 

@@ -44,7 +44,9 @@ def test_a_new_workspace_reads_slides_with_the_released_model(shipped, slide, ru
     workspace, released = tmp_path / "ws", ModelRef(RELEASED_NAME, RELEASED_VERSION, saved_digest(shipped))
     ran = run("infer", slide.slide, "-o", tmp_path / "out", "-w", workspace, "--workers", "0", "--no-gate")
     assert ran.code == 0
-    line = f"Model {RELEASED_NAME} {RELEASED_VERSION} ({released.digest}): the released model, since there is no champion"
+    line = (
+        f"Model {RELEASED_NAME} {RELEASED_VERSION} ({released.digest}): the released model, since there is no champion"
+    )
     assert model_line(ran).startswith(line)
     assert models_of(tmp_path / "out") == {released}
     assert not (workspace / "mlflow").exists(), "looking for a champion makes no database"

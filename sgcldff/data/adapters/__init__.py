@@ -1,4 +1,4 @@
-"""Adapters that read public data sets, folders and tables: one module each, with an `ADAPTER`."""
+"""Adapters that read public data sets, folders and tables: one module each, which defines `ADAPTER`."""
 
 import importlib
 import pkgutil
@@ -8,25 +8,25 @@ from pathlib import Path
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.records import Sample
-from sgcldff.data.adapters.base import Adapter, Download, PublishedSize, Rejected, entries
+from sgcldff.data.adapters.base import Adapter, Download, PublishedSize, Rejected, entries_in
 
 __all__ = ["ADAPTERS", "AUTO", "Adapter", "Download", "PublishedSize", "Rejected", "Source", "adapter", "detect"]
 
 AUTO = "auto"
-"""Name of no adapter: it stands for all known data sets below a folder."""
-USERS = ("fetch",)
-"""Modules here that use adapters and define none; they are not imported with the others, since they load more."""
-DEPTH = 4
-"""Folders below the one given in which `detect` still looks."""
+"""Not an adapter: stands for all known data sets below a folder."""
+NOT_ADAPTERS = ("download",)
+"""Modules of this package that only use adapters; they are not imported with the others, since they load more."""
+MAX_DEPTH = 4
+"""Levels of subfolders that `detect` searches."""
 
 
 def adapter(name: str) -> Adapter:
-    """Look an adapter up.
+    """Return the adapter of that name.
 
     Raises
     ------
     InputError
-        If there is none of that name.
+        If there is no such adapter.
     """
     if name not in ADAPTERS:
         raise InputError(f"adapter {name!r} is unknown: name one of {', '.join(ADAPTERS)}")
@@ -39,13 +39,13 @@ class Source:
 
     adapter: str
     folder: str
-    """Path, or, where `sgcldff.data.mirror.landed` is asked first, a URL such as `s3://bucket/prefix`."""
+    """Path, or, before `sgcldff.data.mirror.mirrored` copies it, a URL such as `s3://bucket/prefix`."""
     mpp: float | None = None
-    """um/px; None takes the adapter's own."""
+    """um/px; None uses the adapter's own."""
 
     @property
     def published(self) -> PublishedSize | None:
-        """Size that images must have for the adapter's scale to be theirs; None where the scale was given.
+        """Size that images must have for the adapter's scale to apply; None if the scale was given explicitly.
 
         Raises
         ------
@@ -55,12 +55,12 @@ class Source:
         return adapter(self.adapter).published if self.mpp is None else None
 
     def resolved(self) -> tuple["Source", ...]:
-        """Put the known data sets below the folder in the place of `auto`; `mpp` then holds where they know none.
+        """Replace `auto` by the known data sets below the folder; `mpp` then applies to those without a scale.
 
         Raises
         ------
         InputError
-            As `detect`.
+            As for `detect`.
         """
         if self.adapter != AUTO:
             return (self,)
@@ -73,7 +73,7 @@ class Source:
         Raises
         ------
         InputError
-            If the adapter is unknown, or the folder lacks what it needs.
+            If the adapter is unknown, or the folder lacks what the adapter needs.
         """
         reader = adapter(self.adapter)
         return (reader if self.mpp is None else replace(reader, mpp=self.mpp)).scan(Path(self.folder).resolve())
@@ -85,17 +85,17 @@ def detect(folder: str | Path) -> tuple[Source, ...]:
     Raises
     ------
     InputError
-        If there is none, or the folder is empty or missing.
+        If there are none, or the folder is empty or missing.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise MissingInputError(f"{root}: no such folder; name the one that holds your images")
-    if not any(True for _ in entries(root)):
+        raise MissingInputError(f"{root}: no such folder; name the one with your images")
+    if not any(True for _ in entries_in(root)):
         raise InputError(f"{root}: is empty; put images or a data set into it")
-    found = tuple(_below(root, DEPTH))
+    found = tuple(_below(root, MAX_DEPTH))
     if not found:
         names = ", ".join(ADAPTERS)
-        raise InputError(f"{root}: holds no known data set ({names}); name the adapter, such as 'folder' or 'table'")
+        raise InputError(f"{root}: contains no known data set ({names}); name the adapter, such as 'folder' or 'table'")
     return found
 
 
@@ -104,16 +104,16 @@ def _below(folder: Path, depth: int) -> Iterator[Source]:
     yield from here
     if here or depth == 0:
         return
-    for below in sorted(path for path in entries(folder) if path.is_dir() and not path.name.startswith(".")):
+    for below in sorted(path for path in entries_in(folder) if path.is_dir() and not path.name.startswith(".")):
         yield from _below(below, depth - 1)
 
 
-def _registered() -> Mapping[str, Adapter]:
-    names = (found.name for found in pkgutil.iter_modules(__path__) if found.name not in USERS)
+def _all_adapters() -> Mapping[str, Adapter]:
+    names = (module.name for module in pkgutil.iter_modules(__path__) if module.name not in NOT_ADAPTERS)
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     adapters = [module.ADAPTER for module in modules if hasattr(module, "ADAPTER")]
     return {item.name: item for item in adapters}
 
 
-ADAPTERS: Mapping[str, Adapter] = _registered()
+ADAPTERS: Mapping[str, Adapter] = _all_adapters()
 """All adapters by name: every module of this package that defines `ADAPTER`."""

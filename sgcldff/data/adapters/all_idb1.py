@@ -1,4 +1,4 @@
-"""ALL-IDB1: whole fields up to 2592x1944 px, with the centres of the lymphoblasts."""
+"""ALL-IDB1: entire fields of up to 2592x1944 px, with the centres of the lymphoblasts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from sgcldff.core.records import Sample
 from sgcldff.data.adapters.all_idb2 import label_of
 from sgcldff.data.adapters.base import Adapter, Rejected, child, images_in
 
-Points = tuple[tuple[int, int, int, int], ...]
+Boxes = tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True)
 class AllIdb1(Adapter):
-    """Fields in `im`, centres of blasts in `xyc/ImNNN_1.xyc`, one `x y` a line.
+    """Fields in `im`, centres of blasts in `xyc/ImNNN_1.xyc`, one `x y` per line.
 
     A field without blasts has no annotated cells, since its other white blood cells are not listed.
     """
@@ -38,18 +38,18 @@ class AllIdb1(Adapter):
     def _sample(self, image: Path, centres: Path) -> Sample:
         label = label_of(image)
         if label is None:
-            raise InputError(f"name {image.name!r} tells no class: expected ImNNN_0 or ImNNN_1; rename it")
+            raise InputError(f"name {image.name!r} has no class: expected ImNNN_0 or ImNNN_1; rename it")
         return replace(self.sample(image, label), boxes=_points(centres) if label == BLAST else None)
 
 
-def _points(path: Path) -> Points | None:
+def _points(path: Path) -> Boxes | None:
     if not path.is_file():
         return None
     try:
         pairs = [line.split() for line in path.read_text().splitlines() if line.strip()]
         return tuple((int(x), int(y), int(x), int(y)) for x, y in pairs)
     except ValueError as error:
-        raise InputError(f"{path}: not a list of centres ({error}); expected one 'x y' a line") from error
+        raise InputError(f"{path}: not a list of centres ({error}); expected one 'x y' per line") from error
 
 
 ADAPTER = AllIdb1(
@@ -57,7 +57,7 @@ ADAPTER = AllIdb1(
     title="ALL-IDB1 (fields with the centres of blasts)",
     licence="free for research on request from its authors (Labati, Piuri and Scotti 2011)",
     url="https://homes.di.unimi.it/scotti/all/",
-    instructions="ask the authors for access, unpack ALL_IDB1, and name the folder that holds im and xyc",
+    instructions="ask the authors for access, unpack ALL_IDB1, and name the folder with im and xyc",
     mpp=0.09,
 )
-"""The scale is taken to be that of ALL-IDB2, whose crops were cut from these fields."""
+"""The scale is assumed to be that of ALL-IDB2, whose crops were cut from these fields."""

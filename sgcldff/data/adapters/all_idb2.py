@@ -9,12 +9,12 @@ from sgcldff.core.labels import BLAST, NON_BLAST
 from sgcldff.core.records import MaskCode, Sample
 from sgcldff.data.adapters.base import Adapter, PublishedSize, Rejected, child, images_in
 
-NAME = re.compile(r"Im\d+_([01])", re.IGNORECASE)
+NAME_PATTERN = re.compile(r"Im\d+_([01])", re.IGNORECASE)
 
 
 def label_of(image: Path) -> str | None:
-    """Read the class from a file name of ALL-IDB; None where the name is another."""
-    match = NAME.fullmatch(image.stem)
+    """Return the class in a file name of ALL-IDB; None for other names."""
+    match = NAME_PATTERN.fullmatch(image.stem)
     return match and (BLAST if match[1] == "1" else NON_BLAST)
 
 
@@ -35,20 +35,19 @@ class AllIdb2(Adapter):
         for image in images:
             label = label_of(image)
             if label is None:
-                yield Rejected(
-                    str(image), f"name {image.name!r} tells no class: expected ImNNN_0 or ImNNN_1; rename it"
-                )
+                reason = f"name {image.name!r} has no class: expected ImNNN_0 or ImNNN_1; rename it"
+                yield Rejected(str(image), reason)
             else:
                 yield self.sample(image, label, masks.get(image.stem.lower()))
 
 
 ADAPTER = AllIdb2(
     name="all_idb2",
-    title="ALL-IDB2 (blast or not, one cell a crop)",
+    title="ALL-IDB2 (blast or not, one cell per crop)",
     licence="free for research on request from its authors (Labati, Piuri and Scotti 2011)",
     url="https://homes.di.unimi.it/scotti/all/",
-    instructions="ask the authors for access, unpack ALL_IDB2, and name the folder that holds img (ImNNN_0.tif, "
-    "ImNNN_1.tif); masks go into a folder mask beside it, under the same names",
+    instructions="ask the authors for access, unpack ALL_IDB2, and name the folder with img (ImNNN_0.tif, "
+    "ImNNN_1.tif); masks go into a folder mask beside it, with the same names",
     mpp=0.09,
     published=PublishedSize(((257, 257),), shorter=0.5),
     mask_code=MaskCode(64, 200),

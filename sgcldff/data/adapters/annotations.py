@@ -1,4 +1,4 @@
-"""Reading of small tables that accompany images."""
+"""Small tables that accompany images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.tables import read_text_table
 
-Row = Mapping[str, str]
+TableRow = Mapping[str, str]
 
 
-def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | None = None) -> Sequence[Row]:
-    """Read a CSV or Parquet file as rows of text; an empty cell is an empty text.
+def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | None = None) -> Sequence[TableRow]:
+    """Read a CSV or Parquet file as rows of text; an empty cell is an empty string.
 
-    Column names are compared without regard to case and surrounding blanks.
+    The case of column names, and blanks around them, are ignored.
 
     Parameters
     ----------
     aliases
-        Names, in lower case, under which required columns go as well, and the names that the rows give them.
+        Alternative column name, in lower case -> name in the rows.
 
     Raises
     ------
@@ -28,11 +28,11 @@ def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | 
         table = read_text_table(path)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such table") from error
-    named = {column: (aliases or {}).get(column, column) for column in table.columns}
-    missing = [name for name in required if name not in named.values()]
+    names = {column: (aliases or {}).get(column, column) for column in table.columns}
+    missing = [name for name in required if name not in names.values()]
     if missing:
         raise InputError(
             f"{path}: lacks column {', '.join(missing)}: expected {', '.join(required)}, "
             f"found {', '.join(table.columns) or 'none'}; name the columns in its first line"
         )
-    return [{named[column]: cell for column, cell in row.items()} for row in table.rows]
+    return [{names[column]: cell for column, cell in row.items()} for row in table.rows]

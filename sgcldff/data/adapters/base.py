@@ -1,4 +1,4 @@
-"""What every data set adapter is: a description, and a scan that turns a folder into samples."""
+"""The interface of adapters: a description of a data set, and a scan that turns a folder into samples."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -10,13 +10,13 @@ from sgcldff.core.records import MaskCode, Sample
 from sgcldff.core.settings import CELL_UM
 
 SIZE_TOLERANCE = 0.03
-"""By how much a side may differ from what is published: PBC's differ by 2 %, and cells of one type by far more."""
+"""Tolerance of a side relative to its published length: PBC's vary by 2 %, and cells of one type by far more."""
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """An input that an adapter cannot make a sample of."""
+    """An input from which an adapter cannot make a sample."""
 
     image: str
     reason: str
@@ -24,20 +24,22 @@ class Rejected:
 
 @dataclass(frozen=True)
 class PublishedSize:
-    """Size of a data set's images as its authors publish them; images of another size have another scale, too."""
+    """Size of a data set's images as published by its authors; images of another size have another scale, too."""
 
     sizes: tuple[tuple[int, int], ...]
-    """(width, height) of whole images, px."""
+    """(width, height) of complete images, px."""
     longer: float = 1.0
-    """Share that is left, at the least, of the longer side of an image that was cut off at the border of its field."""
+    """Smallest share of the longer side of an image that was cut off at the border of its field."""
     shorter: float = 1.0
-    """The same of the shorter side."""
+    """The same for the shorter side."""
 
     def fits(self, width: int, height: int) -> bool:
-        """Return whether an image may be one of those published, give or take `SIZE_TOLERANCE`."""
-        shares = (sorted((width / whole[0], height / whole[1])) for whole in self.sizes)
-        least, most = 1 - SIZE_TOLERANCE, 1 + SIZE_TOLERANCE
-        return any(self.shorter * least <= low <= most and self.longer * least <= high <= most for low, high in shares)
+        """Return whether an image can be one of those published, within `SIZE_TOLERANCE`."""
+        shares = (sorted((width / size[0], height / size[1])) for size in self.sizes)
+        lower, upper = 1 - SIZE_TOLERANCE, 1 + SIZE_TOLERANCE
+        return any(
+            self.shorter * lower <= small <= upper and self.longer * lower <= large <= upper for small, large in shares
+        )
 
     def __str__(self) -> str:
         return " or ".join(f"{width}x{height} px" for width, height in self.sizes)
@@ -45,13 +47,13 @@ class PublishedSize:
 
 @dataclass(frozen=True)
 class Download:
-    """An archive that may be fetched."""
+    """An archive that may be downloaded."""
 
     url: str
     sha256: str | None = None
-    """None: no checksum is known; the user has to give one."""
+    """None: no checksum is known, and the user has to provide one."""
     archive: str = "archive.zip"
-    """Name under which the archive is stored before it is unpacked."""
+    """File name of the archive before it is unpacked."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,22 @@ class Adapter(ABC):
     """Reads one public data set, or one layout, from a user's folder."""
 
     name: str
-    """Short name, as the command line takes it."""
+    """Short name for the command line."""
     title: str
     licence: str
     url: str
-    """Official page of the data set; empty for layouts that are no data set."""
+    """Official page of the data set; empty for generic layouts."""
     instructions: str
     """What to download, and where to put it."""
     mpp: float | None = None
-    """um/px; None where the folder has to be described by its user."""
+    """um/px; None if the user has to provide it."""
     mask_code: MaskCode | None = None
     download: Download | None = None
-    """None where the licence or the site does not allow a download without a person."""
+    """None if the licence or the site does not allow automatic downloads."""
     published: PublishedSize | None = None
-    """None where images may have any size."""
+    """None if images may have any size."""
     own_scale: bool = False
-    """The scale of every image stands beside it, and is not asked for."""
+    """Whether the scale is recorded with every image, so that the user need not provide it."""
 
     @abstractmethod
     def recognises(self, folder: Path) -> bool:
@@ -87,11 +89,11 @@ class Adapter(ABC):
         Raises
         ------
         InputError
-            If the folder is not there, or lacks what the layout needs.
+            If the folder does not exist, or lacks what the layout needs.
         """
 
     def scale(self) -> float:
-        """Return `mpp`, or ask for it.
+        """Return `mpp`.
 
         Raises
         ------
@@ -106,7 +108,7 @@ class Adapter(ABC):
         return self.mpp
 
     def sample(self, image: Path, label: str | None, mask: Path | None = None, name: str = "") -> Sample:
-        """Describe an image that is a group of its own; `name` tells it apart where its stem alone does not."""
+        """Make the sample of an image that is its own group; `name` replaces a stem that is not unique."""
         identity = f"{self.name}/{name or image.stem}"
         return Sample(
             id=identity,
@@ -121,31 +123,31 @@ class Adapter(ABC):
         )
 
     def not_found(self, folder: Path, expected: str) -> InputError:
-        """Make the error of a folder that lacks what the layout needs."""
+        """Return the error for a folder that lacks what the layout needs."""
         if not folder.is_dir():
             return MissingInputError(f"{folder}: no such folder; {self.instructions}")
-        return InputError(f"{folder}: holds no {self.title}: expected {expected}; {self.instructions}")
+        return InputError(f"{folder}: contains no {self.title}: expected {expected}; {self.instructions}")
 
 
 def images_in(folder: Path) -> list[Path]:
-    """List the image files that lie directly in `folder`, by name; hidden files are left out."""
-    return sorted(path for path in entries(folder) if is_image(path))
+    """List the image files directly in `folder`, by name, without hidden files."""
+    return sorted(path for path in entries_in(folder) if is_image(path))
 
 
 def is_image(path: Path) -> bool:
-    """Tell by its name whether a file is an image."""
+    """Return whether a file is an image, judging by its name."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def entries(folder: Path) -> Iterable[Path]:
-    """List what lies in `folder`; nothing if it is no folder."""
+def entries_in(folder: Path) -> Iterable[Path]:
+    """List the contents of `folder`; nothing if it is not a folder."""
     return folder.iterdir() if folder.is_dir() else ()
 
 
 def child(folder: Path, *names: str) -> Path:
-    """Join names whatever their case: the entry that is there, else the path as it was named."""
+    """Join names regardless of case: the existing entry if there is one, otherwise the path as named."""
     for name in names:
         exact = folder / name
-        matches = sorted(path for path in entries(folder) if path.name.lower() == name.lower())
+        matches = sorted(path for path in entries_in(folder) if path.name.lower() == name.lower())
         folder = exact if exact.exists() or not matches else matches[0]
     return folder

@@ -18,15 +18,15 @@ Boxes = tuple[tuple[int, int, int, int], ...]
 class Bccd(Adapter):
     """Fields in `JPEGImages`; `Annotations`, `masks` and `labels.csv` may each be missing.
 
-    The folder is either the one that holds `BCCD/JPEGImages` or the one that holds `JPEGImages` itself.
+    The folder is either the one that contains `BCCD/JPEGImages` or the one that contains `JPEGImages` itself.
     """
 
     def recognises(self, folder: Path) -> bool:
-        """Look for fields named as in BCCD, so that other Pascal VOC sets are not taken for it."""
+        """Look for fields named as in BCCD, so that other Pascal VOC sets are not mistaken for it."""
         return any(path.name.startswith("BloodImage_") for path in images_in(_fields(folder)))
 
     def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
-        """Find the fields; two white blood cells named for a field, or none, give no label."""
+        """Find the fields; a field has a label only if the table lists exactly one cell type for it."""
         images = images_in(_fields(folder))
         if not images:
             raise self.not_found(folder, "images in JPEGImages or BCCD/JPEGImages")
@@ -58,16 +58,16 @@ def _types(folder: Path) -> dict[int, str]:
     places = (folder, _fields(folder).parent)
     table = next((place / "labels.csv" for place in places if (place / "labels.csv").is_file()), None)
     rows = read_rows(table, ("image", "category")) if table else ()
-    named = ((row["image"], row["category"].split(",")) for row in rows)
-    return {int(image): canonical(cells[0]) for image, cells in named if image.isdigit() and _one(cells)}
-
-
-def _one(cells: list[str]) -> bool:
-    return len(cells) == 1 and bool(cells[0].strip())
+    categories = {row["image"]: row["category"].strip() for row in rows}
+    return {
+        int(image): canonical(name)
+        for image, name in categories.items()
+        if image.isdigit() and name and "," not in name
+    }
 
 
 def _boxes(annotation: Path) -> Boxes | None:
-    """Read the boxes of the white blood cells; None where the field is not annotated."""
+    """Read the boxes of the white blood cells; None if the field is not annotated."""
     if not annotation.is_file():
         return None
     try:
@@ -88,8 +88,8 @@ ADAPTER = Bccd(
     title="BCCD (boxes, masks, types)",
     licence="MIT",
     url="https://github.com/Shenggan/BCCD_Dataset",
-    instructions="download the repository and name the folder that holds BCCD/JPEGImages and BCCD/Annotations; "
-    "beside BCCD lie, where you have them, labels.csv (columns Image, Category) and masks/BloodImage_Mask_NNNNN.png",
+    instructions="download the repository and name the folder with BCCD/JPEGImages and BCCD/Annotations; optionally, "
+    "put labels.csv (columns Image, Category) and masks/BloodImage_Mask_NNNNN.png beside BCCD",
     mpp=0.075,
     published=PublishedSize(((640, 480),)),
     mask_code=MaskCode(64, 200),

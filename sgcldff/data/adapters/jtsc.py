@@ -9,8 +9,8 @@ from sgcldff.core.records import MaskCode, Sample
 from sgcldff.data.adapters.annotations import read_rows
 from sgcldff.data.adapters.base import Adapter, PublishedSize, Rejected, child, images_in
 
-TYPES = {"1": NEUTROPHIL, "2": LYMPHOCYTE, "3": MONOCYTE, "4": EOSINOPHIL, "5": BASOPHIL}
-CODE = MaskCode(64, 200)
+TYPE_CODES = {"1": NEUTROPHIL, "2": LYMPHOCYTE, "3": MONOCYTE, "4": EOSINOPHIL, "5": BASOPHIL}
+ZHENG_MASK = MaskCode(64, 200)
 PAGE = "https://github.com/zxaoyou/segmentation_WBC"
 
 
@@ -18,7 +18,7 @@ PAGE = "https://github.com/zxaoyou/segmentation_WBC"
 class Zheng(Adapter):
     """Images `Dataset N/NNN.bmp`, masks `Dataset N/NNN.png`, types in `Class Labels of Dataset N.csv` (optional).
 
-    The column of the types is `class label` in the table of Dataset 1 and `class` in that of Dataset 2.
+    The column of types is `class label` in the table of Dataset 1, and `class` in that of Dataset 2.
     """
 
     part: str = "Dataset 1"
@@ -28,7 +28,7 @@ class Zheng(Adapter):
         return any(path.suffix.lower() == ".bmp" for path in images_in(child(folder, self.part)))
 
     def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
-        """Find the crops; an empty type gives no label."""
+        """Find the crops; those without a type have no label."""
         files = images_in(child(folder, self.part))
         images = [path for path in files if path.suffix.lower() == ".bmp"]
         if not images:
@@ -37,11 +37,11 @@ class Zheng(Adapter):
         types = self._types(folder)
         for image in images:
             number = types.get(image.stem.lstrip("0"), "")
-            if number and number not in TYPES:
-                reason = f"class {number!r} is not known: {self.title} has 1 to {len(TYPES)}; correct the table"
+            if number and number not in TYPE_CODES:
+                reason = f"class {number!r} is unknown: {self.title} has 1 to {len(TYPE_CODES)}; correct the table"
                 yield Rejected(str(image), reason)
             else:
-                yield self.sample(image, TYPES.get(number), masks.get(image.stem))
+                yield self.sample(image, TYPE_CODES.get(number), masks.get(image.stem))
 
     def _types(self, folder: Path) -> Mapping[str, str]:
         table = child(folder, f"Class Labels of {self.part}.csv")
@@ -54,8 +54,8 @@ ADAPTER = Zheng(
     title="Zheng Dataset 1 (JTSC)",
     licence="GPL-3.0",
     url=PAGE,
-    instructions="download the repository; name the folder that holds 'Dataset 1' and 'Class Labels of Dataset 1.csv'",
+    instructions="download the repository; name the folder with 'Dataset 1' and 'Class Labels of Dataset 1.csv'",
     mpp=0.208,
     published=PublishedSize(((120, 120),), longer=0.7, shorter=0.7),
-    mask_code=CODE,
+    mask_code=ZHENG_MASK,
 )

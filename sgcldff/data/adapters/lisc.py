@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sgcldff.core.labels import FIVE_TYPES, canonical
 from sgcldff.core.records import MaskCode, Sample
-from sgcldff.data.adapters.base import Adapter, PublishedSize, Rejected, child, entries, images_in
+from sgcldff.data.adapters.base import Adapter, PublishedSize, Rejected, child, entries_in, images_in
 
 IMAGES, TRUTH, EXPERT = "Main Dataset", "Ground Truth Segmentation", "areaforexpert1"
 
@@ -15,7 +15,7 @@ IMAGES, TRUTH, EXPERT = "Main Dataset", "Ground Truth Segmentation", "areaforexp
 class Lisc(Adapter):
     """Images in `Main Dataset/TYPE`, masks in `Ground Truth Segmentation/TYPE/areaforexpert1`; case varies.
 
-    Fields of the folder `Mixt` show several types and get no label.
+    Fields in the folder `Mixt` show several types and have no label.
     """
 
     def recognises(self, folder: Path) -> bool:
@@ -24,22 +24,20 @@ class Lisc(Adapter):
 
     def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
         """Find the fields of all types."""
-        types = sorted(path for path in entries(child(folder, IMAGES)) if path.is_dir())
-        found = [image for place in types for image in images_in(place)]
-        if not found:
+        types = sorted(path for path in entries_in(child(folder, IMAGES)) if path.is_dir())
+        images = [image for subfolder in types for image in images_in(subfolder)]
+        if not images:
             raise self.not_found(folder, f"images in {IMAGES!r}/TYPE")
-        for image in found:
-            yield self._sample(image, _masks(folder, image.parent.name).get(image.stem.lower()))
-
-    def _sample(self, image: Path, mask: Path | None) -> Sample:
-        kind = canonical(image.parent.name)
-        label = kind if kind in FIVE_TYPES else None
-        return self.sample(image, label, mask, name=f"{image.parent.name.lower()}/{image.stem}")
+        for image in images:
+            kind = image.parent.name
+            label = canonical(kind) if canonical(kind) in FIVE_TYPES else None
+            mask = _masks(folder, kind).get(image.stem.lower())
+            yield self.sample(image, label, mask, name=f"{kind.lower()}/{image.stem}")
 
 
 def _masks(folder: Path, kind: str) -> dict[str, Path]:
-    place = child(folder, TRUTH, kind, EXPERT)
-    return {path.stem.lower().removesuffix("_expert"): path for path in images_in(place)}
+    masks = images_in(child(folder, TRUTH, kind, EXPERT))
+    return {path.stem.lower().removesuffix("_expert"): path for path in masks}
 
 
 ADAPTER = Lisc(
@@ -47,7 +45,7 @@ ADAPTER = Lisc(
     title="LISC (types and expert outlines)",
     licence="free for research, cite Rezatofighi and Soltanian-Zadeh 2011",
     url="http://users.cecs.anu.edu.au/~hrezatofighi/Data/Leukocyte%20Data.htm",
-    instructions="download the archive from its authors' page, unpack it, name the folder that holds 'Main Dataset' "
+    instructions="download the archive from its authors' page, unpack it, name the folder with 'Main Dataset' "
     "and 'Ground Truth Segmentation'",
     mpp=0.18,
     published=PublishedSize(((720, 576),)),

@@ -10,30 +10,33 @@ from sgcldff.core.records import Sample
 from sgcldff.data.adapters.base import Adapter, PublishedSize, Rejected, images_in
 from sgcldff.data.adapters.folder import class_folders
 
-NAME = re.compile(r"(\d+-\d+-\d+-\d+|\d{8})_\d+_\d+")
+NAME_PATTERN = re.compile(r"(\d+-\d+-\d+-\d+|\d{8})_\d+_\d+")
 """`95-8-10-1_114_1` or `20190527_113018_0`: slide, then field (or time) and cell."""
 
 
 @dataclass(frozen=True)
 class Raabin(Adapter):
-    """Images in `PART/TYPE`, where the parts are `Train`, `TestA` and the like; the group is the slide.
+    """Images in `PART/TYPE`, where the parts are `Train`, `TestA` and so on; the group is the slide.
 
-    The folder is either the one that holds the parts or a part itself.
+    The folder is either the one that contains the parts, or a part itself.
     """
 
     def recognises(self, folder: Path) -> bool:
-        """Look for images that carry the published names."""
-        return any(NAME.fullmatch(place[0].stem) for place in map(images_in, _type_folders(folder)) if place)
+        """Look for images with the published names."""
+        images = map(images_in, _type_folders(folder))
+        return any(NAME_PATTERN.fullmatch(of_type[0].stem) for of_type in images if of_type)
 
     def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
         """Find the crops of all types."""
-        images = [image for place in _type_folders(folder) for image in images_in(place)]
+        images = [image for subfolder in _type_folders(folder) for image in images_in(subfolder)]
         if not images:
             raise self.not_found(folder, "images in Train/TYPE")
         for image in images:
-            name = NAME.fullmatch(image.stem)
+            name = NAME_PATTERN.fullmatch(image.stem)
             if name is None:
-                yield Rejected(str(image), f"name {image.name!r} names no slide: expected SLIDE_FIELD_CELL; rename it")
+                yield Rejected(
+                    str(image), f"name {image.name!r} contains no slide: expected SLIDE_FIELD_CELL; rename it"
+                )
             else:
                 kind = canonical(image.parent.name)
                 sample = self.sample(image, kind, name=f"{kind}/{image.stem}")
@@ -41,8 +44,8 @@ class Raabin(Adapter):
 
 
 def _type_folders(folder: Path) -> list[Path]:
-    places = [place for part in (folder, *class_folders(folder)) for place in class_folders(part)]
-    return [place for place in places if canonical(place.name) in FIVE_TYPES]
+    folders = [subfolder for part in (folder, *class_folders(folder)) for subfolder in class_folders(part)]
+    return [path for path in folders if canonical(path.name) in FIVE_TYPES]
 
 
 ADAPTER = Raabin(
@@ -51,8 +54,8 @@ ADAPTER = Raabin(
     licence="free, also commercially, as its authors state, if Kouzehkanan et al. 2022 is cited",
     url="https://raabindata.com/free-data/",
     instructions="download Train (and TestA) of the double-labelled cropped cells, unpack them side by side, and name "
-    "the folder that holds them",
+    "their parent folder",
     mpp=0.077,
     published=PublishedSize(((575, 575),)),
 )
-"""A white blood cell is about 175 px wide."""
+"""White blood cells are about 175 px wide."""

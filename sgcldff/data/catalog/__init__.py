@@ -1,4 +1,4 @@
-"""The catalog of images: checked, without copies, split without leaks, kept in Parquet beside what was set aside."""
+"""The catalog of images: checked, without duplicates, split without leakage, stored in Parquet with a quarantine."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from sgcldff.data.catalog.ingest import Catalog, ingest
     from sgcldff.data.catalog.paths import QUARANTINE, require_catalog
-else:  # who only looks whether there is a catalog loads no image library
+else:  # checking that a catalog exists needs no image library
     __getattr__, __dir__, _ = lazy_loader.attach(
         __name__, submod_attrs={"paths": ["QUARANTINE", "require_catalog"], "ingest": ["Catalog", "ingest"]}
     )

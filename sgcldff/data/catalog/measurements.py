@@ -1,10 +1,10 @@
-"""What is measured of an image file, and remembered as long as its path, size and time stay the same."""
+"""Measurements of image files, which are kept as long as path, size and modification time stay the same."""
 
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import imagehash
@@ -18,18 +18,18 @@ from sgcldff.core.errors import InputError
 from sgcldff.data.catalog.overlap import thumbnail
 from sgcldff.slides.images import read_grey, read_rgb, sha256_of
 
-LAYOUT = b"facts/2"
+FACTS_LAYOUT = b"facts/2"
 
-Progress = Callable[[int, int], None]
+MeasureProgress = Callable[[int, int], None]
 """Called with the number of files done and their total."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was measured of one file."""
+    """Measurements of one file."""
 
     sha256: str
-    """Of the file's bytes."""
+    """Digest of the file's bytes."""
     pixels: str
     """sha256 of shape and pixels: the same for copies in other lossless formats."""
     height: int
@@ -45,7 +45,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class FileKey:
-    """A file as it was when it was measured."""
+    """A file in the state in which it was measured."""
 
     path: str
     mask: bool
@@ -54,9 +54,9 @@ class FileKey:
 
 
 Known = Mapping[FileKey, Facts]
-Result = Facts | InputError
+MeasureResult = Facts | InputError
 
-SCHEMA = pa.schema(
+FACTS_SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string()) for name in ("path", "sha256", "pixels", "phash")),
         *(pa.field(name, pa.int64()) for name in ("size", "mtime_ns")),
@@ -64,12 +64,12 @@ SCHEMA = pa.schema(
         pa.field("mask", pa.bool_()),
         pa.field("thumbnail", pa.binary()),
     ],
-    metadata={"sgcldff.layout": LAYOUT},
+    metadata={"sgcldff.layout": FACTS_LAYOUT},
 )
 
 
 def file_key(path: str, *, mask: bool) -> FileKey | None:
-    """Describe a file as it is now; None if it is not there."""
+    """Return the key of a file in its current state; None if it does not exist."""
     try:
         stat = Path(path).stat()
     except OSError:
@@ -95,22 +95,22 @@ def measure(path: str, *, mask: bool) -> Facts:
         low=int(pixels.min()),
         high=int(pixels.max()),
     )
-    return (
-        facts
-        if mask
-        else Facts(**(asdict(facts) | {"phash": perceptual_hash(pixels), "thumbnail": thumbnail(pixels).tobytes()}))
-    )
+    if mask:
+        return facts
+    return replace(facts, phash=perceptual_hash(pixels), thumbnail=thumbnail(pixels).tobytes())
 
 
 def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
-    """Hash an image's coarse structure (64 low frequencies of its cosine transform) to 16 hexadecimal digits."""
+    """Hash the coarse structure of an image (64 low frequencies of its cosine transform) to 16 hexadecimal digits."""
     return str(imagehash.phash(Image.fromarray(rgb)))
 
 
-def measure_all(keys: Iterable[FileKey], known: Known, progress: Progress | None = None) -> dict[FileKey, Result]:
-    """Measure the files that are not known yet, several at a time; a file that cannot be read gives its error."""
+def measure_all(
+    keys: Iterable[FileKey], known: Known, progress: MeasureProgress | None = None
+) -> dict[FileKey, MeasureResult]:
+    """Measure the files that are not `known` yet, in parallel; the result of an unreadable file is its error."""
     wanted = list(dict.fromkeys(keys))
-    results: dict[FileKey, Result] = {key: known[key] for key in wanted if key in known}
+    results: dict[FileKey, MeasureResult] = {key: known[key] for key in wanted if key in known}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {pool.submit(_attempt, key): key for key in wanted if key not in known}
         for future in as_completed(running):
@@ -120,30 +120,29 @@ def measure_all(keys: Iterable[FileKey], known: Known, progress: Progress | None
     return results
 
 
-def _attempt(key: FileKey) -> Result:
+def _attempt(key: FileKey) -> MeasureResult:
     try:
         return measure(key.path, mask=key.mask)
     except InputError as error:
         return error
 
 
-def facts_table(results: Mapping[FileKey, Result]) -> pa.Table:
-    """Write what was measured as a table; files that could not be read are left out, so that they are tried again."""
+def facts_table(results: Mapping[FileKey, MeasureResult]) -> pa.Table:
+    """Convert measurements to a table, without unreadable files, so that these are tried again."""
     rows = [asdict(key) | asdict(facts) for key, facts in results.items() if isinstance(facts, Facts)]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=FACTS_SCHEMA)
 
 
 def read_facts(path: Path) -> dict[FileKey, Facts]:
-    """Read what `facts_table` wrote; nothing if it is not there, damaged, or of another layout: it only saves time."""
+    """Read stored measurements; none if the file is missing, damaged, or has another layout, as it is only a cache."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException):
         return {}
-    if (table.schema.metadata or {}).get(b"sgcldff.layout") != LAYOUT:
+    if (table.schema.metadata or {}).get(b"sgcldff.layout") != FACTS_LAYOUT:
         return {}
-    return dict(_split(row) for row in table.to_pylist())
-
-
-def _split(row: dict) -> tuple[FileKey, Facts]:  # type: ignore[type-arg]  # a decoded Arrow row
-    key = {name: row.pop(name) for name in FileKey.__dataclass_fields__}
-    return FileKey(**key), Facts(**row)
+    facts = {}
+    for row in table.to_pylist():
+        key = FileKey(**{name: row.pop(name) for name in FileKey.__dataclass_fields__})
+        facts[key] = Facts(**row)
+    return facts

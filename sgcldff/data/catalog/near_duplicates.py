@@ -1,4 +1,4 @@
-"""Pairs of images that show the same: hashes and fingerprints propose them, correlation of the overlap decides."""
+"""Near-duplicate images: candidates by hashes and fingerprints, confirmed by correlation of the overlap."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,11 +10,11 @@ from sgcldff.core.settings import IngestSpec
 from sgcldff.data.catalog.overlap import Details, Pairs, alike, details, displaced, oriented, overlap_correlation
 
 HASH_BITS = 64
-BATCH = 64
+CORRELATION_BATCH = 64
 
 
 def hash_bits(hashes: list[str]) -> NDArray[np.uint64]:
-    """Turn hashes of 16 hexadecimal digits into uint64, shape (N,)."""
+    """Convert hashes of 16 hexadecimal digits to uint64, shape (N,)."""
     return np.array([int(text, 16) for text in hashes], np.uint64)
 
 
@@ -58,7 +58,7 @@ def _same(keys: NDArray[np.uint64]) -> Iterator[Pairs]:
 
 
 def near_duplicates(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], spec: IngestSpec) -> Pairs:
-    """Find the pairs that show the same place, shifted, mirrored, turned by right angles or lit differently.
+    """Find the pairs that show the same place, shifted, mirrored, rotated by right angles or lit differently.
 
     Parameters
     ----------
@@ -78,6 +78,6 @@ def near_duplicates(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], s
 def _confirmed(images: Details, pairs: Pairs, orientation: int, min_correlation: float) -> NDArray[np.bool_]:
     scores = [
         overlap_correlation(oriented(images[batch[:, 0]], orientation), images[batch[:, 1]])
-        for batch in np.split(pairs, range(BATCH, len(pairs), BATCH))
+        for batch in np.split(pairs, range(CORRELATION_BATCH, len(pairs), CORRELATION_BATCH))
     ]
     return np.concatenate(scores) >= min_correlation

@@ -1,6 +1,6 @@
-"""Whether two images show the same place: shifted, mirrored, turned by right angles, or lit differently.
+"""Comparison of two images that may show the same place: shifted, mirrored, rotated by right angles, lit differently.
 
-All verdicts depend on the two images alone, so that further images never change them.
+Every result depends only on the two images, so that further images never change it.
 """
 
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from scipy import fft
 SIDE = 64
 """Side of the thumbnails, px."""
 BLUR = 2.0
-"""Standard deviation (px) of the blur that is taken away, and with it stain and illumination."""
+"""Standard deviation (px) of the blurred image that is subtracted, to remove stain and illumination."""
 BAND = (0.024, 0.383)
-"""Radial frequencies (cycles a px) that enter a fingerprint."""
-WINDOW = 32
-"""Side (px) of the nine overlapping windows by which images that share only a part are compared."""
+"""Radial frequencies (cycles/px) used in a fingerprint."""
+WINDOW_PX = 32
+"""Side (px) of the nine overlapping windows for comparing images that overlap only in part."""
 MIN_OVERLAP = 0.25
-"""Share of a thumbnail, and of its detail's energy, that has to be seen in both images."""
+"""Minimum share of a thumbnail, and of the energy of its detail, that both images must show."""
 BLOCK = 512
 
 Pairs = NDArray[np.int64]
 """int64, shape (K, 2): indices i < j."""
 
 Details = NDArray[np.float32]
-"""float32, shape (N, 64, 64): thumbnails without what is coarser than cells."""
+"""float32, shape (N, 64, 64): thumbnails without structure that is coarser than cells."""
 
 
 def thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -37,23 +37,23 @@ def thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def details(thumbnails: NDArray[np.uint8]) -> Details:
-    """Take the blurred image away from each thumbnail: uint8 (N, 64, 64) -> float32 of that shape."""
+    """Subtract the blurred image from each thumbnail: uint8 (N, 64, 64) -> float32 of that shape."""
     images = thumbnails.reshape(-1, SIDE, SIDE).astype(np.float32)
     coarse = [cv2.GaussianBlur(image, (0, 0), BLUR) for image in images]
     return images - np.array(coarse, np.float32).reshape(images.shape)
 
 
 def oriented(images: Details, orientation: int) -> Details:
-    """Mirror (orientations 4 to 7) and turn by orientation % 4 right angles."""
+    """Mirror (orientations 4 to 7) and rotate by orientation % 4 right angles."""
     mirrored = images[:, :, ::-1] if orientation >= 4 else images
     return np.ascontiguousarray(np.rot90(mirrored, orientation % 4, axes=(1, 2)))
 
 
 def fingerprints(images: Details) -> NDArray[np.float32]:
-    """Describe details in a way that hardly changes when the image is shifted: unit vectors, float32 (N, F).
+    """Return descriptors that hardly change when the image is shifted: unit vectors, float32 (N, F).
 
-    Square roots of the amplitudes of the Fourier transform, less their mean on each ring of equal frequency. What all
-    images of blobs share is on that mean; the rest tells one image from another.
+    Square roots of the amplitudes of the Fourier transform, minus their mean on each ring of equal frequency. The mean
+    is common to all images of blobs; the rest is characteristic of an image.
 
     Parameters
     ----------
@@ -83,24 +83,24 @@ def alike(images: Details, min_similarity: float) -> Iterator[tuple[Pairs, int]]
 
     Yields
     ------
-    Indices i < j, int64 (K, 2), and an orientation of the first that makes its fingerprint like the second's; that
-    turned by two more right angles does so too, since amplitudes do not tell them apart.
+    Indices i < j, int64 (K, 2), and an orientation of the first that makes its fingerprint similar to the second's;
+    rotated by 180 degrees it has the same amplitudes, and so the same fingerprint.
     """
-    known = fingerprints(images)
+    upright = fingerprints(images)
     for orientation in (0, 1, 4, 5):
-        turned = known if orientation == 0 else fingerprints(oriented(images, orientation))
-        yield from ((pairs, orientation) for pairs in _similar(turned, known, min_similarity))
+        rotated = upright if orientation == 0 else fingerprints(oriented(images, orientation))
+        yield from ((pairs, orientation) for pairs in _similar(rotated, upright, min_similarity))
 
 
 def displaced(images: Details, min_similarity: float) -> Iterator[Pairs]:
-    """Find the pairs, i < j, that are alike in windows which lie apart by the same displacement.
+    """Find the pairs, i < j, that are similar in windows shifted by a common displacement.
 
-    The mean cosine of w windows has to reach `min_similarity` * sqrt(9 / w), as its noise is larger with fewer of
-    them; two windows at least are compared.
+    The mean cosine of w windows has to reach `min_similarity` * sqrt(9 / w), since it is noisier with fewer windows; at
+    least two windows are compared.
     """
-    starts = range(0, SIDE - WINDOW + 1, WINDOW // 2)
-    windows = {(y, x): fingerprints(images[:, y : y + WINDOW, x : x + WINDOW]) for y in starts for x in starts}
-    for step in product(range(WINDOW - SIDE, SIDE - WINDOW + 1, WINDOW // 2), repeat=2):
+    starts = range(0, SIDE - WINDOW_PX + 1, WINDOW_PX // 2)
+    windows = {(y, x): fingerprints(images[:, y : y + WINDOW_PX, x : x + WINDOW_PX]) for y in starts for x in starts}
+    for step in product(range(WINDOW_PX - SIDE, SIDE - WINDOW_PX + 1, WINDOW_PX // 2), repeat=2):
         matched = [((y, x), (y + step[0], x + step[1])) for y, x in windows if (y + step[0], x + step[1]) in windows]
         if step != (0, 0) and len(matched) >= 2:
             first, second = (np.hstack([windows[pair[side]] for pair in matched]) for side in (0, 1))
@@ -117,7 +117,7 @@ def _similar(first: NDArray[np.float32], second: NDArray[np.float32], least: flo
 
 
 def overlap_correlation(first: Details, second: Details) -> NDArray[np.float32]:
-    """Correlate pairs of details where they overlap, at the shift at which they agree best: float32 (K,), in [-1, 1].
+    """Correlate pairs of details where they overlap, at the best shift: float32 (K,), in [-1, 1].
 
     Pearson's correlation over the overlap at all shifts by zero-padded Fourier transforms (Padfield 2012, "Masked
     object registration in the Fourier domain"); an overlap with little area or little detail counts as -1.

@@ -1,54 +1,54 @@
-"""Splits by group that never move: linked images share a side, and images that came first keep theirs."""
+"""Stable splits by group: linked images are in the same split, and earlier images keep theirs."""
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgcldff.core.records import Split
 from sgcldff.core.settings import SplitSpec
 
 PRIORITY = (Split.TEST, Split.VAL, Split.TRAIN, Split.UNASSIGNED)
-"""Where images that are linked by now hold different sides, the ones named first keep theirs."""
+"""If images that are now linked had different splits, those in the split listed first keep it."""
 
 Stratum = tuple[str, str]
 """Data set and label."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What a split has to know of an image."""
+class SplitItem:
+    """The properties of an image on which its split depends."""
 
     key: str
     """Digest of its pixels."""
     name: str
     group: str
-    """Patient or slide, as its data set tells."""
+    """Patient or slide, according to its data set."""
     stratum: Stratum
-    held: Split = Split.UNASSIGNED
-    """The side it was on before."""
+    previous: Split = Split.UNASSIGNED
+    """Its split so far."""
 
 
 @dataclass
-class _Forest:
-    """Disjoint sets that remember the side that each is on."""
+class _DisjointSets:
+    """Disjoint sets, each with its split."""
 
     parents: dict[object, object] = field(default_factory=dict)
-    sides: dict[object, Split] = field(default_factory=dict)
+    splits: dict[object, Split] = field(default_factory=dict)
 
     def root(self, node: object) -> object:
         while (parent := self.parents.setdefault(node, node)) != node:
             self.parents[node] = node = self.parents[parent]
         return node
 
-    def side(self, node: object) -> Split:
-        return self.sides.get(self.root(node), Split.UNASSIGNED)
+    def split(self, node: object) -> Split:
+        return self.splits.get(self.root(node), Split.UNASSIGNED)
 
-    def join(self, nodes: Sequence[object], side: Split) -> None:
+    def join(self, nodes: Sequence[object], split: Split) -> None:
         first = self.root(nodes[0])
         for node in nodes[1:]:
             self.parents[self.root(node)] = first
-        self.sides[first] = side
+        self.splits[first] = split
 
 
 @dataclass(frozen=True)
@@ -56,99 +56,93 @@ class Linked:
     """Groups after linking."""
 
     groups: Mapping[int, str]
-    """Index of an entry -> name of its group: the first in order of the names that were linked."""
+    """Index of an item -> name of its group: alphabetically the first of the linked names."""
     refused: Mapping[int, str]
-    """Index of an entry -> why it cannot be on any side."""
+    """Index of an item -> why it cannot be in any split."""
 
 
-def link(entries: Sequence[Entry], pairs: Iterable[Sequence[int]]) -> Linked:
-    """Join the groups of near-duplicates, and refuse the images that would join groups of different sides.
+def link(items: Sequence[SplitItem], pairs: Iterable[Sequence[int]]) -> Linked:
+    """Join the groups of near-duplicates, and refuse images that would join groups of different splits.
 
-    Images that hold a side are taken first, then the new ones in the order of their digests.
+    Images that already have a split come first, then new ones in the order of their digests.
     """
-    forest, refused = _Forest(), dict[int, str]()
-    neighbours = _neighbours(pairs)
-    accepted: set[int] = set()
-    for index in sorted(range(len(entries)), key=lambda i: (PRIORITY.index(entries[i].held), entries[i].key)):
+    sets, refused, accepted = _DisjointSets(), dict[int, str](), set[int]()
+    neighbours: defaultdict[int, set[int]] = defaultdict(set)
+    for a, b in pairs:
+        neighbours[int(a)].add(int(b))
+        neighbours[int(b)].add(int(a))
+    for index in sorted(range(len(items)), key=lambda i: (PRIORITY.index(items[i].previous), items[i].key)):
         near = sorted(neighbours[index] & accepted)
-        reason = _conflict(forest, entries, index, near)
+        reason = _conflict(sets, items, index, near)
         if reason:
             refused[index] = reason
             continue
-        nodes = [index, entries[index].group, *near]
-        sides = {forest.side(node) for node in nodes} | {entries[index].held}
-        forest.join(nodes, next(side for side in PRIORITY if side in sides))
+        nodes = [index, items[index].group, *near]
+        splits = {sets.split(node) for node in nodes} | {items[index].previous}
+        sets.join(nodes, _first_of(splits))
         accepted.add(index)
-    return Linked(_names(forest, entries, accepted), refused)
+    return Linked(_group_names(sets, items, accepted), refused)
 
 
-def _neighbours(pairs: Iterable[Sequence[int]]) -> defaultdict[int, set[int]]:
-    found: defaultdict[int, set[int]] = defaultdict(set)
-    for a, b in pairs:
-        found[int(a)].add(int(b))
-        found[int(b)].add(int(a))
-    return found
+def _first_of(splits: Collection[Split]) -> Split:
+    return next(split for split in PRIORITY if split in splits)
 
 
-def _conflict(forest: _Forest, entries: Sequence[Entry], index: int, near: Sequence[int]) -> str:
-    entry = entries[index]
-    ties = [(f"group {entry.group}", forest.side(entry.group))]
-    ties += [(f"near-duplicate {entries[other].name}", forest.side(other)) for other in near]
-    ties += [("itself, before", entry.held)]
-    sides = {side: name for name, side in ties if side is not Split.UNASSIGNED}
-    if len(sides) < 2:
+def _conflict(sets: _DisjointSets, items: Sequence[SplitItem], index: int, near: Sequence[int]) -> str:
+    """Return why an item cannot be linked with its group and its near-duplicates; empty if it can."""
+    item = items[index]
+    ties = [(f"group {item.group}", sets.split(item.group))]
+    ties += [(f"near-duplicate {items[other].name}", sets.split(other)) for other in near]
+    ties += [("itself, before", item.previous)]
+    names = {split: name for name, split in ties if split is not Split.UNASSIGNED}
+    if len(names) < 2:
         return ""
-    told = " and ".join(f"{name} ({side.value})" for side, name in sides.items())
-    return f"would link groups of different splits: {told}; remove one of them, or ingest into a new folder"
+    conflict = " and ".join(f"{name} ({split.value})" for split, name in names.items())
+    return f"would link groups of different splits: {conflict}; remove one of them, or ingest into a new folder"
 
 
-def _names(forest: _Forest, entries: Sequence[Entry], accepted: Iterable[int]) -> dict[int, str]:
-    roots = {index: forest.root(index) for index in accepted}
+def _group_names(sets: _DisjointSets, items: Sequence[SplitItem], accepted: Iterable[int]) -> dict[int, str]:
+    roots = {index: sets.root(index) for index in accepted}
     names: dict[object, str] = {}
     for index, root in roots.items():
-        names[root] = min(names.get(root, entries[index].group), entries[index].group)
+        names[root] = min(names.get(root, items[index].group), items[index].group)
     return {index: names[root] for index, root in roots.items()}
 
 
-def deal(entries: Sequence[Entry], spec: SplitSpec) -> dict[str, Split]:
-    """Deal groups to train, validation and test: group -> side.
+def assign_splits(items: Sequence[SplitItem], spec: SplitSpec) -> dict[str, Split]:
+    """Assign groups to training, validation and test: group -> split.
 
-    A group stays where one of its images was. New groups follow in the order of a seeded hash of their pixels, each to
-    the side that lacks most images in the group's stratum (the commonest among its images).
+    A group keeps the split of its earlier images. New groups follow in the order of a seeded hash of their pixels; each
+    goes to the split that lacks most images of the group's stratum (the most frequent among its images).
     """
-    members: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        members[entry.group].append(entry)
+    members: defaultdict[str, list[SplitItem]] = defaultdict(list)
+    for item in items:
+        members[item.group].append(item)
     strata = {group: _stratum(inside) for group, inside in members.items()}
-    sides = {group: _held(inside) for group, inside in members.items()}
+    splits = {group: _first_of({item.previous for item in inside}) for group, inside in members.items()}
     counts: Counter[tuple[Stratum, Split]] = Counter()
     totals: Counter[Stratum] = Counter()
     for group, inside in members.items():
         totals[strata[group]] += len(inside)
-        counts[strata[group], sides[group]] += len(inside)
+        counts[strata[group], splits[group]] += len(inside)
     for group in sorted(members, key=lambda name: _order(members[name], spec.seed)):
-        if sides[group] is Split.UNASSIGNED:
+        if splits[group] is Split.UNASSIGNED:
             stratum = strata[group]
-            sides[group] = _neediest(spec, totals[stratum], {side: counts[stratum, side] for side in Split})
-            counts[stratum, sides[group]] += len(members[group])
-    return sides
+            splits[group] = _most_lacking(spec, totals[stratum], {split: counts[stratum, split] for split in Split})
+            counts[stratum, splits[group]] += len(members[group])
+    return splits
 
 
-def _stratum(entries: Iterable[Entry]) -> Stratum:
-    counts = Counter(entry.stratum for entry in entries)
+def _stratum(items: Iterable[SplitItem]) -> Stratum:
+    counts = Counter(item.stratum for item in items)
     return min(counts, key=lambda stratum: (-counts[stratum], stratum))
 
 
-def _held(entries: Iterable[Entry]) -> Split:
-    sides = {entry.held for entry in entries}
-    return next(side for side in PRIORITY if side in sides)
+def _order(items: Iterable[SplitItem], seed: int) -> str:
+    return hashlib.sha256(f"{seed}/{min(item.key for item in items)}".encode()).hexdigest()
 
 
-def _order(entries: Iterable[Entry], seed: int) -> str:
-    return hashlib.sha256(f"{seed}/{min(entry.key for entry in entries)}".encode()).hexdigest()
-
-
-def _neediest(spec: SplitSpec, total: int, counts: Mapping[Split, int]) -> Split:
+def _most_lacking(spec: SplitSpec, total: int, counts: Mapping[Split, int]) -> Split:
     shares = {Split.TEST: spec.test, Split.VAL: spec.val, Split.TRAIN: 1 - spec.test - spec.val}
-    wanted = [side for side, share in shares.items() if share > 0]
-    return max(wanted, key=lambda side: shares[side] * total - counts[side])
+    wanted = [split for split, share in shares.items() if share > 0]
+    return max(wanted, key=lambda split: shares[split] * total - counts[split])

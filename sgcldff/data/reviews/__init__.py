@@ -1,1 +1,1 @@
-"""Reviews of cells by people, kept as labels."""
+"""Reviews of cells by people, which serve as labels."""

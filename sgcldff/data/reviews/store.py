@@ -1,12 +1,11 @@
-"""The durable store of reviews: what people said of cells, when, and the pictures that they saw.
+"""The permanent store of reviews: people's answers about cells, when they gave them, and the images that they saw.
 
-Below its folder lie `reviews/*.parquet`, to which files are only ever added, each named after its content, and
-`crops/*.png`, named after theirs. What is there already is never written again, so reading the same answers twice, or
-in another order, changes nothing.
+Its folder contains `reviews/*.parquet` and `crops/*.png`. Files are named after their content, only ever added, and
+never rewritten, so reading the same answers twice, or in another order, changes nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,20 +18,20 @@ from sgcldff.core.errors import MissingInputError, StoreError
 from sgcldff.core.settings import digest
 
 REVIEWS, CROPS = "reviews", "crops"
-LAYOUT = "reviews/1"
+REVIEWS_LAYOUT = "reviews/1"
 CANNOT_TELL = "cannot tell"
-"""Answer of a reviewer who cannot tell a cell's type."""
+"""Answer of a reviewer who cannot classify a cell."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """What one person said of one cell."""
+    """One person's answer about one cell."""
 
     cell_id: str
     slide_id: str
     slide_sha256: str
     x_um: float
-    """The cell's centre on the slide, um to the right; `y_um` downwards."""
+    """Position of the cell's centre on the slide, um to the right; `y_um` downwards."""
     y_um: float
     label: str
     """A class, or `CANNOT_TELL`."""
@@ -40,11 +39,11 @@ class Review:
     reviewed_at: datetime
     """UTC."""
     crop_sha256: str
-    """Of the picture that was seen; it lies in the store under this name."""
+    """Digest of the image that was shown, and its name in the store."""
     crop_mpp: float
-    """um/px of the picture."""
+    """um/px of the image."""
     told: str
-    """What the model had told, "unidentified" included."""
+    """The model's classification, possibly "unidentified"; the name is that of the stored column."""
     confidence: float
     model_name: str
     model_version: str
@@ -52,9 +51,9 @@ class Review:
 
     @cached_property
     def id(self) -> str:
-        """Digest of what was said, by whom, when and of which cell."""
-        said = [self.label, self.reviewer, self.reviewed_at.astimezone(UTC).isoformat(timespec="microseconds")]
-        return digest([self.slide_sha256, self.cell_id, *said])
+        """Digest of the cell, the answer, the reviewer and the time."""
+        answer = [self.label, self.reviewer, self.reviewed_at.astimezone(UTC).isoformat(timespec="microseconds")]
+        return digest([self.slide_sha256, self.cell_id, *answer])
 
 
 REVIEW_SCHEMA = pa.schema(
@@ -70,7 +69,7 @@ REVIEW_SCHEMA = pa.schema(
         ("confidence", pa.float64()),
         *((name, pa.string()) for name in ("model_name", "model_version", "model_digest")),
     ],
-    metadata={"sgcldff.layout": LAYOUT},
+    metadata={"sgcldff.layout": REVIEWS_LAYOUT},
 )
 
 
@@ -82,25 +81,25 @@ class ReviewStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> "ReviewStore":
-        """Open a store that holds reviews.
+        """Open a store that contains reviews.
 
         Raises
         ------
         MissingInputError
-            If there is none.
+            If there are none.
         """
         store = cls(Path(folder))
-        if not store.parts:
-            raise MissingInputError(f"{folder}: holds no reviews; name the --store of `sgcldff review read`")
+        if not store.files:
+            raise MissingInputError(f"{folder}: contains no reviews; name the --store of `sgcldff review read`")
         return store
 
     @property
-    def parts(self) -> list[Path]:
+    def files(self) -> list[Path]:
         """Files of reviews, by name."""
         return sorted((self.folder / REVIEWS).glob("[0-9a-f]*.parquet"))
 
     def crop(self, sha256: str) -> Path:
-        """Name the picture with that digest."""
+        """Return the path of the image with that digest."""
         return self.folder / CROPS / f"{sha256}.png"
 
     def reviews(self) -> tuple[Review, ...]:
@@ -109,58 +108,52 @@ class ReviewStore:
         Raises
         ------
         StoreError
-            If a file is damaged or of another layout.
+            If a file is damaged or has another layout.
         """
-        found = {review.id: review for part in self.parts for review in _read(part)}
-        return tuple(found[name] for name in sorted(found))
+        reviews = {review.id: review for file in self.files for review in _read_reviews(file)}
+        return tuple(reviews[name] for name in sorted(reviews))
 
-    def add(self, reviews: Iterable[Review], pictures: Mapping[str, Path]) -> int:
-        """Add the reviews that are not there yet, with their pictures, and say how many those are.
+    def add(self, reviews: Iterable[Review], images: Mapping[str, Path]) -> int:
+        """Add new reviews with their images, and return how many there were.
 
-        Pictures come first and the table appears whole, so that a crash leaves no review without its picture.
+        Images are written first and the table atomically, so that a crash leaves no review without its image.
 
         Parameters
         ----------
-        pictures
-            Digest of a picture -> where it lies now.
+        images
+            Digest of an image -> its current path.
         """
         known = {review.id for review in self.reviews()}
-        fresh = {review.id: review for review in reviews if review.id not in known}
-        for sha256 in sorted({review.crop_sha256 for review in fresh.values()}):
+        new = {review.id: review for review in reviews if review.id not in known}
+        for sha256 in sorted({review.crop_sha256 for review in new.values()}):
             if not self.crop(sha256).exists():
                 with atomic_write(self.crop(sha256)) as partial:
-                    partial.write_bytes(pictures[sha256].read_bytes())
-        if fresh:
-            rows = [_row(fresh[name]) for name in sorted(fresh)]
-            with atomic_write(self.folder / REVIEWS / f"{digest(sorted(fresh))}.parquet") as partial:
+                    partial.write_bytes(images[sha256].read_bytes())
+        if new:
+            rows = [{"review_id": name, **asdict(new[name])} for name in sorted(new)]
+            with atomic_write(self.folder / REVIEWS / f"{digest(sorted(new))}.parquet") as partial:
                 pq.write_table(pa.Table.from_pylist(rows, schema=REVIEW_SCHEMA), partial, compression="zstd")
-        return len(fresh)
+        return len(new)
 
 
 def is_store(folder: Path) -> bool:
     """Return whether a folder is a store of reviews."""
-    parts = ReviewStore(folder).parts
-    return bool(parts) and _layout(parts[0]) == LAYOUT
+    files = ReviewStore(folder).files
+    return bool(files) and _layout(files[0]) == REVIEWS_LAYOUT
 
 
-def _row(review: Review) -> dict[str, object]:
-    return {"review_id": review.id, **asdict(review)}
-
-
-def _layout(part: Path) -> str:
+def _layout(file: Path) -> str:
     try:
-        metadata: dict[bytes, bytes] = pq.read_schema(part).metadata or {}
+        metadata: dict[bytes, bytes] = pq.read_schema(file).metadata or {}
     except (OSError, pa.ArrowException):
         return ""
     return metadata.get(b"sgcldff.layout", b"").decode()
 
 
-def _read(part: Path) -> list[Review]:
-    if _layout(part) != LAYOUT:
+def _read_reviews(file: Path) -> list[Review]:
+    if _layout(file) != REVIEWS_LAYOUT:
         raise StoreError(
-            f"{part}: damaged or not of layout {LAYOUT}; put it back from a copy, or read its answers again"
+            f"{file}: damaged or not of layout {REVIEWS_LAYOUT}; restore it from a backup, or read its answers again"
         )
-    rows = pq.read_table(part, schema=REVIEW_SCHEMA).drop(["review_id"]).to_pylist()
-    return [
-        replace(review, reviewed_at=review.reviewed_at.astimezone(UTC)) for review in (Review(**row) for row in rows)
-    ]
+    rows = pq.read_table(file, schema=REVIEW_SCHEMA).drop(["review_id"]).to_pylist()
+    return [Review(**(row | {"reviewed_at": row["reviewed_at"].astimezone(UTC)})) for row in rows]

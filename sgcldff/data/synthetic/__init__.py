@@ -1,4 +1,4 @@
-"""Smears and slides with known truth, for the demo and the tests: believable in shape, texture and stain."""
+"""Synthetic smears and slides with ground truth, for the demo and tests: plausible in shape, texture and stain."""
 
 from sgcldff.data.synthetic.datasets import write_dataset
 from sgcldff.data.synthetic.fields import SmearField, TrueCell, render_field

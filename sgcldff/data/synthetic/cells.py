@@ -1,6 +1,6 @@
 """White cells of the five types, drawn from recipes in um.
 
-Sizes and looks follow Bain, "Blood Cells: A Practical Guide" (nuclear lobes, granules, cytoplasm of each type).
+Sizes and appearance follow Bain, "Blood Cells: A Practical Guide" (nuclear lobes, granules, cytoplasm of each type).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,12 +20,12 @@ EDGE_UM = 0.35
 
 @dataclass(frozen=True)
 class Stamp:
-    """A drawn object, ready to be laid on a smear."""
+    """A drawn object, ready to be placed on a smear."""
 
     density: Floats
     """Optical density, shape (H, W, 3)."""
     cover: Floats
-    """How far it hides what lies below, 0 to 1, shape (H, W)."""
+    """Opacity, 0 to 1, shape (H, W)."""
     mask: NDArray[np.uint8]
     """0 background, 128 cytoplasm, 255 nucleus; all 0 unless it is a white cell. Shape (H, W)."""
     label: str | None = None
@@ -40,7 +40,7 @@ class Granules:
     per_um2: float
     colour: Mapping[str, float]
     over_nucleus: float = 0.0
-    """Density of the granules that lie over the nucleus, relative to those beside it."""
+    """Density of granules over the nucleus, relative to those beside it."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Recipe:
     """Depth of the nucleus in a cell of the given radius."""
     cytoplasm: Mapping[str, float]
     chromatin: tuple[float, float, float]
-    """Density, contrast of its clumps, their size in um."""
+    """Density, contrast of its clumps, and their size in um."""
     granules: tuple[Granules, ...] = ()
     rim: float = 0.0
     """How much darker the cytoplasm is at its border."""
     vacuoles: float = 0.0
-    """Vacuoles a um2."""
+    """Vacuoles per um2."""
     roughness: float = 0.06
     elongation: tuple[float, float] = (1.0, 1.2)
     mottle: float = 0.12
@@ -80,7 +80,7 @@ def _strung(area: Canvas, centres: list[tuple[float, float]], sizes: NDArray[np.
 
 
 def _segmented(area: Canvas, radius: float) -> Floats:
-    """Two to five lobes on a curved string; now and then an unsegmented band."""
+    """Draw two to five lobes on a curved string; occasionally an unsegmented band."""
     count = int(area.rng.choice([1, 2, 3, 4, 5], p=[0.1, 0.14, 0.38, 0.28, 0.1]))
     if count == 1:
         centres = _arc(area, 9, area.rng.uniform(2.6, 4.2), 0.5 * radius, 0.06)
@@ -92,20 +92,20 @@ def _segmented(area: Canvas, radius: float) -> Floats:
 
 
 def _bilobed(area: Canvas, radius: float) -> Floats:
-    """Two plump lobes (seldom three) like spectacles."""
+    """Draw two plump lobes (rarely three) like spectacles."""
     count = 2 if area.rng.random() < 0.85 else 3
     centres = _arc(area, count, area.rng.uniform(1.9, 2.6), 0.5 * radius, 0.1)
     return _strung(area, centres, radius * area.rng.uniform(0.37, 0.45, count), area.rng.uniform(0.4, 0.8))
 
 
 def _obscured(area: Canvas, radius: float) -> Floats:
-    """A large, bluntly lobed nucleus under the granules."""
+    """Draw a large, bluntly lobed nucleus under the granules."""
     centres = _arc(area, 3, area.rng.uniform(2.2, 3.4), 0.32 * radius, 0.15)
     return _strung(area, centres, radius * area.rng.uniform(0.42, 0.52, 3), 0.3 * radius)
 
 
 def _round(area: Canvas, radius: float) -> Floats:
-    """A round nucleus that nearly fills the cell, at times slightly dented."""
+    """Draw a round nucleus that nearly fills the cell, sometimes slightly dented."""
     share = area.rng.uniform(0.76, 0.92)
     turn, off = area.rng.uniform(0, 2 * np.pi), (0.94 - share) * radius * area.rng.uniform(0.3, 1.0)
     body = blob(area, share * radius, area.rng.uniform(1.0, 1.12), 0.04, (off * np.sin(turn), off * np.cos(turn)))
@@ -116,7 +116,7 @@ def _round(area: Canvas, radius: float) -> Floats:
 
 
 def _kidney(area: Canvas, radius: float) -> Floats:
-    """A large folded nucleus: kidney, horseshoe or nearly oval."""
+    """Draw a large folded nucleus: kidney, horseshoe or nearly oval."""
     sweep = area.rng.uniform(1.4, 3.6)
     reach = area.rng.uniform(0.34, 0.46) * radius
     centres = _arc(area, 7, sweep, reach, 0.08)
@@ -214,7 +214,7 @@ def _chromatin(recipe: Recipe, area: Canvas, nucleus: Floats) -> Floats:
 
 
 def _trimmed(stamp: Stamp) -> Stamp:
-    """Cut a stamp down to the box that it covers."""
+    """Crop a stamp to the box that it covers."""
     rows, columns = np.flatnonzero(stamp.cover.any(axis=1)), np.flatnonzero(stamp.cover.any(axis=0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     return Stamp(stamp.density[box], stamp.cover[box], stamp.mask[box], stamp.label)

@@ -1,4 +1,4 @@
-"""One field of view of a smear, with the truth of every pixel and cell."""
+"""A field of view of a smear, with ground truth for every pixel and cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MARGIN_UM = 10.0
 
 @dataclass(frozen=True)
 class TrueCell:
-    """What is known of one white cell; px of the picture that shows it, only what lies inside."""
+    """Ground truth of one white cell, for the part inside the image, in px of the image."""
 
     label: str
     centroid: tuple[float, float]
@@ -30,13 +30,13 @@ class TrueCell:
 
 @dataclass(frozen=True)
 class SmearField:
-    """A picture and its truth."""
+    """An image and its ground truth."""
 
     rgb: Rgb
     target: NDArray[np.uint8]
     """0 background, 128 cytoplasm, 255 nucleus; shape (H, W)."""
     cells: tuple[TrueCell, ...]
-    """Every white cell of which at least a pixel shows, in the order in which they were laid."""
+    """Every white cell of which at least one pixel is visible, in the order in which they were placed."""
 
 
 def render_field(
@@ -67,7 +67,7 @@ def _scattered(spec: SmearSpec, shape: tuple[int, int], rng: np.random.Generator
 
 
 def true_cell(white: Placed, shape: tuple[int, int], mpp: float) -> TrueCell | None:
-    """Describe the part of a white cell that lies inside a picture of `shape` px; None where none does."""
+    """Return the ground truth of a white cell for the part inside an image of `shape` px; None if it is outside."""
     y, x = np.nonzero(white.stamp.mask)
     nucleus = white.stamp.mask[y, x] == NUCLEUS
     y, x = y + white.top, x + white.left

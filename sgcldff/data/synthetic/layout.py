@@ -1,4 +1,4 @@
-"""Where things lie on a smear, and how they are laid over each other."""
+"""The layout of objects on a smear, and their composition into one image."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,15 +18,15 @@ from sgcldff.data.synthetic.surroundings import RED_RADIUS_UM, platelet, precipi
 Floats = NDArray[np.float32]
 
 APART_UM = 18.0
-"""Distance between the centres of white cells that lie apart."""
-DISTINCT = 100
-"""White cells of a type that a picture draws anew; so memory is bounded on large slides."""
+"""Minimum distance between the centres of separate white cells."""
+MAX_DISTINCT = 100
+"""Number of different white cells per type, which limits memory on large slides."""
 TOUCHING_SHARE = 0.04
-"""Share of the white cells that are laid against another one."""
+"""Share of white cells that touch another one."""
 
 
 class Spot(NamedTuple):
-    """A white cell that is to be drawn: its type and centre, px."""
+    """A white cell to be drawn: its type and centre, px."""
 
     label: str
     y: float
@@ -34,7 +34,7 @@ class Spot(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A stamp and the px at which its top left corner lies (which may be outside the picture)."""
+    """A stamp and the position of its top left corner, px (which may be outside the image)."""
 
     stamp: Stamp
     top: int
@@ -42,8 +42,8 @@ class Placed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Library:
-    """Objects of one smear that are drawn once and laid down many times, turned."""
+class StampLibrary:
+    """Objects of one smear that are drawn once and placed many times, rotated and mirrored."""
 
     red: tuple[Stamp, ...]
     platelets: tuple[Stamp, ...]
@@ -51,10 +51,10 @@ class Library:
 
 
 @lru_cache(maxsize=4)
-def library(spec: SmearSpec) -> Library:
+def library(spec: SmearSpec) -> StampLibrary:
     """Draw a smear's red cells, platelets and specks; the same spec gives the same ones."""
     rng, colours = np.random.default_rng([spec.seed, 4]), palette(spec)
-    return Library(
+    return StampLibrary(
         tuple(red_cell(colours, spec.mpp, rng) for _ in range(48)),
         tuple(platelet(colours, spec.mpp, rng) for _ in range(10)),
         tuple(precipitate(colours, spec.mpp, rng) for _ in range(6)),
@@ -62,20 +62,20 @@ def library(spec: SmearSpec) -> Library:
 
 
 def turned(stamp: Stamp, turn: int) -> Stamp:
-    """Return one of the eight positions (quarter turns, mirrored from 4 on) of a stamp, as views."""
+    """Return a stamp in one of eight orientations (quarter turns, mirrored from 4), as views."""
     step = -1 if turn >= 4 else 1
     density, cover = np.rot90(stamp.density, turn % 4)[:, ::step], np.rot90(stamp.cover, turn % 4)[:, ::step]
     return Stamp(density, cover, np.rot90(stamp.mask, turn % 4)[:, ::step], stamp.label)
 
 
 def centred(stamp: Stamp, y: float, x: float) -> Placed:
-    """Place a stamp with its middle at (y, x)."""
+    """Place a stamp with its centre at (y, x)."""
     height, width = stamp.cover.shape
     return Placed(stamp, round(y - height / 2), round(x - width / 2))
 
 
 def scatter(spec: SmearSpec, shape: tuple[int, int], count: int, rng: np.random.Generator) -> list[Spot]:
-    """Scatter up to `count` white cells over `shape` px: nearly all apart, a few against another one."""
+    """Scatter up to `count` white cells over `shape` px: nearly all separate, a few touching another one."""
     spots: list[Spot] = []
     shares = np.array(spec.shares) / sum(spec.shares)
     for _ in range(20 * count):
@@ -98,22 +98,22 @@ def _beside(spots: Sequence[Spot], label: str, mpp: float, rng: np.random.Genera
 
 
 def is_free(spot: Spot, spots: Iterable[Spot], apart_px: float) -> bool:
-    """Return whether no other centre lies within `apart_px`."""
+    """Return whether no other centre is closer than `apart_px`."""
     return all(math.hypot(spot.y - other.y, spot.x - other.x) >= apart_px for other in spots)
 
 
 def draw_whites(spec: SmearSpec, spots: Iterable[Spot], rng: np.random.Generator) -> list[Placed]:
-    """Lay a white cell at every spot: up to `DISTINCT` of a type are drawn, further ones are those again, turned."""
+    """Place a white cell at every spot: up to `MAX_DISTINCT` per type are drawn, then reused rotated."""
     colours = palette(spec)
     drawn: dict[str, list[Stamp]] = {}
     placed = []
     for spot in spots:
-        known = drawn.setdefault(spot.label, [])
-        if len(known) < DISTINCT:
-            known.append(white_cell(spot.label, colours, spec.mpp, rng))
-            stamp = known[-1]
+        of_type = drawn.setdefault(spot.label, [])
+        if len(of_type) < MAX_DISTINCT:
+            stamp = white_cell(spot.label, colours, spec.mpp, rng)
+            of_type.append(stamp)
         else:
-            stamp = turned(known[int(rng.integers(DISTINCT))], int(rng.integers(8)))
+            stamp = turned(of_type[int(rng.integers(MAX_DISTINCT))], int(rng.integers(8)))
         placed.append(centred(stamp, spot.y, spot.x))
     return placed
 
@@ -121,21 +121,25 @@ def draw_whites(spec: SmearSpec, spots: Iterable[Spot], rng: np.random.Generator
 def surround(
     spec: SmearSpec, shape: tuple[int, int], whites: Sequence[Placed], rng: np.random.Generator
 ) -> list[Placed]:
-    """Lay red cells, platelets and specks over `shape` px, leaving room for the white cells."""
-    things = library(spec)
+    """Place red cells, platelets and specks over `shape` px, leaving room for the white cells."""
+    stamps = library(spec)
     red = _clear_of(_lattice(spec, shape, rng), whites, 0.6 * RED_RADIUS_UM / spec.mpp)
     area_mm2 = shape[0] * shape[1] * spec.mpp**2 / 1e6
-    loose = _clear_of(_anywhere(shape, rng.poisson(900 * area_mm2), rng), whites, 1.0 / spec.mpp)
-    specks = _anywhere(shape, rng.poisson(120 * area_mm2), rng)
-    return [*_laid(things.red, red, rng), *_laid(things.platelets, loose, rng), *_laid(things.specks, specks, rng)]
+    platelets = _clear_of(_uniform(shape, rng.poisson(900 * area_mm2), rng), whites, 1.0 / spec.mpp)
+    specks = _uniform(shape, rng.poisson(120 * area_mm2), rng)
+    return [
+        *_placed(stamps.red, red, rng),
+        *_placed(stamps.platelets, platelets, rng),
+        *_placed(stamps.specks, specks, rng),
+    ]
 
 
-def _laid(stamps: Sequence[Stamp], centres: Floats, rng: np.random.Generator) -> list[Placed]:
+def _placed(stamps: Sequence[Stamp], centres: Floats, rng: np.random.Generator) -> list[Placed]:
     kinds, turns = rng.integers(len(stamps), size=len(centres)), rng.integers(8, size=len(centres))
     return [centred(turned(stamps[kind], turn), y, x) for (y, x), kind, turn in zip(centres, kinds, turns, strict=True)]
 
 
-def _anywhere(shape: tuple[int, int], count: int, rng: np.random.Generator) -> Floats:
+def _uniform(shape: tuple[int, int], count: int, rng: np.random.Generator) -> Floats:
     return rng.uniform((0, 0), shape, (count, 2)).astype(np.float32)
 
 
@@ -172,7 +176,7 @@ def _clear_of(centres: Floats, whites: Sequence[Placed], margin_px: float) -> Fl
 def compose(
     things: Iterable[Placed], whites: Iterable[Placed], rows: tuple[int, int], width: int
 ) -> tuple[Floats, NDArray[np.uint8]]:
-    """Lay all objects over each other on the picture's rows [rows[0], rows[1]).
+    """Compose all objects on rows [rows[0], rows[1]) of the image, white cells on top.
 
     Returns
     -------

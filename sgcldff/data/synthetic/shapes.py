@@ -1,6 +1,6 @@
 """Smooth random shapes and textures on a grid whose coordinates are um.
 
-Shapes are depths: um inside their outline, negative outside, so that shapes join by maximum and meet by minimum.
+A shape is a depth: um inside its outline, negative outside, so that a union is a maximum and an intersection a minimum.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Canvas:
-    """A square grid around a cell's centre, slightly warped so that nothing drawn on it is a perfect curve."""
+    """A square grid around a cell's centre, slightly warped so that no drawn curve is perfect."""
 
     y: Floats
     """um, shape (N, N)."""
@@ -40,7 +40,7 @@ class Canvas:
 
 
 def canvas(half_um: float, mpp: float, warp_um: float, rng: np.random.Generator) -> Canvas:
-    """Make a canvas that reaches `half_um` from its centre, its coordinates shifted smoothly by about `warp_um`."""
+    """Create a canvas that extends `half_um` from its centre, with coordinates shifted smoothly by about `warp_um`."""
     half = int(np.ceil(half_um / mpp))
     axis = np.arange(-half, half + 1, dtype=np.float32) * np.float32(mpp)
     y, x = np.meshgrid(axis, axis, indexing="ij")
@@ -65,7 +65,7 @@ def blob(area: Canvas, radius: float, elongation: float, roughness: float, centr
 
 
 def string(area: Canvas, points: Sequence[Point], radii: Sequence[float]) -> Floats:
-    """Return the depth of a string of segments whose thickness runs from one point's radius to the next's."""
+    """Return the depth of a chain of segments whose thickness varies from each point's radius to the next."""
     depth = np.full(area.shape, -np.inf, np.float32)
     for (start, r0), (end, r1) in zip(
         zip(points[:-1], radii[:-1], strict=True), zip(points[1:], radii[1:], strict=True), strict=True
@@ -79,20 +79,20 @@ def string(area: Canvas, points: Sequence[Point], radii: Sequence[float]) -> Flo
 
 
 def soft(depth: Floats, width_um: float) -> Floats:
-    """Turn a depth into a cover of 0 to 1 that rises over `width_um` at the outline."""
+    """Convert a depth to an opacity of 0 to 1 that rises over `width_um` at the outline."""
     share = np.clip(depth / np.float32(width_um) + np.float32(0.5), 0, 1)
     return np.asarray(share * share * (3 - 2 * share), np.float32)
 
 
 def grains(area: Canvas, where: NDArray[np.bool_], radius_um: float, per_um2: float) -> Floats:
-    """Scatter grains over `where`: cover of 0 to 1, shape (N, N)."""
-    places = np.flatnonzero(where)
-    count = area.rng.poisson(per_um2 * len(places) * area.mpp**2)
+    """Scatter grains over `where`: opacity of 0 to 1, shape (N, N)."""
+    pixels = np.flatnonzero(where)
+    count = area.rng.poisson(per_um2 * len(pixels) * area.mpp**2)
     if count == 0:
         return np.zeros(area.shape, np.float32)
     drops = np.zeros(area.shape, np.float32)
     amounts = area.rng.uniform(0.6, 1.0, count).astype(np.float32)
-    np.maximum.at(drops.reshape(-1), area.rng.choice(places, count), amounts)
+    np.maximum.at(drops.reshape(-1), area.rng.choice(pixels, count), amounts)
     radius = max(radius_um / area.mpp, 0.6)
     reach = int(np.ceil(radius)) + 1
     offsets = np.arange(-reach, reach + 1)

@@ -1,4 +1,4 @@
-"""A whole slide with known truth, drawn and written strip by strip."""
+"""A whole slide with ground truth, drawn and written strip by strip."""
 
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from sgcldff.data.synthetic.stain import SmearSpec, light, photograph
 TILE = 256
 """Side of the slide's tiles, px."""
 SEAM_UM = 51.2
-"""Some cells are laid on multiples of this, where readers that work in tiles have their seams."""
+"""Some cells are placed at multiples of this, where tiled readers have their seams."""
 SEAM_SHARE = 0.1
 SHRINK = 4
 """Factor between the slide's levels."""
@@ -30,7 +30,7 @@ LEVELS = 3
 
 @dataclass(frozen=True)
 class SlideTruth:
-    """A written slide and what lies on it."""
+    """A slide file and its ground truth."""
 
     slide: Path
     truth: Path
@@ -53,18 +53,18 @@ def write_slide(
     shape
         (height, width) of level 0, px.
     mpp
-        um/px of level 0; it takes the place of the spec's.
+        um/px of level 0; it overrides the spec's.
     cells
-        White cells wanted; fewer are laid where they find no room.
+        Number of white cells; there are fewer if there is no room.
     spec
-        Stain, light and what else lies on the smear; by default a well-stained one.
+        Stain, light and other properties of the smear; by default a well-stained one.
 
     Raises
     ------
     InputError
         If the slide is smaller than a tile.
     """
-    require(min(shape) >= TILE, f"{path}: a slide of {shape} px: give at least {TILE} px a side")
+    require(min(shape) >= TILE, f"{path}: the slide is {shape} px: sides must be at least {TILE} px")
     smear = _lay(replace(spec or SmearSpec(seed=seed, illumination=0.02), mpp=mpp), shape, cells, seed)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def write_slide(
 
 @dataclass(frozen=True)
 class _Smear:
-    """A slide before it is drawn: all that lies on it."""
+    """The objects on a slide, before they are drawn."""
 
     spec: SmearSpec
     shape: tuple[int, int]
@@ -85,7 +85,7 @@ class _Smear:
     things: list[Placed]
 
     def strip(self, y0: int, y1: int) -> Rgb:
-        """Photograph rows [y0, y1), with room around them for the blur; uint8 (y1 - y0, width, 3)."""
+        """Render rows [y0, y1), with a margin for the blur; uint8 (y1 - y0, width, 3)."""
         margin = int(np.ceil(4 * self.spec.blur_um / self.spec.mpp)) + 1
         rows = max(0, y0 - margin), min(self.shape[0], y1 + margin)
         density, _ = compose(_within(self.things, rows), _within(self.whites, rows), rows, self.shape[1])
@@ -108,7 +108,7 @@ def _lay(spec: SmearSpec, shape: tuple[int, int], cells: int, seed: int) -> _Sme
 
 
 def _seamed(spots: list[Spot], mpp: float, rng: np.random.Generator) -> list[Spot]:
-    """Move some cells onto a seam or a corner of seams, where there is room."""
+    """Move some cells onto a seam or a crossing of seams, if there is room."""
     moved = list(spots)
     for number in range(round(SEAM_SHARE * len(spots))):
         spot, seam = moved[number], SEAM_UM / mpp

@@ -1,4 +1,4 @@
-"""What varies between smears: dyes, light and focus; and the camera that turns optical density into a picture."""
+"""Variation between smears (dyes, light, focus), and the camera that converts optical density to an image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ HUES: Mapping[str, tuple[float, float, float]] = {
     "eosin": (0.30, 0.00, -0.10),
     "haem": (0.28, 0.00, -0.12),
 }
-"""Logarithmic change of `DYES` from a neutral to a violet stain (hue +1); its negative gives a blue one (hue -1)."""
+"""Logarithmic change of `DYES` from a neutral to a violet stain (hue +1); its negative leads to a blue one (hue -1)."""
 
 
 @dataclass(frozen=True)
 class SmearSpec:
-    """One smear: what lies on it, how it was stained and how it was photographed."""
+    """One smear: its cells, its stain and how it is photographed."""
 
     mpp: float = MODEL_MPP
-    """um/px of the pictures."""
+    """um/px of the images."""
     wbc_per_mm2: float = 350.0
     red_coverage: float = 0.5
     """Share of the area that red cells would cover if none overlapped."""
@@ -46,9 +46,9 @@ class SmearSpec:
     strength: float = 1.0
     """Factor on every dye's optical density."""
     hue: float = 0.0
-    """-1 a blue stain, 0 neutral, +1 a violet one."""
+    """-1 blue stain, 0 neutral, +1 violet."""
     illumination: float = 0.05
-    """Relative amplitude of the unevenness of the light."""
+    """Relative amplitude of uneven illumination."""
     blur_um: float = 0.12
     """Standard deviation of the focus blur."""
     noise: float = 2.0
@@ -73,7 +73,7 @@ class SmearSpec:
 
 
 def random_smear(seed: int, mpp: float = MODEL_MPP) -> SmearSpec:
-    """Draw a smear's stain, light and focus; the same seed gives the same smear."""
+    """Draw the stain, light and focus of a smear; the same seed gives the same smear."""
     rng = np.random.default_rng([seed, 1])
     return SmearSpec(
         mpp=mpp,
@@ -116,7 +116,7 @@ def palette(spec: SmearSpec) -> Palette:
 
 
 def light(spec: SmearSpec, rows: NDArray[np.int_], width: int) -> Floats:
-    """Return the relative brightness, shape (len(rows), width), of the picture's `rows`: slow waves over the smear."""
+    """Return the relative brightness, shape (len(rows), width), of `rows` of the image: slow waves over the smear."""
     rng = np.random.default_rng([spec.seed, 3])
     field = np.ones((len(rows), width), np.float32)
     y = (rows * spec.mpp).astype(np.float32)
@@ -129,7 +129,7 @@ def light(spec: SmearSpec, rows: NDArray[np.int_], width: int) -> Floats:
 
 
 def photograph(density: Floats, brightness: Floats, spec: SmearSpec, rng: np.random.Generator) -> Rgb:
-    """Turn optical density (H, W, 3) and relative brightness (H, W) into a picture: Beer-Lambert, blur, noise."""
+    """Convert optical density (H, W, 3) and relative brightness (H, W) to an image: Beer-Lambert, blur, noise."""
     seen = np.exp(-density) * palette(spec).white
     seen *= brightness[..., None]
     sigma = spec.blur_um / spec.mpp
@@ -140,6 +140,6 @@ def photograph(density: Floats, brightness: Floats, spec: SmearSpec, rng: np.ran
 
 
 def compressed(rgb: Rgb, quality: int) -> Rgb:
-    """Pass a picture through JPEG, for its traces."""
+    """Compress and decompress an image as JPEG, for its artefacts."""
     _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])

@@ -1,4 +1,4 @@
-"""What lies around the white cells: red cells, platelets and precipitated stain."""
+"""The surroundings of white cells: red cells, platelets and precipitated stain."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ RED_RADIUS_UM = 3.7
 
 
 def red_cell(colours: Palette, mpp: float, rng: np.random.Generator) -> Stamp:
-    """Draw a red cell: a biconcave disc, seldom crenated, oval, without its pale centre, or with a drying mark."""
+    """Draw a red cell: a biconcave disc, sometimes crenated, oval, without pale centre, or with a drying artefact."""
     radius = RED_RADIUS_UM * rng.normal(1, 0.07)
     area = canvas(1.5 * radius, mpp, rng.choice([0.08, 0.3], p=[0.9, 0.1]), rng)
     disc = blob(area, radius, 1 + abs(rng.normal(0, 0.14)), rng.choice([0.03, 0.1], p=[0.8, 0.2]))
@@ -36,7 +36,7 @@ def _mark(area: Canvas) -> Floats:
 
 
 def platelet(colours: Palette, mpp: float, rng: np.random.Generator) -> Stamp:
-    """Draw a platelet: pale, ragged, with a granular middle."""
+    """Draw a platelet: pale, ragged, with a granular centre."""
     radius = rng.uniform(0.9, 1.7)
     area = canvas(2 * radius, mpp, 0.15, rng)
     body = blob(area, radius, rng.uniform(1, 1.5), 0.15)

@@ -8,8 +8,8 @@ from pathlib import Path
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import resolve_label
 from sgcldff.core.settings import require
-from sgcldff.data.adapters.annotations import Row, read_rows
-from sgcldff.data.reviews.consensus import settle
+from sgcldff.data.adapters.annotations import TableRow, read_rows
+from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import CANNOT_TELL, Review
 from sgcldff.results.review.queue import QueuedCell
 from sgcldff.slides.images import sha256_of
@@ -48,7 +48,7 @@ class Answers:
     def disputed(self, reviews: Iterable[Review]) -> tuple[Problem, ...]:
         """Name the answers to cells on which, with all `reviews`, no majority of the reviewers agrees."""
         places = {answer.review.id: answer.place for answer in self.usable}
-        found = [verdict for verdict in settle(reviews) if verdict.disputed]
+        found = [verdict for verdict in consensus_of(reviews) if verdict.disputed]
         return tuple(
             Problem(place, f"cell {vote.cell_id}: {says}: the cell stays unidentified until a majority agrees")
             for verdict in found
@@ -77,7 +77,9 @@ def read_answers(files: Iterable[str | Path], folder: Path, queue: Iterable[Queu
     return Answers(tuple(usable), tuple(problems))
 
 
-def _read_file(file: Path, rows: Iterable[Row], reader: "_Reader", into: tuple[list[Answer], list[Problem]]) -> None:
+def _read_file(
+    file: Path, rows: Iterable[TableRow], reader: "_Reader", into: tuple[list[Answer], list[Problem]]
+) -> None:
     usable, problems = into
     for number, row in enumerate(rows, 1):
         place = f"{file}, row {number}"
@@ -97,7 +99,7 @@ class _Reader:
     seen: dict[tuple[str, str], Answer]
     """Cell and reviewer -> the answer."""
 
-    def read(self, place: str, row: Row) -> Answer | None:
+    def read(self, place: str, row: TableRow) -> Answer | None:
         """Make a row an answer; None where an earlier row says the same."""
         cell = self.queue.get(row["cell_id"])
         if cell is None:
@@ -121,7 +123,7 @@ class _Reader:
         )
 
 
-def _review(cell: QueuedCell, row: Row, crop_sha256: str) -> Review:
+def _review(cell: QueuedCell, row: TableRow, crop_sha256: str) -> Review:
     lineage = cell.lineage
     return Review(
         cell_id=cell.cell_id,

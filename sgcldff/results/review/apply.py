@@ -17,7 +17,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import Differential, from_counts, read_differential
 from sgcldff.counting.stopping import widened
-from sgcldff.data.reviews.consensus import SAME_UM, Verdict, places_of
+from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
 from sgcldff.results.review.selection import CELLS, LINEAGE
 
 REVIEWED_CELLS, REVIEWED_DIFFERENTIAL = "cells.reviewed.parquet", "differential.reviewed.json"
@@ -61,7 +61,7 @@ class Applied:
     tally: Tally
 
 
-def apply_reviews(folder: str | Path, verdicts: Iterable[Verdict]) -> Applied | None:
+def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied | None:
     """Write `cells.reviewed.parquet` and `differential.reviewed.json` into the folder of a slide's results.
 
     The model's own files are not changed. Where nobody reviewed a cell of the slide, files of an earlier review are
@@ -103,20 +103,20 @@ def forget_reviews(folder: Path) -> None:
         (folder / stale).unlink(missing_ok=True)
 
 
-def matched(cells: pa.Table, verdicts: Sequence[Verdict]) -> dict[int, Verdict]:
+def matched(cells: pa.Table, verdicts: Sequence[Consensus]) -> dict[int, Consensus]:
     """Find the row of each verdict's cell: the nearest, at most `SAME_UM` away; of two verdicts the nearer holds."""
     if not cells.num_rows:
         return {}
     tree = KDTree(np.column_stack([cells["x_um"].to_numpy(), cells["y_um"].to_numpy()]))
-    away, rows = tree.query(places_of(verdict.latest for verdict in verdicts), distance_upper_bound=SAME_UM)
-    near: dict[int, Verdict] = {}
+    away, rows = tree.query(positions_of(verdict.latest for verdict in verdicts), distance_upper_bound=SAME_UM)
+    near: dict[int, Consensus] = {}
     for at in np.argsort(away, kind="stable"):
         if np.isfinite(away[at]):
             near.setdefault(int(rows[at]), verdicts[at])
     return near
 
 
-def _tally(cells: pa.Table, settled: Mapping[int, Verdict]) -> Tally:
+def _tally(cells: pa.Table, settled: Mapping[int, Consensus]) -> Tally:
     predicted = cells["label"].to_pylist()
     kinds = Counter(_kind(predicted[row], verdict.label) for row, verdict in settled.items())
     return Tally(**kinds)
@@ -128,7 +128,7 @@ def _kind(predicted: str, label: str | None) -> str:
     return "confirmed" if predicted == label else "changed"
 
 
-def _counts(cells: pa.Table, settled: Mapping[int, Verdict]) -> Counter[str]:
+def _counts(cells: pa.Table, settled: Mapping[int, Consensus]) -> Counter[str]:
     labels = cells["label"].to_pylist()
     for row, verdict in settled.items():
         labels[row] = verdict.label or UNIDENTIFIED
@@ -152,7 +152,7 @@ def _ends(found: Differential) -> NDArray[np.float64]:
     return np.array([(share.low, share.high) for share in found.shares])
 
 
-def _write_cells(folder: Path, settled: Mapping[int, Verdict]) -> None:
+def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
     """Copy the table of cells, group by group, with `COLUMNS` added; outlines and metadata stay as they are."""
     with pq.ParquetFile(folder / CELLS) as source, atomic_write(folder / REVIEWED_CELLS) as partial:
         schema = source.schema_arrow
@@ -164,7 +164,7 @@ def _write_cells(folder: Path, settled: Mapping[int, Verdict]) -> None:
             writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode()})
 
 
-def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Verdict]) -> Iterator[pa.Table]:
+def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Consensus]) -> Iterator[pa.Table]:
     first = 0
     for number in range(source.num_row_groups):
         table = source.read_row_group(number)
@@ -176,7 +176,7 @@ def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Verdict]) -> Ite
         yield table
 
 
-def _row(verdict: Verdict | None) -> dict[str, object]:
+def _row(verdict: Consensus | None) -> dict[str, object]:
     if verdict is None:
         return {}
     row = {"reviewed_label": verdict.label or UNIDENTIFIED, "reviewers": list(verdict.reviewers)}
@@ -189,7 +189,7 @@ class _Origin:
 
     slide_id: str
     lineage: Lineage
-    verdicts: Iterable[Verdict]
+    verdicts: Iterable[Consensus]
 
 
 def _write_differential(folder: Path, reviewed: Differential, tally: Tally, origin: _Origin) -> None:

@@ -72,7 +72,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Part:
+class RemoteFile:
     """A file of a slide as it is in the store."""
 
     path: str
@@ -93,7 +93,7 @@ class Remote:
     """In the store."""
     name: str
     """Of the slide's file or folder in the copy."""
-    parts: tuple[Part, ...]
+    parts: tuple[RemoteFile, ...]
 
     @property
     def key(self) -> str:
@@ -193,13 +193,13 @@ def _look(store: Filesystem, path: str, uri: str) -> Remote:
     name = safe_name(slide_file(uri))
     told = ask(store, "info", path)
     if told["type"] == "directory":
-        parts = parts_below(store, path, name, uri)
+        parts = files_below(store, path, name, uri)
         if not is_zarr([part.name.removeprefix(f"{name}/") for part in parts]):
             raise SlideError(f"{shown(uri)}: is a folder without Zarr metadata; name a slide or an OME-Zarr folder")
         return Remote(uri, path, name, parts)
     parts = (_part(path, name, told),)
     if name.lower().endswith(".mrxs"):
-        parts += parts_below(store, path[: -len(".mrxs")], name[: -len(".mrxs")], uri)
+        parts += files_below(store, path[: -len(".mrxs")], name[: -len(".mrxs")], uri)
     return Remote(uri, path, name, parts)
 
 
@@ -209,7 +209,7 @@ def slide_file(uri: str) -> str:
     return place.rstrip("/").rpartition("/")[2]
 
 
-def parts_below(store: Filesystem, folder: str, name: str, uri: str) -> tuple[Part, ...]:
+def files_below(store: Filesystem, folder: str, name: str, uri: str) -> tuple[RemoteFile, ...]:
     """List the files of a folder, to be kept below `name`; a name that leads out of it is refused."""
     found: dict[str, Info] = ask(store, "find", folder, LISTING_S)
     root = f"{folder.rstrip('/')}/"
@@ -225,9 +225,9 @@ def _stays_inside(name: str) -> bool:
     return all(piece not in ("", ".", "..") and "\\" not in piece and piece.isprintable() for piece in pieces)
 
 
-def _part(path: str, name: str, told: Info) -> Part:
+def _part(path: str, name: str, told: Info) -> RemoteFile:
     plain = {key.lower().replace("_", "-"): str(value) for key, value in told.items() if value is not None}
-    return Part(path, name, told.get("size"), digest({key: plain[key] for key in VERSION if key in plain}))
+    return RemoteFile(path, name, told.get("size"), digest({key: plain[key] for key in VERSION if key in plain}))
 
 
 def _held(store: Filesystem, remote: Remote, folder: Path) -> LocalCopy | None:
@@ -279,10 +279,10 @@ def _get(store: Filesystem, remote: Remote, unfinished: Path) -> None:
     targets = [unfinished / part.name for part in remote.parts]
     for folder in {target.parent for target in targets}:
         folder.mkdir(parents=True, exist_ok=True)
-    get_parts(store, remote.uri, remote.parts, targets)
+    download_files(store, remote.uri, remote.parts, targets)
 
 
-def get_parts(store: Filesystem, uri: str, parts: Sequence[Part], targets: Sequence[Path]) -> None:
+def download_files(store: Filesystem, uri: str, parts: Sequence[RemoteFile], targets: Sequence[Path]) -> None:
     """Copy files; begin again where the connection broke or bytes are missing, a few times."""
     for left in reversed(range(TRIES)):
         try:
@@ -296,7 +296,7 @@ def get_parts(store: Filesystem, uri: str, parts: Sequence[Part], targets: Seque
         time.sleep(PAUSE_S * 2 ** (TRIES - 1 - left))
 
 
-def _require_whole(parts: Sequence[Part], targets: Sequence[Path]) -> None:
+def _require_whole(parts: Sequence[RemoteFile], targets: Sequence[Path]) -> None:
     for part, target in zip(parts, targets, strict=True):
         size = target.stat().st_size
         if part.size not in (None, size):

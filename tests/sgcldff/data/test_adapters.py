@@ -85,7 +85,7 @@ def scanned(source: Source) -> tuple[dict[str, Sample], list[Rejected]]:
     return {s.id: s for s in found if isinstance(s, Sample)}, [r for r in found if isinstance(r, Rejected)]
 
 
-def test_every_adapter_says_what_it_reads_and_where_from():
+def test_every_adapter_has_a_description_and_a_source():
     expected = {"bccd", "lisc", "all_idb1", "all_idb2", "jtsc", "cellavision", "pbc", "folder", "table", "reviewed"}
     assert set(ADAPTERS) == expected | {"raabin", "krd_wbc"}
     for name, item in ADAPTERS.items():
@@ -121,7 +121,7 @@ def test_bccd_as_published_without_masks_and_types(tmp_path):
     assert {sample.label for sample in samples.values()} == {None}
 
 
-def test_bccd_takes_types_and_masks_that_lie_beside_the_fields(tmp_path):
+def test_bccd_reads_types_and_masks_beside_the_fields(tmp_path):
     root = make_bccd(tmp_path)
     (root / "labels.csv").rename(root / "BCCD/labels.csv")
     (root / "masks").rename(root / "BCCD/masks")
@@ -145,7 +145,7 @@ def test_zheng(tmp_path, part, name):
     assert "class '9'" in rejected[0].reason
 
 
-def test_lisc_tells_types_with_the_same_numbers_apart(tmp_path):
+def test_lisc_distinguishes_types_with_the_same_numbers(tmp_path):
     samples, _ = scanned(Source("lisc", str(make_lisc(tmp_path))))
     labels = {name: sample.label for name, sample in samples.items()}
     assert labels == {"lisc/baso/1": "basophil", "lisc/neut/1": "neutrophil", "lisc/mixt/2": None}
@@ -154,7 +154,7 @@ def test_lisc_tells_types_with_the_same_numbers_apart(tmp_path):
     assert samples["lisc/mixt/2"].mask is None
 
 
-def test_lisc_as_its_authors_pack_it_whatever_the_case_of_its_folders(tmp_path):
+def test_lisc_as_published_whatever_the_case_of_its_folders(tmp_path):
     types = {"Baso": "basophil", "eosi": "eosinophil", "LYMP": "lymphocyte", "Mono": "monocyte", "neut": "neutrophil"}
     for name in (*types, "mixt"):
         touch(tmp_path / "main dataset" / name / "12.bmp")
@@ -233,7 +233,7 @@ def test_raabin_groups_cells_by_their_slide(tmp_path, part):
 
 
 @pytest.mark.parametrize("part", ["", "KRD-WBC dataset"])
-def test_krd_wbc_knows_whole_cells_and_forgives_its_table(tmp_path, part):
+def test_krd_wbc_has_entire_cells_and_tolerates_misspelt_rows(tmp_path, part):
     samples, _ = scanned(Source("krd_wbc", str(make_krd(tmp_path) / part)))
     labels = {name: s.label for name, s in samples.items()}
     assert labels == {"krd_wbc/image1": "lymphocyte", "krd_wbc/image2": "neutrophil", "krd_wbc/image3": None}
@@ -242,7 +242,7 @@ def test_krd_wbc_knows_whole_cells_and_forgives_its_table(tmp_path, part):
     assert samples["krd_wbc/image2"].mask is None
 
 
-def test_class_folders_ask_for_the_scale(tmp_path):
+def test_class_folders_require_the_scale(tmp_path):
     with pytest.raises(InputError, match="give mpp"):
         list(Source("folder", str(make_pbc(tmp_path))).scan())
 
@@ -312,7 +312,7 @@ def test_detect_finds_all_sets_below_a_folder(tmp_path):
     }
 
 
-def test_detect_refuses_what_holds_nothing(tmp_path):
+def test_detect_refuses_folders_without_data_sets(tmp_path):
     with pytest.raises(InputError, match="is empty"):
         detect(tmp_path)
     touch(tmp_path / "neutrophil/1.png")

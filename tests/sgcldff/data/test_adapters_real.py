@@ -53,7 +53,7 @@ def test_every_image_of_a_set_is_read_with_its_label(sets, name):
     assert {sample.boxes is not None for sample in samples} == {name == "bccd"}
 
 
-def test_a_mask_that_would_be_turned_off_its_image_is_left_out(sets):
+def test_a_mask_with_a_stale_orientation_is_left_out(sets):
     (turned,) = (sample for sample in sets["krd_wbc"] if sample.id == TURNED)
     assert turned.mask is None
     assert Image.open(Path(turned.image).parents[1] / "mask" / "mask344.jpg").getexif()[ExifTags.Base.Orientation] == 8
@@ -67,7 +67,7 @@ def test_the_prefixes_of_pbc_are_the_labels(sets):
     assert told["PLATELET"] == {"platelet"}
 
 
-def test_slides_of_raabin_hold_several_types(sets):
+def test_slides_of_raabin_contain_several_types(sets):
     samples = sets["raabin"]
     groups = Counter(sample.group for sample in samples)
     assert len(groups) == 34

@@ -20,7 +20,7 @@ from sgcldff.data.catalog import Catalog, ingest
 
 
 def picture(seed, side=96):
-    """A textured cell on a ground with texture, like no other's, uint8 RGB."""
+    """Return a unique textured cell on a textured background, uint8 RGB."""
     rng = np.random.default_rng(seed)
     image = 190 + gaussian_filter(rng.normal(0, 260, (side, side, 3)), (3, 3, 0))
     cell = cv2.circle(
@@ -36,7 +36,7 @@ def save(path: Path, pixels) -> Path:
 
 
 class Lab:
-    """A folder of images with a table, and the catalog made of it."""
+    """A folder of images with a table, and the catalog made from it."""
 
     def __init__(self, root: Path):
         self.root, self.rows = root, []
@@ -67,7 +67,7 @@ def lab(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Names of the files that are decoded."""
+    """Record the names of decoded files."""
     import sgcldff.data.catalog.measurements as facts
 
     names = []
@@ -85,7 +85,7 @@ def sides(catalog):
     return {sample.id: sample.split for sample in catalog.samples}
 
 
-def test_the_manifest_holds_what_was_measured(lab):
+def test_the_manifest_contains_the_measurements(lab):
     mask = save(lab.root / "mask.png", np.full((96, 96), 255, np.uint8))
     lab.add("a.png", picture(1, 96), mask="mask.png", group="patient 7")
     sample = lab.ingest().samples[0]
@@ -97,7 +97,7 @@ def test_the_manifest_holds_what_was_measured(lab):
     assert sample.split is not Split.UNASSIGNED
 
 
-def test_the_tables_on_disk_are_of_their_schemas_and_nothing_else_is_left(lab):
+def test_the_tables_on_disk_have_their_schemas_and_nothing_else_is_left(lab):
     lab.add_many(3)
     lab.add("bad.png", np.zeros((10, 10, 3), np.uint8))
     catalog = lab.ingest()
@@ -113,7 +113,7 @@ def test_the_tables_on_disk_are_of_their_schemas_and_nothing_else_is_left(lab):
     assert names == {"manifest.parquet", "quarantine.parquet", "facts.parquet", "splits.parquet"}
 
 
-def test_bad_inputs_are_set_aside_with_reason_and_remedy_and_the_rest_goes_on(lab):
+def test_bad_inputs_are_quarantined_with_reason_and_remedy(lab):
     whole = lab.add("whole.png").read_bytes()
     lab.add("truncated.png").write_bytes(whole[: len(whole) // 2])
     lab.add("empty.png").write_bytes(b"")
@@ -138,15 +138,15 @@ def test_bad_inputs_are_set_aside_with_reason_and_remedy_and_the_rest_goes_on(la
         "empty.png": "not a readable image",
         "text.png": "not a readable image",
         "gone.png": "no such file",
-        "small.png": "20x20 px: at least 32",
+        "small.png": "20x20 px, but sides need at least 32 px",
         "flat.png": "every pixel is 7",
-        "typo.png": "label 'neutrofil' is in no class: known are neutrophil,",
+        "typo.png": "label 'neutrofil' is in no class (known: neutrophil,",
         "unlabelled.png": "unlabelled",
         "scale.png": "mpp is -0.1",
         "infinite.png": "mpp is inf",
         "mismatched.png": "is 96x90 px, its image 96x96 px",
         "maskless.png": "nowhere.png: no such file",
-        "coded_mask.png": "values up to 2, but cells begin at 64",
+        "coded_mask.png": "values up to 2, but cells start at 64",
     }
     assert set(told) == set(expected)
     for name, part in expected.items():
@@ -154,7 +154,7 @@ def test_bad_inputs_are_set_aside_with_reason_and_remedy_and_the_rest_goes_on(la
     assert {row["source"] for row in catalog.quarantine.to_pylist()} == {"lab"}
 
 
-def test_a_mask_coded_as_the_table_says_is_taken(lab):
+def test_a_mask_is_read_with_the_code_in_the_table(lab):
     save(lab.root / "coded.png", np.eye(96, dtype=np.uint8) * 2)
     lab.add("a.png", mask="coded.png", cytoplasm=1, nucleus=2)
     assert len(lab.ingest().samples) == 1
@@ -166,16 +166,16 @@ def test_an_image_with_only_a_mask_or_only_boxes_is_labelled(lab):
     assert [sample.label for sample in lab.ingest().samples] == [None]
 
 
-def test_other_labels_can_be_asked_for(lab):
+def test_other_labels_can_be_accepted(lab):
     lab.add_many(2, label="smudge")
     lab.add_many(2, label="neutrophil")
     assert {s.label for s in lab.ingest().samples} == {"neutrophil"}
     catalog = lab.ingest(labels=LabelSpace(("smudge", "platelet")))
     assert {s.label for s in catalog.samples} == {"smudge"}
-    assert all("known are smudge, platelet" in reason for reason in reasons(catalog).values())
+    assert all("(known: smudge, platelet" in reason for reason in reasons(catalog).values())
 
 
-def test_boxes_are_cut_at_the_edges_and_refused_outside(tmp_path):
+def test_boxes_are_clipped_at_the_edges_and_refused_outside(tmp_path):
     fields = tmp_path / "JPEGImages"
     for number, (xmax, xmin) in enumerate([(500, 20), (500, 300)]):
         save(fields / f"BloodImage_0000{number}.jpg", picture(number))
@@ -188,7 +188,7 @@ def test_boxes_are_cut_at_the_edges_and_refused_outside(tmp_path):
     assert "lies outside the image of 96x96 px" in reasons(catalog)["BloodImage_00001.jpg"]
 
 
-def test_copies_are_kept_once_and_the_twin_is_named(lab):
+def test_one_copy_is_kept_and_named(lab):
     pixels = picture(99)
     lab.add("first.png", pixels)
     lab.add("second.png", pixels)
@@ -205,7 +205,7 @@ def test_the_copy_with_a_label_is_kept(lab):
     assert [sample.id for sample in lab.ingest().samples] == ["lab/labelled"]
 
 
-def test_copies_with_contradicting_labels_are_all_set_aside(lab):
+def test_copies_with_contradicting_labels_are_all_quarantined(lab):
     lab.add("a.png", picture(99), label="neutrophil")
     lab.add("b.png", picture(99), label="monocyte")
     lab.add("c.png", picture(99), label="monocyte")
@@ -217,7 +217,7 @@ def test_copies_with_contradicting_labels_are_all_set_aside(lab):
         assert "says 'monocyte'" in reason
 
 
-def test_two_files_of_one_name_do_not_hide_each_other(lab):
+def test_two_files_with_one_name_do_not_hide_each_other(lab):
     lab.add("a.png")
     lab.add("a.jpg")
     catalog = lab.ingest()
@@ -225,7 +225,7 @@ def test_two_files_of_one_name_do_not_hide_each_other(lab):
     assert "id 'lab/a' is taken by" in reasons(catalog)["a.jpg"]
 
 
-def test_near_duplicates_share_a_group_and_a_side(lab):
+def test_near_duplicates_share_a_group_and_a_split(lab):
     lab.add_many(12)
     for number in range(6):
         lab.add(f"copy{number}.png", np.ascontiguousarray((picture(number) * 0.8).astype(np.uint8)[:, ::-1]))
@@ -249,7 +249,7 @@ def test_patients_are_never_split(lab):
     assert {split for splits in found.values() for split in splits} == {Split.TRAIN, Split.VAL, Split.TEST}
 
 
-def test_what_did_not_change_is_not_read_again(lab, reads):
+def test_unchanged_files_are_not_read_again(lab, reads):
     save(lab.root / "mask.png", np.full((96, 96), 255, np.uint8))
     lab.add_many(3)
     lab.add("masked.png", mask="mask.png")
@@ -284,7 +284,7 @@ def test_a_file_that_changed_is_read_again(lab, reads):
     assert after.digest != before.digest
 
 
-def test_splits_stay_when_images_are_added_taken_away_and_brought_back(lab):
+def test_splits_stay_when_images_are_added_removed_and_restored(lab):
     lab.add_many(30)
     first = sides(lab.ingest())
     lab.add_many(30)
@@ -305,14 +305,14 @@ def test_splits_follow_images_that_are_moved_and_renamed(lab):
     assert {sample.sha256: sample.split for sample in lab.ingest().samples} == first
 
 
-def test_another_seed_deals_anew(lab):
+def test_another_seed_assigns_other_splits(lab):
     lab.add_many(30)
     first = sides(lab.ingest())
     assert sides(lab.ingest(split=SplitSpec(seed=1))) != first
     assert sides(lab.ingest()) == first
 
 
-def test_an_image_that_would_tie_train_to_test_is_set_aside(lab):
+def test_an_image_that_would_link_train_and_test_is_quarantined(lab):
     lab.add_many(20)
     catalog = lab.ingest(split=SplitSpec(val=0.2, test=0.2))
     train, test = (catalog.select(split)[0] for split in (Split.TRAIN, Split.TEST))
@@ -329,7 +329,7 @@ def test_an_image_that_would_tie_train_to_test_is_set_aside(lab):
     assert sibling.split in (Split.TRAIN, Split.TEST)
 
 
-def test_digest_tells_content_and_not_place(lab, tmp_path):
+def test_the_digest_depends_on_content_not_paths(lab, tmp_path):
     save(lab.root / "mask.png", np.full((96, 96), 255, np.uint8))
     lab.add_many(4)
     lab.add("masked.png", mask="mask.png")
@@ -367,7 +367,7 @@ def test_progress_counts_every_file_once(lab):
     assert calls == [(n, 5) for n in range(1, 6)]
 
 
-def test_a_catalog_where_nothing_is_usable_is_empty_and_says_why(lab):
+def test_a_catalog_without_usable_images_is_empty_and_says_why(lab):
     lab.add_many(2, label="what")
     catalog = lab.ingest()
     assert catalog.samples == ()
@@ -393,14 +393,14 @@ def test_damaged_facts_only_cost_time(lab, reads):
     assert len(reads) == 2
 
 
-def test_a_source_that_holds_nothing_stops_the_ingest(tmp_path):
+def test_an_empty_source_stops_the_ingest(tmp_path):
     with pytest.raises(InputError):
         ingest([Source("pbc", str(tmp_path))], tmp_path / "catalog")
     assert not (tmp_path / "catalog").exists()
 
 
 @pytest.mark.real
-def test_real_smears_make_a_catalog_without_leaks(tmp_path):
+def test_real_smears_are_split_without_leakage(tmp_path):
     root = Path(os.environ.get("SGCLDFF_DATA", "../shared/datasets"))
     if not (root / "bccd").is_dir():
         pytest.skip("no real smears here")

@@ -26,7 +26,7 @@ GOOD = archive({"BCCD/JPEGImages/BloodImage_00000.jpg": b"pixels", "BCCD/Annotat
 
 
 class Server:
-    """Serves files from memory on loopback and counts what is asked for."""
+    """Serves files from memory on loopback and counts requests."""
 
     def __init__(self):
         self.files, self.asked = {"/good.zip": GOOD}, []
@@ -92,12 +92,12 @@ def test_without_a_known_checksum_the_user_has_to_give_one(server, tmp_path):
     assert everything_in(folder) >= {"BloodImage_00000.jpg"}
 
 
-def test_something_that_is_no_checksum_is_refused(server, tmp_path):
+def test_an_invalid_checksum_is_refused(server, tmp_path):
     with pytest.raises(InputError, match="64 hexadecimal digits"):
         fetch("bccd", tmp_path, server.download("/good.zip"), sha256="d41d8cd9")
 
 
-def test_a_missing_file_and_a_failing_server_are_told_apart(server, tmp_path):
+def test_a_missing_file_and_a_failing_server_are_distinguished(server, tmp_path):
     with pytest.raises(InputError, match="status 404"):
         fetch("bccd", tmp_path, {"bccd": Download(f"{server.url}/nothing.zip", "0" * 64)})
     with pytest.raises(ServiceError, match="status 500"):
@@ -146,22 +146,22 @@ def test_a_device_in_an_archive_is_refused(server, tmp_path, kind):
 
 
 def declaring(size: int) -> bytes:
-    """Make an archive whose only entry declares another size than it has."""
+    """Return an archive whose only member declares a wrong size."""
     content = archive({"bomb": b"x"})
     central = content.index(b"PK\x01\x02")
     return content[: central + 24] + size.to_bytes(4, "little") + content[central + 28 :]
 
 
 def test_an_archive_that_declares_too_much_is_refused_before_it_is_unpacked(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("sgcldff.data.adapters.download.MOST_BYTES", 10**9)
+    monkeypatch.setattr("sgcldff.data.adapters.download.MAX_BYTES", 10**9)
     with pytest.raises(InputError, match=r"would unpack to 4\.0 GB"):
         fetch("bccd", tmp_path, server.download("/bomb.zip", declaring(4 * 10**9)))
-    monkeypatch.setattr("sgcldff.data.adapters.download.MOST_FILES", 3)
+    monkeypatch.setattr("sgcldff.data.adapters.download.MAX_FILES", 3)
     with pytest.raises(InputError, match="in 4 files"):
         fetch("bccd", tmp_path / "b", server.download("/many.zip", archive({str(n): b"" for n in range(4)})))
 
 
-def test_an_archive_that_holds_more_than_it_declares_writes_no_more(server, tmp_path):
+def test_an_archive_writes_no_more_than_it_declares(server, tmp_path):
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb", bytes(20_000_000))
@@ -173,13 +173,13 @@ def test_an_archive_that_holds_more_than_it_declares_writes_no_more(server, tmp_
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 100_000
 
 
-def test_an_archive_for_which_there_is_no_room_is_refused(server, tmp_path, monkeypatch):
+def test_an_archive_that_does_not_fit_on_the_disk_is_refused(server, tmp_path, monkeypatch):
     monkeypatch.setattr("sgcldff.data.adapters.download.shutil.disk_usage", lambda place: SimpleNamespace(free=5))
-    with pytest.raises(InputError, match="make room"):
+    with pytest.raises(InputError, match="free some space"):
         fetch("bccd", tmp_path, server.download("/good.zip"))
 
 
-def test_a_tar_archive_is_refused_whatever_it_holds(server, tmp_path):
+def test_a_tar_archive_is_refused(server, tmp_path):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as file:
         file.addfile(tarfile.TarInfo("../evil.txt"))
@@ -188,7 +188,7 @@ def test_a_tar_archive_is_refused_whatever_it_holds(server, tmp_path):
     assert everything_in(tmp_path) == {"archive.zip"}
 
 
-def test_what_is_no_archive_is_refused(server, tmp_path):
+def test_a_file_that_is_not_an_archive_is_refused(server, tmp_path):
     with pytest.raises(InputError, match="not a readable zip"):
         fetch("bccd", tmp_path, server.download("/page.html", b"<html>log in first</html>"))
 
@@ -197,20 +197,20 @@ def test_a_users_own_folder_is_never_replaced(server, tmp_path):
     own = tmp_path / "bccd" / "mine.txt"
     own.parent.mkdir()
     own.write_text("precious")
-    with pytest.raises(InputError, match="was not fetched"):
+    with pytest.raises(InputError, match="was not downloaded"):
         fetch("bccd", tmp_path, server.download("/good.zip"))
     assert own.read_text() == "precious"
     assert server.asked == []
 
 
-def test_a_new_version_replaces_the_fetched_one(server, tmp_path):
+def test_a_new_version_replaces_the_downloaded_one(server, tmp_path):
     fetch("bccd", tmp_path, server.download("/good.zip"))
     folder = fetch("bccd", tmp_path, server.download("/next.zip", archive({"next.txt": b"2"})))
     assert everything_in(folder) == {"next.txt", ".sgcldff-fetched"}
 
 
 @pytest.mark.parametrize("name", ["lisc", "all_idb1", "all_idb2", "jtsc", "cellavision"])
-def test_what_may_not_be_fetched_tells_how_to_get_it(name, tmp_path):
+def test_data_sets_without_a_download_say_how_to_get_them(name, tmp_path):
     item = ADAPTERS[name]
     with pytest.raises(InputError) as raised:
         fetch(name, tmp_path)
@@ -219,7 +219,7 @@ def test_what_may_not_be_fetched_tells_how_to_get_it(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bccd", "pbc"])
-def test_no_checksum_is_made_up(name, tmp_path):
+def test_no_checksum_is_invented(name, tmp_path):
     if ADAPTERS[name].download.sha256 is None:
         with pytest.raises(InputError, match="no checksum"):
             fetch(name, tmp_path)

@@ -1,4 +1,4 @@
-"""Folders of training images in a bucket, on a real S3 server: mirrored, kept current, taken up after kill -9."""
+"""Folders of training images in a bucket of a real S3 server: mirrored, updated, and resumed after SIGKILL."""
 
 import os
 import signal
@@ -16,16 +16,16 @@ from sgcldff.core.errors import InputError, MissingInputError, SlideError
 from sgcldff.data import mirror
 from sgcldff.data.adapters import Source, detect
 from sgcldff.data.catalog import ingest
-from sgcldff.data.mirror import landed
+from sgcldff.data.mirror import mirrored
 from sgcldff.data.synthetic import write_dataset
 
 BUCKET, SHELF = "arrivals", "lab/smears"
 LAND = """
 import sys
-from sgcldff import landing
+from sgcldff.data import mirror
 from sgcldff.data.adapters import Source
-landing.FILES_AT_ONCE = 1
-landing.landed(Source("auto", sys.argv[1]), sys.argv[2])
+mirror.FILES_AT_ONCE = 1
+mirror.mirrored(Source("auto", sys.argv[1]), sys.argv[2])
 """
 
 
@@ -36,7 +36,7 @@ def smears(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bucket(smears):
-    """An S3 server with a data set in a bucket; gives the client."""
+    """Start an S3 server with a data set in a bucket; return the client."""
     with pytest.MonkeyPatch.context() as patch:
         running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         running.start()
@@ -68,7 +68,7 @@ def times(folder):
 
 
 def test_a_bucket_is_ingested_like_the_folder_it_came_from(bucket, smears, tmp_path):
-    source = landed(Source("auto", f"s3://{BUCKET}/{SHELF}"), tmp_path / "landing")
+    source = mirrored(Source("auto", f"s3://{BUCKET}/{SHELF}"), tmp_path / "landing")
     assert contents(Path(source.folder)) == contents(smears)
     far, near = (ingest(detect(folder), tmp_path / name) for name, folder in (("a", source.folder), ("b", smears)))
     assert far.digest == near.digest
@@ -78,15 +78,15 @@ def test_a_bucket_is_ingested_like_the_folder_it_came_from(bucket, smears, tmp_p
 def test_a_mirror_follows_its_bucket_and_copies_only_what_changed(bucket, smears, tmp_path):
     upload(bucket, smears, "changing")
     source = Source("table", f"s3://{BUCKET}/changing")
-    folder = Path(landed(source, tmp_path).folder)
+    folder = Path(mirrored(source, tmp_path).folder)
     before = times(folder)
-    assert Path(landed(source, tmp_path).folder) == folder
+    assert Path(mirrored(source, tmp_path).folder) == folder
     assert times(folder) == before
     bucket.put_object(Bucket=BUCKET, Key="changing/images/crop-00001.png", Body=b"other bytes")
     bucket.put_object(Bucket=BUCKET, Key="changing/images/new.png", Body=b"new")
     bucket.delete_object(Bucket=BUCKET, Key="changing/masks/crop-00002.png")
     (folder / "images" / "crop-00003.png").write_bytes(b"cut off")
-    landed(source, tmp_path)
+    mirrored(source, tmp_path)
     after = times(folder)
     changed = {f"images/{name}.png" for name in ("crop-00001", "crop-00003", "new")}
     assert {name for name in after if after[name] != before.get(name)} == changed
@@ -95,7 +95,7 @@ def test_a_mirror_follows_its_bucket_and_copies_only_what_changed(bucket, smears
     assert contents(folder) == expected
 
 
-def test_after_kill_9_what_was_copied_is_not_copied_again(bucket, smears, tmp_path):
+def test_after_sigkill_complete_files_are_not_copied_again(bucket, smears, tmp_path):
     command = [sys.executable, "-c", LAND, f"s3://{BUCKET}/{SHELF}", str(tmp_path)]
     process = subprocess.Popen(command, env=os.environ)
     for _ in range(2400):
@@ -111,16 +111,16 @@ def test_after_kill_9_what_was_copied_is_not_copied_again(bucket, smears, tmp_pa
     copied = times(journal.parent / "files")
     whole = [name for name in copied if not name.endswith(".partial")]
     assert 3 <= len(whole) < len(contents(smears))
-    folder = Path(landed(Source("auto", f"s3://{BUCKET}/{SHELF}"), tmp_path).folder)
+    folder = Path(mirrored(Source("auto", f"s3://{BUCKET}/{SHELF}"), tmp_path).folder)
     assert contents(folder) == contents(smears)
     assert len(journal.read_text().splitlines()) == len(contents(smears))
     again = times(folder.parent)
     assert sum(again[name] == copied[name] for name in whole) >= len(whole) - 1, "one may not be in the journal yet"
 
 
-def test_what_cannot_be_mirrored_is_told(bucket, tmp_path):
+def test_a_folder_that_cannot_be_mirrored_is_an_error(bucket, tmp_path):
     local = Source("auto", str(tmp_path))
-    assert landed(local, tmp_path) is local
+    assert mirrored(local, tmp_path) is local
     bucket.put_object(Bucket=BUCKET, Key="evil/../../escaped.png", Body=b"x")
     for folder, error, told in (
         (f"s3://{BUCKET}/nothing", MissingInputError, "nothing: is not there"),
@@ -129,5 +129,5 @@ def test_what_cannot_be_mirrored_is_told(bucket, tmp_path):
         (f"s3://{BUCKET}/evil", SlideError, "leads out of its folder"),
     ):
         with pytest.raises(error, match=told):
-            landed(Source("auto", folder), tmp_path / "landing")
+            mirrored(Source("auto", folder), tmp_path / "landing")
     assert not list(tmp_path.rglob("escaped.png"))

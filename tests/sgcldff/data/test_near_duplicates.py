@@ -33,7 +33,7 @@ def found(images):
 
 
 def changed(image):
-    """The ways in which copies come into data sets."""
+    """Typical ways in which duplicates enter data sets."""
     small = cv2.resize(image, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
     jpeg = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_COLOR)
     stained = np.clip(image * [0.8, 0.7, 0.9] + 10, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Copies of data sets that somebody resized: their scale is not the published one."""
+"""Resized copies of data sets, whose scale is not the published one."""
 
 import os
 from pathlib import Path
@@ -46,7 +46,7 @@ def noise(path: Path, width: int, height: int, seed: int) -> None:
     Image.fromarray(coarse).resize((width, height)).save(path, quality=95)
 
 
-def test_shrunk_copies_of_pbc_are_set_aside_unless_their_scale_is_given(tmp_path):
+def test_shrunk_copies_of_pbc_are_quarantined_unless_their_scale_is_given(tmp_path):
     for number in range(4):
         width, height = (128, 128) if number == 3 else (360, 363)
         noise(tmp_path / f"pbc/basophil/BA_{number}.jpg", width, height, seed=number)
@@ -63,7 +63,7 @@ def test_shrunk_copies_of_pbc_are_set_aside_unless_their_scale_is_given(tmp_path
 
 
 @pytest.mark.real
-def test_all_real_images_have_the_size_that_is_published():
+def test_all_real_images_have_the_published_size():
     root = Path(os.environ.get("SGCLDFF_DATA", "../shared/datasets"))
     if not root.is_dir():
         pytest.skip("no real smears here")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sgcldff.core.records import Split
 from sgcldff.core.settings import SplitSpec
-from sgcldff.data.catalog.splits import Entry, deal, link
+from sgcldff.data.catalog.splits import SplitItem, assign_splits, link
 
 STRATA = [("a", "x"), ("a", "y"), ("b", "x")]
 
@@ -16,7 +16,7 @@ def collections(draw, max_size=40):
     count = draw(st.integers(0, max_size))
     groups = draw(st.lists(st.integers(0, max(1, count)), min_size=count, max_size=count))
     strata = draw(st.lists(st.sampled_from(STRATA), min_size=count, max_size=count))
-    entries = [Entry(f"{i:04d}", f"s/{i}", f"g/{groups[i]}", strata[i]) for i in range(count)]
+    entries = [SplitItem(f"{i:04d}", f"s/{i}", f"g/{groups[i]}", strata[i]) for i in range(count)]
     index = st.integers(0, max(0, count - 1))
     pairs = draw(
         st.lists(st.tuples(index, index).filter(lambda pair: pair[0] != pair[1]), max_size=count if count > 1 else 0)
@@ -24,20 +24,21 @@ def collections(draw, max_size=40):
     return entries, pairs
 
 
-def split(entries, pairs, spec=None, held=None):
-    """Run both steps: index -> side, and index -> reason."""
-    held = held or {}
-    known = [Entry(e.key, e.name, e.group, e.stratum, held.get(e.key, Split.UNASSIGNED)) for e in entries]
+def split(entries, pairs, spec=None, previous=None):
+    """Run both steps: index -> split, and index -> reason."""
+    previous = previous or {}
+    known = [SplitItem(e.key, e.name, e.group, e.stratum, previous.get(e.key, Split.UNASSIGNED)) for e in entries]
     linked = link(known, pairs)
     grouped = {
-        i: Entry(known[i].key, known[i].name, g, known[i].stratum, known[i].held) for i, g in linked.groups.items()
+        i: SplitItem(known[i].key, known[i].name, g, known[i].stratum, known[i].previous)
+        for i, g in linked.groups.items()
     }
-    sides = deal(list(grouped.values()), spec or SplitSpec())
+    sides = assign_splits(list(grouped.values()), spec or SplitSpec())
     return {i: sides[entry.group] for i, entry in grouped.items()}, linked.refused
 
 
 @given(collections(), st.integers(0, 3))
-def test_linked_images_and_groups_share_a_side(collection, seed):
+def test_linked_images_and_groups_share_a_split(collection, seed):
     entries, pairs = collection
     sides, refused = split(entries, pairs, SplitSpec(seed=seed))
     assert not refused
@@ -51,12 +52,12 @@ def test_linked_images_and_groups_share_a_side(collection, seed):
 
 
 @given(collections(), st.data())
-def test_adding_images_moves_none_and_leaks_none(collection, data):
+def test_adding_images_moves_none_and_causes_no_leak(collection, data):
     entries, pairs = collection
     count = data.draw(st.integers(0, len(entries)))
     before, _ = split(entries[:count], [pair for pair in pairs if max(pair) < count])
-    held = {entries[i].key: side for i, side in before.items()}
-    after, refused = split(entries, pairs, held=held)
+    previous = {entries[i].key: side for i, side in before.items()}
+    after, refused = split(entries, pairs, previous=previous)
     assert all(after[i] is side for i, side in before.items())
     assert all(index >= count for index in refused)
     kept_pairs = [(a, b) for a, b in pairs if a in after and b in after]
@@ -85,8 +86,8 @@ def test_the_order_of_the_images_does_not_matter(collection):
     st.floats(0, 0.4),
     st.integers(0, 99),
 )
-def test_shares_of_each_stratum_are_met_to_within_an_image(strata, val, test, seed):
-    entries = [Entry(f"{i:04d}", f"s/{i}", f"s/{i}", stratum) for i, stratum in enumerate(strata)]
+def test_shares_of_each_stratum_are_exact_to_within_an_image(strata, val, test, seed):
+    entries = [SplitItem(f"{i:04d}", f"s/{i}", f"s/{i}", stratum) for i, stratum in enumerate(strata)]
     sides, _ = split(entries, [], SplitSpec(val=val, test=test, seed=seed))
     shares = {Split.VAL: val, Split.TEST: test, Split.TRAIN: 1 - val - test}
     for stratum in set(strata):
@@ -98,27 +99,27 @@ def test_shares_of_each_stratum_are_met_to_within_an_image(strata, val, test, se
 
 
 def test_seeds_give_other_splits():
-    entries = [Entry(f"{i:04d}", f"s/{i}", f"s/{i}", STRATA[0]) for i in range(60)]
+    entries = [SplitItem(f"{i:04d}", f"s/{i}", f"s/{i}", STRATA[0]) for i in range(60)]
     assert split(entries, [], SplitSpec(seed=0))[0] != split(entries, [], SplitSpec(seed=1))[0]
 
 
 def test_an_image_between_two_splits_is_refused_and_named():
-    old = [Entry("a", "set/old1", "g1", STRATA[0]), Entry("b", "set/old2", "g2", STRATA[0])]
-    new = [Entry("c", "set/new", "g3", STRATA[0]), Entry("d", "set/fine", "g4", STRATA[0])]
-    sides, refused = split([*old, *new], [(0, 2), (1, 2)], held={"a": Split.TRAIN, "b": Split.TEST})
+    old = [SplitItem("a", "set/old1", "g1", STRATA[0]), SplitItem("b", "set/old2", "g2", STRATA[0])]
+    new = [SplitItem("c", "set/new", "g3", STRATA[0]), SplitItem("d", "set/fine", "g4", STRATA[0])]
+    sides, refused = split([*old, *new], [(0, 2), (1, 2)], previous={"a": Split.TRAIN, "b": Split.TEST})
     assert set(sides) == {0, 1, 3}
     assert "set/old1 (train)" in refused[2]
     assert "set/old2 (test)" in refused[2]
 
 
-def test_a_new_image_of_an_old_patient_joins_its_side():
-    entries = [Entry("a", "s/1", "patient", STRATA[0]), Entry("b", "s/2", "patient", STRATA[1])]
+def test_a_new_image_of_an_old_patient_joins_its_split():
+    entries = [SplitItem("a", "s/1", "patient", STRATA[0]), SplitItem("b", "s/2", "patient", STRATA[1])]
     for side in (Split.TRAIN, Split.VAL, Split.TEST):
-        assert split(entries, [], held={"a": side})[0] == {0: side, 1: side}
+        assert split(entries, [], previous={"a": side})[0] == {0: side, 1: side}
 
 
 def test_when_old_images_turn_out_to_be_one_patient_the_test_split_stays():
-    entries = [Entry("a", "s/1", "patient", STRATA[0]), Entry("b", "s/2", "patient", STRATA[0])]
-    sides, refused = split(entries, [], held={"a": Split.TRAIN, "b": Split.TEST})
+    entries = [SplitItem("a", "s/1", "patient", STRATA[0]), SplitItem("b", "s/2", "patient", STRATA[0])]
+    sides, refused = split(entries, [], previous={"a": Split.TRAIN, "b": Split.TEST})
     assert sides == {1: Split.TEST}
     assert list(refused) == [0]

@@ -56,7 +56,7 @@ def test_a_nucleus_lies_inside_its_cell(label):
         assert ndimage.label(stamp.mask > 0)[1] == 1
 
 
-def test_types_differ_as_an_atlas_says():
+def test_types_differ_as_in_an_atlas():
     cells = {label: drawn(label) for label in FIVE_TYPES}
     share = {label: np.mean([nuclear_share(stamp) for stamp in stamps]) for label, stamps in cells.items()}
     area = {label: np.mean([(stamp.mask > 0).sum() for stamp in stamps]) for label, stamps in cells.items()}
@@ -84,7 +84,7 @@ def test_cytoplasm_has_the_colour_of_its_type():
 
 @given(st.integers(0, 2**31), st.integers(40, 220), st.integers(40, 220))
 @settings(max_examples=25, deadline=None)
-def test_the_truth_of_a_field_agrees_with_its_mask(seed, height, width):
+def test_the_ground_truth_of_a_field_agrees_with_its_mask(seed, height, width):
     spec = replace(random_smear(seed), wbc_per_mm2=1500)
     field = render_field(spec, (height, width), np.random.default_rng(seed))
     assert field.rgb.shape == (height, width, 3)
@@ -170,7 +170,7 @@ def test_an_empty_data_set_is_refused(tmp_path):
         write_dataset(tmp_path, 0, 0)
 
 
-def test_a_slide_opens_in_openslide_and_shows_what_its_truth_says(tmp_path):
+def test_a_slide_opens_in_openslide_and_agrees_with_its_ground_truth(tmp_path):
     made = write_slide(tmp_path / "smear.tiff", (1200, 1900), 0.1, cells=14, seed=5)
     truth = pd.read_parquet(made.truth)
     with openslide.OpenSlide(made.slide) as slide:
@@ -200,7 +200,7 @@ def test_no_seam_shows_between_the_strips_of_a_slide(tmp_path):
     assert steps[[255, 511, 767]].max() < 1.5 * np.percentile(inner, 99)
 
 
-def test_memory_holds_strips_and_not_the_slide(tmp_path):
+def test_a_slide_is_written_strip_by_strip_in_little_memory(tmp_path):
     def peak(height):
         tracemalloc.start()
         write_slide(tmp_path / "smear.tiff", (height, 1024), 0.2, cells=5)

@@ -1,4 +1,4 @@
-"""Images that are gone or changed while a training runs: skipped in whole epochs, and the rest stays as it was."""
+"""Images that go missing or change during training are skipped per epoch, and everything else stays the same."""
 
 import shutil
 from dataclasses import replace
@@ -39,7 +39,7 @@ def learned(samples: list[Sample]) -> list[Sample]:
     return [one for one in samples if one.split is Split.TRAIN]
 
 
-def test_files_that_are_gone_or_changed_are_found_and_others_hashed_once(samples, monkeypatch):
+def test_missing_and_changed_files_are_found_and_others_hashed_once(samples, monkeypatch):
     hashed = []
     monkeypatch.setattr(source_files, "sha256_of", lambda path: hashed.append(str(path)) or sha256_of(path))
     check = FileCheck(samples)
@@ -59,7 +59,7 @@ def test_files_that_are_gone_or_changed_are_found_and_others_hashed_once(samples
 
 
 @given(st.integers(2, 30), st.integers(1, 5), st.sets(st.integers(0, 29)), st.integers(0, 3))
-def test_only_the_draws_of_skipped_images_change(n, batch, skipped, epoch):
+def test_only_the_examples_of_skipped_images_change(n, batch, skipped, epoch):
     skipped = {one for one in skipped if one < n - 1}
     samplers = [EpochSampler(np.full(n, 1 / n), batch, 0, lambda bad=bad: bad) for bad in (frozenset(), skipped)]
     for sampler in samplers:
@@ -72,7 +72,7 @@ def test_only_the_draws_of_skipped_images_change(n, batch, skipped, epoch):
     assert [draw.key for draw in rest] == [draw.key for draw in whole]
 
 
-def test_an_epoch_that_is_resumed_skips_what_it_skipped_even_if_it_is_back():
+def test_a_resumed_epoch_skips_the_same_images_even_if_they_are_back():
     sampler = EpochSampler(np.full(9, 1 / 9), 3, 0, lambda: {2})
     drawn = list(sampler)
     again = EpochSampler(np.full(9, 1 / 9), 3, 0)
@@ -97,7 +97,7 @@ class Spoil(Callback):
             raise ConnectionAbortedError
 
 
-def test_a_training_goes_on_past_images_that_are_spoiled_and_resumes_alike(samples, smears, tmp_path, caplog):
+def test_a_training_skips_spoiled_images_and_resumes_identically(samples, smears, tmp_path, caplog):
     gone, spoiled = (one.image for one in learned(samples)[:2])
     kept = Path(spoiled).read_bytes()
     Path(gone).unlink()
@@ -114,7 +114,7 @@ def test_a_training_goes_on_past_images_that_are_spoiled_and_resumes_alike(sampl
     assert load_model(parts.folder, "cpu").digest == load_model(whole.folder, "cpu").digest
 
 
-def test_an_image_that_goes_in_the_middle_of_an_epoch_gives_its_place_to_the_next(samples, smears):
+def test_an_image_lost_during_an_epoch_is_replaced_by_the_next(samples, smears):
     data = SmearDataset(samples, smears[1], MODEL, ExampleOptions())
     Path(samples[2].image).unlink()
     shown, following = (data[SampleKey(index, None)] for index in (2, 3))
@@ -127,7 +127,7 @@ def test_an_image_that_goes_in_the_middle_of_an_epoch_gives_its_place_to_the_nex
         lost[SampleKey(0, None)]
 
 
-def test_a_training_without_any_image_left_says_so(samples, smears):
+def test_a_training_without_readable_images_is_an_error(samples, smears):
     for one in learned(samples):
         Path(one.image).unlink()
     module = SmearDataModule(samples, smears[1], MODEL, SPEC)

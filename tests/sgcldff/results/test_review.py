@@ -24,7 +24,7 @@ from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import FLAGS, differential, read_differential
 from sgcldff.counting.stopping import Goal
 from sgcldff.data.adapters import Source, adapter, detect
-from sgcldff.data.reviews.consensus import majority, settle
+from sgcldff.data.reviews.consensus import consensus_of, majority
 from sgcldff.data.reviews.store import CANNOT_TELL, Review, ReviewStore
 from sgcldff.results.review.answers import read_answers
 from sgcldff.results.review.apply import REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, apply_reviews, recounted
@@ -359,7 +359,7 @@ def test_the_order_of_files_and_reading_them_again_change_nothing(files, rng):
         for file in rng.sample([*files, *files], 2 * len(files)):
             other.add(file, pictures)
         assert one.reviews() == other.reviews()
-        assert settle(one.reviews()) == settle(other.reviews())
+        assert consensus_of(one.reviews()) == consensus_of(other.reviews())
         assert added == len(one.reviews()) == len({item.id for file in files for item in file})
 
 
@@ -383,10 +383,10 @@ def test_a_crash_while_pictures_are_copied_leaves_no_review_behind(tmp_path):
 def test_a_damaged_store_says_so(tmp_path):
     store = ReviewStore(tmp_path)
     store.add([review()], Pictures(tmp_path / "picture"))
-    store.parts[0].write_bytes(b"no parquet")
+    store.files[0].write_bytes(b"no parquet")
     with pytest.raises(StoreError, match="damaged"):
         store.reviews()
-    with pytest.raises(MissingInputError, match="holds no reviews"):
+    with pytest.raises(MissingInputError, match="contains no reviews"):
         ReviewStore.open(tmp_path / "elsewhere")
 
 
@@ -396,8 +396,8 @@ def test_a_damaged_store_says_so(tmp_path):
 @given(st.lists(reviews, min_size=1, max_size=12), st.randoms())
 def test_the_last_word_of_more_than_half_of_the_reviewers_holds(given_, rng):
     shuffled = rng.sample(given_, len(given_))
-    verdicts = settle(given_)
-    assert verdicts == settle(shuffled)
+    verdicts = consensus_of(given_)
+    assert verdicts == consensus_of(shuffled)
     frame = pd.DataFrame([(r.cell_id, r.reviewer, r.reviewed_at, r.id, r.label) for r in given_], columns=list("crtil"))
     last = frame.sort_values(["t", "i"]).groupby(["c", "r"])["l"].last()
     assert {verdict.latest.cell_id for verdict in verdicts} == set(frame["c"])
@@ -417,14 +417,14 @@ def test_half_is_no_majority():
 
 def test_a_cell_that_two_models_found_a_little_apart_is_one_cell():
     found = [review(0), replace(review(0, "basophil", "B"), x_um=1.5, y_um=51.0, cell_id="other", model_version="4")]
-    (verdict,) = settle(found)
+    (verdict,) = consensus_of(found)
     assert verdict.reviewers == ("A", "B")
     assert verdict.label is None
-    assert len(settle([*found, replace(review(0, reviewer="C"), slide_sha256="cd" * 32)])) == 2
+    assert len(consensus_of([*found, replace(review(0, reviewer="C"), slide_sha256="cd" * 32)])) == 2
 
 
 def test_capitals_make_no_second_reviewer():
-    (verdict,) = settle([review(reviewer="Ana"), review(label="basophil", reviewer="ana", minutes=1)])
+    (verdict,) = consensus_of([review(reviewer="Ana"), review(label="basophil", reviewer="ana", minutes=1)])
     assert verdict.label == "basophil"
 
 
@@ -457,7 +457,7 @@ def test_the_differential_agrees_with_an_independent_count(results, tmp_path, se
     cells, rng = cells_of(results), np.random.default_rng(seed)
     some = cells.sample(20, random_state=seed)
     said = list(rng.choice([*FIVE_TYPES, CANNOT_TELL], len(some)))
-    applied = apply_reviews(folder, settle(reviews_of(some, said)))
+    applied = apply_reviews(folder, consensus_of(reviews_of(some, said)))
     by_cell = dict(zip(some["cell_id"], said, strict=True))
     final = [by_cell.get(row.cell_id, row.label) for row in cells.itertuples() if row.counted]
     counts = Counter(UNIDENTIFIED if label == CANNOT_TELL else label for label in final)
@@ -482,7 +482,7 @@ def test_the_machines_own_results_stay_and_the_reviewed_ones_lie_beside_them(res
     folder = Path(shutil.copytree(results / "smear", tmp_path / "smear"))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     cells = cells_of(results)
-    apply_reviews(folder, settle(reviews_of(cells.head(2), ["monocyte", CANNOT_TELL])))
+    apply_reviews(folder, consensus_of(reviews_of(cells.head(2), ["monocyte", CANNOT_TELL])))
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in before} == before
     table = pq.read_table(folder / REVIEWED_CELLS)
     own = pq.read_table(folder / "cells.parquet")
@@ -502,7 +502,7 @@ def test_reviews_fit_the_results_of_another_model_by_their_places(results, smear
     stray = review(label="monocyte", slide_sha256=cells["slide_sha256"].iloc[0], x_um=-400.0, y_um=-400.0)
     folder = read_as(tmp_path / "again", smear, [UNIDENTIFIED] * len(smear.cells), version="4")
     truth = [cell.label for cell in smear.cells]
-    applied = apply_reviews(folder, settle([*reviews_of(shifted, truth), stray]))
+    applied = apply_reviews(folder, consensus_of([*reviews_of(shifted, truth), stray]))
     assert applied.tally.lost == 1
     reviewed = pq.read_table(folder / REVIEWED_CELLS)
     assert reviewed["reviewed_label"].to_pylist() == truth
@@ -510,9 +510,9 @@ def test_reviews_fit_the_results_of_another_model_by_their_places(results, smear
 
 def test_without_reviews_nothing_is_written_and_what_is_stale_goes(results, tmp_path):
     folder = Path(shutil.copytree(results / "smear", tmp_path / "smear"))
-    apply_reviews(folder, settle(reviews_of(cells_of(results).head(1), ["monocyte"])))
+    apply_reviews(folder, consensus_of(reviews_of(cells_of(results).head(1), ["monocyte"])))
     assert (folder / REVIEWED_CELLS).exists()
-    assert apply_reviews(folder, settle([review()])) is None
+    assert apply_reviews(folder, consensus_of([review()])) is None
     assert not (folder / REVIEWED_CELLS).exists()
     assert not (folder / REVIEWED_DIFFERENTIAL).exists()
 
@@ -577,11 +577,11 @@ def test_reviewed_cells_are_ingested_on_one_side_of_the_split(store, tmp_path):
 def test_a_store_cannot_lead_out_of_its_folder(tmp_path):
     store = ReviewStore(tmp_path / "store")
     store.add([review()], Pictures(tmp_path / "picture"))
-    table = pq.read_table(store.parts[0])
+    table = pq.read_table(store.files[0])
     at = table.schema.get_field_index("crop_sha256")
-    pq.write_table(table.set_column(at, "crop_sha256", [["../../../etc/passwd"]]), store.parts[0])
+    pq.write_table(table.set_column(at, "crop_sha256", [["../../../etc/passwd"]]), store.files[0])
     (rejected,) = Source("reviewed", str(store.folder)).scan()
-    assert "names no picture" in rejected.reason
+    assert "has no image" in rejected.reason
 
 
 # The page
