@@ -248,7 +248,7 @@ def test_threads_are_those_that_are_stated_or_the_cores(monkeypatch, stated, exp
 
 
 def test_a_graph_is_exported_once(folder):
-    graph = Graph(str(folder), Question.CLASSIFY, (1, 32, 32))
+    graph = Graph(str(folder), Question.CLASSIFY, (1, 96, 64))
     made = exported(graph).stat().st_mtime_ns
     assert exported(graph).stat().st_mtime_ns == made
 
