@@ -26,10 +26,9 @@ from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic import write_dataset
 from sgcldff.registry import TRAINED_ON
 from tasks.workspace import Workspace
-from tests.terminal import COMMAND, outside
+from tests.terminal import COMMAND, QUICK, outside
 
 NAMES = ["sgcldff", "efficientnet"]
-QUICK = "[train]\nepochs = 1\nbatch_size = 8\n[net]\npretrained = 'off'\n[evaluate]\nresamples = 100\n"
 
 
 class Done(NamedTuple):
@@ -183,7 +182,7 @@ def wait_for(found, running):
 
 def test_killed_and_started_again_it_goes_on(server, smears, tmp_path):
     out, settings = tmp_path / "out", tmp_path / "quick.toml"
-    settings.write_text(QUICK)
+    settings.write_text(QUICK + "[promote]\ntiming_rounds = 1\n")
     asked = ["-d", smears, "--adapter", "table", "-o", out, "--networks", "sgcldff,efficientnet", "--seeds", "1"]
     command = [COMMAND, "benchmark", *asked, "--settings", settings, "--device", "cpu", "--protocols", "robustness"]
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

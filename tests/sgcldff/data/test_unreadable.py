@@ -97,6 +97,7 @@ class Spoil(Callback):
             raise ConnectionAbortedError
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_past_images_that_are_spoiled_and_resumes_alike(samples, smears, tmp_path, caplog):
     gone, spoiled = (one.image for one in learned(samples)[:2])
     kept = Path(spoiled).read_bytes()

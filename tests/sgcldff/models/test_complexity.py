@@ -63,6 +63,7 @@ def test_convolutional_networks_compute_what_their_layers_add_up_to(name: str) -
     assert flops(build(spec), 64) == by_layer(build(spec), 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgcldff", "swin-unet"])
 def test_attention_counts_whether_it_is_fused_or_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, counted = ModelSpec(net=replace(OFF, name=name)), []
@@ -76,6 +77,7 @@ def test_attention_counts_whether_it_is_fused_or_not(name: str, monkeypatch: pyt
     assert counted[0] > by_layer(build(spec), 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_an_untrained_network_computes_as_a_built_one_and_chance_is_left_alone(name: str) -> None:
     spec = ModelSpec(net=replace(OFF, name=name))

@@ -157,6 +157,7 @@ class StopsAfterAnEpoch(Callback):
             raise RuntimeError("killed")
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_in_the_precision_in_which_it_began(smears, tmp_path, processor, caplog):
     catalog, priors = smears
     data = (catalog.samples, priors)

@@ -26,6 +26,8 @@ from sgcldff.models.released import NAME, RELEASED, VERSION, released, released_
 from sgcldff.registry import Registry, choose
 from tests import servers
 
+pytestmark = pytest.mark.slow
+
 FOLDER = f"{NAME}_{VERSION}"
 SHIPPED = servers.ROOT / "models" / FOLDER
 CARD = "README.md"

@@ -29,6 +29,8 @@ from sgcldff.models.runtimes.hardware import computes_bf16
 from sgcldff.models.runtimes.heads import likeliest
 from sgcldff.models.runtimes.openvino_runtime import threads
 
+pytestmark = pytest.mark.slow
+
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=("ramf", "mbplus")), labels=WBC6)
 ENGINES = (Engine.TORCH, Engine.OPENVINO)
 TYPES_WITHIN = {Precision.FP32: 1e-4, Precision.BF16: 0.15}

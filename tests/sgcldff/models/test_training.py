@@ -21,6 +21,8 @@ from sgcldff.models.model import load_model
 from sgcldff.models.training.batches import EpochSampler
 from sgcldff.models.training.trainer import Cosine, MovingAverage, train
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
 SPEC = TrainSpec(epochs=2, batch_size=4, seed=5)
 
