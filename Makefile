@@ -1,10 +1,10 @@
-# make install | demo | test | lint | docs | lock | deploy | secrets
+# make install | demo | test | test-fast | lint | docs | lock | deploy | secrets
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint docs lock deploy secrets
+.PHONY: install demo test test-fast lint docs lock deploy secrets
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -15,8 +15,14 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install
 	$(BIN)/sgcldff demo --out demo
 
+# Tests start hundreds of processes: what they import is compiled once. HYPOTHESIS_PROFILE=thorough tries more examples.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# What needs neither servers nor browsers, trainings, clusters or flows.
+test-fast: install
+	$(PYTEST) -m "not slow" tests/sgcldff tests/tasks tests/test_imports.py tests/test_project.py
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -1,7 +1,6 @@
-"""The environment of all tests: homes of their own, no servers, no telemetry, no network."""
+"""The environment of all tests: homes of their own, no servers, no telemetry, no network; and the order of files."""
 
 import os
-import shutil
 import tempfile
 
 import hypothesis
@@ -9,23 +8,46 @@ import numpy as np
 import pytest
 
 from flows.environment import ALWAYS, QUIET, set_defaults
-from tests import servers
+from tests import servers, shared
 
 SERVERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "SGCLDFF_WORKSPACE")
+LONGEST = (
+    "flows/test_benchmark.py",
+    "flows/test_chain.py",
+    "sgcldff/models/test_runtimes.py",
+    "flows/test_cli.py",
+    "flows/test_operations.py",
+    "infra/test_services.py",
+    "flows/test_promotion.py",
+    "flows/test_retrain.py",
+    "sgcldff/cluster/test_cluster_faults.py",
+    "sgcldff/registry/test_registry.py",
+)
+"""Files that take longest, in the order in which they start: no process is left alone with one of them at the end."""
 
 
 def pytest_configure(config):
     """Set the environment before any test module imports Prefect or MLflow."""
-    home = tempfile.mkdtemp(prefix="sgcldff-tests-")
-    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    worker = getattr(config, "workerinput", {}).get("workerid")
+    if worker is None:
+        os.environ[shared.FOLDER] = tempfile.mkdtemp(prefix="sgcldff-tests-")
+        config.add_cleanup(shared.end)
+    folder = os.environ[shared.FOLDER]
     for name in SERVERS:
         os.environ.pop(name, None)
-    os.environ["PREFECT_HOME"] = home
-    os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
+    os.environ["PREFECT_HOME"] = f"{folder}/{worker or 'only'}"
+    os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
     os.environ["COLUMNS"] = "200"
     set_defaults(ALWAYS | QUIET)
-    hypothesis.settings.register_profile("no-deadline", deadline=None)
-    hypothesis.settings.load_profile("no-deadline")
+    hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
+    hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Let the longest files come first; all others stay in their order."""
+    rank = {config.rootpath / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")

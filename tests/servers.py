@@ -25,6 +25,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from flows.server import INTERNAL
+from tests import shared
+
 ROOT = Path(__file__).parent.parent
 LOOPBACK = "127.0.0.1"
 PATIENCE_S = 300.0
@@ -64,16 +67,20 @@ class Program:
 @contextmanager
 def running(program: Program, ready: Callable[[], bool] = lambda: True) -> Iterator[subprocess.Popen]:
     """Run a program, in a session of its own, from the moment when it is ready; its whole session ends with it."""
-    with program.log.open("ab") as log:
-        process = subprocess.Popen(
-            program.command, cwd=program.folder, env=dict(program.environment), user=program.user,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+    process = _started(program)
     try:
         _await(process, ready, program.log)
         yield process
     finally:
         _end(process, program.stop)
+
+
+def _started(program: Program) -> subprocess.Popen:
+    with program.log.open("ab") as log:
+        return subprocess.Popen(
+            program.command, cwd=program.folder, env=dict(program.environment), user=program.user,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
 
 
 def _await(process: subprocess.Popen, ready: Callable[[], bool], log: Path) -> None:
@@ -285,6 +292,18 @@ def prefect_server(folder: Path, database: str = "", admin: Login | None = None)
         Program(command, folder / "prefect.log", given, folder), lambda: answers(f"{client['PREFECT_API_URL']}/health")
     ):
         yield client
+
+
+def lasting_prefect_server(folder: Path) -> str:
+    """Start a Prefect server that ends with the run of the tests; gives its address."""
+    port = unused_port()
+    address, server = f"http://{LOOPBACK}:{port}/api", ["--factory", "prefect.server.api.server:create_app"]
+    command = [sys.executable, "-m", "uvicorn", *server, "--host", LOOPBACK, "--port", str(port), "--lifespan", "on"]
+    environment = os.environ | INTERNAL | {"PREFECT_HOME": str(folder)}
+    process = _started(Program(command, folder / "prefect.log", environment, folder))
+    shared.lives_as_long_as_the_run(process.pid)
+    _await(process, lambda: answers(f"{address}/health"), folder / "prefect.log")
+    return address
 
 
 @contextmanager

@@ -4,13 +4,16 @@ Pandas is not used: a mistyped column is reported in less time than importing it
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sgcldff.core.errors import InputError
+from sgcldff.core.errors import InputError, MissingInputError
 
 PARQUET, TABS = ".parquet", ".tsv"
+
+TableRow = Mapping[str, str]
+"""Column name -> text of the cell."""
 
 
 class TextTable(NamedTuple):
@@ -48,6 +51,35 @@ def read_text_table(path: Path, shown_as: str = "") -> TextTable:
     if repeated:
         raise InputError(f"{name}: has several columns {', '.join(repeated)}; rename all but one")
     return TextTable(columns, [_text_row(name, number, columns, line) for number, line in enumerate(lines, 1)])
+
+
+def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | None = None) -> Sequence[TableRow]:
+    """Read a CSV or Parquet file as rows of text; an empty cell is an empty string.
+
+    The case of column names, and blanks around them, are ignored.
+
+    Parameters
+    ----------
+    aliases
+        Alternative column name, in lower case -> name in the rows.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or lacks a required column.
+    """
+    try:
+        table = read_text_table(path)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such table") from error
+    names = {column: (aliases or {}).get(column, column) for column in table.columns}
+    missing = [name for name in required if name not in names.values()]
+    if missing:
+        raise InputError(
+            f"{path}: lacks column {', '.join(missing)}: expected {', '.join(required)}, "
+            f"found {', '.join(table.columns) or 'none'}; name the columns in its first line"
+        )
+    return [{names[column]: cell for column, cell in row.items()} for row in table.rows]
 
 
 def _text_row(name: str, number: int, columns: Sequence[str], line: Sequence[str]) -> dict[str, str]:

@@ -10,8 +10,8 @@ from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, LabelError
 from sgcldff.core.labels import canonical, resolve_label
 from sgcldff.core.records import UNIDENTIFIED, Lineage
+from sgcldff.core.tables import TableRow, read_rows
 from sgcldff.counting.differential import ClassShare, Differential, from_counts
-from sgcldff.data.adapters.annotations import TableRow, read_rows
 
 Counts = Mapping[str, int]
 """Cells of a slide by type."""

@@ -1,15 +1,18 @@
-"""One Prefect server, one set of made-up smears and one trained workspace for all tests of flows."""
+"""One Prefect server, one set of made-up smears and one trained workspace for all tests of flows, in all processes."""
 
 import logging
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from prefect.context import _temporary_global_settings_context, get_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli import main
 from flows.retrain import Retrained, retrain
@@ -21,27 +24,29 @@ from sgcldff.models import released
 from sgcldff.models.export import export_model
 from sgcldff.registry import Registry
 from tasks.workspace import Workspace
-from tests import servers
+from tests import servers, shared
 from tests.terminal import QUICK, Ran
 
 
 @pytest.fixture(scope="session")
-def server():
-    """Start a Prefect server for the session."""
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+def server() -> Iterator[str]:
+    """Report to one Prefect server, as Prefect's own harness for tests does; gives its address."""
+    address = shared.once("prefect", servers.lasting_prefect_server)
+    with temporary_settings({PREFECT_API_URL: address}), _temporary_global_settings_context(get_settings_context()):
+        yield address
+        EventsWorker.drain_all()
 
 
 @pytest.fixture(scope="session")
-def smears(tmp_path_factory) -> Path:
+def smears() -> Path:
     """Make 40 crops and 6 fields."""
-    return write_dataset(tmp_path_factory.mktemp("data") / "smears", 40, 6, seed=1)
+    return shared.once("data", lambda folder: write_dataset(folder / "smears", 40, 6, seed=1))
 
 
 @pytest.fixture(scope="session")
-def slide(tmp_path_factory) -> SlideTruth:
+def slide() -> SlideTruth:
     """Make a small slide."""
-    return write_slide(tmp_path_factory.mktemp("slides") / "small.tiff", (1500, 1500), cells=8, seed=4)
+    return shared.once("slides", lambda folder: write_slide(folder / "small.tiff", (1500, 1500), cells=8, seed=4))
 
 
 def quick_settings(seed: int = 0, margin: float = 0.9, *, approval: bool = False) -> Settings:
@@ -83,19 +88,28 @@ class Lab(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def lab(server, smears, quick, tmp_path_factory) -> Lab:
+def lab(server, smears, quick) -> Lab:
     """Retrain once in an empty workspace."""
-    workspace, sources = str(tmp_path_factory.mktemp("lab") / "workspace"), [Source("auto", str(smears))]
-    return Lab(workspace, sources, quick(), retrain(sources, workspace, quick(), "cpu"))
+    sources = [Source("auto", str(smears))]
+
+    def make(folder: Path) -> tuple[str, Retrained]:
+        workspace = str(folder / "workspace")
+        return workspace, retrain(sources, workspace, quick(), "cpu")
+
+    workspace, first = shared.once("lab", make)
+    return Lab(workspace, sources, quick(), first)
 
 
 @pytest.fixture(scope="session")
-def halved(lab, tmp_path_factory) -> Path:
+def halved(lab) -> Path:
     """Export the first champion as a model is released."""
-    _, folder = Registry(Workspace(lab.workspace).tracking_uri).resolve(
-        f"models:/sgcldff/{lab.first.challenger.model.version}"
-    )
-    return export_model(folder, tmp_path_factory.mktemp("halved") / "model", half=True)
+    reference = f"models:/sgcldff/{lab.first.challenger.model.version}"
+
+    def make(folder: Path) -> Path:
+        _, champion = Registry(Workspace(lab.workspace).tracking_uri).resolve(reference)
+        return export_model(champion, folder / "model", half=True)
+
+    return shared.once("halved", make)
 
 
 @pytest.fixture
@@ -114,8 +128,14 @@ class Contest(NamedTuple):
 
 @pytest.fixture(scope="session")
 def contest(lab, quick) -> Contest:
-    """Retrain with another seed and a margin that nothing can pass."""
-    return Contest(lab, retrain(lab.sources, lab.workspace, quick(seed=1, margin=-0.9), "cpu", force=True))
+    """Retrain in a copy of the workspace with another seed and a margin that nothing can pass."""
+
+    def make(folder: Path) -> tuple[str, Retrained]:
+        workspace = str(shutil.copytree(lab.workspace, folder / "workspace"))
+        return workspace, retrain(lab.sources, workspace, quick(seed=1, margin=-0.9), "cpu", force=True)
+
+    workspace, second = shared.once("contest", make)
+    return Contest(lab._replace(workspace=workspace), second)
 
 
 @pytest.fixture

@@ -26,10 +26,9 @@ from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic import write_dataset
 from sgcldff.registry import TRAINED_ON
 from tasks.workspace import Workspace
-from tests.terminal import COMMAND, outside
+from tests.terminal import COMMAND, QUICK, outside
 
 NAMES = ["sgcldff", "efficientnet"]
-QUICK = "[train]\nepochs = 1\nbatch_size = 8\n[net]\npretrained = 'off'\n[evaluate]\nresamples = 100\n"
 
 
 class Done(NamedTuple):
@@ -50,9 +49,15 @@ class Done(NamedTuple):
 
 
 @pytest.fixture(scope="module")
+def smears(tmp_path_factory):
+    """Make few images: every model is asked about those of the test split 26 times."""
+    return write_dataset(tmp_path_factory.mktemp("smears") / "smears", 20, 1, seed=1)
+
+
+@pytest.fixture(scope="module")
 def others(tmp_path_factory):
     """Make a second data set."""
-    return write_dataset(tmp_path_factory.mktemp("others") / "others", 24, 2, seed=7)
+    return write_dataset(tmp_path_factory.mktemp("others") / "others", 12, 1, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -175,12 +180,13 @@ def wait_for(found, running):
     assert running.poll() is None, running.communicate()[0]
 
 
-def test_killed_and_started_again_it_goes_on(smears, tmp_path):
+def test_killed_and_started_again_it_goes_on(server, smears, tmp_path):
     out, settings = tmp_path / "out", tmp_path / "quick.toml"
-    settings.write_text(QUICK)
+    settings.write_text(QUICK + "[promote]\ntiming_rounds = 1\n")
     asked = ["-d", smears, "--adapter", "table", "-o", out, "--networks", "sgcldff,efficientnet", "--seeds", "1"]
     command = [COMMAND, "benchmark", *asked, "--settings", settings, "--device", "cpu", "--protocols", "robustness"]
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": outside()}
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    told["env"] = outside(PREFECT_API_URL=server)
     running = subprocess.Popen([*map(str, command)], start_new_session=True, **told)
     first = Done(out, [])
     wait_for(lambda: len(list(out.rglob("predictions.parquet"))) >= 5, running)

@@ -197,7 +197,7 @@ def test_without_a_reason_to_retrain_there_is_nothing_to_do(lab, run, settings):
 
 def test_a_refusal_has_its_own_exit_code(contest, run, tmp_path):
     strict = tmp_path / "strict.toml"
-    strict.write_text(QUICK + "[promote]\nmargin = -0.9\n")
+    strict.write_text(QUICK + "[promote]\nmargin = -0.9\nrobustness = ['noise']\ntiming_rounds = 1\n")
     workspace = shutil.copytree(contest.lab.workspace, tmp_path / "workspace")
     ran = run("promote", "-w", workspace, "--settings", strict)
     assert ran.code == 6
@@ -226,13 +226,13 @@ def test_drawn_smears_are_a_data_set_and_the_same_again(server, run, tmp_path):
     assert "give at least 1" in nothing.line
 
 
-def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(unused_port, tmp_path):
-    server = f"http://127.0.0.1:{unused_port()}"
-    command = [COMMAND, "rollback", "-w", tmp_path]
-    done = subprocess.run(command, env=outside(MLFLOW_TRACKING_URI=server), capture_output=True, text=True, timeout=240)
+def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(server, unused_port, tmp_path):
+    mlflow = f"http://127.0.0.1:{unused_port()}"
+    command, known = [COMMAND, "rollback", "-w", tmp_path], outside(MLFLOW_TRACKING_URI=mlflow, PREFECT_API_URL=server)
+    done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=240)
     ran = Ran(done.returncode, done.stdout, done.stderr)
     assert ran.code == 5
-    assert ran.line.startswith(f"sgcldff: MLflow at {server} does not answer")
+    assert ran.line.startswith(f"sgcldff: MLflow at {mlflow} does not answer")
     assert ran.err.splitlines() == [ran.line]
     assert ran.out == ""
 

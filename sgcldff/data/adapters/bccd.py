@@ -8,7 +8,7 @@ from pathlib import Path
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import canonical
 from sgcldff.core.records import MaskCode, Sample
-from sgcldff.data.adapters.annotations import read_rows
+from sgcldff.core.tables import read_rows
 from sgcldff.data.adapters.base import Adapter, Download, PublishedSize, Rejected, child, images_in
 
 Boxes = tuple[tuple[int, int, int, int], ...]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sgcldff.core.labels import BASOPHIL, EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL
 from sgcldff.core.records import MaskCode, Sample
-from sgcldff.data.adapters.annotations import read_rows
+from sgcldff.core.tables import read_rows
 from sgcldff.data.adapters.base import Adapter, PublishedSize, Rejected, child, images_in
 
 TYPE_CODES = {"1": NEUTROPHIL, "2": LYMPHOCYTE, "3": MONOCYTE, "4": EOSINOPHIL, "5": BASOPHIL}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sgcldff.core.labels import canonical
 from sgcldff.core.records import MaskCode, Sample
-from sgcldff.data.adapters.annotations import read_rows
+from sgcldff.core.tables import read_rows
 from sgcldff.data.adapters.base import Adapter, PublishedSize, Rejected, child, images_in
 
 ARCHIVE, IMAGES, MASKS, TYPE_TABLE = "KRD-WBC dataset", "image", "mask", "class labels.csv"

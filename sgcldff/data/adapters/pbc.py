@@ -11,7 +11,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.labels import BROADER, canonical
 from sgcldff.core.morphology import VALUES, CellAttributes
 from sgcldff.core.records import Sample
-from sgcldff.data.adapters.annotations import TableRow, read_rows
+from sgcldff.core.tables import TableRow, read_rows
 from sgcldff.data.adapters.base import Download, PublishedSize, Rejected, child, entries_in, images_in
 from sgcldff.data.adapters.folder import ClassFolders
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import canonical
 from sgcldff.core.records import MaskCode, Sample
-from sgcldff.data.adapters.annotations import TableRow, read_rows
+from sgcldff.core.tables import TableRow, read_rows
 from sgcldff.data.adapters.base import Adapter, Rejected
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.parquet")

@@ -8,7 +8,7 @@ from pathlib import Path
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import resolve_label
 from sgcldff.core.settings import require
-from sgcldff.data.adapters.annotations import TableRow, read_rows
+from sgcldff.core.tables import TableRow, read_rows
 from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import CANNOT_TELL, Review
 from sgcldff.results.review.queue import QueuedCell

@@ -198,6 +198,7 @@ def by_hand(said: Predictions, rows: np.ndarray) -> tuple[float, float, float, f
     return *ious, oracle.accuracy_score(true, told), oracle.f1_score(true, told, labels=seen, average="macro")
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**16))
 @settings(max_examples=3, deadline=None)
 def test_leads_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed):
@@ -219,6 +220,7 @@ def test_leads_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed):
     assert (accuracy.least, accuracy.most, accuracy.seeds) == pytest.approx((min(single), max(single), 2))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**16))
 @settings(max_examples=3, deadline=None)
 def test_both_protocols_together_count_a_data_set_left_out_as_one_more(seed):

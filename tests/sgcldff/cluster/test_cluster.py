@@ -11,6 +11,8 @@ import pytest
 from sgcldff.cluster import connect, load_once, loaded, map_bounded, threads
 from sgcldff.core.errors import InputError, ServiceError, TaskLostError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def client():

@@ -29,6 +29,8 @@ from sgcldff.cluster import (
 )
 from sgcldff.core.errors import InputError, ServiceError, TaskLostError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def process():

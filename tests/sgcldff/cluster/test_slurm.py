@@ -12,6 +12,8 @@ import pytest
 from sgcldff.cluster import SlurmSpec, connect, gpu_share, map_bounded, slurm, threads
 from sgcldff.core.errors import InputError, ServiceError
 
+pytestmark = pytest.mark.slow
+
 SBATCH = """
 import subprocess
 script = sys.stdin.read() if "--test-only" in sys.argv else pathlib.Path(sys.argv[-1]).read_text()

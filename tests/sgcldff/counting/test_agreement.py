@@ -66,6 +66,7 @@ def test_holm_steps_down():
     assert holm([0.9, 0.8]) == (1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_the_same_smear_counted_twice_is_rarely_said_to_differ():
     rng, shares = np.random.default_rng(0), np.array([0.6, 0.03, 0.005, 0.3, 0.065])
     alarms = 0

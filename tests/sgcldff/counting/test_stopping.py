@@ -89,6 +89,7 @@ def coverage(truth, reached, interval):
     return covered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [0.03, 0.1275])
 def test_intervals_hold_the_truth_as_often_as_promised_although_they_decide_when_to_stop(truth):
     goal = Goal.parse("blast:0.1")
@@ -100,6 +101,7 @@ def test_intervals_hold_the_truth_as_often_as_promised_although_they_decide_when
     assert coverage(truth, lambda k, total: goal.reached(counted(k, total)), interval) >= 0.95
 
 
+@pytest.mark.slow
 def test_plain_intervals_would_not():
     def interval(k, total):
         share = counted(k, total)["blast"]

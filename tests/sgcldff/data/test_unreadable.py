@@ -97,6 +97,7 @@ class Spoil(Callback):
             raise ConnectionAbortedError
 
 
+@pytest.mark.slow
 def test_a_training_skips_spoiled_images_and_resumes_identically(samples, smears, tmp_path, caplog):
     gone, spoiled = (one.image for one in learned(samples)[:2])
     kept = Path(spoiled).read_bytes()

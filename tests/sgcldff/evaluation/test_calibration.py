@@ -97,6 +97,7 @@ def test_a_shifted_model_is_put_right_by_a_few_cells_of_the_laboratory(cells):
     assert after > before + 0.6 * (best - before)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**31), st.integers(10, 30), st.booleans(), st.booleans())
 def test_held_out_cells_are_never_classified_worse_than_before(seed, n, shifted, senseless):
@@ -117,6 +118,7 @@ def test_a_model_that_fits_is_left_as_it_is_and_says_so():
     assert (found.after, found.p_value) == (found.before, 1)
 
 
+@pytest.mark.slow
 def test_a_model_that_fits_is_seldom_changed_by_chance():
     changed = [adapt(laboratory(n=40, seed=seed, noise=1.5)).helps for seed in range(8)]
     assert np.mean(changed) <= 0.25

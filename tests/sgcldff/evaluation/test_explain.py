@@ -19,6 +19,8 @@ from sgcldff.models.nets import build
 from sgcldff.models.nets.base import Prediction
 from sgcldff.models.training.examples import Scene
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), crop_px=SIDE)
 seeds = st.integers(0, 2**32 - 1)

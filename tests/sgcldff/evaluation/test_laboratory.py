@@ -21,6 +21,8 @@ from sgcldff.models.nets import NETWORKS, build
 from sgcldff.models.reference import Reference
 from sgcldff.promotion.leakage import Training
 
+pytestmark = pytest.mark.slow
+
 OFF = NetSpec(pretrained=Pretrained.OFF, fusion_width=32)
 SPEC = ModelSpec(net=OFF, labels=WBC11, crop_px=64)
 

@@ -197,6 +197,7 @@ def test_behind_the_gate_each_cell_counts_once_whatever_the_tiles(slide, tmp_pat
     assert facts(read_cells(plan)) == expected
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 12), tile=st.sampled_from([32, 64, 128]))
 def test_behind_the_gate_each_cell_of_a_random_slide_counts_once(tmp_path_factory, seed, count, tile):
@@ -449,6 +450,7 @@ def killed_after(lines, slide_path, out):
     return set("".join([*told, rest]).split())
 
 
+@pytest.mark.slow
 def test_kill_9_loses_no_committed_shard_and_changes_no_byte(tmp_path):
     """Killed in the first pass and again in the second, then left to finish."""
     path, out = saved(tmp_path, paint(SHAPE, CENTRES)), tmp_path / "killed"

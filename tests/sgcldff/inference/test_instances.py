@@ -229,6 +229,7 @@ def facts(cells):
     return sorted((cell.box, cell.area_px, cell.nucleus_px, np.round(cell.outline, 6).tobytes()) for cell in cells)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=5)
 @given(seed=st.integers(0, 2**32), count=st.sampled_from([40, 120, 400]), shard=st.sampled_from([128, 320, 448]))
 def test_shards_give_the_cells_of_the_whole_once_each(seed, count, shard):

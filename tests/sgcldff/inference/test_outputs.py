@@ -169,6 +169,7 @@ for count in (12_000, 60_000):
 """Writes all of a slide's outputs with five times the cells and prints the process's peak memory, MiB, after each."""
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
     command = [sys.executable, "-c", WRITERS, str(tmp_path)]
     few, many = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
@@ -313,6 +314,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """Makes the pyramid of 64k x 64k labels with three cells and prints by how many MiB the peak memory rose."""
 
 
+@pytest.mark.slow
 def test_a_pyramid_of_64k_labels_needs_little_memory_and_leaves_empty_shards_unwritten(tmp_path):
     root = tmp_path / "slide.zarr"
     command = [sys.executable, "-c", GIANT, str(root)]

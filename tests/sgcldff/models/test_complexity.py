@@ -63,6 +63,7 @@ def test_the_cost_of_convolutional_networks_is_the_sum_over_layers(name: str) ->
     assert flops(build(spec), 64) == by_layer(build(spec), 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgcldff", "swin-unet"])
 def test_attention_counts_whether_it_is_fused_or_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, counted = ModelSpec(net=replace(OFF, name=name)), []
@@ -76,6 +77,7 @@ def test_attention_counts_whether_it_is_fused_or_not(name: str, monkeypatch: pyt
     assert counted[0] > by_layer(build(spec), 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_an_untrained_network_costs_as_a_built_one_and_keeps_the_random_state(name: str) -> None:
     spec = ModelSpec(net=replace(OFF, name=name))

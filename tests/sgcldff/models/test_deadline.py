@@ -12,6 +12,8 @@ from sgcldff.models.model import load_model
 from sgcldff.models.training.deadline import Deadline
 from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
 SPEC = TrainSpec(epochs=2, batch_size=8, seed=5)
 

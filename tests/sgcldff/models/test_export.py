@@ -18,6 +18,8 @@ from sgcldff.models.reference import REFERENCE_FILE, Reference, read_typicality
 from sgcldff.models.runtimes import load_runtime
 from sgcldff.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
 
 

@@ -159,6 +159,7 @@ class StopsAfterAnEpoch(Callback):
             raise RuntimeError("killed")
 
 
+@pytest.mark.slow
 def test_a_training_resumes_in_its_original_precision(smears, tmp_path, processor, caplog):
     catalog, priors = smears
     data = (catalog.samples, priors)

@@ -19,6 +19,8 @@ from sgcldff.models.nets.pretrained import PACKAGES, read_state
 from sgcldff.models.training.trainer import train
 from sgcldff.models.training.warm_start import WarmStart
 
+pytestmark = pytest.mark.slow
+
 LITE0 = "tf_efficientnet_lite0"
 REQUIRED = NetSpec(backbone=LITE0, pretrained=Pretrained.REQUIRED)
 NEEDS_WEIGHTS = pytest.mark.skipif(not PACKAGES[LITE0].installed(), reason="extra `pretrained` is not installed")

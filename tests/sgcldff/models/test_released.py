@@ -26,6 +26,8 @@ from sgcldff.models.released import RELEASED, RELEASED_NAME, RELEASED_VERSION, r
 from sgcldff.registry import Registry, choose
 from tests import servers
 
+pytestmark = pytest.mark.slow
+
 FOLDER = f"{RELEASED_NAME}_{RELEASED_VERSION}"
 SHIPPED = servers.ROOT / "models" / FOLDER
 CARD = "README.md"

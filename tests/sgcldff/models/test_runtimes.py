@@ -29,6 +29,8 @@ from sgcldff.models.runtimes.hardware import computes_bf16
 from sgcldff.models.runtimes.heads import likeliest
 from sgcldff.models.runtimes.openvino_runtime import thread_count
 
+pytestmark = pytest.mark.slow
+
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=("ramf", "mbplus")), labels=WBC6)
 ENGINES = (Engine.TORCH, Engine.OPENVINO)
 TYPES_WITHIN = {Precision.FP32: 1e-4, Precision.BF16: 0.15}
@@ -248,7 +250,7 @@ def test_the_number_of_threads_is_the_limit_or_the_number_of_cores(monkeypatch, 
 
 
 def test_a_graph_is_exported_once(folder):
-    graph = Graph(str(folder), NetworkTask.CLASSIFY, (1, 32, 32))
+    graph = Graph(str(folder), NetworkTask.CLASSIFY, (1, 96, 64))
     made = cached_graph(graph).stat().st_mtime_ns
     assert cached_graph(graph).stat().st_mtime_ns == made
 

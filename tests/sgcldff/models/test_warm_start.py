@@ -14,6 +14,8 @@ from sgcldff.models.nets import build
 from sgcldff.models.training.trainer import TrainSpec, train
 from sgcldff.models.training.warm_start import WarmStart, start_from_parent
 
+pytestmark = pytest.mark.slow
+
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
 HEAD = "type_head.tell.1"
 

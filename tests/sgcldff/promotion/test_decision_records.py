@@ -20,6 +20,8 @@ from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, 
 from sgcldff.registry import Registry
 from tests.servers import mlflow_server
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
 ADA = Signature("ada", "2026-11-24T06:00:00.000001+00:00", "lab")

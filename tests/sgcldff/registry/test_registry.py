@@ -32,6 +32,8 @@ from sgcldff.registry import Registry
 from sgcldff.saliency.priors import build as build_priors
 from tests.servers import mlflow_server, unused_port
 
+pytestmark = pytest.mark.slow
+
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
 ROOT = Path(__file__).parents[2]
 ODD = "a?b p%20q #1 'ü'"

@@ -105,6 +105,7 @@ def test_a_share_far_outside_of_the_batch_is_found_and_chance_is_not():
     assert re.search(r"eosinophil 19\.7 %, far from the batch.s 2\.\d %", judged[0].reasons[0].text)
 
 
+@pytest.mark.slow
 def test_chance_alone_hardly_ever_makes_an_outlier():
     slides = [slide for seed in range(15) for slide in triage(batch(20, seed))]
     assert sum(bool(one.reasons) for one in slides) <= 6
