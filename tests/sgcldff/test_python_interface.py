@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 import zarr
+from packaging.requirements import Requirement
 
 import sgcldff
 from sgcldff.core.errors import InputError, MissingInputError
@@ -49,6 +53,35 @@ def test_a_slide_is_read_without_prefect(field, tmp_path):
     command = [sys.executable, "-c", f"{read}; print('prefect' in sys.modules)", str(field[0]), str(tmp_path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
+
+
+EXTRAS = ("training", "tracking", "openvino", "s3")
+
+
+def modules_of_extras():
+    """Name the modules that only the optional packages provide."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    optional = {Requirement(text).name for extra in EXTRAS for text in project["optional-dependencies"][extra]}
+    normal = {name.lower().replace("_", "-") for name in optional}
+    owners = packages_distributions().items()
+    return [
+        module for module, names in owners if not normal.isdisjoint(name.lower().replace("_", "-") for name in names)
+    ]
+
+
+def test_slides_are_read_with_the_required_packages_alone(field, tmp_path):
+    missing = modules_of_extras()
+    assert {"mlflow", "lightning", "openvino", "xarray", "sklearn"} <= set(missing)
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({missing}))
+from flows.cli import main
+sys.argv[1:] = ["infer", {str(field[0])!r}, "--mpp", "0.2", "-o", {str(tmp_path / "out")!r}, "-w", {str(tmp_path)!r}]
+main()
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert sgcldff.read_results(tmp_path / "out" / "field").cells.num_rows > 0
 
 
 def test_cells_outlines_and_differential_describe_the_same_cells(field, result):
