@@ -1,7 +1,7 @@
-"""Slides behind one protocol: OpenSlide formats, TIFF and OME-TIFF, OME-Zarr, and plain images as slides of one level.
+"""Slides behind one protocol: OpenSlide formats, TIFF and OME-TIFF, OME-Zarr, and plain images as one-level slides.
 
-A handle may be read by several threads at once; it is pickled as its `SlideRef`, so a worker process that receives one
-opens the file for itself. A slide in a store is copied to the machine that reads it.
+Several threads may read from one handle; it is pickled as its `SlideRef`, so that a worker process opens the file for
+itself. A slide in a remote store is copied to the machine that reads it.
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sgcldff.slides.discovery import SlideEntry, find_slides
     from sgcldff.slides.opener import open_slide, reopen
     from sgcldff.slides.scaled import ScaledSlide
-else:  # who only looks for slides loads no reader
+else:  # finding slides needs no reader
     __getattr__, __dir__, _ = lazy_loader.attach(
         __name__,
         submod_attrs={

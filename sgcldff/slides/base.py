@@ -1,4 +1,4 @@
-"""What every slide offers."""
+"""The interface of an open slide."""
 
 from typing import Protocol
 
@@ -12,11 +12,11 @@ WHITE = 255
 
 
 class SlideSource(Protocol):
-    """A slide that is open for reading; it stands upright."""
+    """A slide that is open for reading, in upright orientation."""
 
     @property
     def ref(self) -> SlideRef:
-        """What the slide is and where."""
+        """Identity, location and properties of the slide."""
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -27,20 +27,20 @@ class SlideSource(Protocol):
         """Pixels of level 0 per pixel of each level; the first is 1."""
 
     def read(self, box: Box, level: int) -> Rgb:
-        """Read a box in px of `level`: uint8 (height, width, 3); what lies outside the slide is white."""
+        """Read a box in px of `level`: uint8 (height, width, 3); white outside the slide."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def downsample(shape: Shape, level: Shape) -> float:
-    """Return the factor between level 0 and another level, a whole number where rounded sizes hide one."""
+    """Return the factor between level 0 and another level, as an integer if that explains the rounded sizes."""
     ratio = (shape[0] / level[0] + shape[1] / level[1]) / 2
-    whole = round(ratio)
-    exact = all(abs(side / whole - small) < 1 for side, small in zip(shape, level, strict=True))
-    return float(whole) if exact else ratio
+    integer = round(ratio)
+    exact = all(abs(side / integer - small) < 1 for side, small in zip(shape, level, strict=True))
+    return float(integer) if exact else ratio
 
 
 def white(shape: Shape) -> Rgb:
-    """Make a white image of `shape`."""
+    """Return a white image of `shape`."""
     return np.full((*shape, 3), WHITE, np.uint8)

@@ -1,4 +1,4 @@
-"""Reading and rescaling of images and masks."""
+"""Images and masks: reading and rescaling."""
 
 import hashlib
 from contextlib import closing
@@ -14,69 +14,69 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.geometry import Box
 from sgcldff.slides.pixels.decoding import decoding
 from sgcldff.slides.readers.pillow import IMAGE_REMEDY, read_picture, read_values
-from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_whole
+from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_complete
 
 
 def read_rgb(path: str | Path) -> Rgb:
-    """Read an image as uint8 RGB, shape (H, W, 3), upright, what is transparent on white (see `sgcldff.slides.pixels`).
+    """Read an image as uint8 RGB, shape (H, W, 3), upright, on a white background (see `sgcldff.slides.pixels`).
 
     Raises
     ------
     InputError
-        If the file is empty or damaged, is no coloured picture, or holds several.
+        If the file is empty or damaged, is not a colour image, or contains several.
     """
-    place = Path(path)
-    if not _is_tiff(place):
-        rgb, orientation, _ = read_picture(place)
+    path = Path(path)
+    if not _is_tiff(path):
+        rgb, orientation, _ = read_picture(path)
         return np.ascontiguousarray(orientation.upright(rgb))
-    with closing(TiffPicture(place)) as picture:
-        whole = picture.pixels(Box.of(picture.shapes[0]), 0)
-        return np.ascontiguousarray(picture.orientation.upright(whole))
+    with closing(TiffPicture(path)) as picture:
+        rgb = picture.pixels(Box.of(picture.shapes[0]), 0)
+        return np.ascontiguousarray(picture.orientation.upright(rgb))
 
 
 def read_grey(path: str | Path) -> NDArray[np.uint8]:
-    """Read a mask as uint8, shape (H, W), upright; what is transparent is 0.
+    """Read a mask as uint8, shape (H, W), upright; transparent pixels are 0.
 
-    Three channels are averaged by luminance, palettes give their grey values, deeper values are scaled so that
-    thresholds hold (`sgcldff.slides.pixels.samples.mask_values`).
+    Three channels are averaged by luminance, palettes are converted to grey, and deeper values are scaled so that
+    thresholds stay valid (`sgcldff.slides.pixels.samples.mask_values`).
 
     Raises
     ------
     InputError
-        If the file is empty or damaged, or holds several pictures.
+        If the file is empty or damaged, or contains several images.
     """
-    place = Path(path)
-    if not _is_tiff(place):
-        values, orientation = read_values(place)
+    path = Path(path)
+    if not _is_tiff(path):
+        values, orientation = read_values(path)
         return np.ascontiguousarray(orientation.upright(values))
-    with closing(TiffPicture(place, colour=False)) as picture:
+    with closing(TiffPicture(path, colour=False)) as picture:
         return np.ascontiguousarray(picture.orientation.upright(picture.mask()))
 
 
 def _is_tiff(path: Path) -> bool:
-    """Tell a TIFF, and see that it is whole."""
+    """Return whether a file is a TIFF; raise if it is an incomplete one."""
     with decoding(path, "not a readable image", InputError, IMAGE_REMEDY):
-        found = is_tiff(path)
-    if found:
-        require_whole(path)
-    return found
+        tiff = is_tiff(path)
+    if tiff:
+        require_complete(path)
+    return tiff
 
 
 def scaled_shape(shape: tuple[int, int], mpp: float, to_mpp: float) -> tuple[int, int]:
-    """Return the (height, width) in px that an image of `shape` at `mpp` um/px has at `to_mpp`."""
+    """Return the (height, width), px, of an image of `shape` at `mpp` um/px after rescaling to `to_mpp`."""
     height, width = (max(1, round(side * mpp / to_mpp)) for side in shape)
     return height, width
 
 
 def rescale(image: NDArray[Any], mpp: float, to_mpp: float, *, labels: bool = False) -> NDArray[Any]:
-    """Bring an image from `mpp` to `to_mpp` um/px.
+    """Rescale an image from `mpp` to `to_mpp` um/px.
 
     Parameters
     ----------
     image
         Shape (H, W) or (H, W, channels).
     labels
-        Take the nearest pixel instead of area means (shrinking) or linear interpolation (enlarging).
+        Use the nearest pixel instead of area means (shrinking) or linear interpolation (enlarging).
     """
     height, width = scaled_shape((image.shape[0], image.shape[1]), mpp, to_mpp)
     if (height, width) == image.shape[:2]:

@@ -1,4 +1,4 @@
-"""Choosing a reader by what a file holds, and naming what was opened."""
+"""Opening of slides with the reader for their file format."""
 
 from pathlib import Path, PurePosixPath
 
@@ -11,18 +11,18 @@ from sgcldff.core.locations import is_remote, local_path, shown
 from sgcldff.core.records import SlideRef
 from sgcldff.core.settings import require
 from sgcldff.slides.base import downsample, white
-from sgcldff.slides.content import content_sha256, is_zarr, of_plane, slide_id
+from sgcldff.slides.content import content_sha256, is_zarr, plane_sha256, slide_id
 from sgcldff.slides.pixels.base import Picture
 from sgcldff.slides.pixels.page_selection import Plane, split_plane
 from sgcldff.slides.readers.ome_zarr import NgffPicture, zip_root
 from sgcldff.slides.readers.openslide import VendorPicture, is_vendor
 from sgcldff.slides.readers.pillow import PlainPicture
-from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_whole
+from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_complete
 from sgcldff.slides.remote.cache import LocalCopy, local_copy, slide_file
 
 
 class OpenedSlide:
-    """A `SlideSource` over any file format: the picture that is stored, turned upright."""
+    """A `SlideSource` over any file format: the stored picture, turned upright."""
 
     def __init__(self, ref: SlideRef, picture: Picture, copy: LocalCopy) -> None:
         self._ref = ref
@@ -33,7 +33,7 @@ class OpenedSlide:
 
     @property
     def ref(self) -> SlideRef:
-        """What the slide is and where."""
+        """Identity, location and properties of the slide."""
         return self._ref
 
     @property
@@ -47,7 +47,7 @@ class OpenedSlide:
         return self._downsamples
 
     def read(self, box: Box, level: int) -> Rgb:
-        """Read a box in px of `level`: uint8 (height, width, 3); what lies outside the slide is white.
+        """Read a box in px of `level`: uint8 (height, width, 3); white outside the slide.
 
         Raises
         ------
@@ -63,12 +63,12 @@ class OpenedSlide:
         return image
 
     def _upright(self, box: Box, level: int) -> Rgb:
-        turn = self._picture.orientation
-        stored = self._picture.pixels(turn.stored(box, self._shapes[level]), level)
-        return np.ascontiguousarray(turn.upright(stored))
+        orientation = self._picture.orientation
+        stored = self._picture.pixels(orientation.stored(box, self._shapes[level]), level)
+        return np.ascontiguousarray(orientation.upright(stored))
 
     def close(self) -> None:
-        """Let go of the file, and of its copy if it came from a store."""
+        """Close the file, and release its copy if it came from a remote store."""
         self._picture.close()
         self._copy.close()
 
@@ -84,60 +84,66 @@ def open_slide(
     Parameters
     ----------
     path
-        A file, an OME-Zarr folder, or the URL of one in a store, of which this machine then makes a copy; with
-        `#page=2` or `#z=5` at its end, that page or focal plane of it.
+        A file, an OME-Zarr folder, or the URL of one in a remote store, which is then copied to this machine; ending
+        with `#page=2` or `#z=5` for a page or focal plane.
     mpp
         um/px of level 0; overrides the metadata.
     name
-        Id of the slide; by default its file's name without extension.
+        Id of the slide; by default its file name without extension.
     sha256
-        Of its content, where it is known: it is not hashed again.
+        Hash of its content, if known, so that it is not computed again.
 
     Raises
     ------
     MissingInputError
         If there is nothing at `path`.
     SlideError
-        If no reader opens it, it is truncated, it is no brightfield RGB, it holds several pictures of which none was
-        named, its pixels are not square, or neither `mpp` nor the metadata give its scale.
+        If no reader can open it, it is truncated, is not brightfield RGB, contains several pictures of which none was
+        named, its pixels are not square, or neither `mpp` nor the metadata provide its scale.
     ServiceError
         If the store does not answer.
     """
-    place, plane = split_plane(str(path))
-    place = place if is_remote(place) else str(local_path(place))
-    uri = f"{place}{plane}"
+    location, plane = split_plane(str(path))
+    location = location if is_remote(location) else str(local_path(location))
+    uri = f"{location}{plane}"
     require(mpp is None or mpp > 0, f"{shown(uri)}: mpp is {mpp}; give a positive number of um/px")
-    copy = local_copy(place)
-    picture = _picture(copy, uri, plane)
+    copy = local_copy(location)
+    picture = _open_picture(copy, uri, plane)
     scale = mpp or picture.mpp
     if scale is None:
         picture.close()
         raise SlideError(
             f"{shown(uri)}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, 0.1 at 100x)"
         )
-    content = sha256 or of_plane(copy.sha256 or content_sha256(copy.path), plane)
-    named = name or slide_id(PurePosixPath(slide_file(uri)))
     shapes = _upright_shapes(picture)
-    ref = SlideRef(named, uri, content, scale, shapes[0], len(shapes), picture.orientation.number)
+    ref = SlideRef(
+        id=name or slide_id(PurePosixPath(slide_file(uri))),
+        uri=uri,
+        sha256=sha256 or plane_sha256(copy.sha256 or content_sha256(copy.path), plane),
+        mpp=scale,
+        shape=shapes[0],
+        levels=len(shapes),
+        orientation=picture.orientation.number,
+    )
     return OpenedSlide(ref, picture, copy)
 
 
 def reopen(ref: SlideRef) -> OpenedSlide:
-    """Open a slide that is already known, without hashing it again; one in a store may be copied for that.
+    """Open a known slide without hashing it again; a remote one may have to be copied.
 
     Raises
     ------
     SlideError
-        If it is not the slide that `ref` describes any more.
+        If the slide no longer matches `ref`.
     """
-    place, plane = split_plane(ref.uri)
-    copy = local_copy(place)
-    picture = _picture(copy, ref.uri, plane)
+    location, plane = split_plane(ref.uri)
+    copy = local_copy(location)
+    picture = _open_picture(copy, ref.uri, plane)
     shapes = _upright_shapes(picture)
     if (shapes[0], len(shapes), picture.orientation.number) != (ref.shape, ref.levels, ref.orientation):
         raise SlideError(f"{shown(ref.uri)}: changed while it was read: now {shapes[0]} px, was {ref.shape}; run again")
-    if copy.sha256 is not None and of_plane(copy.sha256, plane) != ref.sha256:
-        raise SlideError(f"{shown(ref.uri)}: changed while it was read: its content is another; run again")
+    if copy.sha256 is not None and plane_sha256(copy.sha256, plane) != ref.sha256:
+        raise SlideError(f"{shown(ref.uri)}: changed while it was read: its content differs; run again")
     return OpenedSlide(ref, picture, copy)
 
 
@@ -145,8 +151,8 @@ def _upright_shapes(picture: Picture) -> tuple[Shape, ...]:
     return tuple(picture.orientation.shape(shape) for shape in picture.shapes)
 
 
-def _picture(copy: LocalCopy, uri: str, plane: Plane) -> Picture:
-    """Choose a reader; what is wrong with a copy is told of the slide that was named."""
+def _open_picture(copy: LocalCopy, uri: str, plane: Plane) -> Picture:
+    """Open a slide with the reader for its format; errors name the original slide instead of its copy."""
     try:
         return _reader(copy.path, plane)
     except MissingInputError:
@@ -156,32 +162,26 @@ def _picture(copy: LocalCopy, uri: str, plane: Plane) -> Picture:
 
 
 def _reader(path: Path, plane: Plane) -> Picture:
+    if path.is_dir() and not is_zarr([file.name for file in path.iterdir()]):
+        raise SlideError(f"{path}: is a folder without Zarr metadata; name a slide file or an OME-Zarr folder")
     if path.is_dir() or (path.is_file() and zip_root(path) is not None):
-        return _zarr(path, plane)
+        return NgffPicture(path, plane)
     if not path.is_file():
         raise MissingInputError(f"{path}: no such slide")
     if path.stat().st_size == 0:
         raise SlideError(f"{path}: is empty; copy it again")
     if is_tiff(path):
-        require_whole(path)
+        require_complete(path)
     if is_vendor(path):
         return VendorPicture(path, plane)
-    return TiffPicture(path, plane) if is_tiff(path) else _plain(path, plane)
-
-
-def _zarr(path: Path, plane: Plane) -> Picture:
-    if path.is_dir() and not is_zarr([file.name for file in path.iterdir()]):
-        raise SlideError(f"{path}: is a folder without Zarr metadata; name a slide file or an OME-Zarr folder")
-    return NgffPicture(path, plane)
-
-
-def _plain(path: Path, plane: Plane) -> Picture:
+    if is_tiff(path):
+        return TiffPicture(path, plane)
     try:
         return PlainPicture(path, plane)
     except InputError as error:
         if error.__cause__ is None:
             raise
         raise SlideError(
-            f"{path}: no reader opens it; give a slide in a format of OpenSlide, a TIFF or OME-TIFF, an OME-Zarr folder"
+            f"{path}: no reader opens it; use a slide in a format of OpenSlide, a TIFF or OME-TIFF, an OME-Zarr folder"
             f" or ZIP file, or a PNG, JPEG or BMP ({error.__cause__})"
         ) from error

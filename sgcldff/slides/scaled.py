@@ -1,7 +1,7 @@
-"""A slide seen at one scale, whatever its levels.
+"""A slide at one scale, independent of its stored levels.
 
-A pixel's value depends on its place alone, not on the box that was asked for: the weights with which source pixels
-enter it come from absolute coordinates and are whole numbers, so that sums are exact.
+The value of a pixel depends only on its position, not on the requested box: the weights of source pixels are computed
+from absolute coordinates, and are integers, so that sums are exact.
 """
 
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ from sgcldff.slides.images import scaled_shape
 
 UNIT = 256
 """Sum of a pixel's weights; 255 * UNIT fits 16 bits."""
-BAND_PX = 1 << 24
-"""Source pixels that are held at a time."""
+MAX_SOURCE_PX = 1 << 24
+"""Largest number of source pixels in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Taps:
-    """Which source pixels make up each target pixel along one axis, and with which weights."""
+    """The source pixels of each target pixel along one axis, and their weights."""
 
     index: NDArray[np.int64]
-    """(taps, n), absolute, inside the source."""
+    """(taps, n), absolute indices inside the source."""
     weight: NDArray[np.uint16]
     """(taps, n); every column sums to `UNIT`."""
 
@@ -45,9 +45,9 @@ class Taps:
 
 
 def taps(start: int, stop: int, scale: float, size: int) -> Taps:
-    """Weigh source pixels for target pixels `start` to `stop`, each `scale` source pixels wide, of `size` in all.
+    """Return the weights for target pixels `start` to `stop`, each `scale` of the `size` source pixels wide.
 
-    Area means when shrinking (scale >= 1), linear interpolation when enlarging; the source's border is repeated.
+    Area means for shrinking (scale >= 1), linear interpolation for enlarging; the source's border is repeated.
     """
     target = np.arange(start, stop, dtype=np.float64)
     if scale < 1:
@@ -68,13 +68,13 @@ def taps(start: int, stop: int, scale: float, size: int) -> Taps:
 
 @dataclass(frozen=True)
 class ScaledSlide:
-    """A slide at `mpp` um/px, read from its coarsest level that is not coarser than that, or not by much."""
+    """A slide at `mpp` um/px, read from its coarsest level that is at most slightly coarser than that."""
 
     source: SlideSource
     mpp: float
     """um/px; a pixel is `mpp / source.ref.mpp` px of level 0 wide."""
     coarser: float = 1.01
-    """How many times as coarse a level may be; a coarser one is enlarged, and may spare reading the next finer one."""
+    """How many times as coarse a level may be; enlarging it may avoid reading the next finer level."""
     shape: Shape = field(init=False)
     """(height, width) at this scale, px."""
 
@@ -96,7 +96,7 @@ class ScaledSlide:
         )
 
     def read(self, box: Box) -> Rgb:
-        """Read a box: uint8 (height, width, 3); what lies outside the slide is white.
+        """Read a box: uint8 (height, width, 3); white outside the slide.
 
         Raises
         ------
@@ -111,8 +111,8 @@ class ScaledSlide:
         return image
 
     def read_mirrored(self, box: Box) -> Rgb:
-        """Read a box as `read` does, but with the slide mirrored at its border, as training crops are."""
-        rows, columns = (_mirrored(*ends) for ends in self._ends(box))
+        """Read a box as `read` does, but with the slide mirrored at its border, like training crops."""
+        rows, columns = _mirrored(box.y0, box.y1, self.shape[0]), _mirrored(box.x0, box.x1, self.shape[1])
         needed = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
         pixels = self._pixels(needed)
         if needed == box:
@@ -120,30 +120,25 @@ class ScaledSlide:
         return pixels[np.ix_(rows - needed.y0, columns - needed.x0)]
 
     def overview(self, max_px: int) -> tuple[Rgb, float]:
-        """Read the whole slide with its longer side at most `max_px`, and tell its um/px; never enlarged."""
+        """Read the entire slide with its longer side at most `max_px`, never enlarged; return it and its um/px."""
         ref = self.source.ref
         mpp = max(self.mpp, ref.mpp) * max(1.0, max(ref.shape) * ref.mpp / max(self.mpp, ref.mpp) / max_px)
         coarse = ScaledSlide(self.source, mpp)
         return coarse.read(Box.of(coarse.shape)), mpp
 
     def survey(self, side_px: int, patch_px: int = 256) -> Rgb:
-        """Sample the slide at this scale: the whole of it where it is small, else a mosaic of evenly spread patches."""
+        """Sample the slide at this scale: all of a small slide, otherwise a mosaic of evenly spread patches."""
         if max(self.shape) <= side_px:
             return self.read(Box.of(self.shape))
         rows, columns = (_spread(side, side_px, patch_px) for side in self.shape)
-        return np.vstack([np.hstack([self._patch(y, x, patch_px) for x in columns]) for y in rows])
-
-    def _patch(self, y: int, x: int, side: int) -> Rgb:
-        return self.read_mirrored(Box(y, x, y + side, x + side))
-
-    def _ends(self, box: Box) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        return (box.y0, box.y1, self.shape[0]), (box.x0, box.x1, self.shape[1])
+        patches = [[self.read_mirrored(Box(y, x, y + patch_px, x + patch_px)) for x in columns] for y in rows]
+        return np.vstack([np.hstack(row) for row in patches])
 
     def _pixels(self, box: Box) -> Rgb:
         if 0 in box.shape:
             return white(box.shape)
         width = max(1, round(box.width * self._scale))
-        step = max(1, int(BAND_PX / width / self._scale))
+        step = max(1, int(MAX_SOURCE_PX / width / self._scale))
         bands = [Box(y, box.x0, min(y + step, box.y1), box.x1) for y in range(box.y0, box.y1, step)]
         return np.concatenate([self._band(band) for band in bands])
 
@@ -169,5 +164,6 @@ def _mirrored(start: int, stop: int, size: int) -> NDArray[np.int64]:
 
 
 def _spread(length: int, side: int, patch: int) -> list[int]:
+    """Return the starts of evenly spread patches along a side of the slide."""
     count = max(1, min(side, length) // patch)
     return [round((length - patch) * (at + 0.5) / count) if count > 1 else 0 for at in range(count)]

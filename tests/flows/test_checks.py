@@ -91,11 +91,11 @@ def place(tmp_path_factory) -> Path:
 
 INFER, SMEARS = ("infer", "slide.tiff", "-o", "out"), ("-d", "smears")
 WRONG = {
-    "slide": (("infer", "nowhere.svs", "-o", "out"), "nowhere.svs: is not there"),
+    "slide": (("infer", "nowhere.svs", "-o", "out"), "nowhere.svs: does not exist"),
     "pattern": (("infer", "*.svs", "-o", "out"), r"*.svs: no slide matches"),
     "folder of slides": (("infer", "bad", "-o", "out"), "bad: no slide was found among 1 files"),
     "header of slides": (("infer", "head.csv", "-o", "out"), "head.csv: lacks the column slide"),
-    "row of slides": (("infer", "row.csv", "-o", "out"), "row.csv, row 1: mpp 'quarter' is no number"),
+    "row of slides": (("infer", "row.csv", "-o", "out"), "row.csv, row 1: mpp 'quarter' is not a number"),
     "output": (("infer", "slide.tiff", "-o", "head.csv/out"), "head.csv is a file"),
     "workspace": ((*INFER, "-w", "head.csv"), "head.csv is a file"),
     "reference": ((*INFER, "--model", "models:/x@y@z"), "'models:/x@y@z' is no model"),
@@ -133,7 +133,7 @@ WRONG = {
     "model to adopt": (("registry", "adopt", "nothing"), "nothing: no such folder"),
     "model to export": (("registry", "export", "models:/sgcldff/1", "-o", "out"), "none yet"),
     "results": (("review", "make", "nowhere", "-s", "slide.tiff", "-o", "queue"), "nowhere: no such folder of results"),
-    "slides to review": (("review", "make", "results", "-s", "gone.svs", "-o", "queue"), "gone.svs: is not there"),
+    "slides to review": (("review", "make", "results", "-s", "gone.svs", "-o", "queue"), "gone.svs: does not exist"),
     "queue": (("review", "read", "answers.csv", "-q", "queue", "-o", "store"), "queue.parquet: no such queue"),
     "answers": (("review", "read", "gone.csv", "-q", "queue", "-o", "store"), "gone.csv: no such file or folder"),
     "reviews": (("review", "apply", "results", "-o", "store"), "reviews: no such store of reviews"),

@@ -119,7 +119,7 @@ def test_a_registered_model_is_exported_in_half_precision(lab, run, tmp_path):
     assert names == {"spec.json", "weights.safetensors", "trained_on.json", "reference.safetensors"}
     again = run(*command, "-o", tmp_path / "model")
     assert again.code == 2
-    assert "holds a model already" in again.line
+    assert "already contains a model" in again.line
 
 
 def test_the_model_that_ships_finds_cells_on_a_slide_without_any_preparation(server, run, tmp_path):

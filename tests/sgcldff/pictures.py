@@ -40,8 +40,8 @@ def read(path, mpp=MPP, level=0):
     return whole
 
 
-def told(path, mpp=MPP):
-    """Give the message with which a slide is refused."""
+def error_of(path, mpp=MPP):
+    """Return the message with which a slide is refused."""
     with pytest.raises(SlideError) as refusal:
         open_slide(path, mpp)
     assert path.name in str(refusal.value)

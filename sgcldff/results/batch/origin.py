@@ -11,7 +11,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.locations import is_remote, shown
 from sgcldff.results.batch.summary import SUMMARY
 from sgcldff.slides import SlideEntry
-from sgcldff.slides.content import content_sha256, of_plane
+from sgcldff.slides.content import content_sha256, plane_sha256
 from sgcldff.slides.pixels.page_selection import split_plane
 
 ORIGIN = "origin.json"
@@ -77,7 +77,7 @@ def _is_taken(folder: Path, uri: str) -> bool:
     if not origin or origin["sha256"] is None or origin["address"] == _hashed(uri):
         return False
     file, plane = split_plane(uri)
-    return is_remote(uri) or of_plane(content_sha256(Path(file)), plane) != origin["sha256"]
+    return is_remote(uri) or plane_sha256(content_sha256(Path(file)), plane) != origin["sha256"]
 
 
 def _read_origin(folder: Path) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""What pixels mean: one contract that slides, training images and masks keep, whatever their format.
+"""The meaning of pixels: one contract for slides, training images and masks of all formats.
 
-- Axes are taken by their names. A file of several pages, focal planes or times is refused unless one is named.
-- Of several pictures in a file the largest is meant that is no label, macro picture, thumbnail or mask.
-- Colours are what the file declares (RGB, palette, CMYK, YCbCr; named channels in any order), at 8 bits a sample;
-  deeper samples are scaled by the depth that is declared. What is grey or no brightfield RGB is no stained smear.
-  Profiles of colour (ICC) are not applied.
-- What is transparent lies on white paper.
-- A picture stands upright: orientations (EXIF, TIFF tag 274) are applied, and all places are told in that frame.
+- Axes are identified by name. A file with several pages, focal planes or times is refused unless one is named.
+- Of several pictures in a file, the largest is used that is not a label, macro image, thumbnail or mask.
+- Colours are as declared by the file (RGB, palette, CMYK, YCbCr; named channels in any order), at 8 bits per sample;
+  deeper samples are scaled by the declared depth. Grey images, and any that are not brightfield RGB, are refused.
+  Colour profiles (ICC) are not applied.
+- Transparent pixels are shown on a white background.
+- Pictures are upright: orientations (EXIF, TIFF tag 274) are applied, and all positions refer to that frame.
 - Pixels are square.
-- Whatever a decoder raises is the fault of the file that it decodes (`sgcldff.slides.pixels.decoding`).
+- Any exception of a decoder is attributed to the file that it decodes (`sgcldff.slides.pixels.decoding`).
 """

@@ -1,4 +1,4 @@
-"""What every file format has to bring."""
+"""The interface of a reader of a file format."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,32 +8,32 @@ from sgcldff.core.geometry import Box, Shape
 from sgcldff.slides.pixels.orientation import Orientation
 
 SAME_ASPECT = 0.02
-"""Relative difference of two levels' aspects, besides that of rounding, up to which they show the same picture."""
+"""Tolerance of the aspect ratios of two levels of the same picture, relative, besides rounding."""
 
 
 class Picture(ABC):
-    """A picture as its file stores it, in one or more levels; level 0 is the largest."""
+    """A picture as stored in its file, in one or more levels; level 0 is the largest."""
 
     shapes: tuple[Shape, ...]
     """(height, width) of each stored level, px; the largest first."""
     mpp: float | None = None
-    """um/px of level 0 by the metadata; None where they do not say."""
+    """um/px of level 0 according to the metadata; None if these lack it."""
     orientation: Orientation = Orientation()
-    """How what is stored has to be turned."""
+    """Orientation of the stored pixels."""
 
     @abstractmethod
     def pixels(self, box: Box, level: int) -> Rgb:
-        """Read a box that lies inside the stored level: uint8 (height, width, 3)."""
+        """Read a box inside the stored level: uint8 (height, width, 3)."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def pyramid(shapes: Sequence[Shape]) -> list[int]:
-    """Choose the levels of a picture, largest first, whatever their order and factors.
+    """Return the indices of the levels of a picture, largest first, whatever their order and factors.
 
-    What is no larger than another level in one direction only, or of another aspect, is no level of the picture.
+    A level must be smaller than the previous one in both directions, and have the same aspect ratio.
     """
     order = sorted(range(len(shapes)), key=lambda at: -shapes[at][0] * shapes[at][1])
     kept = order[:1]
@@ -44,7 +44,7 @@ def pyramid(shapes: Sequence[Shape]) -> list[int]:
     return kept
 
 
-def _same_aspect(whole: Shape, level: Shape) -> bool:
-    down, across = whole[0] / level[0], whole[1] / level[1]
+def _same_aspect(largest: Shape, level: Shape) -> bool:
+    down, across = largest[0] / level[0], largest[1] / level[1]
     rounding = 1 / min(level)
     return abs(down - across) <= max(down, across) * (SAME_ASPECT + rounding)

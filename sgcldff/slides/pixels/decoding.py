@@ -14,23 +14,23 @@ def decoding(
     error_type: type[InputError] = SlideError,
     remedy: str = "copy or export the slide again",
 ) -> Iterator[None]:
-    """Turn whatever a decoder raises into an error of the file that it decodes.
+    """Convert any exception of a decoder into an error that names the decoded file.
 
     Decoders of broken files raise nearly anything: `struct.error`, `zlib.error`, `AssertionError`, `RecursionError`.
-    Nothing but decoding and the reading of metadata may stand in this block, so that no mistake of our own hides in it.
+    Only decoding and reading of metadata belong in this block, so that it does not hide bugs of our own.
 
     Parameters
     ----------
     complaint
-        What then is said of the file, such as "level 2 cannot be read".
+        Description of the problem, such as "level 2 cannot be read".
 
     Raises
     ------
     MissingInputError
-        If the file is not there.
+        If the file does not exist.
     InputError
-        Of `error_type`, naming the file, the decoder's reason and the remedy. Errors of this package, interrupts and a
-        lack of memory pass as they are.
+        Of type `error_type`, with the file, the decoder's reason and the remedy. Errors of this package, interrupts and
+        memory errors pass unchanged.
     """
     try:
         yield

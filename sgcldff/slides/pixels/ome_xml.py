@@ -1,4 +1,4 @@
-"""What OME-XML says of an image: its name, its scale, its channels."""
+"""Image metadata in OME-XML: name, scale and channels."""
 
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
@@ -9,17 +9,17 @@ from sgcldff.slides.pixels.units import Spacing, in_um
 
 @dataclass(frozen=True)
 class OmeImage:
-    """An image as OME-XML describes it."""
+    """The description of an image in OME-XML."""
 
     name: str = ""
     spacing: Spacing = (None, None)
     """um/px along y and x."""
     channels: tuple[str, ...] = ()
-    """Names; "" where there is none."""
+    """Names; "" for unnamed channels."""
     bits: int | None = None
     """Significant bits of a sample."""
     fluorescent: bool = False
-    """A channel names a dye, an emission, or fluorescence as its contrast."""
+    """Whether a channel has a dye, an emission wavelength, or fluorescence as its contrast."""
 
 
 def ome_images(xml: str | None) -> tuple[OmeImage, ...]:
@@ -58,6 +58,6 @@ def _size(pixels: ET.Element, axis: str) -> float | None:
 
 
 def _is_fluorescent(channel: ET.Element) -> bool:
-    said = [channel.get(name) for name in ("Name", "Fluor", "ContrastMethod", "IlluminationType")]
+    texts = [channel.get(name) for name in ("Name", "Fluor", "ContrastMethod", "IlluminationType")]
     emits = any(channel.get(name) for name in ("Fluor", "EmissionWavelength"))
-    return emits or channel.get("IlluminationType") == "Epifluorescence" or is_fluorescent(*said)
+    return emits or channel.get("IlluminationType") == "Epifluorescence" or is_fluorescent(*texts)

@@ -1,4 +1,4 @@
-"""Orientations of EXIF and of TIFF's tag 274: how a stored picture has to be turned to stand upright."""
+"""Orientations in EXIF and TIFF tag 274: how a stored picture is turned upright."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +22,14 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored picture becomes an upright one."""
+    """The orientation of a stored picture."""
 
     number: int = 1
-    """1 to 8 as in EXIF; 1 is upright already."""
+    """1 to 8 as in EXIF; 1 is upright."""
 
     @classmethod
     def of(cls, value: object) -> "Orientation":
-        """Read the value of a tag; one that is not defined counts as none, as in all viewers."""
+        """Parse the value of a tag; undefined values are ignored, as in all viewers."""
         return cls(value if isinstance(value, int) and value in TURNS else 1)
 
     def shape(self, shape: Shape) -> Shape:
@@ -37,13 +37,13 @@ class Orientation:
         return (shape[1], shape[0]) if TURNS[self.number][0] else shape
 
     def upright(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """Turn an array (H, W) or (H, W, channels)."""
+        """Turn a stored array (H, W) or (H, W, channels) upright."""
         swapped, down, across = TURNS[self.number]
         turned = stored.swapaxes(0, 1) if swapped else stored
         return turned[:: -1 if down else 1, :: -1 if across else 1]
 
     def stored(self, box: Box, shape: Shape) -> Box:
-        """Find a box of the upright picture, whose shape is `shape`, in the stored one."""
+        """Convert a box in the upright picture, which has the given shape, to the stored one."""
         swapped, down, across = TURNS[self.number]
         y0, y1 = (shape[0] - box.y1, shape[0] - box.y0) if down else (box.y0, box.y1)
         x0, x1 = (shape[1] - box.x1, shape[1] - box.x0) if across else (box.x0, box.x1)

@@ -1,4 +1,4 @@
-"""Units of length as OME-XML, NGFF and ImageJ spell them, and the one scale of square pixels."""
+"""Units of length as spelt in OME-XML, NGFF and ImageJ, and the scale of square pixels."""
 
 import math
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from sgcldff.core.errors import SlideError
 
 PLAUSIBLE_MPP = (0.02, 8.0)
-"""um/px that a scan of a smear may have; other values in metadata (72 dpi, say) are taken for none."""
+"""Plausible um/px of a scanned smear; other values in metadata (such as 72 dpi) are ignored."""
 SQUARE = 0.02
-"""Relative difference of the um/px along y and x up to which pixels count as square."""
-PREFIXES = {
+"""Relative difference of um/px along y and x up to which pixels count as square."""
+SI_PREFIXES = {
     "Q": 30,
     "R": 27,
     "Y": 24,
@@ -75,17 +75,17 @@ OTHERS = {
 """um per unit, by the lower-case name."""
 
 Spacing = tuple[float | None, float | None]
-"""um/px along y and along x as the metadata say; None where they do not."""
+"""um/px along y and x according to the metadata; None if these lack it."""
 
 
 def in_um(length: float, unit: str | None) -> float | None:
-    """Convert a length to um; None where the unit is missing or no length ("pixel").
+    """Convert a length to um; None if the unit is missing or not a length ("pixel").
 
-    Symbols are told with their capitals ("mm", "Mm"), names without.
+    Case matters for symbols ("mm", "Mm"), but not for names.
     """
     symbol = (unit or "").strip().replace("\\u00B5", "µ")
     name = symbol.lower()
-    power = PREFIXES.get(symbol.removesuffix("m")) if symbol.endswith("m") else None
+    power = SI_PREFIXES.get(symbol.removesuffix("m")) if symbol.endswith("m") else None
     for ending in ("meters", "metres", "meter", "metre"):
         power = PREFIX_NAMES.get(name.removesuffix(ending), power) if name.endswith(ending) else power
     factor = OTHERS.get(name) if power is None else 10.0 ** (power + 6)
@@ -93,9 +93,9 @@ def in_um(length: float, unit: str | None) -> float | None:
 
 
 def square_mpp(path: Path, spacing: Spacing) -> float | None:
-    """Return the um/px of square pixels: the geometric mean, by which areas hold; None where no plausible one is known.
+    """Return the um/px of square pixels: the geometric mean, which preserves areas; None if none is plausible.
 
-    Where one side alone is known, pixels are taken for square.
+    If only one side is known, pixels are assumed to be square.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""OME-Zarr images (NGFF 0.1 to 0.5), in a folder or in one ZIP file, read with zarr.
+"""OME-Zarr images (NGFF 0.1 to 0.5), in a folder or a ZIP file, read with zarr.
 
 See Moore et al., "OME-Zarr: a cloud-optimized bioimaging file format with international community support" (2023), and
 the specification at https://ngff.openmicroscopy.org.
@@ -25,16 +25,23 @@ from sgcldff.slides.pixels.base import Picture, pyramid
 from sgcldff.slides.pixels.channels import is_fluorescent, rgb_order
 from sgcldff.slides.pixels.decoding import decoding
 from sgcldff.slides.pixels.ome_xml import OmeImage, ome_images
-from sgcldff.slides.pixels.page_selection import UNNAMED, Candidate, Plane, choose_focus, choose_picture, has_role
+from sgcldff.slides.pixels.page_selection import (
+    ANY_PLANE,
+    PictureCandidate,
+    Plane,
+    choose_focus,
+    choose_picture,
+    has_role,
+)
 from sgcldff.slides.pixels.samples import Alpha, Colours, Samples
 from sgcldff.slides.pixels.units import Spacing, in_um, square_mpp
 
 OLDEST_AXES = ("t", "c", "z", "y", "x")
 """Axes of NGFF 0.1 and 0.2, which do not name them."""
 OME_XML = "OME/METADATA.ome.xml"
-"""Where bioformats2raw describes the images of a folder."""
-PEEK_PX = 1024
-"""Side of the part of the coarsest level that is looked at when a file is opened."""
+"""File in which bioformats2raw describes the images of a folder."""
+CHECKED_PX = 1024
+"""Side of the part of the coarsest level that is checked when a file is opened."""
 
 
 @dataclass(frozen=True)
@@ -48,41 +55,41 @@ class _Image:
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
-        """Names, in lower case, in the order of the arrays' sides."""
+        """Names of the array axes, in order and in lower case."""
         axes = self.multiscale.get("axes") or OLDEST_AXES
         return tuple((axis["name"] if isinstance(axis, dict) else axis).lower() for axis in axes)
 
     @property
     def units(self) -> dict[str, str | None]:
-        """Unit of each axis, where there is one."""
+        """Unit of each axis that has one."""
         axes = self.multiscale.get("axes") or ()
         return {axis["name"].lower(): axis.get("unit") for axis in axes if isinstance(axis, dict)}
 
     @cached_property
     def arrays(self) -> tuple[zarr.Array[Any], ...]:
-        """The levels, as they are listed."""
+        """The levels in the listed order."""
         return tuple(self._array(level["path"]) for level in self.multiscale["datasets"])
 
     def sides(self, array: zarr.Array[Any]) -> dict[str, int]:
-        """Name the sides of an array."""
+        """Return the lengths of an array by axis."""
         return dict(zip(self.axes, array.shape, strict=True))
 
     @property
     def others(self) -> dict[str, int]:
-        """Axes along which pictures follow each other, and their lengths."""
+        """Axes that separate pictures, and their lengths."""
         return {axis: side for axis, side in self.sides(self.arrays[0]).items() if axis not in "zcyx"}
 
-    def candidate(self, number: int) -> Candidate:
+    def candidate(self, number: int) -> PictureCandidate:
         """Describe one of the pictures."""
         sides = self.sides(self.arrays[0])
         pairs = zip(self.others.items(), np.unravel_index(number, tuple(self.others.values())), strict=True)
         name = self.ome.name or str(self.multiscale.get("name") or self.group.basename)
-        place = [f"{axis} {at + 1}" for (axis, side), at in pairs if side > 1]
-        aside = has_role(name) or "image-label" in self.attributes
-        return Candidate((sides["y"], sides["x"]), " ".join((name, *place)), aside)
+        position = [f"{axis} {at + 1}" for (axis, side), at in pairs if side > 1]
+        auxiliary = has_role(name) or "image-label" in self.attributes
+        return PictureCandidate((sides["y"], sides["x"]), " ".join((name, *position)), auxiliary)
 
     def spacing(self, level: int) -> Spacing:
-        """Return um/px along y and x; None where the file does not say."""
+        """Return um/px along y and x; None if the file lacks it."""
         listed = self.multiscale["datasets"][level].get("coordinateTransformations") or []
         steps = [*listed, *(self.multiscale.get("coordinateTransformations") or [])]
         scales = [step["scale"] for step in steps if step.get("type") == "scale" and "scale" in step]
@@ -97,21 +104,21 @@ class _Image:
     def _array(self, name: str) -> zarr.Array[Any]:
         array = self.group[name]
         if not isinstance(array, zarr.Array):
-            raise TypeError(f"level {name} is no array")
+            raise TypeError(f"level {name} is not an array")
         return array
 
 
 class NgffPicture(Picture):
-    """A multiscale RGB image in a Zarr folder or ZIP file. zarr may be used by several threads."""
+    """A multiscale RGB image in a Zarr folder or ZIP file; several threads may read it."""
 
-    def __init__(self, path: Path, plane: Plane = UNNAMED) -> None:
+    def __init__(self, path: Path, plane: Plane = ANY_PLANE) -> None:
         self._path = path
         self._store: ZipStore | None = None
         try:
             with decoding(path, "the Zarr metadata cannot be read"):
                 self._open(plane)
             height, width = self.shapes[-1]
-            middle = Box(height // 2, width // 2, height // 2, width // 2).grow(PEEK_PX // 2).clip((height, width))
+            middle = Box(height // 2, width // 2, height // 2, width // 2).grow(CHECKED_PX // 2).clip((height, width))
             self._samples.require_light(path, self._raw(middle, len(self.shapes) - 1))
         except BaseException:
             self.close()
@@ -119,13 +126,13 @@ class NgffPicture(Picture):
 
     def _open(self, plane: Plane) -> None:
         images = list(_images(self._path, self._root(), _ome_xml(self._path)))
-        held = [(image, number) for image in images for number in range(math.prod(image.others.values()))]
-        at = choose_picture(self._path, [image.candidate(number) for image, number in held], plane.page)
-        image, number = held[at]
+        pictures = [(image, number) for image in images for number in range(math.prod(image.others.values()))]
+        chosen = choose_picture(self._path, [image.candidate(number) for image, number in pictures], plane.page)
+        image, number = pictures[chosen]
         sides = image.sides(image.arrays[0])
         self._samples = _samples(self._path, image)
-        places = np.unravel_index(number, tuple(image.others.values()))
-        self._fixed = dict(zip(image.others, map(int, places), strict=True))
+        positions = np.unravel_index(number, tuple(image.others.values()))
+        self._fixed = dict(zip(image.others, map(int, positions), strict=True))
         self._fixed["z"] = choose_focus(self._path, sides.get("z", 1), plane.z)
         self._axes = image.axes
         alike = [
@@ -142,7 +149,7 @@ class NgffPicture(Picture):
         self.mpp = square_mpp(self._path, image.spacing(alike[kept[0]]))
 
     def _root(self) -> zarr.Group:
-        """Open the outermost group, which in a ZIP file may lie in a folder.
+        """Open the outermost group, which may be in a folder of the ZIP file.
 
         Raises
         ------
@@ -159,7 +166,7 @@ class NgffPicture(Picture):
         return root
 
     def pixels(self, box: Box, level: int) -> Rgb:
-        """Read a box; a chunk that is missing reads as the array's fill value."""
+        """Read a box; missing chunks have the array's fill value."""
         raw = self._raw(box, level)
         with decoding(self._path, f"level {level}, {box} cannot be read"):
             return self._samples.to_rgb(raw)
@@ -169,17 +176,17 @@ class NgffPicture(Picture):
         parts: dict[str, slice | int] = {"y": rows, "x": columns, "c": slice(None), **self._fixed}
         kept = [axis for axis in self._axes if axis in "yxc"]
         with decoding(self._path, f"level {level}, {box} cannot be read"):
-            found = np.asarray(self._arrays[level][tuple(parts[axis] for axis in self._axes)])
-            return found.transpose([kept.index(axis) for axis in "yxc"]).astype(self._samples.dtype, copy=False)
+            raw = np.asarray(self._arrays[level][tuple(parts[axis] for axis in self._axes)])
+            return raw.transpose([kept.index(axis) for axis in "yxc"]).astype(self._samples.dtype, copy=False)
 
     def close(self) -> None:
-        """Let go of the file; zarr holds none of a folder open."""
+        """Close the ZIP file; zarr keeps no files of a folder open."""
         if self._store is not None:
             self._store.close()
 
 
 def zip_root(path: Path) -> str | None:
-    """Name the folder in a ZIP file that holds a Zarr group, "" for none; None where there is no such file.
+    """Return the folder in a ZIP file that contains a Zarr group, "" for the top; None if there is no such file.
 
     Raises
     ------
@@ -197,7 +204,7 @@ def zip_root(path: Path) -> str | None:
 
 
 def _images(path: Path, root: zarr.Group, described: tuple[OmeImage, ...]) -> Iterator[_Image]:
-    """Find the images: those of the group itself, or those in its numbered groups, as bioformats2raw writes them.
+    """Find the images of the group itself, or of its numbered groups, as written by bioformats2raw.
 
     Raises
     ------
@@ -207,45 +214,44 @@ def _images(path: Path, root: zarr.Group, described: tuple[OmeImage, ...]) -> It
     attributes = _attributes(root)
     if "plate" in attributes:
         raise SlideError(f"{path}: is a plate of many wells; name the folder of one of its images")
-    groups = [root] if attributes.get("multiscales") else [group for _, group in _numbered(root)]
+    groups = [root]
+    if not attributes.get("multiscales"):
+        members = [(name, member) for name, member in root.members() if isinstance(member, zarr.Group)]
+        groups = [group for _, group in sorted((int(name), group) for name, group in members if name.isdecimal())]
     count = 0
     for at, group in enumerate(groups):
-        told = _attributes(group)
-        for multiscale in told.get("multiscales") or ():
+        attributes = _attributes(group)
+        for multiscale in attributes.get("multiscales") or ():
             count += 1
-            yield _Image(group, multiscale, told, described[at] if len(described) == len(groups) else OmeImage())
+            ome = described[at] if len(described) == len(groups) else OmeImage()
+            yield _Image(group, multiscale, attributes, ome)
     if not count:
         raise SlideError(f"{path}: the Zarr metadata name no image (no `multiscales`); export it as OME-Zarr")
 
 
-def _numbered(root: zarr.Group) -> list[tuple[int, zarr.Group]]:
-    groups = [(name, member) for name, member in root.members() if isinstance(member, zarr.Group)]
-    return sorted((int(name), group) for name, group in groups if name.isdecimal())
-
-
 def _attributes(group: zarr.Group) -> dict[str, Any]:
     attributes = group.attrs.asdict()
-    found = attributes.get("ome", attributes)
-    return found if isinstance(found, dict) else {}
+    ome = attributes.get("ome", attributes)
+    return ome if isinstance(ome, dict) else {}
 
 
 def _ome_xml(path: Path) -> tuple[OmeImage, ...]:
-    """Read what bioformats2raw writes beside the images of a folder."""
+    """Read the metadata that bioformats2raw writes beside the images of a folder."""
     if path.is_dir():
-        place = path / OME_XML
-        return ome_images(place.read_text(encoding="utf-8")) if place.is_file() else ()
+        file = path / OME_XML
+        return ome_images(file.read_text(encoding="utf-8")) if file.is_file() else ()
     with zipfile.ZipFile(path) as archive:
         name = "/".join(part for part in (zip_root(path), OME_XML) if part)
         return ome_images(archive.read(name).decode()) if name in archive.namelist() else ()
 
 
 def _samples(path: Path, image: _Image) -> Samples:
-    """Tell what the channels of an image mean.
+    """Determine the meaning of the channels of an image.
 
     Raises
     ------
     SlideError
-        If they are no red, green and blue of 8 or 16 bits.
+        If they are not red, green and blue with 8 or 16 bits.
     """
     array, sides = image.arrays[0], image.sides(image.arrays[0])
     found = f"{array.dtype}, {' x '.join(f'{name} {side}' for name, side in sides.items())}"
@@ -260,10 +266,10 @@ def _samples(path: Path, image: _Image) -> Samples:
     names = names if len(names) == count else [""] * count
     order = rgb_order(names, [str(channel.get("color") or "") for channel in omero])
     if order is None or image.ome.fluorescent or is_fluorescent(*names):
-        said = ", ".join(name or "unnamed" for name in names)
+        listed = ", ".join(name or "unnamed" for name in names)
         raise SlideError(
-            f"{path}: its {count} channels ({said}) are no brightfield red, green and blue; export a brightfield"
-            " picture as 8-bit RGB, or name its channels in `omero`"
+            f"{path}: its {count} channels ({listed}) are no brightfield red, green and blue; export a brightfield"
+            " image as 8-bit RGB, or name its channels in `omero`"
         )
     alpha = Alpha.NONE if order[1] is None else Alpha.STRAIGHT
     samples = Samples(Colours.RGB, dtype, bits, order[0], alpha, -1 if order[1] is None else order[1], by_channel=True)

@@ -15,33 +15,33 @@ from sgcldff.core.geometry import Box
 from sgcldff.slides.pixels.base import Picture, pyramid
 from sgcldff.slides.pixels.decoding import decoding
 from sgcldff.slides.pixels.orientation import Orientation
-from sgcldff.slides.pixels.page_selection import UNNAMED, Candidate, Plane, choose_focus, choose_picture
+from sgcldff.slides.pixels.page_selection import ANY_PLANE, PictureCandidate, Plane, choose_focus, choose_picture
 from sgcldff.slides.pixels.units import Spacing, square_mpp
 from sgcldff.slides.readers.tiff import is_grey, is_tiff, orientation_of
 
-WHOLLY_OPAQUE = 255
-"""Alpha of a pixel that the scanner recorded."""
+OPAQUE = 255
+"""Alpha of pixels that the scanner recorded."""
 
 
 def is_vendor(path: Path) -> bool:
-    """Return whether the file has a scanner's format that OpenSlide knows (a generic TIFF is not meant)."""
+    """Return whether OpenSlide recognises the file as a scanner's format, other than generic TIFF."""
     with decoding(path, "the slide cannot be read"):
         return OpenSlide.detect_format(path) not in (None, "generic-tiff")
 
 
 class VendorPicture(Picture):
-    """A slide in a scanner's format. OpenSlide's handle may be used by several threads.
+    """A slide in a scanner's format; several threads may read it.
 
-    OpenSlide gives the slide itself; label and macro image are never read.
+    OpenSlide reads the slide itself; label and macro image are never read.
     """
 
-    def __init__(self, path: Path, plane: Plane = UNNAMED) -> None:
+    def __init__(self, path: Path, plane: Plane = ANY_PLANE) -> None:
         self._path = path
         with decoding(path, "the slide cannot be read"):
             self._slide = OpenSlide(path)
             shapes = [(height, width) for width, height in self._slide.level_dimensions]
             self.mpp = square_mpp(path, self._spacing())
-        choose_picture(path, [Candidate(shapes[0])], plane.page)
+        choose_picture(path, [PictureCandidate(shapes[0])], plane.page)
         choose_focus(path, 1, plane.z)
         self._levels = pyramid(shapes)
         self.shapes = tuple(shapes[at] for at in self._levels)
@@ -50,9 +50,9 @@ class VendorPicture(Picture):
             self._require_upright_colour()
 
     def _require_upright_colour(self) -> None:
-        """See in a TIFF what OpenSlide does not tell: that it is coloured, and upright.
+        """Check that a TIFF is coloured and upright, which OpenSlide does not.
 
-        libtiff turns each tile of a turned picture in its place, so that OpenSlide gives a jumble of tiles.
+        libtiff turns each tile of a turned picture in place, so that OpenSlide returns a jumble of tiles.
         """
         grey, orientation = False, Orientation()
         tables = decoding(self._path, "the TIFF's tables cannot be read")
@@ -63,7 +63,7 @@ class VendorPicture(Picture):
         if orientation != Orientation():
             raise SlideError(
                 f"{self._path}: is stored turned (orientation {orientation.number}), which OpenSlide does not read"
-                " right; export it upright, as TIFF or OME-TIFF"
+                " correctly; export it upright, as TIFF or OME-TIFF"
             )
 
     def _spacing(self) -> Spacing:
@@ -72,17 +72,17 @@ class VendorPicture(Picture):
         return y, x
 
     def pixels(self, box: Box, level: int) -> Rgb:
-        """Read a box; where the scanner recorded nothing, its background colour shows."""
+        """Read a box; areas that were not scanned have the slide's background colour."""
         at = self._levels[level]
         factor = self._slide.level_downsamples[at]
         corner = (round(box.x0 * factor), round(box.y0 * factor))
         with decoding(self._path, f"level {level}, {box} cannot be read"):
             region = self._slide.read_region(corner, at, (box.width, box.height))
-            if region.getextrema()[3][0] == WHOLLY_OPAQUE:
+            if region.getextrema()[3][0] == OPAQUE:
                 return np.asarray(region)[..., :3]
             paper = Image.new("RGBA", region.size, f"#{self._paper}")
             return np.asarray(Image.alpha_composite(paper, region))[..., :3]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._slide.close()

@@ -18,7 +18,7 @@ from sgcldff.slides.pixels.channels import SILENT, rgb_order
 from sgcldff.slides.pixels.decoding import decoding
 from sgcldff.slides.pixels.ome_xml import OmeImage
 from sgcldff.slides.pixels.orientation import Orientation
-from sgcldff.slides.pixels.page_selection import UNNAMED, Plane
+from sgcldff.slides.pixels.page_selection import ANY_PLANE, Plane
 from sgcldff.slides.pixels.samples import Alpha, Colours, Samples
 from sgcldff.slides.pixels.units import Spacing, in_um, square_mpp
 from sgcldff.slides.readers.tiff_series import Pages, choose_pages
@@ -26,8 +26,8 @@ from sgcldff.slides.readers.tiff_series import Pages, choose_pages
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MICRONS = {RESUNIT.CENTIMETER: 1e4, RESUNIT.INCH: 25400.0, RESUNIT.MILLIMETER: 1e3, RESUNIT.MICROMETER: 1.0}
 JPEGS = (COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY, COMPRESSION.ALT_JPEG)
-"""Compressions whose decoder gives RGB where YCbCr was stored."""
-COLOURS = {
+"""Compressions whose decoder converts YCbCr to RGB."""
+PHOTOMETRIC_COLOURS = {
     PHOTOMETRIC.RGB: (Colours.RGB, 3),
     PHOTOMETRIC.YCBCR: (Colours.YCBCR, 3),
     PHOTOMETRIC.SEPARATED: (Colours.CMYK, 4),
@@ -35,36 +35,36 @@ COLOURS = {
     PHOTOMETRIC.MINISBLACK: (Colours.GREY, 1),
     PHOTOMETRIC.MINISWHITE: (Colours.WHITE_IS_ZERO, 1),
 }
-"""Photometric interpretation -> colours and the number of their samples."""
-EXTRA = {1: Alpha.PREMULTIPLIED, 2: Alpha.STRAIGHT}
-"""Meanings of samples beyond the colours that make them an opacity."""
+"""Photometric interpretation -> colour model and number of samples."""
+EXTRA_SAMPLES = {1: Alpha.PREMULTIPLIED, 2: Alpha.STRAIGHT}
+"""Types of extra samples that are an opacity."""
 ORIENTATION, MAX_VALUE, INK_SET, COEFFICIENTS, REFERENCE = 274, 281, 332, 529, 532
-"""Numbers of tags."""
+"""Tag numbers."""
 CMYK_INKS = 1
 JFIF = {COEFFICIENTS: (0.299, 0.587, 0.114), REFERENCE: (0, 255, 128, 255, 128, 255)}
-"""YCbCr as it is converted here; other values of these tags are not."""
-PEEK_PX = 1024
-"""Side of the part of the coarsest level that is looked at when a file is opened."""
+"""The supported YCbCr conversion; other values of these tags are refused."""
+CHECKED_PX = 1024
+"""Side of the part of the coarsest level that is checked when a file is opened."""
 
 
 def is_tiff(path: Path) -> bool:
-    """Return whether a file begins like a TIFF or BigTIFF."""
+    """Return whether a file starts like a TIFF or BigTIFF."""
     with path.open("rb") as file:
         return file.read(4) in MAGIC
 
 
-def require_whole(path: Path) -> None:
-    """Check that a TIFF's tables point into the file.
+def require_complete(path: Path) -> None:
+    """Check that a TIFF contains all data that its tables refer to.
 
     Raises
     ------
     SlideError
-        If the file ends before its data do.
+        If the file is too short.
     """
     ends = [0]
     with suppress(SlideError), decoding(path, "the TIFF's tables cannot be read"), TiffFile(path) as tiff:
         ends += [end for series in tiff.series for level in series.levels for end in _ends(level)]
-    size = path.stat().st_size  # a table that tifffile cannot follow is for the file's reader to judge
+    size = path.stat().st_size  # tables that tifffile cannot read are reported by the reader
     if max(ends) > size:
         raise SlideError(f"{path}: is truncated: {size} bytes, but its data end at {max(ends)}; copy it again")
 
@@ -76,17 +76,17 @@ def _ends(level: TiffPageSeries) -> Iterator[int]:
 
 
 class TiffPicture(Picture):
-    """A picture in a TIFF. Reads of the file are serialised by a lock, decoding is not.
+    """A picture in a TIFF. File access is serialised by a lock, decoding is not.
 
     Parameters
     ----------
     plane
-        Which page, and which focal plane, is meant.
+        The selected page and focal plane.
     colour
-        Whether a coloured picture is wanted and anything else refused; a mask may be of any kind.
+        Whether to refuse everything but colour images; masks may be of any kind.
     """
 
-    def __init__(self, path: Path, plane: Plane = UNNAMED, *, colour: bool = True) -> None:
+    def __init__(self, path: Path, plane: Plane = ANY_PLANE, *, colour: bool = True) -> None:
         self._path = path
         self._lock = threading.Lock()
         with decoding(path, "the TIFF's tables cannot be read"):
@@ -105,7 +105,7 @@ class TiffPicture(Picture):
         first = levels[0]
         self._samples = _samples(self._path, first, ome, colour)
         if colour:
-            self._samples.require_colour(self._path, _found(first))
+            self._samples.require_colour(self._path, _description(first))
             self.mpp = square_mpp(self._path, _spacing(self._tiff, ome, first[0]))
         alike = [pages for pages in levels if _kind(pages) == _kind(first)]
         shapes = [(pages[0].imagelength, pages[0].imagewidth) for pages in alike]
@@ -116,20 +116,20 @@ class TiffPicture(Picture):
         self._paper = self._samples.paper(sum(page.samplesperpixel for page in first), colour)
 
     def pixels(self, box: Box, level: int) -> Rgb:
-        """Read a box; tiles that the file leaves out are white."""
+        """Read a box; missing tiles are white."""
         raw = self._raw(box, level)
         with decoding(self._path, f"level {level}, {box} cannot be read"):
             return self._samples.to_rgb(raw)
 
     def mask(self) -> NDArray[np.uint8]:
-        """Read all of level 0 as the values of a mask, (H, W); tiles that the file leaves out are 0."""
+        """Read level 0 as the values of a mask, (H, W); missing tiles are 0."""
         raw = self._raw(Box.of(self.shapes[0]), 0)
         with decoding(self._path, "the mask cannot be read"):
             return self._samples.to_mask(raw)
 
     def _peek(self) -> NDArray[Any]:
         height, width = self.shapes[-1]
-        middle = Box(height // 2, width // 2, height // 2, width // 2).grow(PEEK_PX // 2).clip(self.shapes[-1])
+        middle = Box(height // 2, width // 2, height // 2, width // 2).grow(CHECKED_PX // 2).clip(self.shapes[-1])
         return self._raw(middle, len(self.shapes) - 1)
 
     def _raw(self, box: Box, level: int) -> NDArray[Any]:
@@ -150,11 +150,11 @@ class TiffPicture(Picture):
             )
             if segment is None:
                 continue
-            place = Box(y, x, y + height, x + width)
-            shared = place.overlap(box)
+            extent = Box(y, x, y + height, x + width)
+            shared = extent.overlap(box)
             separate = page.planarconfig == PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
             target = out[..., plane : plane + 1] if separate else out
-            target[shared.within(box).slices] = segment[0][shared.within(place).slices]
+            target[shared.within(box).slices] = segment[0][shared.within(extent).slices]
 
     def _segments(self, page: TiffPage, box: Box) -> Iterator[tuple[bytes | None, int]]:
         indices = [index for index in _touched(page, box) if page.databytecounts[index]]
@@ -163,44 +163,44 @@ class TiffPicture(Picture):
             yield from list(page.parent.filehandle.read_segments(offsets, counts, indices=indices))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._tiff.close()
 
 
 def orientation_of(page: TiffPage) -> Orientation:
-    """Read how a page has to be turned."""
+    """Return the orientation of a page."""
     return Orientation.of(_tag(page, ORIENTATION))
 
 
 def is_grey(page: TiffPage) -> bool:
     """Return whether a page has no colours."""
-    return COLOURS.get(page.photometric, (Colours.OTHER, 0))[0] in (Colours.GREY, Colours.WHITE_IS_ZERO)
+    return PHOTOMETRIC_COLOURS.get(page.photometric, (Colours.OTHER, 0))[0] in (Colours.GREY, Colours.WHITE_IS_ZERO)
 
 
 def _tag(page: TiffPage, number: int) -> Any:
-    """Return a tag's value, of several equal ones the first; None where there is none."""
+    """Return a tag's value, the first if it is repeated; None if it is missing."""
     tag = page.tags.get(number)
     return None if tag is None else tag.value
 
 
 def _kind(pages: Pages) -> tuple[object, ...]:
-    """What the levels of a picture have in common."""
+    """Return the properties that all levels of a picture share."""
     return tuple((page.dtype, page.photometric, page.samplesperpixel, page.bitspersample) for page in pages)
 
 
-def _found(pages: Pages) -> str:
-    """Say for messages what a picture is made of."""
+def _description(pages: Pages) -> str:
+    """Describe the samples of a picture for messages."""
     first, count = pages[0], sum(page.samplesperpixel for page in pages)
     return f"{first.dtype}, {count} channel(s), {PHOTOMETRIC(first.photometric).name}"
 
 
 def _samples(path: Path, pages: Pages, ome: OmeImage, colour: bool) -> Samples:
-    """Tell what the samples of a pixel mean.
+    """Determine the meaning of the samples of a pixel.
 
     Raises
     ------
     SlideError
-        If the channels of what has to be a coloured picture are no red, green and blue.
+        If a colour image is required and the channels are not red, green and blue.
     """
     first, count = pages[0], sum(page.samplesperpixel for page in pages)
     colours, size = _colours(first)
@@ -211,47 +211,49 @@ def _samples(path: Path, pages: Pages, ome: OmeImage, colour: bool) -> Samples:
         names = ome.channels if len(ome.channels) == count else ("",) * count
         order = None if ome.fluorescent else rgb_order(names)
         if order is None:
-            said = ", ".join(name or "unnamed" for name in (ome.channels or names))
+            listed = ", ".join(name or "unnamed" for name in (ome.channels or names))
             raise SlideError(
-                f"{path}: its {count} channels ({said}) are no brightfield red, green and blue; export a brightfield"
-                " picture as 8-bit RGB"
+                f"{path}: its {count} channels ({listed}) are no brightfield red, green and blue; export a brightfield"
+                " image as 8-bit RGB"
             )
         alpha = Alpha.NONE if order[1] is None else Alpha.STRAIGHT
         at = -1 if order[1] is None else order[1]
         return Samples(Colours.RGB, dtype, bits, order[0], alpha, at, by_channel=True)
-    extra = [EXTRA.get(int(kind), Alpha.NONE) for kind in first.extrasamples]
+    extra = [EXTRA_SAMPLES.get(int(kind), Alpha.NONE) for kind in first.extrasamples]
     alpha_at = next((at for at, kind in enumerate(extra) if kind is not Alpha.NONE), None)
     alpha = Alpha.NONE if alpha_at is None else extra[alpha_at]
-    place = -1 if alpha_at is None else size + alpha_at
-    palette = _palette(first) if colours is Colours.PALETTE else None
-    return Samples(colours, dtype, bits, tuple(range(size)), alpha, place, palette)
+    opacity_at = -1 if alpha_at is None else size + alpha_at
+    palette = None
+    if colours is Colours.PALETTE:  # stored with 16 bits
+        palette = (np.asarray(first.colormap).T[:, None] >> 8).astype(np.uint8)
+    return Samples(colours, dtype, bits, tuple(range(size)), alpha, opacity_at, palette)
 
 
 def _colours(page: TiffPage) -> tuple[Colours, int]:
-    """Tell what the colours of decoded samples are, and how many samples they take."""
-    colours, size = COLOURS.get(page.photometric, (Colours.OTHER, 1))
+    """Return the colour model of decoded samples, and the number of its samples."""
+    colours, size = PHOTOMETRIC_COLOURS.get(page.photometric, (Colours.OTHER, 1))
     jpeg = page.compression in JPEGS
-    strange = page.samplesperpixel < size or (colours is Colours.CMYK and jpeg)
-    strange |= colours is Colours.CMYK and _tag(page, INK_SET) not in (None, CMYK_INKS)
+    unsupported = page.samplesperpixel < size or (colours is Colours.CMYK and jpeg)
+    unsupported |= colours is Colours.CMYK and _tag(page, INK_SET) not in (None, CMYK_INKS)
     if colours is Colours.YCBCR and not jpeg:
-        told = {number: _tag(page, number) for number in JFIF}
-        strange |= page.is_subsampled or any(
+        tags = {number: _tag(page, number) for number in JFIF}
+        unsupported |= page.is_subsampled or any(
             value is not None and not np.allclose(_numbers(value, len(JFIF[number])), JFIF[number], atol=1e-3)
-            for number, value in told.items()
+            for number, value in tags.items()
         )
-    if strange:
+    if unsupported:
         return Colours.OTHER, min(size, page.samplesperpixel)
     return (Colours.RGB if colours is Colours.YCBCR and jpeg else colours), size
 
 
 def _numbers(value: Any, count: int) -> NDArray[np.float64]:
-    """Read numbers that tifffile gives flat, rationals as pairs."""
+    """Convert a tag's value to `count` numbers; tifffile returns rationals as flat pairs."""
     flat = np.asarray(value, np.float64).ravel()
     return flat[0::2] / np.maximum(flat[1::2], 1) if len(flat) == 2 * count else flat
 
 
 def _bits(page: TiffPage, ome: OmeImage) -> int:
-    """Return the significant bits of a sample, as declared."""
+    """Return the declared significant bits of a sample."""
     stored = int(page.bitspersample) if isinstance(page.bitspersample, int) else 8 * page.dtype.itemsize
     top = _tag(page, MAX_VALUE)
     top = top[0] if isinstance(top, tuple) else top
@@ -259,13 +261,8 @@ def _bits(page: TiffPage, ome: OmeImage) -> int:
     return declared if stored > 8 and 8 < declared < stored else stored
 
 
-def _palette(page: TiffPage) -> Rgb:
-    """Return the colours of a palette, (colours, 1, 3); they are stored at 16 bits."""
-    return (np.asarray(page.colormap).T[:, None] >> 8).astype(np.uint8)
-
-
 def _spacing(tiff: TiffFile, ome: OmeImage, page: TiffPage) -> Spacing:
-    """Read um/px along y and x: of OME-XML, of ImageJ's metadata, or of the resolution tags, whose unit is a length."""
+    """Read um/px along y and x from OME-XML, ImageJ's metadata, or the resolution tags if their unit is a length."""
     if any(ome.spacing):
         return ome.spacing
     unit = (tiff.imagej_metadata or {}).get("unit")
@@ -275,6 +272,7 @@ def _spacing(tiff: TiffFile, ome: OmeImage, page: TiffPage) -> Spacing:
 
 
 def _touched(page: TiffPage, box: Box) -> Iterator[int]:
+    """Yield the indices of the tiles or strips that overlap a box."""
     tall = page.tilelength or min(page.rowsperstrip, page.imagelength)
     wide = page.tilewidth or page.imagewidth
     down, across = -(-page.imagelength // tall), -(-page.imagewidth // wide)

@@ -1,1 +1,1 @@
-"""Slides in object stores and behind URLs."""
+"""Slides in object stores and at URLs."""

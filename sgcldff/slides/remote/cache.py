@@ -1,16 +1,16 @@
-"""Local copies of slides in stores, made once a machine.
+"""Local copies of remote slides, made once per machine.
 
-A slide is copied whole before it is read: scanners' formats are read by a C library that wants a file, and a batch
-reads most of a slide anyway. (Tiles of a TIFF could be read from the store one by one; a copy does not depend on the
-network holding for hours.)
+A slide is copied completely before it is read: scanner formats are read by a C library that needs a file, and a batch
+reads most of a slide anyway. (Tiles of a TIFF could be read individually, but a copy does not depend on hours of stable
+network.)
 
-The copies lie in `SGCLDFF_CACHE`, by default in the user's cache folder, one folder each, named by a hash of the URL
-and of what the store says of the object (ETag, size, time), so that an object that changes is copied anew. A copy
-appears whole or not at all, after its size was compared and the store asked whether the object is still the same; what
-a killed process left is started again. Processes of one machine wait for each other. When all copies together exceed
-`SGCLDFF_CACHE_GB` (200), those longest unused go, but none that a live process has open; if all are open, the bound is
-exceeded. A store that tells neither size nor time nor ETag (some web servers) cannot say that an object changed: empty
-the cache then.
+The copies are in `SGCLDFF_CACHE`, by default in the user's cache folder, in one folder each, named by a hash of the URL
+and of the object's properties (ETag, size, time), so that a changed object is copied again. A copy appears only when
+complete, after its size has been compared and the store has confirmed that the object is unchanged; copies of killed
+processes are started again. Processes on one machine wait for each other. When all copies together exceed
+`SGCLDFF_CACHE_GB` (200), the least recently used are removed, except those that a live process has open; if all are
+open, the limit is exceeded. Some web servers report neither size nor time nor ETag, so that changes go unnoticed: empty
+the cache in that case.
 """
 
 import errno
@@ -41,20 +41,20 @@ from sgcldff.slides.remote.stores import (
     Info,
     ask,
     filesystem,
-    passes,
+    is_transient,
     protocol_of,
 )
 from sgcldff.slides.remote.stores import store_errors as errors_of
 
 TRIES = 4
-"""Copies that are begun before a connection that breaks again and again is given up."""
-PAUSE_S = 0.5
-"""Before the second try; doubled every time."""
+"""Attempts to copy before giving up on an unstable connection."""
+RETRY_PAUSE_S = 0.5
+"""Pause before the second attempt, s; doubled every time."""
 CACHE_GB = 200.0
-ABOUT = "about.json"
-"""File of a copy that says what it holds."""
+METADATA_FILE = "about.json"
+"""File that describes a copy."""
 LOCKS, DRAFTS = ".locks", ".drafts"
-VERSION = (
+VERSION_KEYS = (
     "etag",
     "last-modified",
     "lastmodified",
@@ -66,53 +66,53 @@ VERSION = (
     "versionid",
     "generation",
 )
-"""What stores tell of an object's version, without regard to capitals and underscores."""
+"""Properties that identify an object's version; case and underscores are ignored."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a slide as it is in the store."""
+    """A file of a slide in its current state in the store."""
 
     path: str
-    """In the store."""
+    """Path in the store."""
     name: str
-    """Below the copy's folder; safe."""
+    """Path below the folder of the copy; safe."""
     size: int | None
-    """Bytes, where the store tells."""
+    """Bytes, if the store reports it."""
     version: str
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A slide as it is in the store now."""
+class RemoteSlide:
+    """A slide in its current state in the store."""
 
     uri: str
     path: str
-    """In the store."""
+    """Path in the store."""
     name: str
-    """Of the slide's file or folder in the copy."""
-    parts: tuple[RemoteFile, ...]
+    """Name of the slide's file or folder in the copy."""
+    files: tuple[RemoteFile, ...]
 
     @property
     def key(self) -> str:
-        """Name the copy: changes when the URL or the content does."""
-        return digest((self.uri, [(part.name, part.size, part.version) for part in self.parts]))
+        """Name of the copy, which changes with the URL and the content."""
+        return digest((self.uri, [(file.name, file.size, file.version) for file in self.files]))
 
     @property
     def size(self) -> int:
-        """Bytes, as far as the store tells."""
-        return sum(part.size or 0 for part in self.parts)
+        """Bytes, as far as the store reports them."""
+        return sum(file.size or 0 for file in self.files)
 
 
 class LocalCopy:
-    """A slide on this machine's disk; while it is open, its copy stays."""
+    """A slide on this machine's disk, whose copy is kept while it is open."""
 
     def __init__(self, path: Path, sha256: str | None = None, lock: int | None = None) -> None:
         self.path = path
         self.sha256 = sha256
-        """Hash of the content, where it is known without reading the slide."""
+        """Hash of the content, if known without reading the slide."""
         self._release = None if lock is None else weakref.finalize(self, os.close, lock)
 
     def close(self) -> None:
@@ -122,17 +122,17 @@ class LocalCopy:
 
 
 def cache_folder() -> Path:
-    """Return the folder of the copies: `SGCLDFF_CACHE`, or one in the user's cache folder."""
+    """Return the folder of the copies: `SGCLDFF_CACHE`, or a folder in the user's cache."""
     return Path(os.environ.get("SGCLDFF_CACHE") or user_cache() / "slides")
 
 
 def cache_bytes() -> float:
-    """Return the size that the copies may have together (`SGCLDFF_CACHE_GB`).
+    """Return the size limit of all copies together (`SGCLDFF_CACHE_GB`).
 
     Raises
     ------
     InputError
-        If it is no positive number.
+        If it is not a positive number.
     """
     text = os.environ.get("SGCLDFF_CACHE_GB") or str(CACHE_GB)
     try:
@@ -143,14 +143,14 @@ def cache_bytes() -> float:
     return size * 1e9
 
 
-def local_copy(place: str | Path, cache: str | Path | None = None) -> LocalCopy:
-    """Return a slide as a file or folder of this machine; one in a store is copied, if that was not yet done.
+def local_copy(location: str | Path, cache: str | Path | None = None) -> LocalCopy:
+    """Return a slide as a file or folder of this machine; a remote slide is copied unless that has been done.
 
     Parameters
     ----------
-    place
-        A path (taken as it is) or a URL that fsspec knows. OME-Zarr folders are copied with all their files, .mrxs
-        files with the folder beside them; of DICOM only the file that is named. Folders cannot be had over HTTP.
+    location
+        A path, or a URL that fsspec supports. OME-Zarr folders are copied with all their files, .mrxs files with their
+        folder; of DICOM only the named file. Folders are not available over HTTP.
     cache
         Folder of the copies; by default `cache_folder()`.
 
@@ -159,65 +159,62 @@ def local_copy(place: str | Path, cache: str | Path | None = None) -> LocalCopy:
     MissingInputError
         If there is no such object.
     InputError
-        If the protocol is not known, access is refused, or the disk is full.
+        If the protocol is unknown, access is refused, or the disk is full.
     SlideError
         If it is a folder without Zarr metadata, or one with a name that leads out of it.
     ServiceError
-        If the store does not answer within 25 s, or breaks off again and again.
+        If the store does not answer within 25 s, or the connection keeps failing.
     """
-    if not is_remote(str(place)):
-        return LocalCopy(local_path(str(place)))
-    uri = str(place)
+    if not is_remote(str(location)):
+        return LocalCopy(local_path(str(location)))
+    uri = str(location)
     store, path = filesystem(uri)
-    folder = _made(Path(cache or cache_folder()))
+    folder = Path(cache or cache_folder())
+    try:
+        for needed in (folder, folder / LOCKS, folder / DRAFTS):
+            needed.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: no slides can be stored there ({error.strerror}); set SGCLDFF_CACHE") from error
+    folder = folder.absolute()
     for _ in range(TRIES):
         with errors_of(uri):
-            remote = _look(store, path, uri)
-        copy = _held(store, remote, folder)
+            remote = _inspect(store, path, uri)
+        copy = _locked_copy(store, remote, folder)
         if copy is not None:
             return copy
     raise SlideError(f"{shown(uri)}: changes while it is copied; wait until its upload is done, then run again")
 
 
-def _made(folder: Path) -> Path:
-    try:
-        for place in (folder, folder / LOCKS, folder / DRAFTS):
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: no slides can be kept there ({error.strerror}); set SGCLDFF_CACHE") from error
-    return folder.absolute()
-
-
-def _look(store: Filesystem, path: str, uri: str) -> Remote:
-    """Ask the store what the slide is made of now."""
+def _inspect(store: Filesystem, path: str, uri: str) -> RemoteSlide:
+    """Ask the store for the current files of a slide."""
     name = safe_name(slide_file(uri))
-    told = ask(store, "info", path)
-    if told["type"] == "directory":
-        parts = files_below(store, path, name, uri)
-        if not is_zarr([part.name.removeprefix(f"{name}/") for part in parts]):
+    properties = ask(store, "info", path)
+    if properties["type"] == "directory":
+        files = files_below(store, path, name, uri)
+        if not is_zarr([file.name.removeprefix(f"{name}/") for file in files]):
             raise SlideError(f"{shown(uri)}: is a folder without Zarr metadata; name a slide or an OME-Zarr folder")
-        return Remote(uri, path, name, parts)
-    parts = (_part(path, name, told),)
+        return RemoteSlide(uri, path, name, files)
+    files = (_remote_file(path, name, properties),)
     if name.lower().endswith(".mrxs"):
-        parts += files_below(store, path[: -len(".mrxs")], name[: -len(".mrxs")], uri)
-    return Remote(uri, path, name, parts)
+        files += files_below(store, path[: -len(".mrxs")], name[: -len(".mrxs")], uri)
+    return RemoteSlide(uri, path, name, files)
 
 
 def slide_file(uri: str) -> str:
-    """Name the file or folder that a URL means."""
-    place = unquote(urlsplit(uri).path) if protocol_of(uri) in HTTP else uri
-    return place.rstrip("/").rpartition("/")[2]
+    """Return the name of the file or folder at a URL."""
+    path = unquote(urlsplit(uri).path) if protocol_of(uri) in HTTP else uri
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def files_below(store: Filesystem, folder: str, name: str, uri: str) -> tuple[RemoteFile, ...]:
-    """List the files of a folder, to be kept below `name`; a name that leads out of it is refused."""
-    found: dict[str, Info] = ask(store, "find", folder, LISTING_S)
+    """List the files of a folder, for a copy below `name`; names that lead out of it are refused."""
+    listed: dict[str, Info] = ask(store, "find", folder, LISTING_S)
     root = f"{folder.rstrip('/')}/"
-    inside = {path: path.removeprefix(root) for path in sorted(found) if not path.endswith("/")}
-    strange = [path for path, below in inside.items() if not _stays_inside(below)]
-    if strange:
-        raise SlideError(f"{shown(uri)}: holds {strange[0]!r}, which leads out of its folder; do not use it")
-    return tuple(_part(path, f"{name}/{below}", found[path]) for path, below in inside.items())
+    inside = {path: path.removeprefix(root) for path in sorted(listed) if not path.endswith("/")}
+    escaping = [path for path, below in inside.items() if not _stays_inside(below)]
+    if escaping:
+        raise SlideError(f"{shown(uri)}: contains {escaping[0]!r}, which leads out of its folder; do not use it")
+    return tuple(_remote_file(path, f"{name}/{below}", listed[path]) for path, below in inside.items())
 
 
 def _stays_inside(name: str) -> bool:
@@ -225,116 +222,104 @@ def _stays_inside(name: str) -> bool:
     return all(piece not in ("", ".", "..") and "\\" not in piece and piece.isprintable() for piece in pieces)
 
 
-def _part(path: str, name: str, told: Info) -> RemoteFile:
-    plain = {key.lower().replace("_", "-"): str(value) for key, value in told.items() if value is not None}
-    return RemoteFile(path, name, told.get("size"), digest({key: plain[key] for key in VERSION if key in plain}))
+def _remote_file(path: str, name: str, properties: Info) -> RemoteFile:
+    texts = {key.lower().replace("_", "-"): str(value) for key, value in properties.items() if value is not None}
+    version = digest({key: texts[key] for key in VERSION_KEYS if key in texts})
+    return RemoteFile(path, name, properties.get("size"), version)
 
 
-def _held(store: Filesystem, remote: Remote, folder: Path) -> LocalCopy | None:
-    """Return the copy, made if need be, with a lock that keeps it; None if the slide changed meanwhile."""
-    place = folder / remote.key
+def _locked_copy(store: Filesystem, remote: RemoteSlide, folder: Path) -> LocalCopy | None:
+    """Return the copy, made if necessary, and locked against removal; None if the slide changed meanwhile."""
+    copy = folder / remote.key
     with ExitStack() as undo:
-        lock = _lock(folder, remote.key)
+        lock = _open_lock(folder, remote.key)
         undo.callback(os.close, lock)
-        while not _is_kept(place, lock):
+        while not _is_cached(copy, lock):
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (place / ABOUT).exists() and not _copy(store, remote, folder):
+            if not (copy / METADATA_FILE).exists() and not _download(store, remote, folder):
                 return None
         undo.pop_all()
-    os.utime(place)
-    return LocalCopy(place / remote.name, json.loads((place / ABOUT).read_text())["sha256"], lock)
+    os.utime(copy)
+    return LocalCopy(copy / remote.name, json.loads((copy / METADATA_FILE).read_text())["sha256"], lock)
 
 
-def _lock(folder: Path, key: str) -> int:
+def _open_lock(folder: Path, key: str) -> int:
     return os.open(folder / LOCKS / key, os.O_RDWR | os.O_CREAT, 0o600)
 
 
-def _is_kept(place: Path, lock: int) -> bool:
-    """Share the lock of a copy, which is then not removed, and tell whether there is one."""
+def _is_cached(copy: Path, lock: int) -> bool:
+    """Take a shared lock of a copy, which prevents its removal, and return whether the copy exists."""
     fcntl.flock(lock, fcntl.LOCK_SH)
-    return (place / ABOUT).exists()
+    return (copy / METADATA_FILE).exists()
 
 
-def _copy(store: Filesystem, remote: Remote, folder: Path) -> bool:
-    """Copy a slide, whose lock is held alone; False if it changed meanwhile."""
+def _download(store: Filesystem, remote: RemoteSlide, folder: Path) -> bool:
+    """Copy a slide while holding its exclusive lock; return False if it changed meanwhile."""
     evict(folder, cache_bytes() - remote.size)
-    unfinished = folder / DRAFTS / remote.key
-    shutil.rmtree(unfinished, ignore_errors=True)
+    draft = folder / DRAFTS / remote.key
+    shutil.rmtree(draft, ignore_errors=True)
     try:
+        targets = [draft / file.name for file in remote.files]
         with errors_of(remote.uri):
-            _get(store, remote, unfinished)
-            if _look(store, remote.path, remote.uri) != remote:
+            for parent in {target.parent for target in targets}:
+                parent.mkdir(parents=True, exist_ok=True)
+            download_files(store, remote.uri, remote.files, targets)
+            if _inspect(store, remote.path, remote.uri) != remote:
                 return False
-        about = {"uri": shown(remote.uri), "bytes": _bytes_in(unfinished)}
-        about["sha256"] = content_sha256(unfinished / remote.name)
-        (unfinished / ABOUT).write_text(json.dumps(about))
-        unfinished.rename(folder / remote.key)
+        size = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
+        metadata = {"uri": shown(remote.uri), "bytes": size, "sha256": content_sha256(draft / remote.name)}
+        (draft / METADATA_FILE).write_text(json.dumps(metadata))
+        draft.rename(folder / remote.key)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
     return True
 
 
-def _get(store: Filesystem, remote: Remote, unfinished: Path) -> None:
-    """Copy all parts of a slide."""
-    targets = [unfinished / part.name for part in remote.parts]
-    for folder in {target.parent for target in targets}:
-        folder.mkdir(parents=True, exist_ok=True)
-    download_files(store, remote.uri, remote.parts, targets)
-
-
-def download_files(store: Filesystem, uri: str, parts: Sequence[RemoteFile], targets: Sequence[Path]) -> None:
-    """Copy files; begin again where the connection broke or bytes are missing, a few times."""
+def download_files(store: Filesystem, uri: str, files: Sequence[RemoteFile], targets: Sequence[Path]) -> None:
+    """Copy files; start again a few times if the connection breaks or bytes are missing."""
     for left in reversed(range(TRIES)):
         try:
-            store.get([part.path for part in parts], [str(target) for target in targets])
-            _require_whole(parts, targets)
+            store.get([file.path for file in files], [str(target) for target in targets])
+            for file, target in zip(files, targets, strict=True):
+                size = target.stat().st_size
+                if file.size not in (None, size):
+                    raise OSError(errno.EIO, f"{size} of {file.size} bytes received")
             return
         except FAILURES as error:
-            if left == 0 or not passes(error):
+            if left == 0 or not is_transient(error):
                 raise
-            logger.warning("%s: its copy broke off; %d more tries", slide_file(uri), left)
-        time.sleep(PAUSE_S * 2 ** (TRIES - 1 - left))
-
-
-def _require_whole(parts: Sequence[RemoteFile], targets: Sequence[Path]) -> None:
-    for part, target in zip(parts, targets, strict=True):
-        size = target.stat().st_size
-        if part.size not in (None, size):
-            raise OSError(errno.EIO, f"{size} of {part.size} bytes came")
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            logger.warning("%s: copying was interrupted; %d more attempts", slide_file(uri), left)
+        time.sleep(RETRY_PAUSE_S * 2 ** (TRIES - 1 - left))
 
 
 def evict(folder: Path, limit: float) -> None:
-    """Remove copies, those longest unused first, until the others have at most `limit` bytes; none that is open.
+    """Remove the least recently used copies, except open ones, until the others have at most `limit` bytes.
 
-    What killed processes left unfinished goes, too.
+    Incomplete copies of killed processes are removed, too.
     """
-    for left in (folder / DRAFTS).iterdir():
-        _remove(folder, left)
-    places = sorted((about.parent for about in folder.glob(f"*/{ABOUT}")), key=lambda place: place.stat().st_mtime)
-    sizes = {place: json.loads((place / ABOUT).read_text())["bytes"] for place in places}
+    for leftover in (folder / DRAFTS).iterdir():
+        _remove(folder, leftover)
+    copies = sorted((file.parent for file in folder.glob(f"*/{METADATA_FILE}")), key=lambda copy: copy.stat().st_mtime)
+    sizes = {copy: json.loads((copy / METADATA_FILE).read_text())["bytes"] for copy in copies}
     total = sum(sizes.values())
-    for place in places:
+    for copy in copies:
         if total <= limit:
             return
-        if _remove(folder, place):
-            total -= sizes[place]
+        if _remove(folder, copy):
+            total -= sizes[copy]
     if total > max(limit, 0):
-        logger.warning("%s: the slides that are open need more than SGCLDFF_CACHE_GB", folder)
+        logger.warning("%s: the open slides need more than SGCLDFF_CACHE_GB", folder)
 
 
-def _remove(folder: Path, place: Path) -> bool:
-    """Remove a copy unless a live process holds its lock."""
-    lock = _lock(folder, place.name)
+def _remove(folder: Path, copy: Path) -> bool:
+    """Remove a copy unless a live process holds its lock; return whether it was removed."""
+    lock = _open_lock(folder, copy.name)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        rubbish = folder / DRAFTS / place.name
-        if place != rubbish and place.exists():
-            place.rename(rubbish)
-        shutil.rmtree(rubbish, ignore_errors=True)
+        discarded = folder / DRAFTS / copy.name
+        if copy != discarded and copy.exists():
+            copy.rename(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
     except BlockingIOError:
         return False
     finally:

@@ -1,8 +1,8 @@
-"""Stores behind fsspec: reaching them within bounded time, and telling in plain words what went wrong.
+"""Remote stores, accessed by fsspec with bounded waiting and clear errors.
 
-Credentials come from the environment, as fsspec and the store's own library read them (`AWS_ACCESS_KEY_ID`,
-`AWS_PROFILE`, `AWS_ENDPOINT_URL`, `FSSPEC_S3_ANON` and so on). None is kept, and none is shown: messages name a URL
-without user, password and signature, and errors of libraries, which may quote it whole, are then not chained.
+Credentials come from the environment, as read by fsspec and the store's own library (`AWS_ACCESS_KEY_ID`,
+`AWS_PROFILE`, `AWS_ENDPOINT_URL`, `FSSPEC_S3_ANON` and so on). They are neither stored nor shown: messages contain URLs
+without user, password and signature, and errors of libraries, which may quote the full URL, are then not chained.
 """
 
 from collections.abc import Iterator
@@ -25,15 +25,15 @@ from sgcldff.core.disks import is_disk_full
 from sgcldff.core.errors import InputError, MissingInputError, ServiceError, SgcldffError
 from sgcldff.core.locations import shown
 
-PATIENCE_S = 25
-"""A store that has not told of an object by then is taken for dead."""
+STORE_PATIENCE_S = 25
+"""Longest time to wait for the properties of an object, s."""
 LISTING_S = 600
-"""Longest time that the listing of a slide's parts may take."""
+"""Longest time to wait for a list of files, s."""
 CONNECT_S = 8
 STALL_S = 10
-"""Longest time without a byte."""
+"""Longest time without receiving data, s."""
 FAILURES = (OSError, ClientError, BotoCoreError, S3ClientError)
-"""What stores raise: their libraries' errors, and those of the system."""
+"""Errors that stores raise: those of their libraries and of the system."""
 S3, HTTP = ("s3", "s3a"), ("http", "https")
 NO_CREDENTIALS = (PermissionError, NoCredentialsError, PartialCredentialsError, ProfileNotFound)
 
@@ -43,12 +43,12 @@ Info = dict[str, Any]
 
 
 def filesystem(uri: str) -> tuple[Filesystem, str]:
-    """Return the store of a URL and the path in it. Nothing is asked of the store yet.
+    """Return the store of a URL and the path in it, without contacting the store.
 
     Raises
     ------
     InputError
-        If no package that is installed knows the protocol.
+        If no installed package supports the protocol.
     """
     protocol = protocol_of(uri)
     try:
@@ -59,39 +59,37 @@ def filesystem(uri: str) -> tuple[Filesystem, str]:
         )
     except ValueError as error:
         known = "s3, http, https, and, each with its package, gs (gcsfs), az (adlfs) and others of fsspec"
-        raise InputError(f"{shown(uri)}: cannot be opened as {protocol}://; give one of {known}") from _cause(
-            uri, error
-        )
+        raise InputError(f"{shown(uri)}: cannot be opened as {protocol}://; use one of {known}") from _cause(uri, error)
     return store, path
 
 
 def protocol_of(uri: str) -> str:
-    """Name the protocol of a URL."""
+    """Return the protocol of a URL."""
     return uri.partition("://")[0].lower()
 
 
 def _options(uri: str, protocol: str) -> dict[str, Any]:
-    """Bound the waiting, and never answer from an old listing; what the user configured for fsspec goes first."""
-    ours: dict[str, Any] = {"use_listings_cache": False}
+    """Return options for bounded waiting without cached listings; the user's fsspec settings take precedence."""
+    defaults: dict[str, Any] = {"use_listings_cache": False}
     if protocol in S3:
         retries = {"max_attempts": 2, "mode": "standard"}
-        ours["config_kwargs"] = {"connect_timeout": CONNECT_S, "read_timeout": STALL_S, "retries": retries}
+        defaults["config_kwargs"] = {"connect_timeout": CONNECT_S, "read_timeout": STALL_S, "retries": retries}
     if protocol in HTTP:
-        ours["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=STALL_S)}
-        ours["encoded"] = "%" in uri
-    return {name: value for name, value in ours.items() if name not in conf.get(protocol, {})}
+        defaults["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=STALL_S)}
+        defaults["encoded"] = "%" in uri
+    return {name: value for name, value in defaults.items() if name not in conf.get(protocol, {})}
 
 
-def ask(store: Filesystem, question: str, path: str, patience_s: float | None = None) -> Any:
-    """Put a question about a path (`info`, `ls`, `find`) to a store and wait for a bounded time."""
-    options: dict[str, Any] = {"timeout": patience_s or PATIENCE_S} if store.async_impl else {}
-    if question != "info":
+def ask(store: Filesystem, method: str, path: str, patience_s: float | None = None) -> Any:
+    """Call a method of a store (`info`, `ls`, `find`) for a path, with a time limit."""
+    options: dict[str, Any] = {"timeout": patience_s or STORE_PATIENCE_S} if store.async_impl else {}
+    if method != "info":
         options["detail"] = True
-    return getattr(store, question)(path, **options)
+    return getattr(store, method)(path, **options)
 
 
 def info(uri: str) -> Info | None:
-    """Tell of an object, or of a folder; None where there is nothing.
+    """Return the properties of an object or folder; None if there is neither.
 
     Raises
     ------
@@ -103,19 +101,19 @@ def info(uri: str) -> Info | None:
     store, path = filesystem(uri)
     try:
         with store_errors(uri):
-            told: Info = ask(store, "info", path)
+            properties: Info = ask(store, "info", path)
     except MissingInputError:
         return None
-    return told
+    return properties
 
 
 def listing(uri: str) -> tuple[list[str], list[str]]:
-    """Name the folders and the files right below a folder."""
+    """Return the names of the subfolders and the files of a folder."""
     store, path = filesystem(uri)
     with store_errors(uri):
-        found = ask(store, "ls", path, LISTING_S)
+        items = ask(store, "ls", path, LISTING_S)
     names: dict[str, list[str]] = {"directory": [], "file": []}
-    for item in found:
+    for item in items:
         if item["name"].rstrip("/") != path.rstrip("/") and not item["name"].endswith("/"):
             names[item["type"]].append(item["name"].rpartition("/")[2])
     return names["directory"], names["file"]
@@ -123,45 +121,45 @@ def listing(uri: str) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn what a store's library raises into an error that names the object, the reason and the remedy."""
+    """Convert errors of a store's library into errors that name the object, the reason and the remedy."""
     try:
         yield
     except SgcldffError:
         raise
     except FAILURES as error:
-        raise _told(shown(uri), error) from _cause(uri, error)
+        raise _store_error(shown(uri), error) from _cause(uri, error)
 
 
-def passes(error: Exception) -> bool:
-    """Return whether a failure may pass when tried again: not if the store refused, or the disk is full."""
+def is_transient(error: Exception) -> bool:
+    """Return whether a retry may succeed: not if the store refused access, or the disk is full."""
     origin, status = _origin(error)
     refused = isinstance(origin, (*NO_CREDENTIALS, FileNotFoundError)) or (status is not None and status < 500)
     return not refused and not is_disk_full(origin)
 
 
-def _told(name: str, error: Exception) -> SgcldffError:
+def _store_error(name: str, error: Exception) -> SgcldffError:
     origin, status = _origin(error)
     reason = _reason(origin, status)
     if isinstance(origin, NO_CREDENTIALS) or status in (401, 403):
         return InputError(
-            f"{name}: access is refused ({reason}); put credentials that may read it into the environment"
-            " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say; FSSPEC_S3_ANON=true for a public bucket)"
+            f"{name}: access is refused ({reason}); put credentials with read access into the environment"
+            " (such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; FSSPEC_S3_ANON=true for a public bucket)"
         )
     if isinstance(origin, FileNotFoundError) or status in (404, 410):
-        return MissingInputError(f"{name}: is not there; look at the name and at the bucket")
+        return MissingInputError(f"{name}: does not exist; check the name and the bucket")
     if is_disk_full(origin):
         return InputError(
             f"{name}: no room for its local copy ({reason}); name a larger disk in SGCLDFF_CACHE, or lower"
             " SGCLDFF_CACHE_GB"
         )
     return ServiceError(
-        f"{name}: the store does not answer as it should ({reason}); look whether it runs and can be reached from here"
+        f"{name}: the store does not answer as it should ({reason}); check that it runs and is reachable from here"
         " (AWS_ENDPOINT_URL, proxy), then run again"
     )
 
 
 def _origin(error: Exception) -> tuple[BaseException, int | None]:
-    """Find what happened: fsspec reports whatever goes wrong over HTTP as a file that is not there."""
+    """Return the original error and the HTTP status; fsspec reports any HTTP failure as a missing file."""
     cause = error.__cause__
     origin = cause if isinstance(error, FileNotFoundError) and isinstance(cause, (ClientError, OSError)) else error
     if isinstance(origin, S3ClientError):
@@ -170,9 +168,9 @@ def _origin(error: Exception) -> tuple[BaseException, int | None]:
 
 
 def _reason(error: BaseException, status: int | None) -> str:
-    """Name the failure without the library's own words, which may hold the URL."""
+    """Describe a failure without the library's message, which may contain the URL."""
     if isinstance(error, ReadTimeoutError | TimeoutError):
-        return f"nothing came for {STALL_S} to {PATIENCE_S} s"
+        return f"no data for {STALL_S} to {STORE_PATIENCE_S} s"
     return f"status {status}" if status else getattr(error, "strerror", None) or type(error).__name__
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.locations import shown
 from sgcldff.slides.content import SUFFIXES
-from sgcldff.slides.discovery import SlideEntry, find_slides, natural
+from sgcldff.slides.discovery import SlideEntry, find_slides, natural_key
 from sgcldff.slides.ids import distinct_ids, safe_name
 
 TREE = (
@@ -74,7 +74,7 @@ def test_a_folder_means_all_slides_below_it_in_natural_order(tree):
     assert below(tree, find_slides([str(tree)])) == SLIDES
 
 
-def test_what_is_found_does_not_depend_on_order_or_on_how_it_is_named(tree, monkeypatch):
+def test_the_slides_found_do_not_depend_on_the_order_or_spelling_of_inputs(tree, monkeypatch):
     whole = find_slides([str(tree)])
     monkeypatch.chdir(tree)
     (tree / "a/again.svs").symlink_to(tree / "x2.svs")
@@ -103,7 +103,7 @@ def test_patterns(tree, pattern, expected):
 
 
 @pytest.mark.parametrize("pattern", ["*.tif", "**/*.tif", "*/*.tif", "a*/**/s*.tif", "**/b/**/*.tif", "[!c]/*.tif"])
-def test_patterns_mean_what_they_mean_to_the_standard_library(tmp_path, pattern):
+def test_patterns_match_as_in_the_standard_library(tmp_path, pattern):
     names = [f"{folder}{file}.tif" for folder in ("", "a/", "b/", "ab/c/", "a/b/", "a/b/c/") for file in ("s1", "t")]
     plant(tmp_path, names)
     expected = glob.glob(str(tmp_path / pattern), recursive=True)  # noqa: PTH207  an oracle of its own
@@ -133,7 +133,7 @@ def test_all_missing_inputs_are_named(tree):
     assert "x2" not in str(raised.value)
 
 
-def test_nothing_found_says_what_was_looked_for(tmp_path):
+def test_the_error_for_no_slides_says_what_was_searched_for(tmp_path):
     plant(tmp_path, ["a.txt", "b/c.doc"])
     with pytest.raises(InputError, match=r"no slide was found among 2 files.*\.ndpi"):
         find_slides([str(tmp_path)])
@@ -162,7 +162,7 @@ def test_lists_give_scale_and_id(tree, name):
 
 
 BAD_LISTS = {
-    "slide,mpp\nx2.svs,0.25\nx10.svs,quarter\n": r"list\.csv, row 2: mpp 'quarter' is no number",
+    "slide,mpp\nx2.svs,0.25\nx10.svs,quarter\n": r"list\.csv, row 2: mpp 'quarter' is not a number",
     "slide,mpp\nx2.svs,-1\n": r"row 1: mpp is -1",
     "slide,mpp\nx2.svs,nan\n": r"row 1: mpp is nan",
     "slide,mpp\n,0.25\n": r"row 1: names no slide",
@@ -173,13 +173,13 @@ BAD_LISTS = {
     "slide,mpp,MPP\nx2.svs,0.25,0.5\n": r"list\.csv: has several columns mpp",
     "slide,id\nx2.svs,same\nx10.svs,Same\n": r"both given the id",
     "slide,mpp\nx2.svs,0.2\n./x2.svs,0.3\n": r"x2\.svs: is given mpp 0\.2 and 0\.3 .*row 1 and .*row 2",
-    "slide\nno.svs\nx2.svs\nneither.svs\n": r"2 slides are not there.*row 1: .*no\.svs; .*row 3: .*neither\.svs",
+    "slide\nno.svs\nx2.svs\nneither.svs\n": r"2 slides do not exist.*row 1: .*no\.svs; .*row 3: .*neither\.svs",
     "slide\na\n": r"row 1: .*/a",
 }
 
 
 @pytest.mark.parametrize("text", BAD_LISTS)
-def test_what_is_wrong_with_a_list_is_located(tree, text):
+def test_errors_in_a_list_are_located(tree, text):
     (tree / "list.csv").write_text(text)
     with pytest.raises(InputError, match=BAD_LISTS[text]):
         find_slides([str(tree / "list.csv")])
@@ -228,7 +228,7 @@ def test_ids_are_distinct_safe_and_do_not_depend_on_order(paths, random):
 
 
 @given(BATCHES, st.text(max_size=300))
-def test_a_given_id_holds_and_the_others_make_way(paths, name):
+def test_a_given_id_is_kept_and_the_others_change(paths, name):
     ids = distinct_ids(trails(paths), {paths[0]: name})
     assert ids[paths[0]] == safe_name(name)
     assert safe(safe_name(name))
@@ -267,7 +267,7 @@ def test_ids_of_slides_of_the_same_name(paths, expected):
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 10**25).map(str), unique=True, min_size=2))
 def test_numbers_are_ordered_by_their_value(numbers):
-    assert sorted(numbers, key=natural) == sorted(numbers, key=int)
+    assert sorted(numbers, key=natural_key) == sorted(numbers, key=int)
 
 
 def test_all_extensions_are_lower_case():
@@ -316,9 +316,9 @@ def test_ids_of_a_list_that_differ_by_capitals_only_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["/data/DOE/slide-7.svs", "s3://key:secret@bucket/DOE/slide-7.svs", "/slide-7.svs"])
-def test_what_is_told_of_a_slide_leaves_out_its_folder(place):
-    told = f"{place}: tile 7 is damaged; {shown(place)}"
-    assert SlideEntry(place, None, "slide-7").without_place(told) == "slide-7.svs: tile 7 is damaged; slide-7.svs"
+def test_messages_about_a_slide_omit_its_folder(place):
+    message = f"{place}: tile 7 is damaged; {shown(place)}"
+    assert SlideEntry(place, None, "slide-7").without_place(message) == "slide-7.svs: tile 7 is damaged; slide-7.svs"
     named = SlideEntry(place, None, "anon", named=True)
-    assert named.without_place(told) == "anon: tile 7 is damaged; anon"
+    assert named.without_place(message) == "anon: tile 7 is damaged; anon"
     assert (named.shown_name, SlideEntry(place, None, "slide-7").shown_name) == ("anon", "slide-7.svs")

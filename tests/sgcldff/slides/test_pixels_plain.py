@@ -17,7 +17,7 @@ from sgcldff.data.catalog import ingest
 from sgcldff.slides import open_slide
 from sgcldff.slides.images import read_grey, read_rgb
 from sgcldff.slides.pixels.samples import mask_values
-from tests.sgcldff.pictures import DEEP, PICTURE, SHAPE, read, stored_as, told, with_alpha
+from tests.sgcldff.pictures import DEEP, PICTURE, SHAPE, error_of, read, stored_as, with_alpha
 
 RGBA, ON_WHITE = with_alpha(PICTURE)
 MASK = np.zeros(SHAPE, np.uint8)
@@ -39,7 +39,7 @@ def paletted(path):
     image.save(path, transparency=clear)
 
 
-def chunks(**told):
+def chunks():
     """Write a PNG with a text and a profile of 3 MB each."""
     texts = PngImagePlugin.PngInfo()
     texts.add_text("Comment", "a smear " * 400_000, zip=True)
@@ -105,7 +105,7 @@ def test_masks_stand_upright(tmp_path, orientation):
     assert np.array_equal(read_grey(tmp_path / "mask.png"), MASK)
 
 
-def test_what_follows_a_phones_photo_is_passed_over(tmp_path):
+def test_pictures_after_a_phones_photo_are_ignored(tmp_path):
     """Phones add a map of depths to a photo, as a second picture of the file."""
     Image.fromarray(PICTURE).save(
         tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (50, 40))], quality=100
@@ -116,9 +116,9 @@ def test_what_follows_a_phones_photo_is_passed_over(tmp_path):
 def test_one_of_several_frames_has_to_be_named(tmp_path):
     other = Image.fromarray(PICTURE[::-1])
     Image.fromarray(PICTURE).save(tmp_path / "a.png", save_all=True, append_images=[other], default_image=False)
-    assert "holds 2 pictures" in told(tmp_path / "a.png")
+    assert "contains 2 pictures" in error_of(tmp_path / "a.png")
     assert np.array_equal(read(f"{tmp_path / 'a.png'}#page=1"), PICTURE)
-    assert "there is no #page=3" in told(tmp_path / "a.png#page=3")
+    assert "there is no #page=3" in error_of(tmp_path / "a.png#page=3")
 
 
 GREY = Image.fromarray(PICTURE).convert("L")
@@ -134,21 +134,21 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_colours_is_no_stained_smear(tmp_path, name):
+def test_images_without_colours_are_refused(tmp_path, name):
     REFUSED[name](tmp_path / name)
     with pytest.raises(InputError, match=rf"{name}: is no colour picture of a stained smear.*8-bit RGB"):
         read_rgb(tmp_path / name)
-    assert "no colour picture" in told(tmp_path / name)
+    assert "no colour picture" in error_of(tmp_path / name)
 
 
 def test_a_depth_that_is_not_declared_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(PICTURE.astype(np.uint16) * 16))
-    assert "16 bits a sample" in told(tmp_path / "a.png")
+    assert "16 bits per sample" in error_of(tmp_path / "a.png")
 
 
 def test_pixels_that_are_not_square_are_refused_with_both_lengths(tmp_path):
     Image.fromarray(PICTURE).save(tmp_path / "a.png", dpi=(25400 / 0.25, 25400 / 0.5))
-    assert "0.25 um wide, 0.5 um high" in told(tmp_path / "a.png", None)
+    assert "0.25 um wide, 0.5 um high" in error_of(tmp_path / "a.png", None)
     with pytest.raises(InputError, match="not square"):
         read_rgb(tmp_path / "a.png")
 
@@ -164,13 +164,13 @@ MASKS = {
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_masks_of_any_depth_hold_the_same_values(tmp_path, name):
+def test_masks_of_any_depth_have_the_same_values(tmp_path, name):
     Image.fromarray(MASKS[name]).save(tmp_path / name)
     assert np.array_equal(read_grey(tmp_path / name), MASK)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGB", "RGBA"])
-def test_masks_of_any_mode_hold_the_same_cells(tmp_path, mode):
+def test_masks_of_any_mode_contain_the_same_cells(tmp_path, mode):
     Image.fromarray(MASK).convert(mode).save(tmp_path / "mask.png")
     found = read_grey(tmp_path / "mask.png")
     assert np.array_equal(found >= 200, MASK >= 200) or mode == "1"
@@ -178,7 +178,7 @@ def test_masks_of_any_mode_hold_the_same_cells(tmp_path, mode):
     assert found.max() == 255
 
 
-def test_what_is_transparent_in_a_mask_is_no_cell(tmp_path):
+def test_transparent_pixels_of_a_mask_are_background(tmp_path):
     clear = np.dstack([np.full((*SHAPE, 3), 255, np.uint8), np.where(MASK > 0, 255, 0).astype(np.uint8)])
     Image.fromarray(clear).save(tmp_path / "mask.png")
     assert np.array_equal(read_grey(tmp_path / "mask.png") > 0, MASK > 0)
@@ -235,7 +235,7 @@ BROKEN = {
 }
 
 
-def test_a_broken_file_is_set_aside_and_the_rest_goes_on(tmp_path):
+def test_a_broken_file_is_skipped_and_the_rest_continues(tmp_path):
     """A `ValueError` of Pillow ended the preparation of the whole folder."""
     folder = tmp_path / "lab"
     folder.mkdir()
@@ -264,7 +264,7 @@ def test_whatever_a_decoder_raises_is_the_files_fault(tmp_path, monkeypatch, rea
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError])
-def test_what_is_no_fault_of_the_file_passes(tmp_path, monkeypatch, failure):
+def test_errors_unrelated_to_the_file_pass_unchanged(tmp_path, monkeypatch, failure):
     def fail(*_):
         raise failure
 

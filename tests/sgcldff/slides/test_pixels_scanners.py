@@ -11,7 +11,7 @@ from PIL import Image
 from sgcldff.inference import read_cells
 from sgcldff.slides import find_slides, open_slide
 from tests.sgcldff.inference import test_inference as stub
-from tests.sgcldff.pictures import MPP, PICTURE, SHAPE, read, stored_as, told
+from tests.sgcldff.pictures import MPP, PICTURE, SHAPE, error_of, read, stored_as
 from tests.sgcldff.slides.test_pixels_zarr import write as write_zarr
 
 TEXT = "Aperio Image Library v11.2.1\r\n310x230 (64x64) |AppMag = 40|MPP = {mpp}"
@@ -40,12 +40,12 @@ def test_a_scanners_slide_is_the_plain_picture_without_label_and_macro(tmp_path)
 def test_a_scan_that_is_stored_turned_is_refused(tmp_path, orientation):
     """OpenSlide has libtiff decode the tiles, which turns each in its place."""
     aperio(tmp_path / "a.svs", stored_as(PICTURE, orientation), extratags=[(274, "H", 1, orientation, True)])
-    assert f"stored turned (orientation {orientation})" in told(tmp_path / "a.svs")
+    assert f"stored turned (orientation {orientation})" in error_of(tmp_path / "a.svs")
 
 
 def test_a_grey_scan_is_no_stained_smear(tmp_path):
     aperio(tmp_path / "a.svs", PICTURE[..., 0], photometric="minisblack")
-    assert "is grey" in told(tmp_path / "a.svs")
+    assert "is grey" in error_of(tmp_path / "a.svs")
 
 
 def test_pixels_that_are_not_square_are_refused_with_both_lengths(tmp_path, monkeypatch):
@@ -59,12 +59,12 @@ def test_pixels_that_are_not_square_are_refused_with_both_lengths(tmp_path, monk
 
     aperio(tmp_path / "a.svs")
     monkeypatch.setattr("sgcldff.slides.readers.openslide.OpenSlide", Oblong)
-    assert "0.25 um wide, 0.5 um high" in told(tmp_path / "a.svs", None)
+    assert "0.25 um wide, 0.5 um high" in error_of(tmp_path / "a.svs", None)
 
 
-def test_a_page_that_is_not_there_is_told(tmp_path):
+def test_a_missing_page_is_an_error(tmp_path):
     aperio(tmp_path / "a.svs")
-    assert "page 2 is asked for, but it has 1" in told(tmp_path / "a.svs#page=2")
+    assert "page 2 was selected, but it has 1" in error_of(tmp_path / "a.svs#page=2")
     assert np.array_equal(read(f"{tmp_path / 'a.svs'}#page=1"), PICTURE)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from sgcldff.slides import open_slide
 from sgcldff.slides.images import read_grey, read_rgb
-from tests.sgcldff.pictures import DEEP, MPP, PER_CM, PICTURE, SHAPE, read, stored_as, told, with_alpha
+from tests.sgcldff.pictures import DEEP, MPP, PER_CM, PICTURE, SHAPE, error_of, read, stored_as, with_alpha
 
 TAGS = {"resolution": PER_CM, "resolutionunit": "CENTIMETER", "metadata": None}
 TWELVE = ((PICTURE.astype(np.uint32) * 4095 + 127) // 255).astype(np.uint16)
@@ -118,7 +118,7 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_what_is_seen_is_what_a_viewer_shows(tmp_path, name):
+def test_pixels_are_as_a_viewer_shows_them(tmp_path, name):
     path = tmp_path / "slide.tif"
     write_it, shown = LOOKS[name]
     write_it(path)
@@ -153,13 +153,13 @@ STACKS = {
 def test_one_of_several_pages_has_to_be_named(tmp_path, name):
     path = tmp_path / f"{name}{'.ome' if name in ('times', 'scenes') else ''}.tif"
     STACKS[name](path)
-    message = told(path)
-    assert "holds 3 pictures" in message
+    message = error_of(path)
+    assert "contains 3 pictures" in message
     assert "--page" in message
     assert str(SHAPE[0]) in message
     for page, picture in enumerate(THREE, 1):
         assert np.array_equal(read(f"{path}#page={page}"), picture)
-    assert "give 1 to 3" in told(path.with_name(f"{path.name}#page=4"))
+    assert "give 1 to 3" in error_of(path.with_name(f"{path.name}#page=4"))
     ids = {open_slide(f"{path}#page={page}", MPP).ref.sha256 for page in (1, 2, 3)}
     assert len(ids) == 3, "results of one page would be taken for those of another"
 
@@ -168,7 +168,7 @@ def test_one_of_several_pages_has_to_be_named(tmp_path, name):
 def test_one_of_several_focal_planes_has_to_be_named(tmp_path, kind):
     path = tmp_path / ("z.ome.tif" if kind == "ome" else "z.tif")
     tifffile.imwrite(path, THREE, photometric="rgb", **{kind: True}, metadata={"axes": "ZYXS"})
-    assert "3 focal planes (axis z)" in told(path)
+    assert "3 focal planes (axis z)" in error_of(path)
     assert np.array_equal(read(f"{path}#z=2"), PICTURE[::-1])
 
 
@@ -177,8 +177,8 @@ def test_a_stack_of_three_planes_is_no_colour_picture(tmp_path):
     tifffile.imwrite(
         tmp_path / "z.ome.tif", PICTURE.transpose(2, 0, 1), photometric="minisblack", ome=True, metadata={"axes": "ZYX"}
     )
-    assert "3 focal planes" in told(tmp_path / "z.ome.tif")
-    assert "no colour picture of a stained smear" in told(tmp_path / "z.ome.tif#z=1")
+    assert "3 focal planes" in error_of(tmp_path / "z.ome.tif")
+    assert "no colour picture of a stained smear" in error_of(tmp_path / "z.ome.tif#z=1")
 
 
 DARK = (PICTURE // 12).transpose(2, 0, 1)
@@ -196,27 +196,27 @@ REFUSED = {
         lambda path: tifffile.imwrite(path, DARK, ome=True, photometric="minisblack", metadata={"axes": "CYX"}),
         "dark ground",
     ),
-    "OME label alone": (lambda path: ome(path, ("label", PICTURE)), "holds no slide, only a label"),
+    "OME label alone": (lambda path: ome(path, ("label", PICTURE)), "contains no slide, only a label"),
     "CIELab": (one(photometric="cielab"), "no colour picture"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_picture_of_a_stained_smear_is_refused(tmp_path, name):
+def test_files_without_a_stained_smear_are_refused(tmp_path, name):
     write_it, message = REFUSED[name]
     write_it(tmp_path / named(name))
     with pytest.raises(ValueError, match=f"(?s){named(name)}.*{message}"):
         read_rgb(tmp_path / named(name))
-    told(tmp_path / named(name))
+    error_of(tmp_path / named(name))
 
 
 def test_pixels_that_are_not_square_are_refused_with_both_lengths(tmp_path):
     write(tmp_path / "a.tif", PICTURE, resolution=(4e4, 2e4))
-    assert "0.25 um wide, 0.5 um high" in told(tmp_path / "a.tif", None)
-    assert "not square" in told(tmp_path / "a.tif"), "one number for both sides would be wrong as well"
+    assert "0.25 um wide, 0.5 um high" in error_of(tmp_path / "a.tif", None)
+    assert "not square" in error_of(tmp_path / "a.tif"), "one number for both sides would be wrong as well"
     sizes = {"axes": "YXS", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}
     tifffile.imwrite(tmp_path / "b.ome.tif", PICTURE, photometric="rgb", ome=True, metadata=sizes)
-    assert "0.25 um wide, 0.5 um high" in told(tmp_path / "b.ome.tif", None)
+    assert "0.25 um wide, 0.5 um high" in error_of(tmp_path / "b.ome.tif", None)
     write(tmp_path / "c.tif", PICTURE, resolution=(1e4 / 0.25, 1e4 / 0.252))
     assert open_slide(tmp_path / "c.tif").ref.mpp == pytest.approx((0.25 * 0.252) ** 0.5, rel=1e-4)
 
@@ -248,7 +248,7 @@ def test_masks_keep_the_contract(tmp_path, orientation, deep):
     write(tmp_path / "m.tif", pixels, photometric="minisblack", extratags=[(274, "H", 1, orientation, True)])
     assert np.array_equal(read_grey(tmp_path / "m.tif"), mask)
     write(tmp_path / "two.tif", mask, mask[::-1], photometric="minisblack")
-    with pytest.raises(ValueError, match="holds 2 pictures"):
+    with pytest.raises(ValueError, match="contains 2 pictures"):
         read_grey(tmp_path / "two.tif")
     write(tmp_path / "bits.tif", mask > 0, photometric="minisblack")
     assert np.array_equal(read_grey(tmp_path / "bits.tif"), 255 * (mask > 0))

@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from sgcldff.slides import find_slides, open_slide
-from tests.sgcldff.pictures import DEEP, MPP, PICTURE, SHAPE, read, told, with_alpha
+from tests.sgcldff.pictures import DEEP, MPP, PICTURE, SHAPE, error_of, read, with_alpha
 
 RGBA, ON_WHITE = with_alpha(PICTURE)
 KINDS = {"c": "channel", "t": "time", "y": "space", "x": "space", "z": "space"}
@@ -24,15 +24,15 @@ def write(path, pixels=PICTURE, axes="cyx", names=(), colours=(), unit="micromet
     for at, step in enumerate(more.get("steps", (1, 2))):
         index = tuple(slice(None, None, step) if name in "yx" else slice(None) for name in axes)
         root.create_array(f"s{at}", data=np.ascontiguousarray(array[index]), chunks=(*array.shape[:-2], 64, 64))
-        told_scale = [scales.get(name, 1.0) * (step if name in "yx" else 1) for name in axes]
-        datasets.append({"path": f"s{at}", "coordinateTransformations": [{"type": "scale", "scale": told_scale}]})
+        scale = [scales.get(name, 1.0) * (step if name in "yx" else 1) for name in axes]
+        datasets.append({"path": f"s{at}", "coordinateTransformations": [{"type": "scale", "scale": scale}]})
     listed = [{"name": name, "type": KINDS[name]} | ({"unit": unit} if name in "yxz" and unit else {}) for name in axes]
     image = {"version": version, "axes": listed, "datasets": datasets, "name": more.get("name", "")}
-    told_it = {"multiscales": [image]}
+    attributes = {"multiscales": [image]}
     if names or colours:
         rows = zip(names or [""] * len(colours), colours or [""] * len(names), strict=True)
-        told_it["omero"] = {"channels": [{"label": name, "color": colour} for name, colour in rows]}
-    root.attrs.update({"ome": told_it} if version >= "0.5" else told_it)
+        attributes["omero"] = {"channels": [{"label": name, "color": colour} for name, colour in rows]}
+    root.attrs.update({"ome": attributes} if version >= "0.5" else attributes)
 
 
 def one(**settings):
@@ -122,7 +122,7 @@ REFUSED = {
     "dyes.zarr": (one(names=("DAPI", "FITC", "TRITC")), "DAPI, FITC, TRITC.*no brightfield"),
     "dark.zarr": (one(pixels=DARK), "dark ground"),
     "four.zarr": (one(pixels=RGBA), "unnamed, unnamed.*no brightfield"),
-    "two_scenes.zarr": (several(("a", PICTURE), ("b", PICTURE[::-1])), "holds 2 pictures.*'a', 310 x 230"),
+    "two_scenes.zarr": (several(("a", PICTURE), ("b", PICTURE[::-1])), "contains 2 pictures.*'a', 310 x 230"),
     "label.zarr": (several(("label", PICTURE)), "only a label"),
     "oblong.zarr": (one(scales={"y": 0.5}), "0.25 um wide, 0.5 um high"),
     "array.zarr": (lambda path: zarr.save_array(path, PICTURE), "OME-Zarr"),
@@ -130,7 +130,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_picture_of_a_stained_smear_is_refused(tmp_path, name):
+def test_files_without_a_stained_smear_are_refused(tmp_path, name):
     write_it, message = REFUSED[name]
     write_it(tmp_path / name)
     with pytest.raises(ValueError, match=f"(?s){name}.*{message}"):
@@ -141,7 +141,11 @@ def test_what_is_no_picture_of_a_stained_smear_is_refused(tmp_path, name):
 def test_one_of_several_planes_has_to_be_named(tmp_path, axis, option):
     stack = np.stack([PICTURE, PICTURE[::-1], PICTURE[:, ::-1]]).transpose(0, 3, 1, 2)
     write(tmp_path / "a.zarr", stack, axes=f"{axis}cyx")
-    assert "3 focal planes" in told(tmp_path / "a.zarr") if axis == "z" else "3 pictures" in told(tmp_path / "a.zarr")
+    assert (
+        "3 focal planes" in error_of(tmp_path / "a.zarr")
+        if axis == "z"
+        else "3 pictures" in error_of(tmp_path / "a.zarr")
+    )
     assert np.array_equal(read(f"{tmp_path / 'a.zarr'}#{option}=2"), PICTURE[::-1])
     (slide,) = find_slides([f"{tmp_path / 'a.zarr'}#{option}=2"])
     assert slide.id == f"a-{option}2"

@@ -36,7 +36,7 @@ OPEN = "import sys; from sgcldff.slides import open_slide; print(open_slide(sys.
 
 
 class Gate:
-    """A line to a server that can be cut, or held, once so many bytes came from it."""
+    """A line to a server that can be cut, or held, once so many bytes received from it."""
 
     def __init__(self, port):
         self.target, self.cuts, self.after, self.hold, self.large = port, 0, 0, False, 0
@@ -113,7 +113,7 @@ def server(slides):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SGCLDFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(copies, "PAUSE_S", 0.01)
+    monkeypatch.setattr(copies, "RETRY_PAUSE_S", 0.01)
     return tmp_path / "cache"
 
 
@@ -212,7 +212,7 @@ def test_a_process_killed_while_it_copies_leaves_nothing_that_is_taken_for_a_sli
     assert not list((cache / ".drafts").iterdir())
 
 
-def test_processes_that_start_at_once_see_a_whole_slide_and_copy_it_once(bucket, slides, cache):
+def test_simultaneous_processes_copy_a_slide_once_and_see_it_complete(bucket, slides, cache):
     bucket.after, bucket.hold = 50_000, True
     processes = [start(f"{bucket.url}/scan.tif") for _ in range(2)]
     waited(lambda: bucket.large)
@@ -229,8 +229,8 @@ def test_a_line_that_breaks_is_tried_again_a_few_times(bucket, slides):
     assert bucket.cuts == 0
 
 
-def test_what_is_not_there_is_named(bucket):
-    with pytest.raises(MissingInputError, match=r"shelf/none\.tif: is not there"):
+def test_missing_slides_are_named(bucket):
+    with pytest.raises(MissingInputError, match=r"shelf/none\.tif: does not exist"):
         open_slide(f"{bucket.url}/none.tif")
     with pytest.raises(MissingInputError, match=r"nowhere.*shelf/none"):
         find_slides(["s3://nowhere/x", f"{bucket.url}/none", f"{bucket.url}/*.svs"])
@@ -300,10 +300,10 @@ def test_a_damaged_slide_is_named_by_its_url(memory, cache):
 
 
 @pytest.mark.parametrize(
-    ("url", "told"), [("gs://b/x.svs", "gcsfs"), ("az://b/x.svs", "adlfs"), ("strange://b/x.svs", "s3, http")]
+    ("url", "expected"), [("gs://b/x.svs", "gcsfs"), ("az://b/x.svs", "adlfs"), ("strange://b/x.svs", "s3, http")]
 )
-def test_a_protocol_without_its_package_names_it(cache, url, told):
-    with pytest.raises(InputError, match=told):
+def test_a_protocol_without_its_package_names_it(cache, url, expected):
+    with pytest.raises(InputError, match=expected):
         open_slide(url)
 
 
@@ -320,15 +320,15 @@ class Web(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         status = int(path[1:4]) if path[1:4].isdigit() else 200
         self.send_response(status)
-        told = len(self.server.content) // (2 if body and path == "/less.tif" else 1)
-        self.send_header("Content-Length", str(told))
+        declared = len(self.server.content) // (2 if body and path == "/less.tif" else 1)
+        self.send_header("Content-Length", str(declared))
         self.send_header("ETag", '"one"')
         self.end_headers()
         self.server.asked.append((self.command, self.path))
         asked = [command for command, _ in self.server.asked].count("GET")
         short = path == "/short.tif" or (path == "/twice.tif" and asked < 3)
         if body:
-            self.wfile.write(self.server.content[: 20_000 if short else told])
+            self.wfile.write(self.server.content[: 20_000 if short else declared])
 
     def log_message(self, *_):
         pass
@@ -365,18 +365,18 @@ def test_a_copy_that_broke_off_is_begun_again(web, slides):
 
 
 @pytest.mark.parametrize(
-    ("path", "error", "told"),
+    ("path", "error", "reason"),
     [
-        ("/404.tif", MissingInputError, "is not there"),
+        ("/404.tif", MissingInputError, "does not exist"),
         ("/401.tif", InputError, "access is refused.*AWS_ACCESS_KEY_ID"),
         ("/403.tif", InputError, "access is refused"),
         ("/503.tif", ServiceError, "status 503"),
         ("/short.tif", ServiceError, "run again"),
-        ("/less.tif", ServiceError, r"\d+ of \d+ bytes came"),
+        ("/less.tif", ServiceError, r"\d+ of \d+ bytes received"),
     ],
 )
-def test_what_a_server_refuses_is_told_without_secrets(web, cache, caplog, path, error, told):
-    with pytest.raises(error, match=rf"(?s){path}: .*{told}") as raised:
+def test_errors_of_a_server_contain_no_secrets(web, cache, caplog, path, error, reason):
+    with pytest.raises(error, match=rf"(?s){path}: .*{reason}") as raised:
         open_slide(f"{web.url.replace('//', f'//user:{SECRETS[1]}@')}{path}{SIGNED}")
     written = "".join(traceback.format_exception(raised.value))
     assert not any(secret in written + caplog.text for secret in SECRETS)
@@ -387,7 +387,7 @@ def test_what_a_server_refuses_is_told_without_secrets(web, cache, caplog, path,
 @pytest.mark.parametrize("listening", [False, True])
 @pytest.mark.parametrize("protocol", ["s3", "http"])
 def test_a_dead_server_is_not_waited_for_for_ever(cache, monkeypatch, listening, protocol):
-    monkeypatch.setattr(stores, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(stores, "STORE_PATIENCE_S", 1.5)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, SECRETS[1])
     with socket.socket() as dead:

@@ -344,7 +344,7 @@ def test_bands_leave_no_seams(pyramid, mpp):
     scaled = ScaledSlide(pyramid, mpp)
     whole = scaled.read(Box.of(scaled.shape))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BAND_PX", 5000)
+        patch.setattr(module, "MAX_SOURCE_PX", 5000)
         assert np.array_equal(scaled.read(Box.of(scaled.shape)), whole)
 
 
@@ -361,7 +361,7 @@ def test_scaling_agrees_with_opencv(tmp_path, mpp):
 
 
 @given(st.integers(1, 400), st.floats(0.2, 40), st.data())
-def test_weights_are_whole_and_sum_to_one(size, scale, data):
+def test_weights_are_integers_and_sum_to_one(size, scale, data):
     count = max(1, round(size / scale))
     start = data.draw(st.integers(0, count - 1))
     part = taps(start, count, scale, size)
@@ -388,7 +388,7 @@ def test_mirrored_reads_fold_at_the_border(pyramid):
         assert np.array_equal(scaled.read_mirrored(box), folded[box.shift(60, 60).slices])
 
 
-def test_overviews_show_the_whole_slide(pyramid):
+def test_overviews_show_the_entire_slide(pyramid):
     scaled = ScaledSlide(pyramid, 0.2)
     image, mpp = scaled.overview(200)
     assert max(image.shape) in (199, 200)
@@ -434,12 +434,12 @@ def test_a_zarr_slide_cannot_run_code(tmp_path, array):
     axes = [{"name": "c"}, *({"name": name, "unit": "micrometer"} for name in "yx")]
     scale = {"type": "scale", "scale": [1, 0.25, 0.25]}
     levels = [{"path": "0", "coordinateTransformations": [scale]}]
-    told = {"zarr_format": 2, "shape": [3, 64, 64], "chunks": [3, 64, 64], "dtype": "|u1", "order": "C"}
-    told |= {"compressor": None, "filters": None, "fill_value": 0, "dimension_separator": "."}
+    declared = {"zarr_format": 2, "shape": [3, 64, 64], "chunks": [3, 64, 64], "dtype": "|u1", "order": "C"}
+    declared |= {"compressor": None, "filters": None, "fill_value": 0, "dimension_separator": "."}
     (slide / "0").mkdir(parents=True)
     (slide / ".zgroup").write_text('{"zarr_format": 2}')
     (slide / ".zattrs").write_text(json.dumps({"multiscales": [{"axes": axes, "datasets": levels}]}))
-    (slide / "0" / ".zarray").write_text(json.dumps(told | array))
+    (slide / "0" / ".zarray").write_text(json.dumps(declared | array))
     (slide / "0" / "0.0.0").write_bytes(pickle.dumps(Evil(mark)))
     with pytest.raises(SlideError), closing(open_slide(slide)) as opened:
         opened.read(Box(0, 0, 64, 64), 0)
