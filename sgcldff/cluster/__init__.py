@@ -1,4 +1,4 @@
-"""Dask: where tasks run, bounded submission, and objects that are loaded once a worker process.
+"""Dask clusters, bounded submission of tasks, and objects that are loaded once per worker process.
 
 The only package that imports `dask` or `distributed`.
 """

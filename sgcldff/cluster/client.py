@@ -1,4 +1,4 @@
-"""A client of the cluster that was asked for, which is ended with it if it was started for it."""
+"""Clients of clusters; a cluster that was started for a client is closed with it."""
 
 import socket
 from collections.abc import Iterator, Mapping
@@ -11,8 +11,8 @@ from distributed.comm import get_address_host_port
 
 from sgcldff.cluster.config import ClusterSpec, SchedulerSpec, cluster_of, resized
 from sgcldff.cluster.dask_settings import SETTINGS
-from sgcldff.cluster.launch import started
-from sgcldff.cluster.scheduler import asking
+from sgcldff.cluster.launch import start_cluster
+from sgcldff.cluster.scheduler import scheduler_errors
 from sgcldff.core.errors import InputError, ServiceError
 
 __all__ = ["Client", "connect"]
@@ -22,22 +22,22 @@ CONNECT_TIMEOUT_S = 10.0
 
 @contextmanager
 def connect(cluster: str | ClusterSpec | None = None, workers: int | None = None) -> Iterator[Client]:
-    """Open a Dask client of a cluster that has at least one worker; what was started for it ends with the block.
+    """Open a Dask client of a cluster with at least one worker; a cluster started for it is closed after the block.
 
     Parameters
     ----------
     cluster
-        What `cluster_of` understands, or what it gave: None starts processes on this machine.
+        A spec, or a text for `cluster_of`: None starts processes on this machine.
     workers
-        Workers to start, in place of the spec's; a scheduler that runs already keeps those that it has.
+        Number of workers to start, instead of the spec's; a running scheduler keeps its workers.
 
     Raises
     ------
     ServiceError
-        If a scheduler does not answer within 10 s, a cluster cannot be started, or no worker comes within the spec's
+        If a scheduler does not answer within 10 s, a cluster cannot be started, or no worker joins within the spec's
         patience.
     InputError
-        If `cluster` is not understood, a library for its kind is missing, or `workers` is below 1.
+        If `cluster` is invalid, a library for its kind is missing, or `workers` is below 1.
     """
     spec = cluster_of(cluster) if cluster is None or isinstance(cluster, str) else cluster
     with _client(spec if workers is None else resized(spec, workers)) as client:
@@ -51,55 +51,55 @@ def _client(spec: ClusterSpec) -> Iterator[Client]:
         with _remote(spec.address) as client:
             yield client
         return
-    # not `with Client(...)`: it could not be closed in another context than the one that opened it
-    with dask.config.set(SETTINGS), started(spec) as cluster, closing(Client(cluster)) as client:
+    # not `with Client(...)`, which must be closed in the context that opened it
+    with dask.config.set(SETTINGS), start_cluster(spec) as cluster, closing(Client(cluster)) as client:
         yield client
 
 
 def _await_worker(client: Client, spec: ClusterSpec) -> None:
     try:
-        with asking(client):
+        with scheduler_errors(client):
             client.wait_for_workers(1, spec.patience_s)
     except TimeoutError as error:
         raise ServiceError(
-            f"no worker joined the Dask scheduler {client.scheduler.address} within {spec.patience_s:.0f} s: look "
-            "into the logs of the workers, start some, or raise patience_s in the cluster file"
+            f"no worker joined the Dask scheduler {client.scheduler.address} within {spec.patience_s:.0f} s: check the "
+            "logs of the workers, start some, or increase patience_s in the cluster file"
         ) from error
 
 
 COMPARED = ("python", "dask", "distributed", "cloudpickle", "msgpack")
-"""What has to be of the same version in client, scheduler and workers."""
+"""Packages whose versions must agree between client, scheduler and workers."""
 
 
 def versions_at(address: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Ask a scheduler that runs for the versions of what all have to have alike.
+    """Return the versions of `COMPARED` of a running cluster.
 
     Returns
     -------
     tuple
-        The client's versions by package; and those of the scheduler and of each worker, by who has them.
+        The client's versions by package; and those of the scheduler and of each worker, by process.
 
     Raises
     ------
     ServiceError, InputError
-        As `connect`.
+        As for `connect`.
     """
     with _remote(address) as client:
-        told = client.get_versions()
-    others = {"scheduler": told["scheduler"], **told["workers"]}
-    return _compared(told["client"]), {who: _compared(known) for who, known in others.items() if known}
+        versions = client.get_versions()
+    others = {"scheduler": versions["scheduler"], **versions["workers"]}
+    return _compared(versions["client"]), {name: _compared(process) for name, process in others.items() if process}
 
 
-def _compared(told: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(told["packages"].get(name)) for name in COMPARED}
+def _compared(process: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(process["packages"].get(name)) for name in COMPARED}
 
 
 def _remote(address: str) -> Client:
     try:
-        _greet(address)
+        _check_answer(address)
         return Client(address, timeout=CONNECT_TIMEOUT_S)
     except ValueError as error:
-        raise InputError(f"{address!r} is no scheduler's address ({error}): write it as tcp://host:8786") from error
+        raise InputError(f"{address!r} is not a scheduler's address ({error}): write tcp://host:8786") from error
     except OSError as error:
         raise ServiceError(
             f"Dask scheduler {address} did not answer within {CONNECT_TIMEOUT_S:.0f} s ({error}): start it with "
@@ -107,8 +107,8 @@ def _remote(address: str) -> Client:
         ) from error
 
 
-def _greet(address: str) -> None:
-    """See that a scheduler speaks first, within a bound: `Client` waits for ever for a server that says nothing."""
+def _check_answer(address: str) -> None:
+    """Check that a scheduler sends something within the time limit; `Client` waits forever for a silent server."""
     host, port = get_address_host_port(address, strict=True)
     with socket.create_connection((host, port), CONNECT_TIMEOUT_S) as connection:
         if address.startswith("tcp://") and not connection.recv(1):

@@ -1,7 +1,7 @@
-"""Which cluster is meant: none named, a scheduler's address, or a cluster file.
+"""Specification of a cluster: this machine, a scheduler's address, or a cluster file.
 
-A cluster file is TOML. Its `kind` is `local`, `slurm`, `kubernetes` or `cuda`; the other keys are the fields of that
-kind's spec:
+A cluster file is TOML. Its `kind` is `local`, `slurm`, `kubernetes` or `cuda`; the other keys are the fields of the
+corresponding spec:
 
     kind = "slurm"
     cores = 8
@@ -15,7 +15,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from dask.utils import parse_bytes
 from pydantic import TypeAdapter, ValidationError
@@ -28,12 +27,12 @@ Devices = tuple[str, ...]
 
 @dataclass(frozen=True)
 class SchedulerSpec:
-    """A scheduler that runs already, with whatever workers it has."""
+    """A running scheduler, with the workers that it has."""
 
     address: str
-    """Such as `tcp://host:8786`."""
+    """Address such as `tcp://host:8786`."""
     patience_s: float = 60.0
-    """How long the first worker may take to come, s."""
+    """How long the first worker may take to join, s."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,15 @@ class LocalSpec:
     """Processes on this machine, with all ports on 127.0.0.1."""
 
     workers: int | None = None
-    """Worker processes; None: one a core."""
+    """Worker processes; None: one per core."""
     threads: int = 1
     """Tasks that a worker runs at once."""
     memory: str | None = None
-    """Memory beyond which a worker is ended and its task tried again, such as "4 GB"; None: an equal share each."""
+    """Memory limit at which a worker is terminated and its task retried, such as "4 GB"; None: an equal share each."""
     gpus: int | None = None
-    """GPUs to use; the first workers get one each. None: all that this machine shows."""
+    """Number of GPUs; the first workers get one each. None: all visible GPUs."""
     patience_s: float = 60.0
-    """How long the first worker may take to come, s."""
+    """How long the first worker may take to join, s."""
 
     def __post_init__(self) -> None:
         require(self.workers is None or self.workers >= 1, f"workers is {self.workers}: must be at least 1")
@@ -63,13 +62,13 @@ class CudaSpec:
     """A worker for each GPU of this machine, placed by dask-cuda."""
 
     workers: int | None = None
-    """Worker processes; None: one a GPU."""
+    """Worker processes; None: one per GPU."""
     devices: str | None = None
     """GPUs to use, as in CUDA_VISIBLE_DEVICES: "0,1"; None: all."""
     memory: str | None = None
-    """Main memory beyond which a worker is ended, such as "16 GB"; None: an equal share each."""
+    """Main memory limit at which a worker is terminated, such as "16 GB"; None: an equal share each."""
     patience_s: float = 120.0
-    """How long the first worker may take to come, s."""
+    """How long the first worker may take to join, s."""
 
     def __post_init__(self) -> None:
         require(self.workers is None or self.workers >= 1, f"workers is {self.workers}: must be at least 1")
@@ -78,77 +77,77 @@ class CudaSpec:
 
 @dataclass(frozen=True)
 class SlurmSpec:
-    """Jobs that are submitted to Slurm, each with workers, while the scheduler runs beside the command."""
+    """Slurm jobs with workers, while the scheduler runs beside the command."""
 
     cores: int
-    """Cores of a job."""
+    """Cores per job."""
     memory: str
-    """Memory of a job, shared equally by its workers, such as "32 GB"."""
+    """Memory per job, shared equally by its workers, such as "32 GB"."""
     interface: str
     """Network interface on which scheduler and workers listen, such as "ib0"; only the cluster should reach it."""
     processes: int | None = None
-    """Workers of a job, each with one task at a time; None: one a core, and one where `gres` is given."""
+    """Workers per job, each with one task at a time; None: one per core, or one in all if `gres` is set."""
     jobs: int = 1
-    """Jobs that are kept running; one that ends is submitted again."""
+    """Number of jobs to keep running; a job that ends is submitted again."""
     max_jobs: int | None = None
-    """Up to this many jobs while there is work for them; None: `jobs`."""
+    """Largest number of jobs while there is work for them; None: `jobs`."""
     queue: str | None = None
     """Partition."""
     account: str | None = None
     walltime: str = "04:00:00"
-    """After this a job is ended by Slurm; its tasks run again elsewhere."""
+    """Time limit after which Slurm terminates a job; its tasks run again elsewhere."""
     gres: str | None = None
-    """What a job asks for so that it has one GPU, such as "gpu:1" or "gpu:a100:1"."""
+    """Slurm resource that gives a job one GPU, such as "gpu:1" or "gpu:a100:1"."""
     directives: tuple[str, ...] = ()
     """Further options of sbatch, such as "--constraint=avx512"."""
     prologue: tuple[str, ...] = ()
-    """Lines of shell that a job runs first, such as "module load cuda"."""
+    """Shell commands that a job runs first, such as "module load cuda"."""
     python: str | None = None
     """Python of the workers; None: the one that runs the command."""
     log_folder: str | None = None
-    """Folder for the output of the jobs; None: where Slurm puts it."""
+    """Folder for the output of the jobs; None: Slurm's default."""
     patience_s: float = 3600.0
     """How long the first job may wait in the queue, s."""
 
     def __post_init__(self) -> None:
         require(self.cores >= 1, f"cores is {self.cores}: must be at least 1")
         _require_range("jobs", self.jobs, self.max_jobs)
-        share = self.processes is None or 1 <= self.processes <= self.cores
-        require(share, f"processes is {self.processes}: give 1 to {self.cores}, the number of cores")
+        fits = self.processes is None or 1 <= self.processes <= self.cores
+        require(fits, f"processes is {self.processes}: must be 1 to {self.cores}, the number of cores")
         single = self.gres is None or self.processes in (None, 1)
         require(single, f"processes is {self.processes} with gres {self.gres!r}: a job with a GPU has one worker")
         _require_bytes(self.memory)
 
     @property
     def workers_per_job(self) -> int:
-        """Workers of a job."""
+        """Workers per job."""
         return self.processes or (1 if self.gres else self.cores)
 
 
 @dataclass(frozen=True)
 class KubernetesSpec:
-    """Pods that the Dask operator starts on Kubernetes: one with the scheduler and one a worker."""
+    """Pods that the Dask operator starts on Kubernetes: one for the scheduler and one per worker."""
 
     image: str
-    """Image of scheduler and workers, with this package, Dask and Python of the same versions as here."""
+    """Image of scheduler and workers, with the same versions of this package, Dask and Python as here."""
     name: str = "sgcldff"
     """Name of the DaskCluster resource."""
     namespace: str = "default"
     workers: int = 1
     max_workers: int | None = None
-    """Up to this many workers while there is work for them; None: `workers`."""
+    """Largest number of workers while there is work for them; None: `workers`."""
     cores: int = 1
-    """Cores of a worker."""
+    """Cores per worker."""
     memory: str = "4 GiB"
-    """Memory beyond which a worker is ended."""
+    """Memory limit at which a worker is terminated."""
     gpu: bool = False
     """Whether a worker has a GPU (`nvidia.com/gpu`)."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the workers."""
     volumes: Mapping[str, str] = field(default_factory=dict)
-    """Names of persistent volume claims by the folder at which the workers see them."""
+    """Mount path on the workers -> name of a persistent volume claim."""
     patience_s: float = 1800.0
-    """How long the first worker may take to come, s."""
+    """How long the first worker may take to join, s."""
 
     def __post_init__(self) -> None:
         require(self.cores >= 1, f"cores is {self.cores}: must be at least 1")
@@ -179,7 +178,7 @@ def _require_bytes(memory: str | None) -> None:
 
 
 def cluster_of(text: str | None) -> ClusterSpec:
-    """Tell which cluster a word of the command line means.
+    """Return the spec of a cluster given on the command line.
 
     Parameters
     ----------
@@ -189,7 +188,7 @@ def cluster_of(text: str | None) -> ClusterSpec:
     Raises
     ------
     InputError
-        If `text` is neither, or the file is not understood; the message names the file and the key.
+        If `text` is none of these, or the file is invalid; the message names the file and the key.
     """
     if text is None:
         return LocalSpec()
@@ -199,33 +198,30 @@ def cluster_of(text: str | None) -> ClusterSpec:
         raise InputError(
             f"cluster {text!r} is neither a file nor a scheduler's address: write an address as tcp://host:8786"
         )
-    return _read(Path(text))
+    return _read_cluster_file(Path(text))
 
 
-def _read(path: Path) -> ClusterSpec:
+def _read_cluster_file(path: Path) -> ClusterSpec:
     try:
-        stated = tomllib.loads(path.read_text())
+        settings = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML ({error})") from error
-    kind = stated.pop("kind", None)
+    kind = settings.pop("kind", None)
     if kind not in KINDS:
         raise InputError(f"{path}: kind is {kind!r}: must be one of {', '.join(KINDS)}")
     known = {item.name for item in fields(KINDS[kind])}
-    if unknown := sorted(set(stated) - known):
+    if unknown := sorted(set(settings) - known):
         raise InputError(f"{path}: unknown {', '.join(unknown)}; a {kind} cluster has {', '.join(sorted(known))}")
-    return _validated(path, KINDS[kind], stated)
-
-
-def _validated(path: Path, kind: type[ClusterSpec], stated: dict[str, Any]) -> ClusterSpec:
     try:
-        return TypeAdapter(kind).validate_python(stated)
+        spec: ClusterSpec = TypeAdapter(KINDS[kind]).validate_python(settings)
+        return spec
     except ValidationError as error:
         lines = [": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors()]
         raise InputError(f"{path}: {'; '.join(lines)}") from error
 
 
 def resized(spec: ClusterSpec, workers: int) -> ClusterSpec:
-    """Ask for another number of workers; a scheduler that runs already keeps those that it has.
+    """Return the spec with another number of workers; a running scheduler keeps its workers.
 
     Raises
     ------
@@ -243,8 +239,8 @@ def resized(spec: ClusterSpec, workers: int) -> ClusterSpec:
 
 
 def gpus_here() -> Devices:
-    """Name the GPUs that this machine shows, as CUDA_VISIBLE_DEVICES names them; looks at no driver."""
-    stated = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if stated is not None:
-        return tuple(name for name in stated.split(",") if name.strip() not in ("", "-1"))
+    """Return the visible GPUs of this machine, named as in CUDA_VISIBLE_DEVICES, without using a driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(name for name in visible.split(",") if name.strip() not in ("", "-1"))
     return tuple(str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))

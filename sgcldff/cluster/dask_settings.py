@@ -1,45 +1,45 @@
-"""Dask's settings for the clusters that are started here."""
+"""Dask settings of the clusters that this package starts."""
 
 import logging
 
 LOOPBACK = "127.0.0.1"
 DASHBOARD = f"{LOOPBACK}:0"
-QUIET = logging.CRITICAL
-"""What goes wrong with tasks and workers is told by exceptions; Dask's log would tell it again amid the progress."""
+LOG_LEVEL = logging.CRITICAL
+"""Failures of tasks and workers are reported by exceptions; Dask's log would repeat them amid the progress display."""
 
 SCHEDULER_SETTINGS: dict[str, object] = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.dashboard.tasks.task-stream-length": 10_000,
     "distributed.admin.low-level-log-length": 20,
 }
-"""A worker is sent one task a thread: what waits is held back, and is not blamed when the worker dies. The dashboard's
-memory is bounded, and so is what is logged of every client that ever came: 1,000 events are 0.8 MiB a slide."""
+"""A worker gets one task per thread: waiting tasks are held back, and are not blamed if the worker dies. The memory of
+the dashboard and of the event log of every past client is bounded: 1,000 events would take 0.8 MiB per slide."""
 
 WORKER_SETTINGS: dict[str, object] = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
 }
-"""Results are small, so that spilling them frees nothing, and a paused worker would wait for ever for memory that its
-model holds. A worker that exceeds its share is ended."""
+"""Results are small, so spilling them frees nothing, and a paused worker would wait forever for memory that its model
+occupies. A worker that exceeds its limit is terminated."""
 
 WORKER_ENVIRONMENT = {"OPENCV_FOR_THREADS_NUM": "1"}
-"""Workers are as many as cores: OpenCV is kept from starting as many threads again in each."""
+"""There is one worker per core, so OpenCV must not start threads in each."""
 
 SETTINGS = (
     SCHEDULER_SETTINGS
     | WORKER_SETTINGS
     | {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in WORKER_ENVIRONMENT.items()}
 )
-"""Dask's settings for clusters whose scheduler or workers are started from this process."""
+"""Dask settings for clusters whose scheduler or workers are started from this process."""
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of workers that are started elsewhere, where this process's settings are not known."""
+    """Return environment variables with the settings for workers that are started elsewhere."""
     settings = {f"DASK_{variable(name)}": str(value) for name, value in WORKER_SETTINGS.items()}
     return settings | WORKER_ENVIRONMENT
 
 
 def variable(setting: str) -> str:
-    """Name the environment variable of a setting."""
+    """Return the name of a setting as an environment variable, without the prefix `DASK_`."""
     return setting.upper().replace(".", "__").replace("-", "_")

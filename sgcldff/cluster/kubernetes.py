@@ -1,4 +1,4 @@
-"""A cluster of pods that the Dask operator starts on Kubernetes."""
+"""Clusters of pods that the Dask operator starts on Kubernetes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from sgcldff.core.errors import ServiceError
 
 @contextmanager
 def kubernetes_cluster(spec: KubernetesSpec, cluster_class: Callable[..., Any]) -> Iterator[Any]:
-    """Have the operator start a cluster, and delete it with the block.
+    """Let the operator start a cluster, and delete it after the block.
 
     Parameters
     ----------
@@ -27,17 +27,17 @@ def kubernetes_cluster(spec: KubernetesSpec, cluster_class: Callable[..., Any]) 
         If Kubernetes does not start it.
     """
     try:
-        made = cluster_class(custom_cluster_spec=dask_cluster(spec), namespace=spec.namespace, quiet=True)
+        pods = cluster_class(custom_cluster_spec=dask_cluster(spec), namespace=spec.namespace, quiet=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ServiceError(f"Kubernetes did not start the cluster {spec.namespace}/{spec.name}: {error}") from error
-    with made as cluster:
+    with pods as cluster:
         if spec.max_workers is not None:
             cluster.adapt(minimum=spec.workers, maximum=spec.max_workers)
         yield cluster
 
 
 def dask_cluster(spec: KubernetesSpec) -> dict[str, Any]:
-    """Translate a spec into the `DaskCluster` resource that the operator is sent."""
+    """Return the `DaskCluster` resource for a spec."""
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",

@@ -1,4 +1,4 @@
-"""Clusters of each kind, started and ended."""
+"""Starting and closing of clusters of each kind."""
 
 import importlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from distributed.system import MEMORY_LIMIT
 
 from sgcldff.cluster.bounded_map import GPU
 from sgcldff.cluster.config import CudaSpec, Devices, KubernetesSpec, LocalSpec, SlurmSpec, gpus_here
-from sgcldff.cluster.dask_settings import DASHBOARD, LOOPBACK, QUIET
+from sgcldff.cluster.dask_settings import DASHBOARD, LOG_LEVEL, LOOPBACK
 from sgcldff.cluster.kubernetes import kubernetes_cluster
 from sgcldff.cluster.slurm import slurm_cluster
 from sgcldff.core.errors import InputError
@@ -20,8 +20,8 @@ from sgcldff.core.settings import require
 
 
 @singledispatch
-def started(spec: Any) -> AbstractContextManager[Any]:
-    """Start the cluster that a spec describes, and end it with the block.
+def start_cluster(spec: Any) -> AbstractContextManager[Any]:
+    """Start the cluster that a spec describes, and close it after the block.
 
     Raises
     ------
@@ -30,10 +30,10 @@ def started(spec: Any) -> AbstractContextManager[Any]:
     ServiceError
         If Slurm or Kubernetes refuses.
     """
-    raise InputError(f"{spec!r} is no cluster that can be started")
+    raise InputError(f"{spec!r} is not a cluster that can be started")
 
 
-@started.register
+@start_cluster.register
 def _(spec: LocalSpec) -> AbstractContextManager[Any]:
     total = spec.workers or CPU_COUNT
     devices = _devices(spec)
@@ -43,16 +43,16 @@ def _(spec: LocalSpec) -> AbstractContextManager[Any]:
             index: {"cls": Nanny, "options": _local_worker(spec, index, total, devices)} for index in range(total)
         },
         scheduler={"cls": Scheduler, "options": scheduler},
-        silence_logs=QUIET,
+        silence_logs=LOG_LEVEL,
     )
     return cluster
 
 
 def _devices(spec: LocalSpec) -> Devices:
-    shown = gpus_here()
-    wanted = len(shown) if spec.gpus is None else spec.gpus
-    require(wanted <= len(shown), f"gpus is {wanted}: this machine shows {len(shown)}")
-    return shown[:wanted]
+    visible = gpus_here()
+    count = len(visible) if spec.gpus is None else spec.gpus
+    require(count <= len(visible), f"gpus is {count}: this machine shows {len(visible)}")
+    return visible[:count]
 
 
 def _local_worker(spec: LocalSpec, index: int, total: int, devices: Devices) -> dict[str, Any]:
@@ -63,11 +63,11 @@ def _local_worker(spec: LocalSpec, index: int, total: int, devices: Devices) -> 
         "memory_limit": spec.memory or MEMORY_LIMIT // total,
         "resources": {GPU: 1} if gpu else {},
         "env": {"CUDA_VISIBLE_DEVICES": ",".join(gpu)} if gpus_here() else {},
-        "silence_logs": QUIET,
+        "silence_logs": LOG_LEVEL,
     }
 
 
-@started.register
+@start_cluster.register
 def _(spec: CudaSpec) -> AbstractContextManager[Any]:
     cluster: AbstractContextManager[Any] = _library("dask_cuda", "gpu").LocalCUDACluster(
         CUDA_VISIBLE_DEVICES=spec.devices,
@@ -77,19 +77,19 @@ def _(spec: CudaSpec) -> AbstractContextManager[Any]:
         host=LOOPBACK,
         dashboard_address=DASHBOARD,
         resources={GPU: 1},
-        silence_logs=QUIET,
+        silence_logs=LOG_LEVEL,
     )
     return cluster
 
 
-@started.register
+@start_cluster.register
 @contextmanager
 def _(spec: SlurmSpec) -> Iterator[Any]:
     with slurm_cluster(spec, _library("dask_jobqueue", "cluster").SLURMCluster) as cluster:
         yield cluster
 
 
-@started.register
+@start_cluster.register
 @contextmanager
 def _(spec: KubernetesSpec) -> Iterator[Any]:
     with kubernetes_cluster(spec, _library("dask_kubernetes.operator", "cluster").KubeCluster) as cluster:

@@ -1,4 +1,4 @@
-"""What is asked of a scheduler, which may be gone when it is asked."""
+"""Requests to a scheduler, which may be gone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ GONE = "the Dask scheduler is gone or dropped a task: start it again and repeat 
 
 
 @contextmanager
-def asking(client: Client) -> Iterator[None]:
-    """Return one error for all that a client raises once its scheduler is gone, an `AttributeError` for instance.
+def scheduler_errors(client: Client) -> Iterator[None]:
+    """Replace the various errors of a client whose scheduler is gone, such as `AttributeError`, by one.
 
     Raises
     ------
@@ -29,15 +29,15 @@ def asking(client: Client) -> Iterator[None]:
 
 
 def workers_of(client: Client) -> list[dict[str, Any]]:
-    """Describe the workers that a scheduler has.
+    """Return the descriptions of a scheduler's workers.
 
     Raises
     ------
     ServiceError
         If the scheduler is gone.
     """
-    with asking(client):
+    with scheduler_errors(client):
         info = client.scheduler_info(n_workers=-1)
-    if "workers" not in info:  # the client keeps silent about a scheduler that did not answer
+    if "workers" not in info:  # the client does not report a scheduler that did not answer
         raise ServiceError(GONE)
     return list(info["workers"].values())

@@ -1,4 +1,4 @@
-"""Workers in jobs that are submitted to Slurm."""
+"""Workers in Slurm jobs."""
 
 import subprocess
 import time
@@ -10,16 +10,16 @@ from tornado.ioloop import PeriodicCallback
 
 from sgcldff.cluster.bounded_map import GPU
 from sgcldff.cluster.config import SlurmSpec
-from sgcldff.cluster.dask_settings import DASHBOARD, QUIET, environment
+from sgcldff.cluster.dask_settings import DASHBOARD, LOG_LEVEL, environment
 from sgcldff.core.errors import InputError, ServiceError
 
-GRACE_S = 30.0
-"""A job whose workers have been gone for so long is taken as ended; a nanny needs some of it to replace a worker."""
+REPLACEMENT_GRACE_S = 30.0
+"""Time without workers after which a job counts as ended, s; a nanny needs some of it to replace a worker."""
 
 
 @contextmanager
 def slurm_cluster(spec: SlurmSpec, cluster_class: Callable[..., Any]) -> Iterator[Any]:
-    """Keep jobs with workers running while the block runs, and cancel them at its end.
+    """Keep jobs with workers running during the block, and cancel them afterwards.
 
     Parameters
     ----------
@@ -29,38 +29,38 @@ def slurm_cluster(spec: SlurmSpec, cluster_class: Callable[..., Any]) -> Iterato
     Raises
     ------
     InputError
-        If there is no `sbatch` or no such network interface here.
+        If this machine lacks `sbatch` or the network interface.
     ServiceError
-        If Slurm refuses such a job.
+        If Slurm refuses the job.
     """
     try:
         cluster = cluster_class(**slurm_options(spec))
     except (RuntimeError, ValueError) as error:
         raise InputError(f"a cluster in Slurm: {error}; correct the cluster file") from error
-    replace = PeriodicCallback(_Replacement(cluster), 1000 * GRACE_S / 10)
+    replace = PeriodicCallback(_Replacement(cluster), 1000 * REPLACEMENT_GRACE_S / 10)
     try:
-        rehearse(cluster.job_script())
+        check_job(cluster.job_script())
         cluster.adapt(minimum_jobs=spec.jobs, maximum_jobs=spec.max_jobs or spec.jobs)
         cluster.loop.add_callback(replace.start)
         yield cluster
     finally:
         cluster.loop.add_callback(replace.stop)
-        with suppress(AssertionError):  # of Dask, about a job that Slurm refused later on: there is nothing to cancel
+        with suppress(AssertionError):  # Dask's, about a job that Slurm refused later: there is nothing to cancel
             cluster.close()
 
 
-def rehearse(script: str) -> None:
-    """Ask Slurm whether it would take a job, without submitting it."""
+def check_job(script: str) -> None:
+    """Check that Slurm would accept a job, without submitting it."""
     try:
-        done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
+        process = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
     except FileNotFoundError as error:
         raise InputError("there is no sbatch: start this command on a machine that submits to Slurm") from error
-    if done.returncode:
-        raise ServiceError(f"Slurm refuses the job: {done.stderr.strip()}; correct the cluster file")
+    if process.returncode:
+        raise ServiceError(f"Slurm refuses the job: {process.stderr.strip()}; correct the cluster file")
 
 
 class _Replacement:
-    """Forgets jobs whose workers have gone (walltime, a lost node): the scaling then submits others."""
+    """Removes jobs whose workers are gone (walltime, a lost node), so that adaptive scaling submits new ones."""
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
@@ -72,14 +72,14 @@ class _Replacement:
         for job in list(self.cluster.worker_spec):
             if any(name == job or name.startswith(f"{job}-") for name in names):
                 self.seen[job] = now
-            elif now > self.seen.get(job, now) + GRACE_S:
+            elif now > self.seen.get(job, now) + REPLACEMENT_GRACE_S:
                 del self.cluster.worker_spec[job], self.seen[job]
                 if (ended := self.cluster.workers.pop(job, None)) is not None:
                     await ended.close()
 
 
 def slurm_options(spec: SlurmSpec) -> dict[str, Any]:
-    """Translate a spec into the arguments of `dask_jobqueue.SLURMCluster`."""
+    """Return the arguments of `dask_jobqueue.SLURMCluster` for a spec."""
     workers = spec.workers_per_job
     offer = ["--resources", f"{GPU}=1"] if spec.gres else []
     return {
@@ -98,5 +98,5 @@ def slurm_options(spec: SlurmSpec) -> dict[str, Any]:
         "job_script_prologue": [*(f"export {key}={value}" for key, value in environment().items()), *spec.prologue],
         "worker_extra_args": ["--dashboard-address", DASHBOARD, *offer],
         "scheduler_options": {"dashboard_address": DASHBOARD},
-        "silence_logs": QUIET,
+        "silence_logs": LOG_LEVEL,
     }

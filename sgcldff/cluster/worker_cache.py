@@ -1,4 +1,4 @@
-"""Objects that are loaded once in every worker process."""
+"""Objects that are loaded once per worker process."""
 
 import threading
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from typing import Any
 
 from distributed import Client, WorkerPlugin, get_worker
 
-from sgcldff.cluster.scheduler import asking
+from sgcldff.cluster.scheduler import scheduler_errors
 from sgcldff.core.errors import InputError
 
 
 class _LoadOnce(WorkerPlugin):
-    """Holds a loader on every worker, those that come later included, and loads when a task first asks."""
+    """Keeps a loader on every worker, including later ones, and calls it when a task first needs the object."""
 
     idempotent = True
 
@@ -30,26 +30,26 @@ class _LoadOnce(WorkerPlugin):
 
 
 def load_once(client: Client, name: str, loader: Callable[[], Any]) -> None:
-    """Have `loader` called once in each worker process in which a task asks for `loaded(name)`.
+    """Register a loader that is called once in each worker process in which a task calls `loaded(name)`.
 
-    The loader, not what it loads, travels to the workers; workers that join or are restarted later get it too.
+    The loader, not the object, is sent to the workers, including workers that join or restart later.
 
     Parameters
     ----------
     name
-        Names what is loaded, by a digest for instance. A scheduler that knows the name keeps the loader that it has.
+        Name of the object, such as a digest. A name that the scheduler already knows keeps its loader.
 
     Raises
     ------
     ServiceError
         If the scheduler is gone.
     """
-    with asking(client):
+    with scheduler_errors(client):
         client.register_plugin(_LoadOnce(name, loader), name=name)
 
 
 def loaded(name: str) -> Any:
-    """Give, inside a task, what the loader registered under `name` made in this worker process.
+    """Return, inside a task, the object that the loader `name` created in this worker process.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Saliency priors and the Zarr store that holds them."""
+"""Saliency priors and the Zarr store for them."""

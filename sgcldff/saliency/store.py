@@ -1,4 +1,4 @@
-"""Saliency priors on disk: Zarr v3 behind an index whose atomic replacement is the commit.
+"""Saliency priors on disk: Zarr v3 with an index whose atomic replacement is the commit.
 
 Layout `priors/1` of `<folder>/<digest of the spec>/`:
 
@@ -6,20 +6,18 @@ Layout `priors/1` of `<folder>/<digest of the spec>/`:
     index.parquet                 sha256 of the image -> bucket, row, size, checksum
     buckets/<H>x<W>.zarr          an xarray dataset, `saliency` (image, prior, y, x), uint8 with scale factor 1/255
 
-Images of like size share a bucket and are padded to its size; the padding compresses to next to nothing. A shard holds
-the rows that one task writes, and rows once reserved are never given out again: what a killed run left behind is never
-read, and nothing that was committed is rewritten. Reads are checked against the index, so that a missing, foreign or
-altered chunk is an error.
+Images of similar size share a bucket and are padded to its size; the padding compresses to almost nothing. A shard
+consists of the rows that one task writes. Rows are reserved only once: leftovers of killed runs are never read, and
+committed data are never rewritten. Reads are checked against the index, so that a missing, foreign or altered chunk is
+an error.
 """
 
-import fcntl
 import json
 import math
 import os
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 import zarr
+from filelock import FileLock
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -36,16 +35,16 @@ from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.records import ArrayRef
 from sgcldff.core.settings import PriorSpec, digest
 
-LAYOUT = "priors/1"
+PRIORS_LAYOUT = "priors/1"
 VARIABLE = "saliency"
 DIMS = ("image", "prior", "y", "x")
 SCALE = 255
 SHARD_BYTES = 8 << 20
 SHARD_IMAGES = 64
 EVERY_CHUNK = {"write_empty_chunks": True}
-"""Store empty images too: a chunk that is not there is then one that was lost."""
+"""Store empty images, too, so that a missing chunk is a lost one."""
 DAMAGE = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError)
-"""What Zarr, xarray and Arrow raise on damaged files."""
+"""Errors of Zarr, xarray and Arrow on damaged files."""
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -56,13 +55,13 @@ INDEX_SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("crc32", pa.uint32(), nullable=False),
     ],
-    metadata={"sgcldff.layout": LAYOUT},
+    metadata={"sgcldff.layout": PRIORS_LAYOUT},
 )
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where an image's priors lie: a row of the index."""
+class IndexEntry:
+    """The location of an image's priors: a row of the index."""
 
     sha256: str
     """Digest of the image file."""
@@ -82,32 +81,32 @@ class Shard:
     first: int
     """First row, a multiple of the shard's length."""
     keys: tuple[str, ...]
-    """sha256 of the images that take rows `first`, `first + 1`, ..."""
+    """sha256 of the images in rows `first`, `first + 1`, ..."""
 
 
 @dataclass(frozen=True)
 class PriorStore:
-    """What was committed to a store when it was opened; a store opened later sees later commits."""
+    """The committed contents of a store when it was opened; a store opened later includes later commits."""
 
     path: Path
     """Folder of one spec."""
     spec: PriorSpec
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, IndexEntry]
     _arrays: dict[str, xr.DataArray] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def create_or_open(cls, folder: str | Path, spec: PriorSpec) -> Self:
-        """Open the store of `spec` below `folder`, and make it if need be.
+        """Open the store of `spec` below `folder`, creating it if necessary.
 
         Raises
         ------
         StoreError
-            If it is damaged or of another layout version.
+            If it is damaged or has another layout version.
         """
         path = Path(folder).absolute() / digest(spec)
         if not (path / "spec.json").exists():
             path.mkdir(parents=True, exist_ok=True)
-            _replace(path / "spec.json", json.dumps({"layout": LAYOUT, "spec": asdict(spec)}, indent=1).encode())
+            _replace(path / "spec.json", json.dumps({"layout": PRIORS_LAYOUT, "spec": asdict(spec)}, indent=1).encode())
         return cls.open(path)
 
     @classmethod
@@ -117,15 +116,15 @@ class PriorStore:
         Raises
         ------
         StoreError
-            If there is none, or it is damaged or of another layout version.
+            If there is none, it is damaged, or has another layout version.
         """
         path = Path(where.uri if isinstance(where, ArrayRef) else where)
         return cls(path, _read_spec(path), _read_index(path))
 
     @property
     def ref(self) -> ArrayRef:
-        """Reference to what is committed: its digest is over the spec and the images' sha256."""
-        return ArrayRef(str(self.path), LAYOUT, digest((digest(self.spec), *sorted(self.entries))))
+        """Reference to the committed contents, with a digest of the spec and the images' sha256."""
+        return ArrayRef(str(self.path), PRIORS_LAYOUT, digest((digest(self.spec), *sorted(self.entries))))
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -134,7 +133,7 @@ class PriorStore:
         return sha256 in self.entries
 
     def missing(self, sha256s: Iterable[str]) -> tuple[str, ...]:
-        """Name those of `sha256s` that are not committed, each once, in their order."""
+        """Return those of `sha256s` that are not committed, each once and in order."""
         return tuple(dict.fromkeys(key for key in sha256s if key not in self.entries))
 
     def read(self, sha256: str) -> NDArray[np.float32]:
@@ -145,10 +144,10 @@ class PriorStore:
         InputError
             If the image was not committed.
         StoreError
-            If what is stored is missing or damaged.
+            If the stored data are missing or damaged.
         """
         if sha256 not in self.entries:
-            raise InputError(f"{self.path} holds no priors of image {sha256}: compute them first")
+            raise InputError(f"{self.path} contains no priors of image {sha256}: compute them first")
         entry = self.entries[sha256]
         try:
             stored = self._array(entry.bucket)[entry.row, :, : entry.height, : entry.width].values
@@ -167,11 +166,11 @@ class PriorStore:
         return self._arrays[bucket]
 
     def reserve(self, sizes: Mapping[str, tuple[int, int]]) -> tuple[Shard, ...]:
-        """Set rows aside for images (sha256 -> height, width of their priors) as whole shards, one task each."""
+        """Reserve rows for images (sha256 -> height, width of their priors) as shards, one per task."""
         buckets: defaultdict[str, list[str]] = defaultdict(list)
-        for key, size in sizes.items():
-            buckets[_bucket_name(*size)].append(key)
-        with _locked(self.path):
+        for key, (height, width) in sizes.items():
+            buckets[f"{_round_up(height)}x{_round_up(width)}"].append(key)
+        with FileLock(self.path / ".lock"):
             return tuple(shard for bucket, keys in buckets.items() for shard in self._grow(bucket, keys))
 
     def _grow(self, bucket: str, keys: list[str]) -> Iterator[Shard]:
@@ -185,9 +184,9 @@ class PriorStore:
         for start in starts:
             yield Shard(bucket, first + start, tuple(keys[start : start + length]))
 
-    def commit(self, entries: Collection[Entry]) -> Self:
-        """Make written entries readable, all or none, and give the store with them."""
-        with _locked(self.path):
+    def commit(self, entries: Collection[IndexEntry]) -> Self:
+        """Make written entries readable, all or none, and return the store with them."""
+        with FileLock(self.path / ".lock"):
             merged = _read_index(self.path) | {entry.sha256: entry for entry in entries}
             columns = zip(*(astuple(entry) for entry in merged.values()), strict=True)
             table = pa.table([list(column) for column in columns] or [[]] * len(INDEX_SCHEMA), schema=INDEX_SCHEMA)
@@ -198,7 +197,7 @@ class PriorStore:
 
 
 def quantise(priors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Bring priors in [0, 1] to the stored grey levels 0 to 255; they come back within 1/510.
+    """Convert priors in [0, 1] to the stored grey levels 0 to 255, with an error of at most 1/510.
 
     Raises
     ------
@@ -210,20 +209,20 @@ def quantise(priors: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(priors * SCALE).astype(np.uint8)
 
 
-def write_shard(path: Path, shard: Shard, priors: Mapping[str, NDArray[np.uint8]]) -> tuple[Entry, ...]:
-    """Write a whole shard and give the entries to commit; rows of images without priors stay empty.
+def write_shard(path: Path, shard: Shard, priors: Mapping[str, NDArray[np.uint8]]) -> tuple[IndexEntry, ...]:
+    """Write a shard and return the entries to commit; rows of images without priors stay empty.
 
     Parameters
     ----------
     path
         Folder of the store (`PriorStore.path`).
     priors
-        sha256 -> what `quantise` gave, uint8 (P, H, W).
+        sha256 -> quantised priors, uint8 (P, H, W).
 
     Raises
     ------
     StoreError
-        If the bucket is missing or damaged, or the shard is not one that the store reserved.
+        If the bucket is missing or damaged, or the shard was not reserved.
     """
     try:
         array = zarr.open_array(_bucket_path(path, shard.bucket) / VARIABLE, mode="r+", config=EVERY_CHUNK)
@@ -233,7 +232,7 @@ def write_shard(path: Path, shard: Shard, priors: Mapping[str, NDArray[np.uint8]
     end = shard.first + length
     if shard.first % length or len(shard.keys) > length or end > array.shape[0]:
         raise StoreError(
-            f"{path}: rows {shard.first} to {end} of {shard.bucket} are no reserved shard; reserve it first"
+            f"{path}: rows {shard.first} to {end} of {shard.bucket} are not a reserved shard; reserve it first"
         )
     block = np.zeros((length, *block_shape), np.uint8)
     entries = tuple(_fill(block, shard, offset, priors) for offset, key in enumerate(shard.keys) if key in priors)
@@ -241,15 +240,15 @@ def write_shard(path: Path, shard: Shard, priors: Mapping[str, NDArray[np.uint8]
     return entries
 
 
-def _fill(block: NDArray[np.uint8], shard: Shard, offset: int, priors: Mapping[str, NDArray[np.uint8]]) -> Entry:
-    """Put one image's priors into its row of a shard's block."""
+def _fill(block: NDArray[np.uint8], shard: Shard, offset: int, priors: Mapping[str, NDArray[np.uint8]]) -> IndexEntry:
+    """Copy the priors of one image into its row of a shard's block."""
     key = shard.keys[offset]
     count, height, width = priors[key].shape
-    room = block[offset, :, :height, :width]
-    if room.shape != priors[key].shape:
+    target = block[offset, :, :height, :width]
+    if target.shape != priors[key].shape:
         raise StoreError(f"priors {count}x{height}x{width} of image {key} do not fit bucket {shard.bucket}")
-    room[...] = priors[key]
-    return Entry(key, shard.bucket, shard.first + offset, height, width, _checksum(priors[key]))
+    target[...] = priors[key]
+    return IndexEntry(key, shard.bucket, shard.first + offset, height, width, _checksum(priors[key]))
 
 
 def _checksum(values: NDArray[np.uint8]) -> int:
@@ -257,7 +256,7 @@ def _checksum(values: NDArray[np.uint8]) -> int:
 
 
 def _create_bucket(path: Path, spec: PriorSpec) -> None:
-    """Make an empty bucket whole or not at all: a dataset of no images yet, ready to grow by shards."""
+    """Create an empty bucket atomically: a dataset without images, ready to grow by shards."""
     height, width = (int(side) for side in path.stem.split("x"))
     image = (len(spec.names), height, width)
     length = min(SHARD_IMAGES, max(1, SHARD_BYTES // math.prod(image)))
@@ -277,12 +276,8 @@ def _bucket_path(path: Path, bucket: str) -> Path:
     return path / "buckets" / f"{bucket}.zarr"
 
 
-def _bucket_name(height: int, width: int) -> str:
-    return f"{_round_up(height)}x{_round_up(width)}"
-
-
 def _round_up(side: int) -> int:
-    """Round a side up to a ladder of sizes, at most a quarter or 31 px above it, so that buckets stay few."""
+    """Round a side up to one of few sizes, by at most a quarter or 31 px, to limit the number of buckets."""
     step = max(32, 1 << max(0, side.bit_length() - 3))
     return -(-side // step) * step
 
@@ -290,19 +285,15 @@ def _round_up(side: int) -> int:
 def _read_spec(path: Path) -> PriorSpec:
     try:
         content = json.loads((path / "spec.json").read_bytes())
-        found, settings = content["layout"], content["spec"]
+        layout, settings = content["layout"], content["spec"]
     except FileNotFoundError as error:
         raise StoreError(f"{path}: no prior store here; compute the priors first") from error
     except DAMAGE as error:
         raise _damaged(path, f"spec.json ({error})") from error
-    if found != LAYOUT:
+    if layout != PRIORS_LAYOUT:
         raise StoreError(
-            f"{path}: layout {found!r}, but this version reads {LAYOUT!r}; compute the priors anew elsewhere"
+            f"{path}: layout {layout!r}, but this version reads {PRIORS_LAYOUT!r}; compute the priors again elsewhere"
         )
-    return _spec_from(path, settings)
-
-
-def _spec_from(path: Path, settings: dict[str, Any]) -> PriorSpec:
     try:
         spec = PriorSpec(**(settings | {"names": tuple(settings["names"])}))
     except DAMAGE as error:
@@ -312,7 +303,7 @@ def _spec_from(path: Path, settings: dict[str, Any]) -> PriorSpec:
     return spec
 
 
-def _read_index(path: Path) -> dict[str, Entry]:
+def _read_index(path: Path) -> dict[str, IndexEntry]:
     file = path / "index.parquet"
     if not file.exists():
         return {}
@@ -321,23 +312,15 @@ def _read_index(path: Path) -> dict[str, Entry]:
         columns = [table.column(name).to_pylist() for name in INDEX_SCHEMA.names]
     except DAMAGE as error:
         raise _damaged(path, f"index.parquet ({error})") from error
-    return {row[0]: Entry(*row) for row in zip(*columns, strict=True)}
+    return {row[0]: IndexEntry(*row) for row in zip(*columns, strict=True)}
 
 
 def _damaged(path: Path, what: str) -> StoreError:
     return StoreError(f"{path}: damaged at {what}; delete this folder and compute the priors again")
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the store's lock; the kernel frees it when its holder dies."""
-    with (path / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _replace(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically and durably."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with draft.open("wb") as file:
         file.write(content)

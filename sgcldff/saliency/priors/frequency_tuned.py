@@ -1,4 +1,4 @@
-"""Frequency-tuned saliency: how far a smoothed pixel's colour lies from the image's mean colour."""
+"""Frequency-tuned saliency: distance of a smoothed pixel's colour from the image's mean colour."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -12,7 +12,7 @@ from sgcldff.saliency.priors.resize import decimation_factor, through_decimation
 
 WORKING_CELL_PX = 32.0
 HALF_SATURATION = 30.0
-"""Distance in CIELAB at which the prior is 0.5; a fixed scale, so that tiles of one slide are alike."""
+"""Distance in CIELAB at which the prior is 0.5; a fixed scale, so that tiles of a slide are consistent."""
 
 
 @register("frequency_tuned")
@@ -20,14 +20,14 @@ HALF_SATURATION = 30.0
 class FrequencyTuned:
     """Achanta, Hemami, Estrada, Suesstrunk: Frequency-tuned Salient Region Detection (CVPR 2009).
 
-    The distance is brought to [0, 1) by d / (d + 30) in place of the paper's division by the image's maximum: a field
-    without cells stays dark instead of being stretched.
+    The distance is mapped to [0, 1) by d / (d + 30) instead of the paper's division by the image's maximum, so that a
+    field without cells stays dark.
     """
 
     cell_px: float
     """Width of a white blood cell, px."""
     mean: tuple[float, float, float] | None = None
-    """Frozen mean colour of a slide in CIELAB; None: that of every image that is given."""
+    """Frozen mean colour of a slide in CIELAB; None: the mean of each image."""
 
     def __call__(self, rgb: Rgb) -> Saliency:
         """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""

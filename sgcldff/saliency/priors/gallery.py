@@ -1,4 +1,4 @@
-"""A picture of images beside their priors, for a run's artifacts."""
+"""A figure of images and their priors, for a run's artifacts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ DPI = 110
 
 
 def prior_gallery(samples: Sequence[Sample], store: PriorStore, path: str | Path) -> Path:
-    """Draw one row a sample, its image first and then each of its priors (black 0, white 1), and give the PNG's path.
+    """Draw one row per sample, its image followed by its priors (black 0, white 1), and return the path of the PNG.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from sgcldff.saliency.priors.registry import Saliency, register
 from sgcldff.saliency.priors.resize import decimation_factor, through_decimation
 
 WORKING_CELL_PX = 32.0
-PASSES = 2
+ROUNDS = 2
 """Rounds of four sweeps (down, right, up, left)."""
 HALF_SATURATION = 100.0
 """Barrier plus colour distance, in CIELAB, at which the prior is 0.5."""
@@ -25,9 +25,8 @@ HALF_SATURATION = 100.0
 class MinimumBarrier:
     """Zhang, Sclaroff, Lin, Shen, Price, Mech: Minimum Barrier Salient Object Detection at 80 FPS (ICCV 2015).
 
-    The paper's raster scan is replaced by sweeps along one axis at a time, in which whole rows or columns advance
-    together; its centre bias is left out, since cells may lie anywhere. Distances are brought to [0, 1) by
-    d / (d + 100).
+    The paper's raster scan is replaced by sweeps along one axis at a time, in which entire rows or columns advance
+    together; its centre bias is omitted, since cells may be anywhere. Distances are mapped to [0, 1) by d / (d + 100).
     """
 
     cell_px: float
@@ -38,7 +37,7 @@ class MinimumBarrier:
         return through_decimation(rgb, decimation_factor(self.cell_px, WORKING_CELL_PX), _working_saliency)
 
     def fit(self, overview: Rgb) -> Self:
-        """Return the prior as it is: its reference is each image's own border."""
+        """Return the prior unchanged: its reference is each image's own border."""
         return self
 
 
@@ -49,13 +48,13 @@ def _working_saliency(rgb: Rgb) -> Saliency:
 
 
 def minimum_barrier(channels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Approximate the minimum barrier distance to the border, float32 (C, H, W), each channel on its own.
+    """Approximate the minimum barrier distance to the border, float32 (C, H, W), for each channel separately.
 
     The barrier of a path is its highest minus its lowest value; a pixel's distance is that of the best path found.
     """
     state = np.stack([channels, channels, np.zeros_like(channels)])
     state[2, :, 1:-1, 1:-1] = np.inf
-    for turn in range(2 * PASSES):
+    for turn in range(2 * ROUNDS):
         axis = 1 + turn % 2
         values = np.ascontiguousarray(np.moveaxis(channels, axis, 0))
         lines = np.ascontiguousarray(np.moveaxis(state, axis + 1, 0))
@@ -66,7 +65,7 @@ def minimum_barrier(channels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _sweep(lines: NDArray[np.float32], values: NDArray[np.float32]) -> None:
-    """Carry paths from line to line: `lines` (L, 3, C, N) is highest, lowest and barrier; `values` is (L, C, N)."""
+    """Extend paths from line to line: `lines` (L, 3, C, N) is highest, lowest and barrier; `values` is (L, C, N)."""
     reached = np.empty_like(lines[0])
     highest, lowest, barrier = reached
     for before, line, value in zip(lines, lines[1:], values[1:], strict=False):
@@ -77,9 +76,9 @@ def _sweep(lines: NDArray[np.float32], values: NDArray[np.float32]) -> None:
 
 
 def border_contrast(colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Add each pixel's Mahalanobis distances to the colours of the three borders least unlike it, (H, W).
+    """Sum each pixel's Mahalanobis distances to the colours of the three most similar borders, (H, W).
 
-    The fourth border is left out, since a cell may lie on it. Distances are scaled to CIELAB units.
+    The fourth border is ignored, since a cell may be on it. Distances are scaled to CIELAB units.
     """
     width = max(1, round(0.1 * min(colours.shape[:2])))
     distances = np.stack([_distance(colours, strip) for strip in _strips(colours, width)])

@@ -1,4 +1,4 @@
-"""Priors of many images, computed before training and kept in a store; only what is missing is computed."""
+"""Priors of many images, computed before training and kept in a store; only missing ones are computed."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,23 +13,23 @@ from sgcldff.core.errors import InputError, TaskLostError
 from sgcldff.core.records import ArrayRef, Sample
 from sgcldff.core.settings import PriorSpec
 from sgcldff.saliency.priors.stack import PriorStack, build
-from sgcldff.saliency.store import Entry, PriorStore, Shard, quantise, write_shard
+from sgcldff.saliency.store import IndexEntry, PriorStore, Shard, quantise, write_shard
 from sgcldff.slides.images import read_rgb, rescale, scaled_shape, sha256_of
 
 if TYPE_CHECKING:
     from sgcldff.cluster import Client
 
-IN_FLIGHT_PER_THREAD = 2
+SHARDS_PER_THREAD = 2
 COMMIT_SHARE = 0.1
-"""Share of the time that commits may take: they grow with the index and are then made less often."""
+"""Share of the time that commits may take: they take longer as the index grows, and are then made less often."""
 
-Progress = Callable[[int, int], None]
-"""Called with the number of images dealt with and the number of all images that were missing."""
+PriorProgress = Callable[[int, int], None]
+"""Called with the number of processed images, and of all images whose priors were missing."""
 
 
 @dataclass(frozen=True)
 class PriorFailure:
-    """An image that was set aside."""
+    """An image that was skipped."""
 
     sample_id: str
     image: str
@@ -37,8 +37,8 @@ class PriorFailure:
 
 
 @dataclass(frozen=True)
-class ShardTask:
-    """What a worker needs to compute and write one shard."""
+class PriorShardTask:
+    """Everything a worker needs to compute and write one shard."""
 
     path: Path
     """Folder of the store."""
@@ -50,9 +50,9 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What became of a shard's images."""
+    """The outcome for the images of a shard."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[IndexEntry, ...]
     failures: tuple[PriorFailure, ...]
 
 
@@ -61,32 +61,33 @@ def compute_priors(
     folder: str | Path,
     spec: PriorSpec,
     client: "Client | None" = None,
-    progress: Progress | None = None,
+    progress: PriorProgress | None = None,
 ) -> tuple[ArrayRef, tuple[PriorFailure, ...]]:
-    """Compute the priors of all `samples` that the store below `folder` does not hold yet.
+    """Compute the priors of all `samples` that are not in the store below `folder` yet.
 
-    Images are taken in whole shards, by Dask when a client is given, and committed as they are finished: a run that was
-    killed goes on where it was when it is started again.
+    Images are processed in shards, by Dask if there is a client, and committed as they are finished: a killed run
+    resumes where it was when it is started again.
 
     Returns
     -------
     tuple
-        Reference to the store, and the images that were set aside with their reasons.
+        Reference to the store, and the skipped images with their reasons.
 
     Raises
     ------
     InputError
         If `spec` names an unknown prior.
     StoreError
-        If the store is damaged, of another layout version, or cannot be written.
+        If the store is damaged, has another layout version, or cannot be written.
     """
     build(spec)
     store = PriorStore.create_or_open(folder, spec)
-    missing = _missing(store, samples)
+    by_key = {sample.sha256 or sample.id: sample for sample in samples}
+    missing = {key: by_key[key] for key in store.missing(by_key)}
     failures = [failure for sample in missing.values() if (failure := _unusable(sample))]
     usable = {key: sample for key, sample in missing.items() if not _unusable(sample)}
     committer = _Committer(store)
-    for result in _results(_tasks(store, usable), client):
+    for result in _results(_shard_tasks(store, usable), client):
         failures.extend(result.failures)
         committer.add(result.entries)
         if progress is not None:
@@ -94,15 +95,9 @@ def compute_priors(
     return committer.close().ref, tuple(failures)
 
 
-def _missing(store: PriorStore, samples: Sequence[Sample]) -> dict[str, Sample]:
-    """Map sha256 to sample for the images without priors; copies of one image appear once."""
-    by_key = {sample.sha256 or sample.id: sample for sample in samples}
-    return {key: by_key[key] for key in store.missing(by_key)}
-
-
 def _unusable(sample: Sample) -> PriorFailure | None:
     if not (sample.sha256 and sample.height > 0 and sample.width > 0):
-        return _failure(sample, "sha256 or size is not known: ingest the image first")
+        return _failure(sample, "sha256 or size is unknown: ingest the image first")
     if not sample.mpp > 0:
         return _failure(sample, f"mpp is {sample.mpp}: give a positive number of um/px")
     return None
@@ -112,19 +107,21 @@ def _failure(sample: Sample, reason: str) -> PriorFailure:
     return PriorFailure(sample.id, sample.image, reason)
 
 
-def _tasks(store: PriorStore, samples: dict[str, Sample]) -> list[ShardTask]:
+def _shard_tasks(store: PriorStore, samples: dict[str, Sample]) -> list[PriorShardTask]:
     sizes = {key: scaled_shape((s.height, s.width), s.mpp, store.spec.mpp) for key, s in samples.items()}
     shards = store.reserve(sizes)
-    return [ShardTask(store.path, store.spec, shard, tuple(samples[key] for key in shard.keys)) for shard in shards]
+    return [
+        PriorShardTask(store.path, store.spec, shard, tuple(samples[key] for key in shard.keys)) for shard in shards
+    ]
 
 
-def _results(tasks: Sequence[ShardTask], client: "Client | None") -> Iterator[ShardResult]:
+def _results(tasks: Sequence[PriorShardTask], client: "Client | None") -> Iterator[ShardResult]:
     if client is None:
         yield from map(compute_shard, tasks)
         return
     from sgcldff.cluster import map_bounded, threads
 
-    for task, outcome in map_bounded(client, compute_shard, tasks, IN_FLIGHT_PER_THREAD * threads(client)):
+    for task, outcome in map_bounded(client, compute_shard, tasks, SHARDS_PER_THREAD * threads(client)):
         if isinstance(outcome, TaskLostError):
             yield ShardResult((), tuple(_failure(sample, str(outcome)) for sample in task.samples))
         elif isinstance(outcome, BaseException):
@@ -133,20 +130,20 @@ def _results(tasks: Sequence[ShardTask], client: "Client | None") -> Iterator[Sh
             yield outcome
 
 
-def compute_shard(task: ShardTask) -> ShardResult:
-    """Compute the priors of a shard's images and write them; images that cannot be used are set aside."""
+def compute_shard(task: PriorShardTask) -> ShardResult:
+    """Compute and write the priors of a shard's images; images that cannot be used are skipped."""
     stack = build(task.spec)
     priors: dict[str, NDArray[np.uint8]] = {}
     failures = []
     for sample in task.samples:
         try:
-            priors[sample.sha256] = _priors(stack, sample, task.spec)
+            priors[sample.sha256] = _image_priors(stack, sample, task.spec)
         except InputError as error:
             failures.append(_failure(sample, str(error)))
     return ShardResult(write_shard(task.path, task.shard, priors) if priors else (), tuple(failures))
 
 
-def _priors(stack: PriorStack, sample: Sample, spec: PriorSpec) -> NDArray[np.uint8]:
+def _image_priors(stack: PriorStack, sample: Sample, spec: PriorSpec) -> NDArray[np.uint8]:
     rgb = read_rgb(sample.image)
     if sha256_of(sample.image) != sample.sha256:
         raise InputError(f"{sample.image}: changed since it was ingested; ingest it again")
@@ -158,15 +155,15 @@ def _priors(stack: PriorStack, sample: Sample, spec: PriorSpec) -> NDArray[np.ui
 
 
 class _Committer:
-    """Commits entries as they come, but spends at most `COMMIT_SHARE` of the time on it."""
+    """Commits entries as they arrive, but spends at most `COMMIT_SHARE` of the time on it."""
 
     def __init__(self, store: PriorStore) -> None:
         self.store = store
         self.count = 0
-        self.pending: list[Entry] = []
+        self.pending: list[IndexEntry] = []
         self.due = 0.0
 
-    def add(self, entries: Sequence[Entry]) -> None:
+    def add(self, entries: Sequence[IndexEntry]) -> None:
         self.count += len(entries)
         self.pending.extend(entries)
         if time.monotonic() >= self.due:

@@ -1,4 +1,4 @@
-"""RAMF: a regularised adaptive matched filter on optical density, the best prior over all stains measured."""
+"""RAMF: a regularised adaptive matched filter on optical density, the best prior over all measured stains."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -26,7 +26,7 @@ MAX_FITTED_PX = 1 << 18
 
 @dataclass(frozen=True)
 class RamfStatistics:
-    """What the filter knows of a stain; channels are R, G, B."""
+    """The filter's statistics of a stain; channels are R, G, B."""
 
     white: tuple[float, float, float]
     """White point, grey values."""
@@ -39,16 +39,16 @@ class RamfStatistics:
 @register("ramf")
 @dataclass(frozen=True)
 class Ramf:
-    """Matched filter for nuclear stain against the background's own covariance.
+    """Matched filter for nuclear stain, whitened by the covariance of the background.
 
-    After Robey, Fuhrmann, Kelly, Nitzberg: A CFAR Adaptive Matched Filter Detector (1992), with diagonal loading, in
+    Based on Robey, Fuhrmann, Kelly, Nitzberg: A CFAR Adaptive Matched Filter Detector (1992), with diagonal loading, in
     the optical density space of Ruifrok and Johnston (2001).
     """
 
     cell_px: float
     """Width of a white blood cell, px."""
     statistics: RamfStatistics | None = None
-    """Frozen statistics of a slide; None: those of every image that is given."""
+    """Frozen statistics of a slide; None: those of each image."""
 
     def __call__(self, rgb: Rgb) -> Saliency:
         """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""
@@ -56,11 +56,11 @@ class Ramf:
 
     @property
     def factor(self) -> int:
-        """Integer by which an image is shrunk before filtering, so that a cell is about 32 px wide."""
+        """Integer factor by which images are shrunk before filtering, so that a cell is about 32 px wide."""
         return decimation_factor(self.cell_px, WORKING_CELL_PX)
 
     def fit(self, overview: Rgb) -> Self:
-        """Freeze the statistics of `overview`; they are of pixels, so that any scale will do."""
+        """Freeze the statistics of `overview`, which may have any scale, since they are per pixel."""
         return replace(self, statistics=fit_statistics(overview))
 
     def _working_saliency(self, rgb: Rgb) -> Saliency:
@@ -79,12 +79,12 @@ def matched_filter(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
 
 
 def response_table(statistics: RamfStatistics) -> NDArray[np.float64]:
-    """Return what grey values 0 to 255 of the three channels add to the filter's response, (256, 3)."""
+    """Return the contribution of grey values 0 to 255 of each channel to the filter's response, (256, 3)."""
     return (density_table(statistics.white) - statistics.mean) * statistics.weights
 
 
 def saturated(response: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring the filter's response to [0, 1) in place: 0 where it is negative, 0.5 at 0.5."""
+    """Map the filter's response to [0, 1) in place: 0 where it is negative, 0.5 at 0.5."""
     squared = np.square(np.maximum(response, 0, out=response), out=response)
     return np.divide(squared, squared + np.float32(HALF_SATURATION), out=squared)
 

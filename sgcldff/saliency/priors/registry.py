@@ -1,4 +1,4 @@
-"""The protocol that saliency priors follow and the registry through which a spec names them."""
+"""The protocol of saliency priors, and their registry by name."""
 
 from collections.abc import Callable
 from typing import Protocol, Self, TypeVar
@@ -14,46 +14,46 @@ Saliency = NDArray[np.float32]
 
 
 class SaliencyPrior(Protocol):
-    """A training-free guess at where white blood cells are."""
+    """A training-free estimate of where white blood cells are."""
 
     def __call__(self, rgb: Rgb) -> Saliency:
         """Return the saliency of every pixel of a uint8 image of shape (H, W, 3): float32 (H, W) in [0, 1]."""
         ...
 
     def fit(self, overview: Rgb) -> Self:
-        """Return the same prior with its image statistics taken from `overview` (uint8 (h, w, 3)) and frozen."""
+        """Return the same prior with its image statistics frozen to those of `overview` (uint8 (h, w, 3))."""
         ...
 
 
 PriorFactory = Callable[[float], SaliencyPrior]
-"""Makes a prior for cells that are so many px wide."""
+"""Creates a prior for cells of a given width, px."""
 
-REGISTRY: dict[str, PriorFactory] = {}
+PRIORS: dict[str, PriorFactory] = {}
 """Name -> factory, filled by `register`."""
 
 Factory = TypeVar("Factory", bound=PriorFactory)
 
 
 def register(name: str) -> Callable[[Factory], Factory]:
-    """Make a prior known under `name`; decorates a class or function that takes the cells' width in px."""
+    """Register a class or function, which takes the width of cells in px, as the prior `name`."""
 
     def add(factory: Factory) -> Factory:
-        if name in REGISTRY:
+        if name in PRIORS:
             raise InputError(f"prior {name!r} is registered twice: choose another name")
-        REGISTRY[name] = factory
+        PRIORS[name] = factory
         return factory
 
     return add
 
 
 def factory(name: str) -> PriorFactory:
-    """Look up a prior's factory.
+    """Return a prior's factory.
 
     Raises
     ------
     InputError
         If no prior is registered under `name`.
     """
-    if name not in REGISTRY:
-        raise InputError(f"prior {name!r} is unknown: name one of {', '.join(sorted(REGISTRY))}")
-    return REGISTRY[name]
+    if name not in PRIORS:
+        raise InputError(f"prior {name!r} is unknown: name one of {', '.join(sorted(PRIORS))}")
+    return PRIORS[name]

@@ -1,4 +1,4 @@
-"""Several priors over one image, as a spec names them."""
+"""Several priors of one image, as listed in a spec."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -24,19 +24,19 @@ class PriorStack:
         Raises
         ------
         InputError
-            If `rgb` is no uint8 image of three channels with at least one pixel.
+            If `rgb` is not a uint8 image of three channels with at least one pixel.
         """
         _require_rgb(rgb)
         maps = [prior(rgb) for prior in self.priors]
         return maps[0][None] if len(maps) == 1 else np.stack(maps)
 
     def fit(self, overview: Rgb) -> Self:
-        """Freeze the statistics of a slide's overview, uint8 (h, w, 3), so that all of its shards are treated alike.
+        """Freeze the statistics of a slide's overview, uint8 (h, w, 3), so that all its shards are treated alike.
 
         Raises
         ------
         InputError
-            As `__call__`.
+            As for `__call__`.
         """
         _require_rgb(overview)
         return type(self)(tuple(prior.fit(overview) for prior in self.priors))
@@ -48,7 +48,7 @@ def _require_rgb(rgb: Rgb) -> None:
 
 
 def build(spec: PriorSpec) -> PriorStack:
-    """Make the priors that `spec` names, in its order.
+    """Create the priors that `spec` lists, in order.
 
     Raises
     ------

@@ -20,7 +20,7 @@ def client():
         yield client
 
 
-def test_map_gives_every_item_its_own_outcome(client):
+def test_map_yields_every_item_with_its_own_outcome(client):
     def halve(number):
         if number % 2:
             raise ValueError(f"{number} is odd")
@@ -34,7 +34,7 @@ def test_map_gives_every_item_its_own_outcome(client):
     assert {str(outcomes[number]) for number in range(1, 10, 2)} == {f"{n} is odd" for n in range(1, 10, 2)}
 
 
-def test_map_takes_no_more_items_than_may_be_in_flight(client):
+def test_map_draws_no_more_items_than_may_be_in_flight(client):
     taken = []
     items = (taken.append(number) or number for number in range(10**9))
     results = map_bounded(client, lambda number: number, items, in_flight=4)
@@ -53,7 +53,7 @@ def test_dashboard_and_scheduler_are_on_loopback_only(client):
     assert threads(client) == 2
 
 
-def test_killed_worker_is_replaced_its_task_run_again_and_the_object_loaded_again(client, tmp_path):
+def test_a_killed_worker_is_replaced_and_its_task_and_loader_run_again(client, tmp_path):
     def load():
         with (tmp_path / "loads").open("a") as file:
             file.write(f"{os.getpid()}\n")
@@ -75,7 +75,7 @@ def test_killed_worker_is_replaced_its_task_run_again_and_the_object_loaded_agai
     assert (tmp_path / "died").read_text() in loaders
 
 
-def test_task_that_kills_its_worker_ends_as_lost_and_the_rest_goes_on(client, monkeypatch):
+def test_a_task_that_kills_its_worker_is_lost_and_the_rest_continues(client, monkeypatch):
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
 
     def work(number):
@@ -89,7 +89,7 @@ def test_task_that_kills_its_worker_ends_as_lost_and_the_rest_goes_on(client, mo
     assert outcomes == {0: 0, 2: 2, 3: 3}
 
 
-def test_loader_that_fails_fails_the_task_with_its_own_error(client):
+def test_a_failing_loader_fails_the_task_with_its_error(client):
     def load():
         raise InputError("weights.safetensors: truncated")
 
@@ -103,7 +103,7 @@ def test_loader_that_fails_fails_the_task_with_its_own_error(client):
     assert "load_once" in str(unknown)
 
 
-def test_a_scheduler_that_is_not_there_is_named():
+def test_a_missing_scheduler_is_named():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"

@@ -62,7 +62,7 @@ def scheduler(process, tmp_path):
     return running, json.loads(file.read_text())["address"]
 
 
-def test_a_task_that_exceeds_its_memory_is_set_aside_and_the_others_finish(capfd):
+def test_a_task_that_exceeds_its_memory_is_lost_and_the_others_finish(capfd):
     def work(number):
         hoard = []
         while number == 3:
@@ -81,7 +81,7 @@ def test_a_task_that_exceeds_its_memory_is_set_aside_and_the_others_finish(capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_tasks_that_wait_are_not_blamed_for_a_neighbour_that_kills():
+def test_waiting_tasks_are_not_blamed_for_a_crash():
     def work(number):
         if number == 10:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -113,7 +113,7 @@ def test_a_scheduler_that_is_killed_ends_the_map(scheduler, process, monkeypatch
                 ask()
 
 
-def test_a_worker_that_is_killed_is_made_up_for_by_one_that_joins_later(scheduler, process):
+def test_a_killed_worker_is_replaced_by_one_that_joins_later(scheduler, process):
     _, address = scheduler
     first = process("worker", address, "--nthreads", "1", "--no-nanny")
     with connect(address) as client:
@@ -137,7 +137,7 @@ def test_a_cluster_that_loses_all_its_workers_is_given_up(scheduler, process):
             list(results)
 
 
-def test_a_scheduler_without_workers_is_told(scheduler):
+def test_a_scheduler_without_workers_is_an_error(scheduler):
     _, address = scheduler
     with pytest.raises(ServiceError, match=r"no worker joined .* within 1 s"), connect(SchedulerSpec(address, 1.0)):
         pass
@@ -171,7 +171,7 @@ def test_gpu_tasks_run_where_a_gpu_is_offered_and_each_gpu_has_one_worker(monkey
         assert sorted(client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]).values()) == ["", "4", "7"]
 
 
-def test_a_gpu_that_nobody_offers_is_told_instead_of_waited_for():
+def test_a_gpu_that_nobody_offers_is_an_error():
     with connect(workers=1) as client:
         assert gpu_share(client) == {}
         with pytest.raises(ServiceError, match=r"no worker that offers \{'GPU': 1\}"):
@@ -185,25 +185,25 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch):
         pass
 
 
-def test_gpus_that_are_not_wanted_are_hidden(monkeypatch):
+def test_unused_gpus_are_hidden(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with connect(LocalSpec(workers=1, gpus=0)) as client:
         assert gpu_share(client) == {}
         assert set(client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]).values()) == {""}
 
 
-def test_dask_cuda_is_told_what_the_spec_says(monkeypatch):
+def test_dask_cuda_gets_the_options_of_the_spec(monkeypatch):
     """Stand in for LocalCUDACluster, which needs GPUs."""
-    told = []
+    devices = []
 
     class LocalCUDACluster(LocalCluster):
         def __init__(self, CUDA_VISIBLE_DEVICES, **options):  # noqa: N803
-            told.append(CUDA_VISIBLE_DEVICES)
+            devices.append(CUDA_VISIBLE_DEVICES)
             super().__init__(**options)
 
     monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=LocalCUDACluster))
     with connect(CudaSpec(devices="0,1", memory="1 GB"), workers=1) as client:
-        assert (told, gpu_share(client), threads(client)) == (["0,1"], {"GPU": 1}, 1)
+        assert (devices, gpu_share(client), threads(client)) == (["0,1"], {"GPU": 1}, 1)
         assert client.scheduler.address.startswith("tcp://127.0.0.1:")
 
 
@@ -225,7 +225,7 @@ def use(name, number):
     return os.getpid(), len(loaded(name))
 
 
-def test_the_model_reaches_each_worker_once_whenever_it_comes_and_never_travels(tmp_path):
+def test_each_worker_loads_the_model_once_and_it_is_never_sent(tmp_path):
     loader, size = partial(load, tmp_path, 1 << 20), 1 << 20
     assert len(pickle.dumps(loader)) < 1000
     with (
@@ -248,7 +248,7 @@ def test_the_model_reaches_each_worker_once_whenever_it_comes_and_never_travels(
     assert sorted((tmp_path / "loads").read_text().split()) == sorted(map(str, pids))
 
 
-def test_a_scheduler_imports_nothing_of_what_its_tasks_need(scheduler, process, tmp_path, monkeypatch):
+def test_a_scheduler_imports_nothing_that_its_tasks_need(scheduler, process, tmp_path, monkeypatch):
     """Stand in for a model's libraries: a module that only the workers are given."""
     _, address = scheduler
     (tmp_path / "only_here.py").write_text("class Plan:\n    number = 7\n\n\ndef read(plan):\n    return plan.number\n")

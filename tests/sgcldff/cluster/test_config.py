@@ -46,7 +46,7 @@ def test_a_file_is_read_into_the_spec_of_its_kind(file):
 
 
 @pytest.mark.parametrize("example", sorted(INFRA.glob("*/cluster.toml")), ids=lambda path: path.parent.name)
-def test_the_examples_are_understood(example):
+def test_the_example_files_are_valid(example):
     kinds = {"slurm": SlurmSpec, "kubernetes": KubernetesSpec, "gpu": CudaSpec}
     assert isinstance(cluster_of(str(example)), kinds[example.parent.name])
 
@@ -63,7 +63,7 @@ def test_the_examples_are_understood(example):
         ('kind = "local"\nmemory = "4 elephants"', "memory is '4 elephants' .*write it as \"4 GB\""),
         ('kind = "local"\nmemory = "4"', "memory is '4': must be at least 64 MiB"),
         ('kind = "slurm"\ncores = 4', "memory: "),
-        (SLURM + "processes = 9", "processes is 9: give 1 to 8"),
+        (SLURM + "processes = 9", "processes is 9: must be 1 to 8"),
         (SLURM + 'gres = "gpu:1"\nprocesses = 2', "a job with a GPU has one worker"),
         (SLURM + "jobs = 3\nmax_jobs = 2", "max_jobs is 2: must be at least jobs, which is 3"),
         ('kind = "kubernetes"\nimage = "i"\ncores = 0', "cores is 0"),
@@ -74,12 +74,12 @@ def test_a_mistake_is_named_with_its_file_and_key(file, text, named):
         cluster_of(file(text))
 
 
-def test_a_file_that_is_not_there_is_named():
+def test_a_missing_file_is_named():
     with pytest.raises(InputError, match=r"'nowhere\.toml' is neither a file nor a scheduler's address"):
         cluster_of("nowhere.toml")
 
 
-def test_another_number_of_workers_is_put_into_every_kind():
+def test_every_kind_can_be_resized():
     slurm = SlurmSpec(8, "32 GB", "ib0", processes=4, max_jobs=9)
     assert resized(LocalSpec(2), 5) == LocalSpec(5)
     assert resized(CudaSpec(), 2) == CudaSpec(2)

@@ -18,27 +18,27 @@ SPEC = KubernetesSpec(
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Stand in for KubeCluster: keeps what it is told, with one real worker behind it."""
-    told = []
+    """A stand-in for KubeCluster that records its calls, with one real worker."""
+    calls = []
 
     class KubeCluster(LocalCluster):
         def __init__(self, custom_cluster_spec, namespace, quiet):
-            told.append((custom_cluster_spec, namespace, quiet))
+            calls.append((custom_cluster_spec, namespace, quiet))
             super().__init__(n_workers=1, threads_per_worker=1, resources={"GPU": 1}, dashboard_address="127.0.0.1:0")
 
         def adapt(self, minimum, maximum):
-            told.append((minimum, maximum))
+            calls.append((minimum, maximum))
 
         def close(self, timeout=None):
-            told.append("deleted")
+            calls.append("deleted")
             return super().close(timeout)
 
     monkeypatch.setitem(sys.modules, "dask_kubernetes", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", SimpleNamespace(KubeCluster=KubeCluster))
-    return told
+    return calls
 
 
-def test_workers_get_what_the_spec_says():
+def test_workers_match_the_spec():
     resource = dask_cluster(SPEC)
     (worker,) = resource["spec"]["worker"]["spec"]["containers"]
     args, env = worker["args"], {item["name"]: item["value"] for item in worker["env"]}
@@ -73,14 +73,14 @@ def test_a_worker_without_gpu_offers_none():
     assert "nvidia.com/gpu" not in worker["resources"]["limits"]
 
 
-def test_the_operator_is_told_and_the_cluster_deleted_at_the_end(stand_in):
+def test_the_operator_starts_and_deletes_the_cluster(stand_in):
     with connect(SPEC) as client:
         assert dict(map_bounded(client, abs, [-1], resources=gpu_share(client))) == {-1: 1}
     assert stand_in[:2] == [(dask_cluster(SPEC), "default", True), (3, 7)]
     assert stand_in[-1] == "deleted"
 
 
-def test_a_kubernetes_that_is_not_there_is_told(monkeypatch, stand_in):
+def test_a_missing_kubernetes_is_a_service_error(monkeypatch, stand_in):
     def refuse(**_):
         raise ValueError("Unable to find valid credentials")
 

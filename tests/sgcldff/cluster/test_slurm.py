@@ -75,7 +75,7 @@ def test_a_job_joins_computes_and_is_cancelled(jobs):
     assert (states(jobs, "sh"), states(jobs, "running"), states(jobs, "cancelled")) == ({"1"}, set(), {"1"})
 
 
-def test_a_job_asks_for_what_the_spec_says_and_offers_its_gpu(jobs):
+def test_a_job_matches_the_spec_and_offers_its_gpu(jobs):
     spec = SlurmSpec(
         4, "2 GB", "lo", queue="fast", account="lab", gres="gpu:a100:1", directives=("--nice",), walltime="00:10:00",
         prologue=("export HELLO=there",), log_folder=str(jobs),
@@ -90,7 +90,7 @@ def test_a_job_asks_for_what_the_spec_says_and_offers_its_gpu(jobs):
 
 
 def test_a_job_that_ends_early_is_replaced_and_its_task_run_again(jobs, monkeypatch):
-    monkeypatch.setattr(slurm, "GRACE_S", 2.0)
+    monkeypatch.setattr(slurm, "REPLACEMENT_GRACE_S", 2.0)
 
     def work(number):
         if number == 2 and not (jobs / "ended").exists():
@@ -104,20 +104,20 @@ def test_a_job_that_ends_early_is_replaced_and_its_task_run_again(jobs, monkeypa
     wait_for(lambda: states(jobs, "cancelled") >= {"2"})
 
 
-def test_a_job_that_slurm_refuses_is_told_at_once(jobs):
+def test_a_job_that_slurm_refuses_is_an_error_at_once(jobs):
     spec = SlurmSpec(1, "1 GB", "lo", queue="nowhere")
     with pytest.raises(ServiceError, match="invalid partition specified: nowhere"), connect(spec):
         pass
     assert states(jobs, "sh") == set()
 
 
-def test_a_machine_without_slurm_is_told(monkeypatch):
+def test_a_machine_without_slurm_is_an_error(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match="there is no sbatch"), connect(ONE):
         pass
 
 
-def test_a_network_interface_that_is_not_there_is_told(jobs):
+def test_a_missing_network_interface_is_an_error(jobs):
     with (
         pytest.raises(InputError, match="'ib7' is not a valid network interface"),
         connect(SlurmSpec(1, "1 GB", "ib7")),

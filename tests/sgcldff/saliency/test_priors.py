@@ -23,7 +23,7 @@ from sgcldff.cluster import connect
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample, samples_to_table
 from sgcldff.core.settings import PriorSpec
-from sgcldff.saliency.priors import REGISTRY, build, register
+from sgcldff.saliency.priors import PRIORS, build, register
 from sgcldff.saliency.priors.frequency_tuned import FrequencyTuned, lab
 from sgcldff.saliency.priors.gallery import prior_gallery
 from sgcldff.saliency.priors.minimum_barrier import minimum_barrier
@@ -33,7 +33,7 @@ from sgcldff.saliency.priors.resize import decimate, enlarge
 from sgcldff.saliency.store import PriorStore
 from sgcldff.slides.images import read_rgb, rescale, sha256_of
 
-ALL = tuple(sorted(REGISTRY))
+ALL = tuple(sorted(PRIORS))
 PLASMA, RED_CELL, CYTOPLASM, NUCLEUS = (236, 228, 224), (214, 150, 148), (168, 142, 196), (92, 48, 130)
 
 
@@ -79,7 +79,7 @@ def test_every_image_gets_finite_values_in_0_to_1(name, image, overview, mpp):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_image_is_left_as_it_was_and_gives_the_same_again(name):
+def test_priors_are_deterministic_and_leave_the_image_unchanged(name):
     image, _, _ = smear()
     before, prior = image.copy(), build(PriorSpec((name,)))
     np.testing.assert_array_equal(prior(image), prior(image))
@@ -124,7 +124,7 @@ def test_a_stack_gives_its_priors_in_the_order_of_the_spec():
         np.zeros((0, 4, 3), np.uint8),
     ],
 )
-def test_what_is_no_rgb_image_is_refused(image):
+def test_other_than_rgb_images_are_refused(image):
     stack = build(PriorSpec())
     for use in (stack, stack.fit):
         with pytest.raises(InputError, match="uint8 images of shape"):
@@ -149,7 +149,7 @@ def test_a_new_prior_needs_only_the_decorator(monkeypatch):
         def fit(self, overview):
             return self
 
-    monkeypatch.setattr("sgcldff.saliency.priors.registry.REGISTRY", dict(REGISTRY))
+    monkeypatch.setattr("sgcldff.saliency.priors.registry.PRIORS", dict(PRIORS))
     register("half")(Half)
 
     saliency = build(PriorSpec(("half", "ramf")))(smear()[0])
@@ -302,7 +302,7 @@ def test_computed_priors_are_those_of_the_rescaled_image(tmp_path):
     assert seen[-1] == (len(samples), len(samples))
 
 
-def test_only_what_is_missing_is_computed(tmp_path, monkeypatch):
+def test_only_missing_priors_are_computed(tmp_path, monkeypatch):
     samples = write_samples(tmp_path, 4)
     first, _ = compute_priors(samples, tmp_path / "priors", PriorSpec())
     monkeypatch.setattr(
@@ -318,7 +318,7 @@ def test_only_what_is_missing_is_computed(tmp_path, monkeypatch):
     assert len(PriorStore.open(grown)) == 6
 
 
-def test_images_that_cannot_be_used_are_set_aside_and_the_rest_goes_on(tmp_path):
+def test_unusable_images_are_skipped_and_the_rest_continues(tmp_path):
     good, cut, changed, gone, resized, blank, scaleless = write_samples(tmp_path, 7)
     whole = Path(cut.image).read_bytes()
     Path(cut.image).write_bytes(whole[: len(whole) // 2])
@@ -356,7 +356,7 @@ def test_images_that_cannot_be_used_are_set_aside_and_the_rest_goes_on(tmp_path)
     )
 
 
-def test_dask_gives_what_a_single_process_gives(tmp_path):
+def test_dask_computes_the_same_as_a_single_process(tmp_path):
     samples = write_samples(tmp_path, 10)
     Path(samples[3].image).write_bytes(b"")
     alone, failed_alone = compute_priors(samples, tmp_path / "alone", PriorSpec())
@@ -381,7 +381,7 @@ from sgcldff.core.settings import PriorSpec
 
 folder, manifest, log = map(Path, sys.argv[1:])
 sgcldff.saliency.store.SHARD_IMAGES = 2
-compute = precompute._priors
+compute = precompute._image_priors
 
 def logged(stack, sample, spec):
     with log.open("a") as file:
@@ -389,12 +389,12 @@ def logged(stack, sample, spec):
     time.sleep(0.02)
     return compute(stack, sample, spec)
 
-precompute._priors = logged
+precompute._image_priors = logged
 precompute.compute_priors(samples_from_table(pq.read_table(manifest)), folder, PriorSpec())
 """
 
 
-def test_a_killed_run_goes_on_and_recomputes_nothing_that_was_committed(tmp_path):
+def test_a_killed_run_resumes_without_recomputing_committed_priors(tmp_path):
     samples = write_samples(tmp_path, 24)
     pq.write_table(samples_to_table(samples), tmp_path / "manifest.parquet")
     log = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""The prior store: what goes in comes out, damage is told, and a run that was killed goes on."""
+"""The prior store: contents survive, damage is detected, and killed runs resume."""
 
 import json
 import pickle
@@ -51,7 +51,7 @@ def shard_files(path):
     batches=st.lists(st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), max_size=5), max_size=3),
     shard_images=st.integers(1, 4),
 )
-def test_what_goes_in_comes_out(tmp_path_factory, monkeypatch, batches, shard_images):
+def test_priors_survive_storage(tmp_path_factory, monkeypatch, batches, shard_images):
     monkeypatch.setattr(store_module, "SHARD_IMAGES", shard_images)
     store = PriorStore.create_or_open(tmp_path_factory.mktemp("store"), SPEC)
     everything = {}
@@ -114,7 +114,7 @@ def test_missing_names_each_absent_image_once_in_order(tmp_path):
         store.read("z")
 
 
-def test_the_digest_tells_content_and_spec_not_order_or_place(tmp_path):
+def test_the_digest_depends_on_content_and_spec_not_on_order_or_path(tmp_path):
     first, second = priors_of([(4, 4), (5, 5)]), dict(reversed(priors_of([(4, 4), (5, 5)]).items()))
     one = put(PriorStore.create_or_open(tmp_path / "one", SPEC), first)
     two = put(PriorStore.create_or_open(tmp_path / "two", SPEC), second)
@@ -132,7 +132,7 @@ def flips(content):
         yield position, content[:position] + bytes([byte ^ 1 << position % 8]) + content[position + 1 :]
 
 
-def test_every_flipped_byte_of_a_shard_is_told(tmp_path, monkeypatch):
+def test_every_flipped_byte_of_a_shard_is_detected(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "SHARD_IMAGES", 3)
     priors = priors_of([(3, 4), (2, 2), (3, 3)])
     store = put(PriorStore.create_or_open(tmp_path, SPEC), priors)
@@ -158,7 +158,7 @@ def test_damage_names_store_bucket_and_image(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 10, 200, -1])
-def test_a_truncated_shard_is_told(tmp_path, size):
+def test_a_truncated_shard_is_detected(tmp_path, size):
     store = put(PriorStore.create_or_open(tmp_path, SPEC), priors_of([(30, 30)]))
     [file] = shard_files(store.path)
     file.write_bytes(file.read_bytes()[:size])
@@ -181,15 +181,15 @@ def test_flipped_bytes_of_tables_and_metadata_never_give_other_values(tmp_path, 
     priors = priors_of([(3, 4), (2, 2)])
     store = put(PriorStore.create_or_open(tmp_path, SPEC), priors)
     file = store.path / name
-    told = 0
+    detected = 0
     for _, content in islice(flips(file.read_bytes()), 0, None, 13):
         file.write_bytes(content)
         try:
             damaged = PriorStore.open(store.path)
             assert_holds(damaged, {key: values for key, values in priors.items() if key in damaged})
         except StoreError:
-            told += 1
-    assert told > 0
+            detected += 1
+    assert detected > 0
 
 
 def test_another_layout_is_refused(tmp_path):
@@ -201,7 +201,7 @@ def test_another_layout_is_refused(tmp_path):
             opened()
 
 
-def test_a_folder_without_a_store_is_told(tmp_path):
+def test_a_folder_without_a_store_is_an_error(tmp_path):
     with pytest.raises(StoreError, match="no prior store here"):
         PriorStore.open(tmp_path / digest(SPEC))
 
@@ -217,7 +217,7 @@ def test_shards_that_were_not_reserved_are_refused(tmp_path):
     values = {"a": np.zeros((2, 3, 4), np.uint8)}
     length = store_module.SHARD_IMAGES
     for shard in (Shard("32x32", 1, ("a",)), Shard("32x32", length, ("a",)), Shard("32x32", 0, ("a",) * (length + 1))):
-        with pytest.raises(StoreError, match="no reserved shard"):
+        with pytest.raises(StoreError, match="not a reserved shard"):
             write_shard(store.path, shard, values)
     with pytest.raises(StoreError, match="do not fit"):
         write_shard(store.path, Shard("32x32", 0, ("b",)), {"b": np.zeros((2, 33, 4), np.uint8)})
