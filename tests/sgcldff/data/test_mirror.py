@@ -22,10 +22,10 @@ from sgcldff.data.synthetic import write_dataset
 BUCKET, SHELF = "arrivals", "lab/smears"
 LAND = """
 import sys
-from sgcldff import landing
+from sgcldff.data import mirror
 from sgcldff.data.adapters import Source
-landing.FILES_AT_ONCE = 1
-landing.landed(Source("auto", sys.argv[1]), sys.argv[2])
+mirror.FILES_AT_ONCE = 1
+mirror.landed(Source("auto", sys.argv[1]), sys.argv[2])
 """
 
 

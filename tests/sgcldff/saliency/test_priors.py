@@ -356,6 +356,7 @@ def test_images_that_cannot_be_used_are_set_aside_and_the_rest_goes_on(tmp_path)
     )
 
 
+@pytest.mark.slow
 def test_dask_gives_what_a_single_process_gives(tmp_path):
     samples = write_samples(tmp_path, 10)
     Path(samples[3].image).write_bytes(b"")
@@ -394,6 +395,7 @@ precompute.compute_priors(samples_from_table(pq.read_table(manifest)), folder, P
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_recomputes_nothing_that_was_committed(tmp_path):
     samples = write_samples(tmp_path, 24)
     pq.write_table(samples_to_table(samples), tmp_path / "manifest.parquet")
