@@ -356,6 +356,7 @@ def test_unusable_images_are_skipped_and_the_rest_continues(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_dask_computes_the_same_as_a_single_process(tmp_path):
     samples = write_samples(tmp_path, 10)
     Path(samples[3].image).write_bytes(b"")
@@ -394,6 +395,7 @@ precompute.compute_priors(samples_from_table(pq.read_table(manifest)), folder, P
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_without_recomputing_committed_priors(tmp_path):
     samples = write_samples(tmp_path, 24)
     pq.write_table(samples_to_table(samples), tmp_path / "manifest.parquet")

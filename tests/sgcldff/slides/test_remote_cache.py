@@ -212,6 +212,7 @@ def test_a_process_killed_while_it_copies_leaves_nothing_that_is_taken_for_a_sli
     assert not list((cache / ".drafts").iterdir())
 
 
+@pytest.mark.slow
 def test_simultaneous_processes_copy_a_slide_once_and_see_it_complete(bucket, slides, cache):
     bucket.after, bucket.hold = 50_000, True
     processes = [start(f"{bucket.url}/scan.tif") for _ in range(2)]
