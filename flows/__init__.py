@@ -1,1 +1,1 @@
-"""Prefect flows that a person runs or deploys, and the command line that runs the same flows."""
+"""Prefect flows, to be run or deployed, and the command line that runs the same flows."""

@@ -1,4 +1,4 @@
-"""SG-CLDFF, baselines and ablations under one protocol: same splits, scale, augmentation, budget and start."""
+"""SG-CLDFF, baselines and ablations under the same protocols: same splits, scale, augmentation, budget and start."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,15 +9,31 @@ from pathlib import Path
 from prefect import flow
 
 import sgcldff
-from flows.contenders import chosen
+from flows.candidates import select_candidates
 from flows.prepare import prepare
 from flows.settings import Settings
-from sgcldff.benchmark.pooled import together
-from sgcldff.benchmark.protocols import CHANGES, Cell, Plan, Protocol, cells, unscored, unseen
-from sgcldff.benchmark.robustness import Trial
-from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Contest, Entry, Run, values
-from sgcldff.benchmark.speed import PRIOR, Size, machine
-from sgcldff.benchmark.table import CellRecord, Table, counts
+from sgcldff.benchmark.pooled import pooled_entries
+from sgcldff.benchmark.protocols import (
+    CORRUPTIONS,
+    BenchmarkPlan,
+    Protocol,
+    Training,
+    scored_samples,
+    trainings,
+    unscored_labels,
+)
+from sgcldff.benchmark.robustness import RobustnessComparison
+from sgcldff.benchmark.scoring import (
+    OVERALL,
+    SCORE,
+    TYPE_SCORE,
+    Comparison,
+    ScoreEntry,
+    SeedPredictions,
+    scores_of_seed,
+)
+from sgcldff.benchmark.speed import PRIOR, ModelSize, machine
+from sgcldff.benchmark.table import BenchmarkTable, TrainingEntry, image_counts
 from sgcldff.core.errors import IncompleteBatchError, OutOfTimeError
 from sgcldff.core.labels import LabelSpace, smallest_label_space
 from sgcldff.core.records import Sample
@@ -27,18 +43,16 @@ from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation import Predictions
 from sgcldff.models.model import pick_device
 from tasks.benchmark import (
-    Change,
-    Question,
-    ask_model,
+    ImageState,
+    PredictionJob,
+    by_source,
     choose_start,
     is_trained,
-    joined,
-    log_cell,
+    log_scores,
+    measure_sizes,
+    measure_speed,
+    predict_states,
     require_time,
-    size_contenders,
-    split,
-    time_contenders,
-    with_rates,
     write_table,
 )
 from tasks.data import Prepared
@@ -47,8 +61,8 @@ from tasks.training import TrainJob, train_model
 from tasks.workspace import Workspace
 
 STARTS: Mapping[Pretrained, str] = {
-    Pretrained.REQUIRED: "ImageNet weights, wherever a part of a network has such",
-    Pretrained.OFF: "random weights for all; ImageNet weights were not asked for, or cannot be had for every contender",
+    Pretrained.REQUIRED: "ImageNet weights, for all parts of networks for which they exist",
+    Pretrained.OFF: "random weights for all: ImageNet weights are switched off, or not available for every candidate",
 }
 
 
@@ -59,53 +73,53 @@ def benchmark(
     networks: list[str] | None = None,
     settings: Settings | None = None,
     accelerator: str = "auto",
-    plan: Plan | None = None,
+    plan: BenchmarkPlan | None = None,
 ) -> str:
-    """Train and score contenders under the same protocols; write `table.md`, `table.json` and plots into `out`.
+    """Train and score candidates under the same protocols; write `table.md`, `table.json` and plots into `out`.
 
-    Each training is one MLflow run. What is finished is not repeated when the benchmark is started again.
+    Each training is one MLflow run. Finished work is not repeated when the benchmark is started again.
 
     Args:
         sources: Data sets: adapter (`auto` finds the known ones below the folder), folder or URL (`s3://bucket/prefix`),
             and um/px where the adapter cannot know it.
         out: Folder for the tables and the runs.
-        networks: Names of networks and ablations; all where left out.
-        settings: Settings of all contenders, by stage.
+        networks: Names of networks and ablations; by default all.
+        settings: Settings of all candidates, by stage.
         accelerator: `auto`, `cpu` or `gpu`.
-        plan: Seeds, protocols, and the time for everything.
+        plan: Seeds, protocols, and the total time.
 
     Raises
     ------
     InputError
-        If a contender is unknown, or a protocol is asked for that the data sets do not allow.
+        If a candidate is unknown, or a protocol is not possible with the data sets.
     IncompleteBatchError
-        If time was up before everything was done; the table tells what is.
+        If time was up before everything was finished; the table says what is missing.
     """
-    begun, plan, settings = time.monotonic(), plan or Plan(), settings or Settings()
-    named, place = chosen(networks, settings), Workspace(out)
+    start, plan, settings = time.monotonic(), plan or BenchmarkPlan(), settings or Settings()
+    candidates, workspace = select_candidates(networks, settings), Workspace(out)
     prepared = prepare(sources, out, settings)
-    bench = begin(prepared, named, place, plan)
-    bench = replace(bench, accelerator=accelerator, until=None if plan.seconds is None else begun + plan.seconds)
-    outcomes = [finish(bench, number, cell) for number, cell in enumerate(bench.cells)]
-    table = tabulate(bench, settings, outcomes)
-    within = {name: list(seeds.values()) for name, seeds in runs_of(outcomes, Protocol.WITHIN).items()}
-    page = write_table(table, within, place)
+    bench = set_up(prepared, candidates, workspace, plan)
+    bench = replace(bench, accelerator=accelerator, until=None if plan.seconds is None else start + plan.seconds)
+    states = [run_training(bench, number, training) for number, training in enumerate(bench.trainings)]
+    table = make_table(bench, settings, states)
+    within = {name: list(seeds.values()) for name, seeds in collect_predictions(states, Protocol.WITHIN).items()}
+    page = write_table(table, within, workspace)
     require_finished(table, page)
     return page
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all trainings share."""
+    """What all trainings have in common."""
 
     prepared: Prepared
     samples: tuple[Sample, ...]
     space: LabelSpace
-    named: Mapping[str, Settings]
+    candidates: Mapping[str, Settings]
     start: Pretrained
-    sizes: tuple[Size, ...]
-    place: Workspace
-    plan: Plan
+    sizes: tuple[ModelSize, ...]
+    workspace: Workspace
+    plan: BenchmarkPlan
     accelerator: str = "auto"
     until: float | None = None
     """When time is up, s of `time.monotonic`."""
@@ -117,196 +131,190 @@ class Bench:
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
-        """What is run."""
+        """The protocols that are run."""
         return self.plan.allowed(self.sources)
 
     @property
-    def cells(self) -> tuple[Cell, ...]:
+    def trainings(self) -> tuple[Training, ...]:
         """All trainings."""
-        return tuple(cells(list(self.named), self.plan, self.sources))
+        return tuple(trainings(list(self.candidates), self.plan, self.sources))
 
     @property
     def type_only(self) -> frozenset[str]:
-        """Contenders that learn no outlines."""
-        return frozenset(size.contender for size in self.sizes if not size.outlines)
+        """Candidates that do not learn outlines."""
+        return frozenset(size.candidate for size in self.sizes if not size.outlines)
 
-    def job(self, cell: Cell) -> TrainJob:
-        """Say what is trained."""
-        setting = self.named[cell.contender]
-        train = replace(setting.train, seed=cell.seed)
-        return TrainJob(self.prepared, setting.net, setting.prior, train, without=cell.without)
+    def job(self, training: Training) -> TrainJob:
+        """Return the job of a training."""
+        settings = self.candidates[training.candidate]
+        spec = replace(settings.train, seed=training.seed)
+        return TrainJob(self.prepared, settings.net, settings.prior, spec, without=training.without)
 
 
-def begin(prepared: Prepared, named: Mapping[str, Settings], place: Workspace, plan: Plan) -> Bench:
-    """Check what is asked for against the data, and let all contenders start alike."""
+def set_up(prepared: Prepared, candidates: Mapping[str, Settings], workspace: Workspace, plan: BenchmarkPlan) -> Bench:
+    """Check the plan against the data, and choose the same start for all candidates."""
     samples = Catalog.open(prepared.catalog).samples
     plan.allowed(sorted({sample.source for sample in samples}))
-    policy = next(iter(named.values())).net.pretrained
-    start = choose_start([setting.net for setting in named.values()], policy, place)
-    alike = {name: replace(own, net=replace(own.net, pretrained=start)) for name, own in named.items()}
+    policy = next(iter(candidates.values())).net.pretrained
+    start = choose_start([settings.net for settings in candidates.values()], policy, workspace)
+    started = {name: replace(own, net=replace(own.net, pretrained=start)) for name, own in candidates.items()}
     space = smallest_label_space(sample.label for sample in samples)
-    sizes = size_contenders({name: ModelSpec(own.net, own.prior, space) for name, own in alike.items()})
-    return Bench(prepared, samples, space, alike, start, sizes, place, plan)
+    sizes = measure_sizes({name: ModelSpec(own.net, own.prior, space) for name, own in started.items()})
+    return Bench(prepared, samples, space, started, start, sizes, workspace, plan)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How far a training has come."""
+class TrainingState:
+    """Progress of a training and its scoring."""
 
-    cell: Cell
+    training: Training
     left: str
-    """What is still to be done; empty where it is finished."""
-    training: str = ""
+    """What is still to be done; empty if it is finished."""
+    folder: str = ""
     run: str = ""
-    answers: Mapping[Change, str] = field(default_factory=dict)
-    """Change of the images -> file of predictions."""
+    predictions: Mapping[ImageState, str] = field(default_factory=dict)
+    """State of the images -> file of predictions."""
 
 
-def finish(bench: Bench, number: int, cell: Cell) -> Outcome:
-    """Train, ask and log, as far as it is not done and time allows."""
-    outcome = Outcome(cell, "training")
+def run_training(bench: Bench, number: int, training: Training) -> TrainingState:
+    """Train, predict and log as far as it is not done and time allows."""
+    state, job = TrainingState(training, "training"), bench.job(training)
     try:
-        outcome = trained(bench, number, outcome)
-        asked = Question(f"{outcome.training}/model", unseen(bench.samples, cell, bench.space))
-        outcome = replace(outcome, answers=answers(bench, asked), left="changed images")
-        if Protocol.ROBUSTNESS in bench.protocols and not cell.without:
-            told = answers(bench, replace(asked, changes=CHANGES))
-            outcome = replace(outcome, answers={**outcome.answers, **told})
+        if not is_trained(job, bench.workspace):
+            require_time(bench.until, str(training))
+            with bar(str(training)) as progress:
+                progress(number, len(bench.trainings))
+        folder = train_model(job, bench.workspace, bench.accelerator, bench.until)
+        state = replace(state, folder=folder, left="scoring")
+        question = PredictionJob(f"{folder}/model", scored_samples(bench.samples, training, bench.space))
+        state = replace(state, predictions=find_or_predict(bench, question), left="changed images")
+        if Protocol.ROBUSTNESS in bench.protocols and not training.without:
+            corrupted = find_or_predict(bench, replace(question, states=CORRUPTIONS))
+            state = replace(state, predictions={**state.predictions, **corrupted})
     except OutOfTimeError:
-        return outcome
-    tags = {"contender": cell.contender, "seed": str(cell.seed), "without": cell.without}
-    run = log_cell(bench.job(cell), tags, figures_of(bench, outcome), bench.place)
-    return replace(outcome, left="", run=run)
+        return state
+    tags = {"contender": training.candidate, "seed": str(training.seed), "without": training.without}
+    run = log_scores(job, tags, logged_scores(bench, state), bench.workspace)
+    return replace(state, left="", run=run)
 
 
-def trained(bench: Bench, number: int, outcome: Outcome) -> Outcome:
-    """Train, or find the finished training."""
-    job, cell = bench.job(outcome.cell), outcome.cell
-    if not is_trained(job, bench.place):
-        require_time(bench.until, str(cell))
-        with bar(str(cell)) as progress:
-            progress(number, len(bench.cells))
-    folder = train_model(job, bench.place, bench.accelerator, bench.until)
-    return replace(outcome, training=folder, left="scoring")
+def find_or_predict(bench: Bench, job: PredictionJob) -> dict[ImageState, str]:
+    """Find the predictions of an earlier run, or predict if time allows."""
+    if not all(path.is_file() for path in job.paths(bench.workspace).values()):
+        require_time(bench.until, "images are left to predict")
+    return predict_states(job, bench.workspace, bench.until)
 
 
-def answers(bench: Bench, question: Question) -> dict[Change, str]:
-    """Ask, or find what was answered."""
-    places = question.places(bench.place)
-    if not all(place.is_file() for place in places.values()):
-        require_time(bench.until, "images are left to ask about")
-    return ask_model(question, bench.place, bench.until)
+def logged_scores(bench: Bench, state: TrainingState) -> dict[str, float]:
+    """Return the scores of one training by the names of their metrics: `within/bccd/cell_iou`, `robustness/hue/3`."""
+    training, outlines = state.training, state.training.candidate not in bench.type_only
+    bins, scores = bench.candidates[training.candidate].evaluate.calibration_bins, dict[str, float]()
+    for corruption, path in state.predictions.items():
+        own = scores_of_seed(by_source(Predictions.open(path)), bins, outlines=outlines)
+        if corruption is None:
+            protocol = Protocol.LEFT_OUT if training.without else Protocol.WITHIN
+            scores |= {f"{protocol}/{data}/{figure}": value for (data, figure), value in own.items()}
+        elif (overall := own.get((OVERALL, SCORE if outlines else TYPE_SCORE))) is not None:
+            scores[f"{Protocol.ROBUSTNESS}/{corruption[0]}/{corruption[1]}"] = overall
+    return scores
 
 
-def figures_of(bench: Bench, outcome: Outcome) -> dict[str, float]:
-    """Give the scores of one training as they are logged: `within/bccd/cell_iou`, `robustness/hue/3`."""
-    cell, outlines = outcome.cell, outcome.cell.contender not in bench.type_only
-    bins, figures = bench.named[cell.contender].evaluate.calibration_bins, dict[str, float]()
-    for change, path in outcome.answers.items():
-        found = values(split(Predictions.open(path)), bins, outlines=outlines)
-        if change is None:
-            protocol = Protocol.LEFT_OUT if cell.without else Protocol.WITHIN
-            figures |= {f"{protocol}/{data}/{figure}": value for (data, figure), value in found.items()}
-        elif (overall := found.get((OVERALL, SCORE if outlines else TYPE_SCORE))) is not None:
-            figures[f"{Protocol.ROBUSTNESS}/{change[0]}/{change[1]}"] = overall
-    return figures
+def collect_predictions(
+    states: Sequence[TrainingState], protocol: Protocol, corruption: ImageState = None
+) -> dict[str, dict[int, SeedPredictions]]:
+    """Collect the predictions of a protocol: candidate -> seed -> data set -> predictions."""
+    left_out = protocol is Protocol.LEFT_OUT
+    collected: dict[str, dict[int, SeedPredictions]] = {}
+    for state in states:
+        if bool(state.training.without) == left_out and corruption in state.predictions:
+            seeds = collected.setdefault(state.training.candidate, {})
+            own = by_source(Predictions.open(state.predictions[corruption]))
+            seeds[state.training.seed] = {**seeds.get(state.training.seed, {}), **own}
+    return collected
 
 
-def runs_of(outcomes: Sequence[Outcome], protocol: Protocol, change: Change = None) -> dict[str, dict[int, Run]]:
-    """Collect what was said: contender -> seed -> predictions by data set."""
-    apart = protocol is Protocol.LEFT_OUT
-    told: dict[str, dict[int, Run]] = {}
-    for outcome in outcomes:
-        if bool(outcome.cell.without) == apart and change in outcome.answers:
-            seeds = told.setdefault(outcome.cell.contender, {})
-            said = split(Predictions.open(outcome.answers[change]))
-            seeds[outcome.cell.seed] = joined([seeds.get(outcome.cell.seed, {}), said])
-    return told
-
-
-def tabulate(bench: Bench, settings: Settings, outcomes: Sequence[Outcome]) -> Table:
+def make_table(bench: Bench, settings: Settings, states: Sequence[TrainingState]) -> BenchmarkTable:
     """Compare what is finished."""
-    speed = timed(bench, settings, outcomes)
-    return Table(
-        head=head(bench, settings),
-        contenders=tuple(bench.named),
+    folders = {state.training.candidate: f"{state.folder}/model" for state in reversed(states) if state.folder}
+    models = {name: folders[name] for name in bench.candidates if name in folders}
+    speed: Mapping[str, float] = {}
+    if models:
+        speed = measure_speed(models, bench.workspace, settings.promote.timing_rounds, bench.accelerator)
+    return BenchmarkTable(
+        head=table_head(bench, settings),
+        candidates=tuple(bench.candidates),
         protocols=bench.protocols,
         sources=bench.sources,
         seeds=bench.plan.seeds,
-        counts=tuple(counts(bench.samples)),
-        sizes=with_rates(bench.sizes, speed),
-        entries=tuple(scored(bench, settings.evaluate, outcomes)),
-        cells=tuple(record(bench, outcome) for outcome in outcomes),
+        counts=tuple(image_counts(bench.samples)),
+        sizes=tuple(replace(size, images_per_s=speed.get(size.candidate)) for size in bench.sizes),
+        entries=tuple(score_states(bench, settings.evaluate, states)),
+        trainings=tuple(training_entry(bench, state) for state in states),
         priors_per_s=speed.get(PRIOR),
         notes=tuple(notes(bench)),
     )
 
 
-def scored(bench: Bench, spec: EvalSpec, outcomes: Sequence[Outcome]) -> Iterator[Entry]:
-    """Give all figures of all protocols."""
-    runs = {protocol: runs_of(outcomes, protocol) for protocol in (Protocol.WITHIN, Protocol.LEFT_OUT)}
+def score_states(bench: Bench, spec: EvalSpec, states: Sequence[TrainingState]) -> Iterator[ScoreEntry]:
+    """Return all figures of all protocols."""
+    plain = {protocol: collect_predictions(states, protocol) for protocol in (Protocol.WITHIN, Protocol.LEFT_OUT)}
     for protocol in bench.protocols:
         if protocol is Protocol.ROBUSTNESS:
-            changed = {change: runs_of(outcomes, protocol, change) for change in CHANGES}
-            yield from Trial(runs[Protocol.WITHIN], changed, spec, bench.type_only).entries()
+            corrupted = {corruption: collect_predictions(states, protocol, corruption) for corruption in CORRUPTIONS}
+            yield from RobustnessComparison(plain[Protocol.WITHIN], corrupted, spec, bench.type_only).entries()
         else:
-            yield from Contest(runs[protocol], spec, bench.type_only).entries(protocol)
-    if runs.keys() <= set(bench.protocols):
-        yield from together(*runs.values(), spec, bench.type_only)
+            yield from Comparison(plain[protocol], spec, bench.type_only).entries(protocol)
+    if plain.keys() <= set(bench.protocols):
+        within, left_out = plain[Protocol.WITHIN], plain[Protocol.LEFT_OUT]
+        yield from pooled_entries(within, left_out, spec, bench.type_only)
 
 
-def timed(bench: Bench, settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Time the first model of every contender that has one; gives crops a second."""
-    folders = {one.cell.contender: f"{one.training}/model" for one in reversed(outcomes) if one.training}
-    named = {name: folders[name] for name in bench.named if name in folders}
-    return time_contenders(named, bench.place, settings.promote.timing_rounds, bench.accelerator) if named else {}
-
-
-def head(bench: Bench, settings: Settings) -> dict[str, str]:
-    """Say what was run."""
+def table_head(bench: Bench, settings: Settings) -> dict[str, str]:
+    """Describe the benchmark."""
     train, seconds = settings.train, bench.plan.seconds
     limit = "" if seconds is None else f"; {seconds / 3600:.4g} h for everything in this run"
     return {
         "data": bench.prepared.digest,
-        "budget": f"epochs of every training: {train.epochs}, batches of {train.batch_size}{limit}",
-        "seeds": f"{bench.plan.seeds}, from 0 on",
+        "budget": f"{train.epochs} epochs per training, batches of {train.batch_size}{limit}",
+        "seeds": f"{bench.plan.seeds}, starting from 0",
         "start": STARTS[bench.start],
         "scale": f"{settings.prior.mpp} um/px, crops of {ModelSpec().crop_px} px, augmentation {train.augment}",
-        "intervals": f"{settings.evaluate.confidence:.0%}, {settings.evaluate.resamples} draws of groups",
+        "intervals": f"{settings.evaluate.confidence:.0%}, {settings.evaluate.resamples} bootstrap samples of groups",
         "machine": machine(pick_device("cpu" if bench.accelerator == "cpu" else "auto")),
         "sgcldff": sgcldff.__version__,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
 
 
-def record(bench: Bench, outcome: Outcome) -> CellRecord:
-    """Note where results lie, below the benchmark's folder."""
-    root = Path(bench.place.root)
-    paths = [outcome.training, outcome.answers.get(None, "")]
-    training, evaluation = (Path(path).relative_to(root).as_posix() if path else "" for path in paths)
-    cell = outcome.cell
-    return CellRecord(cell.contender, cell.seed, cell.without, outcome.left, training, evaluation, outcome.run)
+def training_entry(bench: Bench, state: TrainingState) -> TrainingEntry:
+    """Return where the results of a training are, relative to the benchmark's folder."""
+    root, training = Path(bench.workspace.root), state.training
+    paths = [state.folder, state.predictions.get(None, "")]
+    folder, predictions = (Path(path).relative_to(root).as_posix() if path else "" for path in paths)
+    return TrainingEntry(
+        training.candidate, training.seed, training.without, state.left, folder, predictions, state.run
+    )
 
 
 def notes(bench: Bench) -> Iterator[str]:
-    """Say what the table leaves out."""
+    """Describe what the table does not include."""
     if Protocol.LEFT_OUT not in bench.protocols:
-        yield "No data set was left out: that takes two of them, and the protocol left-out."
+        yield "No data set was left out: that requires at least two data sets, and the protocol left-out."
         return
     for source in bench.sources:
-        for label, images in unscored(bench.samples, source, bench.space).items():
+        for label, images in unscored_labels(bench.samples, source, bench.space).items():
             yield (
                 f"{source} left out: the type of {images} images ({label}) is not scored; no training image has it, or "
                 "none has another."
             )
 
 
-def require_finished(table: Table, page: str) -> None:
-    """Raise `IncompleteBatchError`, naming what is left, unless all is done."""
+def require_finished(table: BenchmarkTable, page: str) -> None:
+    """Raise `IncompleteBatchError`, naming what is left, unless everything is finished."""
     left = table.unfinished
     if left:
-        first = Cell(left[0].contender, left[0].seed, left[0].without)
+        first = Training(left[0].candidate, left[0].seed, left[0].without)
         raise IncompleteBatchError(
-            f"time is up: {len(left)} of {len(table.cells)} trainings are left, the first {first} ({left[0].left}); "
-            f"{page} has the rest, and the same command goes on"
+            f"time is up: {len(left)} of {len(table.trainings)} trainings are left, the first {first} ({left[0].left});"
+            f" {page} contains the rest, and the same command resumes"
         )

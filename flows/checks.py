@@ -1,7 +1,7 @@
-"""What can be known to be wrong with a command before anything is started.
+"""Checks of a command's input that run before anything is started.
 
-No server, no database and no library that takes seconds to load is needed here; `tests/flows/test_checks.py` holds
-that. Everything is read by the functions that the commands themselves use.
+They need no server, no database and no library that takes seconds to load (asserted by `tests/flows/test_checks.py`),
+and read the input with the same functions as the commands themselves.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,48 +22,48 @@ if TYPE_CHECKING:
 
 
 def require_all(*checks: Callable[[], object]) -> None:
-    """Run all checks, and say at once what is wrong.
+    """Run all checks and report all failures together.
 
     Raises
     ------
     InputError
-        If anything is: the error itself, or one that lists several.
+        If any check fails: the error itself, or one that lists several.
     """
-    wrong = list[InputError]()
+    errors = list[InputError]()
     for check in checks:
         try:
             check()
         except InputError as error:
-            wrong.append(error)
-    if len(wrong) == 1:
-        raise wrong[0]
-    if wrong:
-        raise InputError("\n- ".join([f"{len(wrong)} inputs are wrong:", *map(str, wrong)]))
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise InputError("\n- ".join([f"{len(errors)} inputs are wrong:", *map(str, errors)]))
 
 
 def require_there(path: Path, what: str) -> None:
-    """Raise `MissingInputError` unless a file or folder is there; `what` says what it should be."""
+    """Raise `MissingInputError` unless a file or folder exists; `what` names its kind in the message."""
     if not path.exists():
-        raise MissingInputError(f"{path}: no such {what}; look at its name and at where you are")
+        raise MissingInputError(f"{path}: no such {what}; check the name and the current directory")
 
 
 def require_report(path: Path | None) -> None:
-    """Raise `InputError` if a report is to be written where it cannot be."""
+    """Raise `InputError` if a report cannot be written to the path."""
     if path is not None:
         require(not path.is_dir(), f"{path}: is a folder; name a file")
         require_writable(path.parent)
 
 
 def require_prepared(workspace: Path) -> None:
-    """Raise `InputError` unless a workspace can be written to and has a catalog."""
+    """Raise `InputError` unless a workspace is writable and has a catalog."""
     require_writable(workspace)
     require_catalog(Workspace(str(workspace)).catalog)
 
 
 def require_parts(settings: "Settings") -> None:
-    """Raise `InputError` if settings name a prior or a network that is not there.
+    """Raise `InputError` if the settings name an unknown prior or network.
 
-    Those of the defaults are, and are not looked up: networks come with torch.
+    The defaults are known to exist and are not looked up, since that would import torch.
     """
     if settings.prior.names != PriorSpec().names:
         from sgcldff.saliency.priors.registry import factory
@@ -77,24 +77,24 @@ def require_parts(settings: "Settings") -> None:
 
 
 def require_sources(folders: Iterable[str], adapter: str, mpp: float | None) -> None:
-    """Raise `InputError` if a data set is missing, or its tables cannot be read; stores are not asked."""
+    """Raise `InputError` if a data set is missing or its tables are unreadable; remote ones are not checked."""
     from sgcldff.data.adapters import AUTO, Source
     from sgcldff.data.adapters import adapter as find_adapter
 
     if adapter != AUTO:
         find_adapter(adapter)
     local = (Source(adapter, folder, mpp) for folder in folders if not is_remote(folder))
-    require_all(*(partial(_begin_scan, source) for source in local))
+    require_all(*(partial(_start_scan, source) for source in local))
 
 
-def _begin_scan(source: "Source") -> None:
-    """Begin to read a data set: tables come before the first image, and images are not opened."""
-    for found in source.resolved():
-        next(iter(found.scan()), None)
+def _start_scan(source: "Source") -> None:
+    """Scan up to the first image: tables are read before it, and no image is opened."""
+    for data_set in source.resolved():
+        next(iter(data_set.scan()), None)
 
 
 def require_slides(inputs: Sequence[str], mpp: float | None = None) -> None:
-    """Raise `InputError` if slides are missing, or lists of slides cannot be read; stores are not asked."""
+    """Raise `InputError` if slides are missing or a list of slides is unreadable; remote ones are not checked."""
     from sgcldff.slides import find_slides
 
     local = [text for text in inputs if not is_remote(text)]
@@ -107,19 +107,19 @@ def require_slides(inputs: Sequence[str], mpp: float | None = None) -> None:
 
 
 def require_any_slide(inputs: Sequence[str]) -> None:
-    """Raise `InputError` if none of the inputs is there, or lists of slides cannot be read; stores are not asked."""
-    wrong = list[InputError]()
+    """Raise `InputError` unless at least one of the inputs is usable; remote ones are not checked."""
+    errors = list[InputError]()
     for text in inputs:
         try:
             require_slides([text])
         except InputError as error:
-            wrong.append(error)
-    if len(wrong) == len(inputs):
-        raise wrong[0]
+            errors.append(error)
+    if len(errors) == len(inputs):
+        raise errors[0]
 
 
 def require_known_model(reference: str | None, workspace: Path) -> tuple[str, ...] | None:
-    """Refuse a model that is known not to be there; give its classes where they are known without MLflow.
+    """Return a model's classes where they are known without MLflow; refuse a model that is known not to exist.
 
     Raises
     ------
@@ -131,15 +131,15 @@ def require_known_model(reference: str | None, workspace: Path) -> tuple[str, ..
 
     address = Address.parse(Workspace(str(workspace)).tracking_uri)
     if reference is None:
-        known = registered_models(address)
-        if known is None or any("champion" in model.aliases for model in known.values()):
+        models = registered_models(address)
+        if models is None or any("champion" in model.aliases for model in models.values()):
             return None
     spec = require_model(reference or RELEASED, address)
     return spec.labels.classes if spec else None
 
 
 def require_counting(until: str | None, manual: Path | None, model: str | None, workspace: Path) -> None:
-    """Raise `InputError` if the goal of a count, or the table of manual counts, is not understood."""
+    """Raise `InputError` if the goal of a count or the table of manual counts is invalid."""
     from sgcldff.counting.agreement import read_manual
     from sgcldff.counting.stopping import Goal
 
@@ -154,7 +154,7 @@ def require_counting(until: str | None, manual: Path | None, model: str | None, 
 
 
 def require_cluster(text: str | None) -> None:
-    """Raise `InputError` if a cluster file, or a scheduler's address, is not understood."""
+    """Raise `InputError` if a cluster file or a scheduler's address is invalid."""
     if text is not None:
         from sgcldff.cluster.config import cluster_of
 

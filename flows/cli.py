@@ -19,53 +19,53 @@ from sgcldff.core.errors import SgcldffError
 from sgcldff.core.redaction import redacted
 
 LOGGING = "Logging"
-"""Panel of the options that every command takes, before its name or after it."""
+"""Help panel of the options that every command accepts, before or after its name."""
 
 
 class CommandLine(TyperGroup):
-    """The root of all commands, which hands its own logging options down to them."""
+    """The root command, which passes its logging options on to all subcommands."""
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
         shared = [option for option in self.params if getattr(option, "rich_help_panel", None) == LOGGING]
         for command in commands_below(self):
-            command.params += [handed_down(option) for option in shared]
+            command.params += [inherited(option) for option in shared]
 
 
 def commands_below(group: TyperGroup) -> Iterator[Any]:
-    """Yield the commands of a group and of the groups in it."""
+    """Yield the commands of a group and of its subgroups."""
     for command in group.commands.values():
         yield from commands_below(command) if isinstance(command, TyperGroup) else (command,)
 
 
-def handed_down(option: Any) -> Any:
-    """Copy an option of the root: what is given to a command goes before what is given to the root."""
+def inherited(option: Any) -> Any:
+    """Copy an option of the root for a subcommand, whose value takes precedence over the root's."""
 
-    def start(ctx: typer.Context, parameter: Any, value: Any) -> None:
-        STARTS[option.name](value or ctx.find_root().params[option.name])
+    def apply(ctx: typer.Context, parameter: Any, value: Any) -> None:
+        LOGGING_SETUP[option.name](value or ctx.find_root().params[option.name])
 
     own = copy.copy(option)
-    own.callback, own.expose_value, own.envvar = start, False, None
+    own.callback, own.expose_value, own.envvar = apply, False, None
     return own
 
 
-def start_quiet(verbose: bool) -> None:
-    """Keep what libraries log off the terminal, unless it is wanted."""
+def set_up_terminal(verbose: bool) -> None:
+    """Keep the libraries' logs off the terminal, unless `--verbose` is given."""
     from flows.environment import quieten
 
     if not verbose:
         quieten()
 
 
-def start_log(file: Path | None) -> None:
+def set_up_log_file(file: Path | None) -> None:
     """Write events to a file if one is named."""
     from flows.environment import log_to
 
     log_to(file)
 
 
-STARTS: dict[str, Callable[[Any], None]] = {"verbose": start_quiet, "log_json": start_log}
-"""What each of the options sets off, once it is known which command runs."""
+LOGGING_SETUP: dict[str, Callable[[Any], None]] = {"verbose": set_up_terminal, "log_json": set_up_log_file}
+"""Function that applies each logging option; called once it is known which command runs."""
 
 app = typer.Typer(cls=CommandLine, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 for group in (slides, review, data, training, benchmark, registry, doctor, settings, demo):
@@ -73,9 +73,9 @@ for group in (slides, review, data, training, benchmark, registry, doctor, setti
 err = Console(stderr=True, soft_wrap=True)
 
 
-def show_version(wanted: bool) -> None:
-    """Print the version and end."""
-    if wanted:
+def print_version(value: bool) -> None:
+    """Print the version and exit if `--version` is given."""
+    if value:
         typer.echo(f"sgcldff {sgcldff.__version__}")
         raise typer.Exit
 
@@ -83,11 +83,11 @@ def show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", rich_help_panel=LOGGING, help="Show what the libraries log, and tracebacks."),
+        typer.Option("--verbose", "-v", rich_help_panel=LOGGING, help="Show the libraries' logs, and tracebacks."),
     ] = False,
     log_json: Annotated[
         Path | None,
@@ -103,7 +103,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; known errors, full disks and Ctrl-C end in one line and their exit code."""
+    """Run the command line; known errors, full disks and Ctrl-C end with one line and an exit code of their own."""
     interruption = Interruption(err)
     interruption.watch()
     try:
@@ -113,5 +113,5 @@ def main() -> None:
         err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
         sys.exit(error.exit_code)
     finally:
-        if interruption.came:
-            interruption.end()
+        if interruption.received:
+            interruption.exit()

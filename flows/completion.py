@@ -1,4 +1,4 @@
-"""What the shell offers when a person presses Tab; libraries that take long to load stay out."""
+"""Shell completion; libraries that are slow to load are not imported."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,41 +11,41 @@ def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
 
 
 def _after_comma(incomplete: str, words: Iterable[str]) -> list[str]:
-    """Complete the last of several names that commas part; each is offered once."""
+    """Complete the last of several comma-separated names; each is offered once."""
     before, comma, last = incomplete.rpartition(",")
     return [before + comma + word for word in _starting(last, words) if word not in before.split(",")]
 
 
 def adapters(incomplete: str) -> list[str]:
-    """Name the adapters, and the word for all known data sets."""
+    """Complete the name of an adapter, or `auto`."""
     from sgcldff.data.adapters import ADAPTERS, AUTO
 
     return _starting(incomplete, [AUTO, *ADAPTERS])
 
 
 def data_sets(incomplete: str) -> list[str]:
-    """Name the data sets that can be downloaded."""
+    """Complete the name of a data set that can be downloaded."""
     from sgcldff.data.adapters import ADAPTERS
 
     return _starting(incomplete, [name for name, adapter in ADAPTERS.items() if adapter.download])
 
 
 def registered_models(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Name the aliases and versions in the workspace's registry, if it is a file."""
+    """Complete an alias or version in the workspace's registry, if it is a file."""
     from flows.options import WORKSPACE
     from sgcldff.core.locations import Address
     from sgcldff.models.names import registered_models
     from tasks.workspace import Workspace
 
     workspace = Workspace(str(ctx.params.get("workspace") or WORKSPACE))
-    known = registered_models(Address.parse(workspace.tracking_uri)) or {}
-    aliases = [f"models:/{name}@{alias}" for name, model in known.items() for alias in model.aliases]
-    versions = [f"models:/{name}/{number}" for name, model in known.items() for number in model.versions]
+    by_name = registered_models(Address.parse(workspace.tracking_uri)) or {}
+    aliases = [f"models:/{name}@{alias}" for name, model in by_name.items() for alias in model.aliases]
+    versions = [f"models:/{name}/{number}" for name, model in by_name.items() for number in model.versions]
     return _starting(incomplete, aliases + versions)
 
 
 def models(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Name registered models, the released one, and folders that hold a model."""
+    """Complete a registered model, `released`, or a folder that contains a model."""
     from sgcldff.models.checkpoint import SPEC_FILE
     from sgcldff.models.released import RELEASED
 
@@ -56,21 +56,21 @@ def models(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def precisions(incomplete: str) -> list[str]:
-    """Name the numbers that a training may compute with."""
+    """Complete a floating-point precision of training."""
     from sgcldff.core.settings import TRAIN_PRECISIONS
 
     return _starting(incomplete, TRAIN_PRECISIONS)
 
 
 def networks(incomplete: str) -> list[str]:
-    """Name the contenders of a benchmark."""
-    from flows.contenders import contenders
+    """Complete the names of a benchmark's candidates."""
+    from flows.candidates import candidates
 
-    return _after_comma(incomplete, contenders())
+    return _after_comma(incomplete, candidates())
 
 
 def protocols(incomplete: str) -> list[str]:
-    """Name the protocols of a benchmark."""
+    """Complete the names of a benchmark's protocols."""
     from sgcldff.benchmark.protocols import Protocol
 
     return _after_comma(incomplete, Protocol)

@@ -1,7 +1,7 @@
-"""Environment of embedded runs: a Prefect home of our own, no telemetry, servers on loopback, a quiet terminal.
+"""Environment of the commands: a Prefect home in the workspace, no telemetry, servers on loopback, a quiet terminal.
 
-Whatever is set outside wins: `PREFECT_API_URL` makes runs report to a real Prefect server, `MLFLOW_TRACKING_URI` makes
-them log to a real MLflow server.
+Variables that are already set take precedence: with `PREFECT_API_URL` runs report to that Prefect server, with
+`MLFLOW_TRACKING_URI` they log to that MLflow server.
 """
 
 import logging
@@ -23,30 +23,30 @@ ALWAYS = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "GOMP_SPINCOUNT": "10000",
 }
-"""Threads that wait for each other soon sleep: where other work shares the cores, spinning for long made trainings 3 to
-7 times as slow (two threads, two cores under load)."""
+"""OpenMP threads that wait for each other soon sleep: on shared cores, longer spinning made trainings 3 to 7 times as
+slow (two threads, two cores under load)."""
 QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
 }
-"""Tracebacks of failed runs stay in Prefect's records; the terminal shows the one line that the command ends with."""
+"""Tracebacks of failed runs stay in Prefect's records; the terminal shows one line per error."""
 OTHER_DATABASE = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_DRIVER")
-"""Further variables with which a user names Prefect's database."""
+"""Other variables by which users set Prefect's database."""
 CHATTY = ("py.warnings", "alembic", "distributed", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
 
 
 def configure(workspace: Path) -> None:
-    """Set the defaults; call it before Prefect or MLflow is imported.
+    """Set defaults in the environment, before Prefect or MLflow is imported.
 
     Raises
     ------
     InputError
-        If the workspace cannot be written to.
+        If the workspace is not writable.
     DiskFullError
         If its disk is full.
     ServiceError
-        If `PREFECT_API_URL` names a server that does not answer.
+        If the server at `PREFECT_API_URL` does not answer.
     """
     require_writable(workspace)
     home = workspace.expanduser().resolve() / "prefect"
@@ -60,20 +60,20 @@ def configure(workspace: Path) -> None:
 
 
 def database_address(home: Path) -> dict[str, str]:
-    """Give the variable with the address of Prefect's database, where Prefect itself would not escape it."""
-    place = home / "prefect.db"
-    escaped = sqlite_uri(place, "aiosqlite")
-    needed = not escaped.endswith(str(place)) and not any(map(os.environ.get, OTHER_DATABASE))
+    """Return the variable that sets Prefect's database, for paths that Prefect itself fails to escape."""
+    path = home / "prefect.db"
+    escaped = sqlite_uri(path, "aiosqlite")
+    needed = not escaped.endswith(str(path)) and not any(map(os.environ.get, OTHER_DATABASE))
     return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": escaped} if needed else {}
 
 
 def log_to(file: Path | None) -> None:
-    """Keep secrets out of all logs and, if a file is named, write events to it as JSON lines.
+    """Keep secrets out of all logs and, if a file is given, write events to it as JSON lines.
 
     Raises
     ------
     InputError
-        If the file cannot be written.
+        If the file is not writable.
     """
     from sgcldff.core.logs import LOG_FILE, start_json_log
 
@@ -83,18 +83,18 @@ def log_to(file: Path | None) -> None:
 
 
 def serve_metrics(port: int | None) -> None:
-    """Serve figures for Prometheus if a port is named.
+    """Serve Prometheus metrics if a port is given.
 
     Raises
     ------
     InputError
         If the port is taken.
     """
-    from tasks.metrics import PORT, serve_as_asked
+    from tasks.metrics import PORT, serve_if_configured
 
     if port is not None:
         os.environ[PORT] = str(port)
-        serve_as_asked()
+        serve_if_configured()
 
 
 def require_answer(server: str) -> None:
@@ -109,7 +109,7 @@ def require_answer(server: str) -> None:
 
 
 def quieten() -> None:
-    """Keep the libraries' logs and warnings off the terminal; call it before they are imported."""
+    """Keep the libraries' logs and warnings off the terminal; to be called before they are imported."""
     from sgcldff.core.logs import show_warnings
 
     show_warnings()

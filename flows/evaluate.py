@@ -1,4 +1,4 @@
-"""Any model on any data set that it never saw."""
+"""Scores of any model on data it was not trained on."""
 
 import logging
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from flows.settings import Settings
 from sgcldff.core.settings import digest
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import Catalog
-from sgcldff.evaluation import SetAside, UntypedLabel
+from sgcldff.evaluation import SkippedImage, UnknownLabel
 from sgcldff.evaluation.scorable import scorable
 from sgcldff.models.checkpoint import open_spec
-from sgcldff.registry import choose
+from sgcldff.registry import choose_model
 from tasks.data import ingest_images, land, rejected
 from tasks.evaluation import EvalJob, evaluate_model
 from tasks.stages import model_ids
@@ -25,44 +25,44 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What came of an evaluation."""
+    """A finished evaluation."""
 
     folder: str
-    """Of the report."""
-    unusable: tuple[SetAside, ...]
-    """Images that cannot be read, or have a label that the model does not know and no mask.
+    """Folder of the report."""
+    skipped: tuple[SkippedImage, ...]
+    """Images that are unreadable, or that have no mask and a label unknown to the model.
 
-    Those that it learned from are named in the report alone.
+    Images that the model was trained on are listed in the report only.
     """
-    untyped: tuple[UntypedLabel, ...]
-    """Labels that the model does not know, of images whose outlines are scored all the same."""
+    unknown_labels: tuple[UnknownLabel, ...]
+    """Labels unknown to the model, of images that are scored by their outlines."""
 
 
 @flow(name="evaluate", flow_run_name="evaluate")
 def evaluate(
     sources: list[Source], workspace: str, model: str | None = None, settings: Settings | None = None
 ) -> Evaluated:
-    """Score a model on all images of the sources; those that cannot be scored are set aside.
+    """Score a model on all images of the sources; images that cannot be scored are skipped.
 
-    Of images with a label that the model does not know, the outlines are scored where they have a mask.
+    Images whose label is unknown to the model are scored by their outlines if they have a mask.
 
-    The images are checked by ingest in a catalog of their own, so the workspace's catalog and splits stay as they are.
+    The images are ingested into a catalog of their own, so that the workspace's catalog and splits do not change.
 
     Args:
         sources: Data sets: adapter (`auto` finds the known ones below the folder), folder or URL (`s3://bucket/prefix`),
             and um/px where the adapter cannot know it.
         workspace: Folder of the registry and the reports.
-        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released` or a folder; where left out, the champion, or,
-            where there is none, the released model.
-        settings: Settings by stage; defaults where left out.
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released` or a folder; by default the champion, or the
+            released model if there is no champion.
+        settings: Settings by stage; by default the built-in ones.
     """
-    chosen, place = settings or Settings(), Workspace(workspace)
-    found = resolve(land(sources, place))
-    scored = choose(place.tracking_uri, model)
-    logger.info("images are scored with %s", scored, extra=model_ids(scored.model))
-    apart = Workspace(str(Path(place.root) / "evaluated" / digest([str(source) for source in found])))
-    catalog = Catalog.open(ingest_images(found, apart, chosen.ingest))
-    asked = scorable(open_spec(scored.folder).labels, catalog.samples)
-    unusable = (*rejected(catalog), *asked.set_aside)
-    job = EvalJob(str(scored.folder), asked.samples, chosen.evaluate, unusable, asked.untyped)
-    return Evaluated(evaluate_model(job, place), unusable, asked.untyped)
+    spec, root = settings or Settings(), Workspace(workspace)
+    data_sets = resolve(land(sources, root))
+    chosen = choose_model(root.tracking_uri, model)
+    logger.info("images are scored with %s", chosen, extra=model_ids(chosen.model))
+    own_root = Workspace(str(Path(root.root) / "evaluated" / digest([str(source) for source in data_sets])))
+    catalog = Catalog.open(ingest_images(data_sets, own_root, spec.ingest))
+    selected = scorable(open_spec(chosen.folder).labels, catalog.samples)
+    skipped = (*rejected(catalog), *selected.skipped)
+    job = EvalJob(str(chosen.folder), selected.samples, spec.evaluate, skipped, selected.unknown_labels)
+    return Evaluated(evaluate_model(job, root), skipped, selected.unknown_labels)

@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.settings import Settings
-from sgcldff.registry import choose
+from sgcldff.registry import choose_model
 from sgcldff.slides import find_slides
 from tasks.batch import Batch, Reading, chosen, read_batch
 from tasks.compute import Compute
@@ -24,26 +24,27 @@ def infer(
 ) -> list[str]:
     """Read slides with a model; returns the folders of their results.
 
-    The model's version is fixed when the batch begins. A slide that cannot be read is set aside and the others go on;
-    a slide that was interrupted goes on at its last shard.
+    The model's version is fixed when the batch starts. A slide that cannot be read is skipped and the others go on; a
+    slide that was interrupted resumes at its last shard.
 
     Args:
         slides: Files, folders, patterns, OME-Zarr folders, tables with a column `slide`, or URLs.
-        out: Folder for the results, one folder a slide, and a table and a page of the batch.
+        out: Folder for the results: one folder per slide, and a table and a page of the batch.
         workspace: Folder of the registry.
-        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released` or a folder; where left out, the champion, or,
-            where there is none, the released model.
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released` or a folder; by default the champion, or the
+            released model if there is no champion.
         batch: How the slides are counted.
         compute: Dask cluster, or worker processes on this machine.
-        settings: Settings by stage; defaults where left out.
+        settings: Settings by stage; by default the built-in ones.
 
     Raises
     ------
     InputError
-        If no slide is found, none of them could be read, or `out` holds results of others of the same name.
+        If no slide is found, none can be read, or `out` contains results of other slides of the same name.
     IncompleteBatchError
-        If some slides were set aside; the message names them with their reasons.
+        If some slides were skipped; the message names them with the reasons.
     """
-    how, found = batch or Batch(), choose(Workspace(workspace).tracking_uri, model)
-    reading = Reading(found, out, how, compute or Compute(), (settings or Settings()).infer)
-    return read_batch(chosen(find_slides(slides, how.mpp, how.plane), Path(out), how.retry_failed), reading)
+    options, chosen_model = batch or Batch(), choose_model(Workspace(workspace).tracking_uri, model)
+    reading = Reading(chosen_model, out, options, compute or Compute(), (settings or Settings()).infer)
+    entries = find_slides(slides, options.mpp, options.plane)
+    return read_batch(chosen(entries, Path(out), options.retry_failed), reading)

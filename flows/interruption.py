@@ -1,7 +1,7 @@
-"""Ctrl-C ends a command in one line.
+"""Ctrl-C ends a command with one line.
 
-A terminal sends it to all processes of a command, so Prefect's temporary server ends too, and Prefect would then try
-for minutes to tell the dead server what happened.
+The terminal sends it to all processes of a command, so Prefect's temporary server ends too, and Prefect would then try
+for minutes to report to the dead server.
 """
 
 import os
@@ -13,42 +13,40 @@ from typing import NoReturn
 
 from rich.console import Console
 
-GRACE_S = 10.0
-"""Time to end in order."""
-CODE = 128 + signal.SIGINT
+SHUTDOWN_S = 10.0
+"""Time for an orderly shutdown."""
+EXIT_CODE = 128 + signal.SIGINT
 
 
 class Interruption:
-    """Notes a Ctrl-C: what fails after it is no news."""
+    """Remembers a Ctrl-C, so that errors that follow from it are not reported."""
 
     def __init__(self, console: Console) -> None:
-        self.came = False
-        self._told = False
+        self.received = False
+        self._reported = False
         self._console = console
 
     def watch(self) -> None:
-        """Take the signal."""
-        signal.signal(signal.SIGINT, self._stop)
+        """Install the signal handler."""
+        signal.signal(signal.SIGINT, self._handle)
 
-    def _stop(self, signum: int, frame: FrameType | None) -> NoReturn:
-        self.came = True
-        last = threading.Timer(GRACE_S, self._give_up)
-        last.daemon = True
-        last.start()
+    def _handle(self, signum: int, frame: FrameType | None) -> NoReturn:
+        self.received = True
+        timer = threading.Timer(SHUTDOWN_S, self._force_exit)
+        timer.daemon = True
+        timer.start()
         raise KeyboardInterrupt
 
-    def end(self) -> NoReturn:
-        """End the command in order."""
-        self._tell()
-        sys.exit(CODE)
+    def exit(self) -> NoReturn:
+        """Exit in the normal way."""
+        self._report()
+        sys.exit(EXIT_CODE)
 
-    def _give_up(self) -> NoReturn:
-        self._tell()
-        os._exit(CODE)
+    def _force_exit(self) -> NoReturn:
+        self._report()
+        os._exit(EXIT_CODE)
 
-    def _tell(self) -> None:
-        if not self._told:
-            self._told = True
-            self._console.print(
-                "[bold red]sgcldff:[/bold red] stopped; the same command goes on after what was finished"
-            )
+    def _report(self) -> None:
+        if not self._reported:
+            self._reported = True
+            self._console.print("[bold red]sgcldff:[/bold red] stopped; run the same command again to resume")

@@ -1,4 +1,4 @@
-"""What is new in a landing folder of slides, read with the champion."""
+"""New slides in a landing folder, read with the champion."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ from prefect.states import Completed, State
 
 from flows.settings import Settings
 from sgcldff.core.errors import MissingInputError, NothingFoundError
-from sgcldff.registry import choose
+from sgcldff.registry import choose_model
 from sgcldff.results.batch import unread
 from sgcldff.slides import SlideEntry, find_slides
 from sgcldff.slides.content import changed_at
@@ -16,8 +16,8 @@ from tasks.batch import Batch, Reading, read_batch
 from tasks.compute import Compute
 from tasks.workspace import Workspace
 
-NOTHING = "Nothing new"
-"""Name of the state in which a run ends that found no slide to read."""
+NOTHING_NEW = "Nothing new"
+"""Name of the final state of a run that found no slide to read."""
 
 
 @flow(name="read-landing", flow_run_name="read-landing")
@@ -33,37 +33,37 @@ def read_landing(
 ) -> list[str] | State[list[str]]:
     """Read the slides of a landing folder that were not read before; returns the folders of their results.
 
-    A slide that was set aside is not tried again before its file changes, or `sgcldff infer --retry-failed` asks for
-    it; one that is still being copied is left for the next run.
+    A skipped slide is not retried until its file changes or `sgcldff infer --retry-failed` is run; a slide that is
+    still being copied is left for the next run.
 
     Args:
-        landing: Folder, below which slides arrive in any folders.
-        out: Folder for the results, one folder a slide.
+        landing: Folder below which slides arrive, in subfolders too.
+        out: Folder for the results, one folder per slide.
         workspace: Folder of the registry.
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
-        settle_s: Time for which a file must not have changed before it is read, s.
+        settle_s: Time for which a file must be unchanged before it is read, s.
         batch: How the slides are counted.
         compute: Dask cluster, or worker processes on this machine.
-        settings: Settings by stage; defaults where left out.
+        settings: Settings by stage; by default the built-in ones.
     """
-    how, settled = batch or Batch(), time.time() - settle_s
-    new = [slide for slide in unread(arrived(landing, how.mpp), out) if changed_at(Path(slide.uri)) <= settled]
+    options, latest = batch or Batch(), time.time() - settle_s
+    new = [slide for slide in unread(landed_slides(landing, options.mpp), out) if changed_at(Path(slide.uri)) <= latest]
     if not new:
-        return Completed(name=NOTHING, message=f"{landing}: no new slide", data=[])
-    found = choose(Workspace(workspace).tracking_uri, model)
-    return read_batch(new, Reading(found, out, how, compute or Compute(), (settings or Settings()).infer))
+        return Completed(name=NOTHING_NEW, message=f"{landing}: no new slide", data=[])
+    chosen_model = choose_model(Workspace(workspace).tracking_uri, model)
+    return read_batch(new, Reading(chosen_model, out, options, compute or Compute(), (settings or Settings()).infer))
 
 
-def arrived(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:
-    """Find all slides of a folder, which may be empty.
+def landed_slides(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:
+    """Find all slides below a folder, which may be empty.
 
     Raises
     ------
     MissingInputError
-        If the folder is not there: so looks a disk that is not mounted.
+        If there is no such folder, as when a disk is not mounted.
     """
     if not Path(landing).is_dir():
-        raise MissingInputError(f"{landing}: no such landing folder; make or mount it, or name another")
+        raise MissingInputError(f"{landing}: no such landing folder; create or mount it, or name another")
     try:
         return find_slides([landing], mpp)
     except NothingFoundError:

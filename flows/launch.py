@@ -1,4 +1,4 @@
-"""With or without Prefect: how a command runs what it is about."""
+"""Runs of flows with or without a Prefect server."""
 
 from typing import ParamSpec, TypeVar
 
@@ -11,8 +11,8 @@ R = TypeVar("R")
 
 
 def launch(flow: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a flow: as a run of the configured server or, where none is, its stages one after the other in this process.
+    """Run a flow on the configured server or, if there is none, run its stages directly in this process.
 
-    For work of seconds or minutes: a temporary server would take longer to start than some of it takes.
+    For work of seconds or minutes: starting a temporary server would take longer than some of it.
     """
     return flow(*args, **kwargs) if server_configured() else flow.fn(*args, **kwargs)

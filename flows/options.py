@@ -1,4 +1,4 @@
-"""Options that several parts of the command line share."""
+"""Options shared by several commands."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from sgcldff.core.disks import require_writable
 
 
 class Panel(StrEnum):
-    """Groups of commands in the help, in its order."""
+    """Groups of commands in the help, in this order."""
 
     SLIDES = "Reading slides"
     DATA = "Labelled images"
@@ -32,8 +32,8 @@ class Device(StrEnum):
 
 WORKSPACE = Path("sgcldff-workspace")
 FROM_SETTINGS = "as the settings say"
-"""Default of options that a settings file holds, too."""
-SEE_SETTINGS = "TOML file of settings; `sgcldff settings` prints one with every key, its default and what it means."
+"""Default shown for options that are also settings."""
+SEE_SETTINGS = "TOML file of settings; `sgcldff settings` prints one with every key, its default and its meaning."
 
 WorkspaceOption = Annotated[
     Path,
@@ -48,14 +48,14 @@ DataOption = Annotated[
 AdapterOption = Annotated[
     str,
     typer.Option(
-        help="How to read the data: a name from `sgcldff data list`, or `auto`, which finds known data sets.",
+        help="How to read the data: a name from `sgcldff data list`, or `auto`, which recognises known data sets.",
         autocompletion=completion.adapters,
     ),
 ]
 MPP = typer.Option(
     min=0.02,
     max=8,
-    help="Scale in um per pixel (0.25 at 40x, 0.1 at 100x) where the files do not give one.",
+    help="Scale in um per pixel (0.25 at 40x, 0.1 at 100x), for files that do not state it.",
     show_default="as the files say",
 )
 MppOption = Annotated[float | None, MPP]
@@ -63,7 +63,7 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         help="models:/NAME@ALIAS, models:/NAME/VERSION, a folder, or `released`, the model that ships with sgcldff.",
-        show_default="the champion; the released model where there is none",
+        show_default="the champion; the released model if there is none",
         autocompletion=completion.models,
     ),
 ]
@@ -75,12 +75,12 @@ SeedOption = Annotated[int | None, typer.Option(help="Seed of the training.", sh
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        help="Numbers to compute with: auto (the fastest), 32-true, bf16-mixed, 16-mixed.",
+        help="Floating-point precision: auto (the fastest), 32-true, bf16-mixed, 16-mixed.",
         show_default=FROM_SETTINGS,
         autocompletion=completion.precisions,
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to train; `auto` takes a GPU if there is one.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to train; `auto` uses a GPU if there is one.")]
 ReportOption = Annotated[
     Path | None, typer.Option("--json", help="Also write the report to this file.", show_default="not written")
 ]
@@ -91,7 +91,7 @@ MetricsOption = Annotated[
         min=1,
         max=65535,
         envvar="SGCLDFF_METRICS_PORT",
-        help="Port of 127.0.0.1 on which Prometheus finds figures while the command runs.",
+        help="Port of 127.0.0.1 at which metrics are served for Prometheus while the command runs.",
         show_default="not served",
     ),
 ]
@@ -99,35 +99,35 @@ out = Console(soft_wrap=True)
 
 
 def output(what: str) -> Any:
-    """Give the option of the folder for a command's results, which ends the command where nothing can be written."""
-    return typer.Option("--out", "-o", callback=_writable, help=what)
+    """Return the option for a command's output folder; a folder that is not writable ends the command."""
 
+    def writable(folder: Path) -> Path:
+        require_writable(folder)
+        return folder
 
-def _writable(folder: Path) -> Path:
-    require_writable(folder)
-    return folder
+    return typer.Option("--out", "-o", callback=writable, help=what)
 
 
 def examples(*commands: str) -> str:
-    """Write the last part of a command's help."""
+    """Return the examples at the end of a command's help."""
     return "\n".join(["**Examples**", "", *(f"- `{command}`" for command in commands)])
 
 
 def settings_from(path: Path | None, infer: dict[str, Any] | None = None, **train: Any) -> Any:
-    """Read settings, with options of the command line on top."""
+    """Read settings; options of the command line take precedence."""
     from flows.settings import read_settings
 
     return read_settings(path, {"train": train, "infer": infer or {}})
 
 
 def sources_from(folders: list[str], adapter: str, mpp: float | None) -> list[Any]:
-    """Name the data sets that a command is about."""
+    """Return the data sets of a command's `--data` options."""
     from sgcldff.data.adapters import Source
 
     return [Source(adapter, folder, mpp) for folder in folders]
 
 
-def where(title: str, **places: object) -> None:
-    """End a command with where its results are."""
-    named = "  ".join(f"{name}: {place}" for name, place in places.items())
+def print_outcome(title: str, **paths: object) -> None:
+    """Print the last line of a command: its outcome, and where the results are."""
+    named = "  ".join(f"{name}: {path}" for name, path in paths.items())
     out.print(f"[bold]{escape(title)}[/bold] {escape(named)}", highlight=False)

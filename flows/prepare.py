@@ -1,4 +1,4 @@
-"""Images to catalog and priors."""
+"""Images to a catalog and their saliency priors."""
 
 from prefect import flow
 
@@ -10,19 +10,19 @@ from tasks.workspace import Workspace
 
 @flow(name="prepare", flow_run_name="prepare")
 def prepare(sources: list[Source], workspace: str, settings: Settings | None = None) -> Prepared:
-    """Bring data sets into the catalog and compute the priors that are missing.
+    """Ingest data sets into the catalog and compute missing saliency priors.
 
     Args:
         sources: Data sets: adapter (`auto` finds the known ones below the folder), folder or URL (`s3://bucket/prefix`),
             and um/px where the adapter cannot know it.
         workspace: Folder of the catalog, priors, models and runs.
-        settings: Settings by stage; defaults where left out.
+        settings: Settings by stage; by default the built-in ones.
     """
-    chosen, place = settings or Settings(), Workspace(workspace)
-    catalog = ingest_images(resolve(land(sources, place)), place, chosen.ingest)
-    return precompute_priors(catalog, place, chosen.prior)
+    spec, root = settings or Settings(), Workspace(workspace)
+    catalog = ingest_images(resolve(land(sources, root)), root, spec.ingest)
+    return precompute_priors(catalog, root, spec.prior)
 
 
 def resolve(sources: list[Source]) -> list[Source]:
-    """Put the data sets that lie below its folder in the place of each `auto` source."""
-    return [found for source in sources for found in source.resolved()]
+    """Replace each `auto` source by the data sets found below its folder."""
+    return [data_set for source in sources for data_set in source.resolved()]

@@ -1,4 +1,4 @@
-"""Challenger to champion, or a refusal with reasons; a person's say; and the way back."""
+"""Promotion of a challenger to champion, or its refusal with reasons; approval and rejection; rollback."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,29 +11,28 @@ from sgcldff.core.records import ModelRef
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec, saved_digest
 from sgcldff.promotion import Decision, Finding, Outcome, Signature, Verdict
 from sgcldff.promotion.decision_record import require_approvable, require_not_held
-from sgcldff.promotion.frozen_test_set import Located
+from sgcldff.promotion.frozen_test_set import LocatedTest
 from sgcldff.registry import CHAMPION, Registry
 from tasks.evaluation import EvalJob, evaluate_model
 from tasks.promotion import (
-    Rivals,
+    ModelPair,
     check_leakage,
-    compare_changed,
+    compare_corrupted,
     compare_costs,
     compare_evaluations,
     evidence,
     freeze_test_set,
-    joined,
     locate_test_set,
     show_decision,
 )
 from tasks.workspace import Workspace
 
-FIRST = Finding("champion", True, "there is no champion yet")
+NO_CHAMPION = Finding("champion", True, "there is no champion yet")
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a challenger that was not refused."""
+    """A challenger that was not refused."""
 
     model: ModelRef
     outcome: Outcome
@@ -53,75 +52,72 @@ def promote(
     by: str | None = None,
     overrule: bool = False,
 ) -> Promotion:
-    """Compare a challenger with the champion on the frozen test set and move the alias, or refuse.
+    """Compare a challenger with the champion on the frozen test set, and promote or refuse it.
 
-    The first promotion freezes the catalog's test split. Whatever is decided, the version keeps the record. Where the
-    settings ask for a person's approval, nothing moves before it is given.
+    The first promotion freezes the catalog's test split. Every decision is recorded with the version. If the settings
+    require approval, the alias does not move before a person approves.
 
     Args:
         workspace: Folder of the catalog, priors, models and runs.
         model: The challenger: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        settings: Settings by stage; defaults where left out.
-        by: Who promotes, for the record; the account that runs this where left out.
-        overrule: Judge the version again although a person rejected it, or put the former champion back in its place.
+        settings: Settings by stage; by default the built-in ones.
+        by: Who promotes, for the record; by default the account that runs this.
+        overrule: Judge a version again although it was rejected by a person or rolled back.
 
     Raises
     ------
     PromotionRefusedError
-        If the challenger did not earn it; the message gives the reasons.
+        If the challenger breaks a rule; the message gives the reasons.
     """
-    chosen, place = settings or Settings(), Workspace(workspace)
-    registry = Registry(place.tracking_uri)
+    spec, root = settings or Settings(), Workspace(workspace)
+    registry = Registry(root.tracking_uri)
     challenger, folder = registry.resolve(model)
-    seen = registry.aliases()
-    held = seen.get(CHAMPION)
-    if held == challenger.version and challenger.name == registry.name:
+    champion_version = registry.aliases().get(CHAMPION)
+    if champion_version == challenger.version and challenger.name == registry.name:
         return Promotion(challenger, Outcome.PROMOTED)
     if not overrule:
         require_not_held(registry.decision(challenger))
-    champion, former = registry.resolve(f"models:/{registry.name}/{held}") if held else (None, None)
-    rivals = Rivals(str(folder), str(former) if former else None)
-    located = locate_test_set(freeze_test_set(place, Signature.now(by)), place)
-    verdict = judge(rivals, located, place, chosen)
-    basis = evidence(rivals.challenger, located.frozen, chosen.promote)
-    decision = Decision(outcome_of(verdict, chosen), Signature.now(by), challenger, champion, basis, verdict.findings)
-    carry_out(registry, decision)
-    if decision.outcome is Outcome.REFUSED:
+    champion, champion_folder = (
+        registry.resolve(f"models:/{registry.name}/{champion_version}") if champion_version else (None, None)
+    )
+    pair = ModelPair(str(folder), str(champion_folder) if champion_folder else None)
+    located = locate_test_set(freeze_test_set(root, Signature.now(by)), root)
+    verdict = judge(pair, located, root, spec)
+    basis = evidence(pair.challenger, located.frozen, spec.promote)
+    outcome = Outcome.REFUSED
+    if verdict.promote:
+        outcome = Outcome.WAITING if spec.promote.approval else Outcome.PROMOTED
+    carry_out(registry, Decision(outcome, Signature.now(by), challenger, champion, basis, verdict.findings))
+    if outcome is Outcome.REFUSED:
         raise PromotionRefusedError(f"{model} stays challenger: {'; '.join(verdict.reasons)}")
-    return Promotion(challenger, decision.outcome)
+    return Promotion(challenger, outcome)
 
 
-def outcome_of(verdict: Verdict, settings: Settings) -> Outcome:
-    """Say what follows from a verdict."""
-    if not verdict.promote:
-        return Outcome.REFUSED
-    return Outcome.WAITING if settings.promote.approval else Outcome.PROMOTED
-
-
-def judge(rivals: Rivals, located: Located, place: Workspace, chosen: Settings) -> Verdict:
-    """Hold all rules against a challenger; where the test set is not whole or leaks, no figure of it would count."""
-    whole = located.finding()
-    if not whole.passed:
-        return Verdict((whole,))
-    clean = (whole, *check_leakage(rivals, located, place, chosen.ingest))
-    if not joined(clean).promote:
-        return Verdict(clean)
-    after = evaluate_model(EvalJob(rivals.challenger, located.samples, chosen.evaluate), place)
-    if rivals.champion is None:
-        return Verdict((*clean, FIRST))
-    common = located.told_by(read_spec(Path(rivals.champion) / SPEC_FILE).labels)
-    if len(common.samples) < len(located.samples):
-        clean = (*clean, common.shared(located))
-    if common.samples != located.samples:
-        after = evaluate_model(EvalJob(rivals.challenger, common.samples, chosen.evaluate), place)
-    before = evaluate_model(EvalJob(rivals.champion, common.samples, chosen.evaluate), place)
-    spec = chosen.promote
-    changed = [compare_changed(rivals, common, kind, place, spec) for kind in spec.robustness]
-    return joined(clean, compare_evaluations(before, after, spec), changed, compare_costs(rivals, spec))
+def judge(pair: ModelPair, located: LocatedTest, workspace: Workspace, settings: Settings) -> Verdict:
+    """Apply all rules to a challenger; scores are not computed on a test set that is incomplete or leaked."""
+    spec = settings.promote
+    findings: tuple[Finding, ...] = (located.finding(),)
+    if not Verdict(findings).promote:
+        return Verdict(findings)
+    findings += check_leakage(pair, located, workspace, settings.ingest)
+    if not Verdict(findings).promote:
+        return Verdict(findings)
+    challenger = evaluate_model(EvalJob(pair.challenger, located.samples, settings.evaluate), workspace)
+    if pair.champion is None:
+        return Verdict((*findings, NO_CHAMPION))
+    shared = located.labelled_for(read_spec(Path(pair.champion) / SPEC_FILE).labels)
+    if len(shared.samples) < len(located.samples):
+        findings += (shared.shared(located),)
+    if shared.samples != located.samples:
+        challenger = evaluate_model(EvalJob(pair.challenger, shared.samples, settings.evaluate), workspace)
+    champion = evaluate_model(EvalJob(pair.champion, shared.samples, settings.evaluate), workspace)
+    findings += compare_evaluations(champion, challenger, spec)
+    findings += tuple(compare_corrupted(pair, shared, kind, workspace, spec) for kind in spec.robustness)
+    return Verdict(findings + compare_costs(pair, spec))
 
 
 def carry_out(registry: Registry, decision: Decision) -> None:
-    """Keep the record and, if it is a promotion, move the alias from the champion that the decision was about.
+    """Record a decision and, if it is a promotion, move the alias from the champion that was compared with.
 
     Raises
     ------
@@ -130,15 +126,15 @@ def carry_out(registry: Registry, decision: Decision) -> None:
     """
     try:
         if decision.outcome is Outcome.PROMOTED:
-            former = {CHAMPION: decision.champion.version} if decision.champion else {}
-            registry.promote(decision.challenger, former, decision)
+            expected = {CHAMPION: decision.champion.version} if decision.champion else {}
+            registry.promote(decision.challenger, expected, decision)
         else:
             registry.keep(decision.challenger, decision)
         show_decision(decision)
-    except PromotionRefusedError as refusal:
-        late = decision.refused(Finding("turn", False, str(refusal)))
-        registry.keep(late.challenger, late)
-        show_decision(late)
+    except PromotionRefusedError as error:
+        refusal = decision.refused(Finding("turn", False, str(error)))
+        registry.keep(refusal.challenger, refusal)
+        show_decision(refusal)
         raise
 
 
@@ -149,12 +145,12 @@ def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
     Args:
         workspace: Folder of the registry.
         model: The version: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
-        by: Who approves, for the record; the account that runs this where left out.
+        by: Who approves, for the record; by default the account that runs this.
 
     Raises
     ------
     PromotionRefusedError
-        If the version does not wait, or champion, weights or test set are others by now.
+        If the version does not wait for approval, or the champion, weights or test set have changed.
     """
     registry = Registry(Workspace(workspace).tracking_uri)
     challenger, folder = registry.resolve(model)
@@ -171,39 +167,39 @@ def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
 
 @flow(name="reject", flow_run_name="reject")
 def reject(workspace: str, model: str, because: str, by: str | None = None) -> ModelRef:
-    """Reject a version, so that no later promotion takes it up again.
+    """Reject a version, so that no later promotion considers it again.
 
     Args:
         workspace: Folder of the registry.
         model: The version: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
-        because: Why, for the record.
-        by: Who rejects, for the record; the account that runs this where left out.
+        because: The reason, for the record.
+        by: Who rejects, for the record; by default the account that runs this.
 
     Raises
     ------
     InputError
-        If no reason is given, the version is champion, or it was never judged.
+        If no reason is given, or the version is champion or was never judged.
     """
     registry = Registry(Workspace(workspace).tracking_uri)
     challenger, _ = registry.resolve(model)
     if not because.strip():
         raise InputError("no reason is given: say why it is rejected, for those who read the record later")
     if registry.champion() == f"models:/{challenger.name}/{challenger.version}":
-        raise InputError(f"{model} is champion: put the former one back with `sgcldff rollback`")
-    former = registry.decision(challenger)
-    if former is None:
+        raise InputError(f"{model} is champion: restore the previous one with `sgcldff rollback`")
+    last = registry.decision(challenger)
+    if last is None:
         raise InputError(f"{model} was never judged: run `sgcldff promote` first")
-    carry_out(registry, former.rejected(Signature.now(by), because))
+    carry_out(registry, last.rejected(Signature.now(by), because))
     return challenger
 
 
 @flow(name="rollback", flow_run_name="rollback")
 def rollback(workspace: str, by: str | None = None) -> ModelRef:
-    """Make the former champion champion again.
+    """Make the previous champion champion again.
 
     Args:
         workspace: Folder of the registry.
-        by: Who puts it back, for the record; the account that runs this where left out.
+        by: Who restores it, for the record; by default the account that runs this.
     """
     registry = Registry(Workspace(workspace).tracking_uri)
     champion = registry.rollback(Signature.now(by))

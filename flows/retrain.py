@@ -1,4 +1,4 @@
-"""The chain: images to champion, if there is a reason to train."""
+"""The whole chain from images to champion, if there is a reason to train."""
 
 from dataclasses import dataclass, replace
 
@@ -12,23 +12,23 @@ from flows.train import Challenger, require_registry, train
 from sgcldff.core.errors import PromotionRefusedError
 from sgcldff.core.settings import Start
 from sgcldff.data.adapters import Source
-from sgcldff.promotion.retrain_policy import Decision
+from sgcldff.promotion.retrain_policy import RetrainDecision
 from tasks.retrain_policy import decide_retraining, measure_news
 from tasks.workspace import Workspace
 
-NOTHING = "Nothing to do"
-"""Name of the state in which a run ends that found no reason to train; it sets no promotion off."""
+NOTHING_TO_DO = "Nothing to do"
+"""Name of the final state of a run that found no reason to train; it triggers no promotion."""
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """What a run decided, and what became of it."""
+    """The decision of a run, and its outcome."""
 
     challenger: Challenger | None
-    """None where there was nothing to do."""
+    """None if nothing was trained."""
     outcome: str
-    """In words."""
-    decision: Decision
+    """A sentence for people."""
+    decision: RetrainDecision
 
 
 @flow(name="retrain", flow_run_name="retrain")
@@ -40,49 +40,45 @@ def retrain(
     promotion: bool = True,
     force: bool = False,
 ) -> Retrained:
-    """Prepare what is new and, if the policy finds a reason, train, evaluate, register and promote.
+    """Prepare new images and, if the policy finds a reason, train, evaluate, register and promote.
 
-    Without a reason the run ends well as "Nothing to do"; the figures are an artifact. A refused promotion is not a
-    failure either: the former champion stays in place, and the verdict is an artifact.
+    Without a reason the run succeeds as "Nothing to do"; the figures are an artifact. A refused promotion is not a
+    failure either: the champion stays in place, and the verdict is an artifact.
 
     Args:
         sources: Data sets: adapter (`auto` finds the known ones below the folder), folder or URL (`s3://bucket/prefix`),
             and um/px where the adapter cannot know it.
         workspace: Folder of the catalog, priors, models and runs.
-        settings: Settings by stage; defaults where left out. `retrain` holds the policy.
+        settings: Settings by stage, of which `retrain` is the policy; by default the built-in ones.
         accelerator: `auto`, `cpu` or `gpu`.
-        promotion: Off: leave the promotion to a run of its own.
-        force: Train whatever the policy says.
+        promotion: Off: leave the promotion to a separate run.
+        force: Train regardless of the policy.
     """
-    chosen, place = settings or Settings(), Workspace(workspace)
-    require_registry(place)
-    news = measure_news(prepare(sources, workspace, settings), place, chosen.retrain.drift)
-    decision = decide_retraining(news, chosen.retrain, place, force)
+    spec, root = settings or Settings(), Workspace(workspace)
+    require_registry(root)
+    news = measure_news(prepare(sources, workspace, settings), root, spec.retrain.drift)
+    decision = decide_retraining(news, spec.retrain, root, force)
     if not decision.retrain:
-        return ended(Retrained(None, decision.outcome, decision))
-    warm = chosen.retrain.start is Start.CHAMPION
+        return no_training(Retrained(None, decision.outcome, decision))
+    warm = spec.retrain.start is Start.CHAMPION
     challenger = train(workspace, settings, accelerator, news.champion if warm else None)
-    return Retrained(challenger, promoted(challenger, workspace, settings, promotion), decision)
+    name = f"models:/{challenger.model.name}/{challenger.model.version}"
+    outcome = f"{name} is challenger."
+    if promotion:
+        try:
+            outcome = str(promote(workspace, name, settings))
+        except PromotionRefusedError as refusal:
+            outcome = str(refusal)
+    return Retrained(challenger, outcome, decision)
 
 
-def starting(settings: Settings, warm: bool | None) -> Settings:
-    """Choose which weights a retraining begins with; None leaves it to the settings."""
+def no_training(result: Retrained) -> Retrained | State[Retrained]:
+    """Return a final state of its own name for a run without a training."""
+    return Completed(name=NOTHING_TO_DO, message=result.outcome, data=result)
+
+
+def with_start(settings: Settings, warm: bool | None) -> Settings:
+    """Set which weights a retraining starts from; None leaves it to the settings."""
     if warm is None:
         return settings
     return replace(settings, retrain=replace(settings.retrain, start=Start.CHAMPION if warm else Start.SCRATCH))
-
-
-def ended(done: Retrained) -> Retrained | State[Retrained]:
-    """End the run in a state of its own."""
-    return Completed(name=NOTHING, message=done.outcome, data=done)
-
-
-def promoted(challenger: Challenger, workspace: str, settings: Settings | None, promotion: bool) -> str:
-    """Let the challenger try for the champion's place, if that is wanted; says what became of it."""
-    name = f"models:/{challenger.model.name}/{challenger.model.version}"
-    if not promotion:
-        return f"{name} is challenger."
-    try:
-        return str(promote(workspace, name, settings))
-    except PromotionRefusedError as refusal:
-        return str(refusal)

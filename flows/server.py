@@ -1,7 +1,7 @@
-"""Prefect's temporary server, for commands whose runs are recorded though no server is configured.
+"""A temporary Prefect server for commands whose runs are recorded although no server is configured.
 
-Prefect would start one itself, but waits for it long after it has died, or starts it anew for ever, and lets its
-traceback onto the terminal.
+Prefect would start one itself, but keeps waiting for it after it has died, or restarts it forever, and shows its
+traceback on the terminal.
 """
 
 import atexit
@@ -19,16 +19,16 @@ from flows.environment import server_configured
 from sgcldff.core.errors import ServiceError
 
 LOG = "server.log"
-"""What the server says, in `PREFECT_HOME`."""
-PATIENCE_S = 300.0
-"""Time to come up; on an idle machine it takes about ten seconds."""
+"""The server's log, in `PREFECT_HOME`."""
+STARTUP_S = 300.0
+"""Time allowed for the start, which takes about ten seconds on an idle machine."""
 INTERNAL = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_UI_ENABLED": "0",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
 }
-"""As Prefect starts its own temporary servers; what it says goes to `LOG`, not to the terminal."""
+"""The variables that Prefect sets for its own temporary servers; output goes to `LOG`, not to the terminal."""
 ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
 """Last line of a traceback."""
 
@@ -36,39 +36,32 @@ ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
 def start_temporary_server() -> None:
     """Start a server that ends with this process.
 
-    None is started where one is configured, where a profile of Prefect may name one, or where Prefect is imported
-    already and would not notice.
+    Nothing is started if a server is configured, if a Prefect profile may name one, or if Prefect has been imported
+    and would not notice the new address.
 
     Raises
     ------
     ServiceError
-        If it does not come up.
+        If it does not start.
     """
     home = Path(os.environ["PREFECT_HOME"])
     if server_configured() or (home / "profiles.toml").exists() or "prefect" in sys.modules:
         return
-    log, address = home / LOG, f"http://127.0.0.1:{_free_port()}/api"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    log, address = home / LOG, f"http://127.0.0.1:{port}/api"
     with log.open("wb") as file:
-        process = subprocess.Popen(_command(address), env=os.environ | INTERNAL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=os.environ | INTERNAL, stdout=file, stderr=subprocess.STDOUT)
     atexit.register(_stop, process)
-    _await(process, address, log)
+    _wait_until_healthy(process, address, log)
     os.environ["PREFECT_API_URL"] = address
 
 
-def _command(address: str) -> list[str]:
-    port = str(httpx.URL(address).port)
-    server = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", port]
-    return [sys.executable, "-m", "uvicorn", *server, "--log-level", "error", "--lifespan", "on"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _await(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    end = time.monotonic() + PATIENCE_S
+def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    end = time.monotonic() + STARTUP_S
     while process.poll() is None and time.monotonic() < end:
         try:
             if httpx.get(f"{address}/health", timeout=10).is_success:
@@ -77,11 +70,11 @@ def _await(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
             pass
         time.sleep(0.1)
     code = process.poll()
-    how = f"did not answer within {PATIENCE_S:.0f} s" if code is None else f"ended with code {code}"
+    failure = f"did not answer within {STARTUP_S:.0f} s" if code is None else f"ended with code {code}"
     reasons = ERROR.findall(log.read_text(errors="replace"))
     raise ServiceError(
-        f"Prefect's temporary server {how}{f' ({reasons[-1]})' if reasons else ''}; {log} says more. If its database "
-        f"is damaged, remove {log.with_name('prefect.db')}, which holds only the history of runs; or name a server in "
+        f"Prefect's temporary server {failure}{f' ({reasons[-1]})' if reasons else ''}; see {log}. If its database is "
+        f"damaged, remove {log.with_name('prefect.db')}, which holds only the history of runs; or name a server in "
         "PREFECT_API_URL"
     )
 

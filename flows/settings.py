@@ -1,4 +1,4 @@
-"""All settings of a run in one place, with defaults; a TOML file overrides any of them."""
+"""All settings of a run, with defaults; a TOML file overrides any of them."""
 
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -36,21 +36,21 @@ class Settings:
 
 
 def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) -> Settings:
-    """Read settings from a TOML file, if one is named, and put `overrides` (nested, None is skipped) on top.
+    """Read settings from a TOML file, if one is given; `overrides` (nested, None is skipped) take precedence.
 
     Raises
     ------
     MissingInputError
-        If the file is not there.
+        If there is no such file.
     InputError
-        If it is no TOML, or a key or value is not understood; the message gives its path.
+        If it is not TOML, or a key or value is invalid; the message names its path.
     """
-    stated = merge(_toml(path) if path else {}, overrides or {})
-    unknown = list(unknown_keys(stated, Settings()))
+    values = merge(_toml(path) if path else {}, overrides or {})
+    unknown = list(unknown_keys(values, Settings()))
     if unknown:
         raise InputError(f"{path or 'settings'}: unknown {', '.join(unknown)}; see `sgcldff settings` for all keys")
     try:
-        return _adapter().validate_python(stated)
+        return _adapter().validate_python(values)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise InputError(f"{path or 'settings'}: {'; '.join(lines)}") from error
@@ -75,17 +75,17 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """Lay nested `top` over `base`; None leaves what is below."""
-    stated = {key: value for key, value in top.items() if value is not None}
-    nested = {key: merge(base.get(key, {}), value) for key, value in stated.items() if isinstance(value, dict)}
-    return base | stated | nested
+    """Merge nested `top` into `base`; None keeps the value of `base`."""
+    values = {key: value for key, value in top.items() if value is not None}
+    nested = {key: merge(base.get(key, {}), value) for key, value in values.items() if isinstance(value, dict)}
+    return base | values | nested
 
 
-def unknown_keys(stated: dict[str, Any], known: Any, path: str = "") -> Any:
-    """Yield the paths of keys that no field of the dataclass `known` has."""
-    names = {item.name for item in fields(known)}
-    for key, value in stated.items():
+def unknown_keys(values: dict[str, Any], defaults: Any, path: str = "") -> Any:
+    """Yield the paths of keys that are not fields of the dataclass `defaults`."""
+    names = {item.name for item in fields(defaults)}
+    for key, value in values.items():
         if key not in names:
             yield f"{path}{key}"
-        elif isinstance(value, dict) and is_dataclass(getattr(known, key)):
-            yield from unknown_keys(value, getattr(known, key), f"{path}{key}.")
+        elif isinstance(value, dict) and is_dataclass(getattr(defaults, key)):
+            yield from unknown_keys(value, getattr(defaults, key), f"{path}{key}.")

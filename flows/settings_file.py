@@ -1,4 +1,4 @@
-"""Settings as a TOML file that explains itself."""
+"""Settings as a commented TOML file."""
 
 import textwrap
 from collections.abc import Mapping
@@ -13,28 +13,28 @@ from tomlkit.items import Table
 from flows.settings import Settings
 
 WIDTH = 100
-"""Characters of a line of comment."""
-UNSTATED = ("version",)
-"""Keys that no file states: they belong to the code that reads it."""
+"""Longest line of a comment, characters."""
+OMITTED = ("version",)
+"""Keys that are not written to files: they belong to the code that reads them."""
 
 Schema = Mapping[str, Any]
 """JSON schema of a settings class, with the descriptions of its keys."""
 
 
 class _Described(Settings):
-    """Settings whose JSON schema takes the descriptions of the keys from their docstrings."""
+    """Settings whose JSON schema includes the docstrings of the keys."""
 
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
 
 def to_toml(settings: Settings) -> str:
-    """Write settings as TOML that `read_settings` reads; above each key stand its meaning and what it may be.
+    """Write settings as TOML that `read_settings` reads, with a comment on the meaning and choices of each key.
 
-    Keys without a value are written as comments.
+    Keys without a value are commented out.
     """
     schema = _schema()
     document = tomlkit.document()
-    document.add(tomlkit.comment("Settings of sgcldff: leave out what shall keep its default."))
+    document.add(tomlkit.comment("Settings of sgcldff: leave out a key to keep its default."))
     for stage, values in asdict(settings).items():
         document.add(tomlkit.nl())
         document.add(stage, _table(values, _definition(schema["properties"][stage], schema), schema))
@@ -47,12 +47,12 @@ def _schema() -> Schema:
 
 
 def _table(values: Mapping[str, Any], described: Schema, schema: Schema) -> Table:
-    """Write a table: its keys first, then the tables in it."""
+    """Write a table: its keys first, then its subtables."""
     table = tomlkit.table()
     _comment(table, described.get("description", ""))
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         own = described.get("properties", {}).get(name, {})
-        if name in UNSTATED:
+        if name in OMITTED:
             continue
         table.add(tomlkit.nl())
         if isinstance(value, dict):
@@ -67,12 +67,12 @@ def _table(values: Mapping[str, Any], described: Schema, schema: Schema) -> Tabl
 
 
 def _plain(value: Any) -> Any:
-    """Give a value as TOML has it: enumerations by their text, tuples as arrays."""
+    """Convert a value to a TOML type: enumerations to text, tuples to arrays."""
     return [_plain(item) for item in value] if isinstance(value, tuple) else getattr(value, "value", value)
 
 
 def _definition(described: Schema, schema: Schema) -> Schema:
-    """Follow a reference, also one that stands beside null."""
+    """Resolve a reference, also of an optional value."""
     for one in (described, *described.get("anyOf", ())):
         if "$ref" in one:
             definition: Schema = schema["$defs"][one["$ref"].rpartition("/")[2]]
@@ -81,7 +81,7 @@ def _definition(described: Schema, schema: Schema) -> Schema:
 
 
 def _choices(described: Schema, schema: Schema) -> str:
-    """Name the values of an enumeration."""
+    """Return a sentence that lists the values of an enumeration."""
     values = _definition(described.get("items", described), schema).get("enum", ())
     return f"{'Some' if 'items' in described else 'One'} of: {', '.join(values)}." if values else ""
 

@@ -1,4 +1,4 @@
-"""Catalog to registered challenger."""
+"""A catalog to a registered challenger."""
 
 from dataclasses import dataclass
 
@@ -30,26 +30,26 @@ def train(
 ) -> Challenger:
     """Train on the workspace's catalog, evaluate on its test split, register as challenger.
 
-    A run that was interrupted goes on at its last checkpoint; one that is finished is not repeated.
+    An interrupted run resumes at its last checkpoint; a finished one is not repeated.
 
     Args:
         workspace: Folder of the catalog, priors, models and runs.
-        settings: Settings by stage; defaults where left out.
+        settings: Settings by stage; by default the built-in ones.
         accelerator: `auto`, `cpu` or `gpu`.
-        parent: Model whose weights the training begins with: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
+        parent: Model whose weights the training starts from: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
     """
-    chosen, place = settings or Settings(), Workspace(workspace)
-    require_registry(place)
-    prepared: Prepared = precompute_priors(str(place.catalog), place, chosen.prior)
-    begun = str(Registry(place.tracking_uri).resolve(parent)[1]) if parent else None
-    job = TrainJob(prepared, chosen.net, chosen.prior, chosen.train, begun)
-    training = train_model(job, place, accelerator)
+    spec, root = settings or Settings(), Workspace(workspace)
+    require_registry(root)
+    prepared: Prepared = precompute_priors(str(root.catalog), root, spec.prior)
+    parent_folder = str(Registry(root.tracking_uri).resolve(parent)[1]) if parent else None
+    job = TrainJob(prepared, spec.net, spec.prior, spec.train, parent_folder)
+    training = train_model(job, root, accelerator)
     model = describe_model(prepared, training)
     samples = Catalog.open(prepared.catalog).select(Split.TEST)
-    evaluation = evaluate_model(EvalJob(model, samples, chosen.evaluate), place)
-    return Challenger(register_model(job, training, evaluation, place), training, evaluation)
+    evaluation = evaluate_model(EvalJob(model, samples, spec.evaluate), root)
+    return Challenger(register_model(job, training, evaluation, root), training, evaluation)
 
 
-def require_registry(place: Workspace) -> None:
-    """Raise `ServiceError` where MLflow does not answer: now, not after hours of training."""
-    Registry(place.tracking_uri).aliases()
+def require_registry(workspace: Workspace) -> None:
+    """Raise `ServiceError` if MLflow does not answer, before hours of training rather than after them."""
+    Registry(workspace.tracking_uri).aliases()

@@ -79,9 +79,9 @@ def load_model(model: str | Path = "released", *, registry: str | Path = REGISTR
         If the registry's server does not answer.
     """
     from sgcldff.models.model import load_model as load
-    from sgcldff.registry import choose
+    from sgcldff.registry import choose_model
 
-    return load(choose(registry, str(model)).folder, device)
+    return load(choose_model(registry, str(model)).folder, device)
 
 
 def read_slide(
@@ -128,7 +128,7 @@ def read_slide(
     from sgcldff.inference import serially
     from sgcldff.models.reference import require_typicality
     from sgcldff.models.runtimes import load_runtime, resolve
-    from sgcldff.registry import choose
+    from sgcldff.registry import choose_model
     from sgcldff.results.batch import require_own_folders
     from sgcldff.results.slide import SlideJob, no_progress, read_slide_job
     from sgcldff.slides import find_slides
@@ -136,7 +136,7 @@ def read_slide(
     slides = find_slides([str(path)], mpp)
     if len(slides) != 1:
         raise InputError(f"{path}: {len(slides)} slides: name one, or read them together with `sgcldff infer`")
-    chosen, spec = choose(registry, str(model)), settings or InferSpec()
+    chosen, spec = choose_model(registry, str(model)), settings or InferSpec()
     require_typicality(chosen.folder, spec.min_typicality)
     engine, precision = resolve(spec.engine, spec.precision)
     spec = replace(spec, engine=engine, precision=precision)

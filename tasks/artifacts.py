@@ -1,6 +1,6 @@
-"""What a stage shows on the page of its run in Prefect: tables, text, pictures and links.
+"""Artifacts on the page of a Prefect run: tables, text, pictures and links.
 
-Outside of a run nothing is shown, and a server that is away costs what would be shown and nothing else.
+Outside of a run nothing is shown. If the server is unavailable, only the artifacts are lost.
 """
 
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], key: str, description: str | None = None) -> None:
-    """Show rows, a mapping of column to value each."""
+    """Show rows, each a mapping of column to value."""
     _show("table", table=list(rows), key=key, description=description)
 
 
@@ -28,7 +28,7 @@ def show_image(url: str, key: str, description: str | None = None) -> None:
 
 
 def show_link(url: str, key: str, description: str | None = None) -> None:
-    """Show where something lies."""
+    """Show a link."""
     _show("link", link=url, key=key, description=description)
 
 
@@ -39,15 +39,15 @@ def _show(kind: str, **content: Any) -> None:
 
     try:
         getattr(artifacts, f"create_{kind}_artifact")(**content)
-    except away() as error:
-        logger.warning("Prefect does not take the %s %s: %s", kind, content["key"], error)
+    except client_errors() as error:
+        logger.warning("Prefect does not accept the %s %s: %s", kind, content["key"], error)
 
 
-def away() -> tuple[type[Exception], ...]:
-    """Name what Prefect's client raises where the server is away, restarting or not itself.
+def client_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of Prefect's client when the server is unavailable or failing.
 
-    Connections and statuses, its own errors, a temporary server that did not start or a client that was closed, and
-    answers that are none.
+    HTTP errors, Prefect's own, those of a temporary server that did not start or a closed client (`RuntimeError`), and
+    those of malformed answers (`ValueError`).
     """
     import httpx
     from prefect.exceptions import PrefectException

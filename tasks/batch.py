@@ -19,7 +19,7 @@ from sgcldff.counting.agreement import Counts, read_manual
 from sgcldff.counting.stopping import Goal
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
-from sgcldff.registry import Choice
+from sgcldff.registry import ChosenModel
 from sgcldff.results.batch import SlideSummary, require_own_folders, write_batch
 from sgcldff.results.slide import SlideJob
 from sgcldff.slides import SlideEntry, open_slide
@@ -65,7 +65,7 @@ class Batch:
 class Reading:
     """With what slides are read, and where results go."""
 
-    model: Choice
+    model: ChosenModel
     out: str
     """Folder for the results, one folder a slide, and a table and a page of the batch."""
     batch: Batch
@@ -156,7 +156,7 @@ def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> di
         if isinstance(outcome, Exception):
             failed[job.slide.id] = outcome
             set_aside(job, str(outcome))
-            view.set_aside(job.slide.id, str(outcome))
+            view.skip(job.slide.id, str(outcome))
 
     if found.here:
         for job in jobs:

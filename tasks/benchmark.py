@@ -1,23 +1,23 @@
-"""Tasks that ask the benchmark's contenders, time them, and write down what came out."""
+"""Tasks of the benchmark: predictions, timing, and the table."""
 
 import json
-import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sgcldff.benchmark.common_start import common_start
-from sgcldff.benchmark.page import page
-from sgcldff.benchmark.plots import draw
-from sgcldff.benchmark.scoring import Run
-from sgcldff.benchmark.speed import Size, machine, rates, size_of
-from sgcldff.benchmark.table import Table
+from sgcldff.benchmark.markdown_page import markdown_page
+from sgcldff.benchmark.plots import draw_plots
+from sgcldff.benchmark.robustness import Corruption
+from sgcldff.benchmark.scoring import SeedPredictions
+from sgcldff.benchmark.speed import ModelSize, machine, rates, size_of
+from sgcldff.benchmark.table import BenchmarkTable
 from sgcldff.core.errors import OutOfTimeError
 from sgcldff.core.records import Sample
-from sgcldff.core.settings import ModelSpec, NetSpec, Perturbation, Pretrained, digest
+from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, digest
 from sgcldff.evaluation import Predictions
-from sgcldff.evaluation.corruptions import AMOUNTS, change_of
+from sgcldff.evaluation.corruptions import AMOUNTS, corruption
 from sgcldff.evaluation.evaluate import predict
 from sgcldff.evaluation.predictions import LAYOUT
 from sgcldff.evaluation.report import PREDICTIONS_FILE
@@ -25,157 +25,144 @@ from sgcldff.models.checkpoint import saved_digest
 from sgcldff.models.model import load_model, pick_device
 from sgcldff.registry import Registry
 from tasks.artifacts import show_image, show_markdown
-from tasks.evaluation import content_of, keep, trained_on
+from tasks.evaluation import content_of, save_predictions, trained_on
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
 from tasks.training import TRAINED, TrainJob, record_of, tracked_run
 from tasks.workspace import Workspace, write_json
 
-logger = logging.getLogger(__name__)
-
 START, SPEED = "start.json", "speed.json"
-"""Which weights all start from, once decided; how fast models were."""
+"""Files with the weights that all candidates start from, and with measured speeds."""
 TABLE_JSON, TABLE_PAGE, PLOTS = "table.json", "table.md", "plots"
 
-Change = tuple[Perturbation, int] | None
-"""Kind and strength; None leaves images as they are."""
+ImageState = Corruption | None
+"""A corruption of the images; None leaves them unchanged."""
 
 
 @stage("choose-start", MODEL)
 def choose_start(nets: Sequence[NetSpec], policy: Pretrained, workspace: Workspace) -> Pretrained:
-    """Decide for all contenders which weights they start from; what `auto` decided once holds for this folder.
+    """Decide which weights all candidates start from; what `auto` decided once is kept for this folder.
 
     Raises
     ------
     InputError
-        If ImageNet weights are required, or were used before, and cannot be had for one of them.
+        If ImageNet weights are required, or were used before, and one candidate's are not available.
     """
     record = Path(workspace.root) / START
     if policy is not Pretrained.AUTO:
         return common_start(nets, policy)
-    held = Pretrained(json.loads(record.read_text())["pretrained"]) if record.is_file() else policy
-    chosen = common_start(nets, held)
-    write_json(record, {"pretrained": chosen.value})
-    return chosen
+    kept = Pretrained(json.loads(record.read_text())["pretrained"]) if record.is_file() else policy
+    start = common_start(nets, kept)
+    write_json(record, {"pretrained": start.value})
+    return start
 
 
 @stage("size-contenders", MODEL)
-def size_contenders(specs: Mapping[str, ModelSpec]) -> tuple[Size, ...]:
-    """Count parameters and operations of every contender."""
+def measure_sizes(specs: Mapping[str, ModelSpec]) -> tuple[ModelSize, ...]:
+    """Count parameters and operations of every candidate."""
     return tuple(size_of(name, spec) for name, spec in specs.items())
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a model is asked: images as they are, or changed."""
+class PredictionJob:
+    """A model, and the images that it predicts, unchanged or corrupted."""
 
     model: str
     """Folder of the model."""
     samples: tuple[Sample, ...]
-    changes: tuple[Change, ...] = (None,)
+    states: tuple[ImageState, ...] = (None,)
 
-    def places(self, workspace: Workspace) -> dict[Change, Path]:
-        """Say where the answers are, or will be."""
-        asked = (saved_digest(self.model), content_of(self.samples))
-        keys = {change: digest((*asked, LAYOUT, "unexplained", _content(change))) for change in self.changes}
-        return {change: workspace.evaluation(key) / PREDICTIONS_FILE for change, key in keys.items()}
-
-
-def _content(change: Change) -> list[object]:
-    return [] if change is None else [change[0].value, asdict(AMOUNTS[change[1]])]
+    def paths(self, workspace: Workspace) -> dict[ImageState, Path]:
+        """Return the files of predictions, whether or not they exist."""
+        content = (saved_digest(self.model), content_of(self.samples), LAYOUT, "unexplained")
+        return {
+            state: workspace.evaluation(
+                digest((*content, [] if state is None else [state[0].value, asdict(AMOUNTS[state[1]])]))
+            )
+            / PREDICTIONS_FILE
+            for state in self.states
+        }
 
 
 @stage("ask", MODEL)
-def ask_model(question: Question, workspace: Workspace, until: float | None = None) -> dict[Change, str]:
-    """Ask a model about images it never saw, or find what it said; gives change -> file of predictions.
+def predict_states(job: PredictionJob, workspace: Workspace, until: float | None = None) -> dict[ImageState, str]:
+    """Predict images that a model was not trained on, or find earlier predictions; returns state -> file.
 
-    Nothing is explained, which spares the gradients.
+    Nothing is explained, which saves the gradients.
 
     Raises
     ------
     OutOfTimeError
-        If something is left to ask at `until`, s of `time.monotonic`.
+        If something is left to predict at `until`, s of `time.monotonic`.
     """
-    places = question.places(workspace)
-    missing = [change for change, place in places.items() if not place.is_file()]
+    paths = job.paths(workspace)
+    missing = [state for state, path in paths.items() if not path.is_file()]
     if missing:
-        model, seen = load_model(question.model), trained_on(Path(question.model))
-        with bar(f"ask {model.spec.net.name}") as progress:
-            for done, change in enumerate(missing):
-                require_time(until, f"{len(missing) - done} of {len(places)} sets of images are left to ask about")
-                altered = change_of(*change) if change else None
-                found, _ = predict(model, question.samples, None, seen, altered, explained=False)
-                keep(found, places[change])
+        model, training_images = load_model(job.model), trained_on(Path(job.model))
+        with bar(f"predict {model.spec.net.name}") as progress:
+            for done, state in enumerate(missing):
+                require_time(until, f"{len(missing) - done} of {len(paths)} sets of images are left to predict")
+                change = corruption(*state) if state else None
+                predictions, _ = predict(model, job.samples, None, training_images, change, explained=False)
+                save_predictions(predictions, paths[state])
                 progress(done + 1, len(missing))
-    return {change: str(place) for change, place in places.items()}
+    return {state: str(path) for state, path in paths.items()}
 
 
 def require_time(until: float | None, left: str) -> None:
     """Raise `OutOfTimeError`, saying what is left, if time is up."""
     if until is not None and time.monotonic() >= until:
-        raise OutOfTimeError(f"time is up: {left}; the same command goes on there")
+        raise OutOfTimeError(f"time is up: {left}; the same command resumes there")
 
 
 def is_trained(job: TrainJob, workspace: Workspace) -> bool:
-    """Tell whether a training is finished."""
+    """Return whether a training is finished."""
     return (workspace.training(job.key()) / TRAINED).is_file()
 
 
 @stage("log-cell", MODEL)
-def log_cell(job: TrainJob, tags: Mapping[str, str], figures: Mapping[str, float], workspace: Workspace) -> str:
-    """Add tags and scores to the run of a training, each once, and end it; gives the run's id."""
+def log_scores(job: TrainJob, tags: Mapping[str, str], scores: Mapping[str, float], workspace: Workspace) -> str:
+    """Add tags and scores to the run of a training, each once, and end it; returns the run's id."""
     registry, folder = Registry(workspace.tracking_uri), workspace.training(job.key())
     run, record = tracked_run(registry, folder, job), record_of(folder, "logged", registry)
-    known: dict[str, float] = json.loads(record.read_text()) if record.is_file() else {}
-    new = {name: value for name, value in figures.items() if known.get(name) != value}
+    logged: dict[str, float] = json.loads(record.read_text()) if record.is_file() else {}
+    new = {name: value for name, value in scores.items() if logged.get(name) != value}
     if new:
-        registry.tag(run, {f"sgcldff.{name}": text for name, text in tags.items()})
-        registry.log(run, {}, new)
-        registry.finish(run)
-        write_json(record, known | new)
+        registry.runs.tag(run, {f"sgcldff.{name}": text for name, text in tags.items()})
+        registry.runs.log(run, {}, new)
+        registry.runs.finish(run)
+        write_json(record, logged | new)
     return run
 
 
 @stage("time-contenders", MODEL)
-def time_contenders(
-    folders: Mapping[str, str], workspace: Workspace, rounds: int, accelerator: str
-) -> dict[str, float]:
-    """Time models in turns, or find their times on such a machine: crops a second, and priors a second."""
+def measure_speed(folders: Mapping[str, str], workspace: Workspace, rounds: int, accelerator: str) -> dict[str, float]:
+    """Time models in turn, or find earlier times on such a machine: crops per second, and priors per second."""
     device = pick_device("cpu" if accelerator == "cpu" else "auto")
     digests = {name: saved_digest(folder) for name, folder in folders.items()}
-    place = workspace.evaluation(digest((digests, machine(device), rounds))) / SPEED
-    if not place.is_file():
+    record = workspace.evaluation(digest((digests, machine(device), rounds))) / SPEED
+    if not record.is_file():
         models = {name: load_model(folder, str(device)) for name, folder in folders.items()}
-        write_json(place, rates(models, rounds))
-    found: dict[str, float] = json.loads(place.read_text())
-    return found
+        write_json(record, rates(models, rounds))
+    speed: dict[str, float] = json.loads(record.read_text())
+    return speed
 
 
 @stage("write-table", MODEL)
-def write_table(table: Table, runs: Mapping[str, Sequence[Run]], workspace: Workspace) -> str:
-    """Write the table for machines and for people, and its pictures; gives the page's path."""
+def write_table(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictions]], workspace: Workspace) -> str:
+    """Write the table as JSON and Markdown, and the plots; returns the path of the Markdown page."""
     out = Path(workspace.root)
     write_json(out / TABLE_JSON, table.to_dict())
-    pictures = draw(table, runs, out / PLOTS)
-    text = page(table, [path.relative_to(out).as_posix() for path in pictures])
+    plots = draw_plots(table, runs, out / PLOTS)
+    text = markdown_page(table, [path.relative_to(out).as_posix() for path in plots])
     (out / TABLE_PAGE).write_text(text)
     show_markdown(text, key="benchmark", description=f"Data {table.head['data']}")
-    for path in pictures:
+    for path in plots:
         show_image(path.as_uri(), key=f"benchmark-{path.stem}", description=path.stem)
     return str(out / TABLE_PAGE)
 
 
-def split(said: Predictions) -> Run:
-    """Part predictions by data set."""
-    return {source: said.of(source) for source in sorted(set(said.column("source")))}
-
-
-def joined(runs: Iterable[Run]) -> Run:
-    """Put together what models said of different data sets."""
-    return {source: said for run in runs for source, said in run.items()}
-
-
-def with_rates(sizes: Iterable[Size], found: Mapping[str, float]) -> tuple[Size, ...]:
-    """Add the times of those that were timed."""
-    return tuple(replace(size, images_per_s=found.get(size.contender)) for size in sizes)
+def by_source(predictions: Predictions) -> SeedPredictions:
+    """Split predictions by data set."""
+    return {source: predictions.of(source) for source in sorted(set(predictions.column("source")))}

@@ -1,4 +1,4 @@
-"""Where the work of a stage is spread over processes."""
+"""Worker processes that share the work of a stage."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,12 +17,12 @@ class Compute:
     cluster: str | None = None
     """A scheduler's address, or a cluster file (TOML); None starts a cluster on this machine."""
     workers: int | None = None
-    """Workers to start, by default one a GPU, or one a core where there is none, and none for work of seconds; 0
-    computes in the flow's process."""
+    """Workers to start: by default one per GPU, or one per core without GPUs, and none for work of seconds; 0 computes
+    in the flow's process."""
 
 
 class Workers:
-    """Workers of a batch: those of a cluster, or processes of this machine that start when there is work for them."""
+    """Workers of a batch: those of a cluster, or processes on this machine that are started on demand."""
 
     def __init__(self, compute: Compute, *, here: bool, announce: Callable[[str], None] | None = None) -> None:
         self._compute, self._announce = compute, announce
@@ -31,10 +31,10 @@ class Workers:
         self.here = compute.cluster is None and (compute.workers == 0 or (compute.workers is None and here))
         """Whether this process computes."""
         self.elsewhere = compute.cluster is not None
-        """Whether the workers may be of other machines."""
+        """Whether the workers may be on other machines."""
 
     def client(self) -> "Client":
-        """Give a client of the workers, which are started at the first call.
+        """Return a client of the workers, which are started on the first call.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class Workers:
             return self._client
 
     def address(self) -> str:
-        """Give the address under which other clients find the workers, also while they do not answer.
+        """Return the address at which other clients find the workers, even while they do not answer.
 
         Raises
         ------
@@ -65,30 +65,30 @@ class Workers:
         return self._address
 
     def close(self) -> None:
-        """End what was started."""
+        """Stop the workers that were started."""
         self._opened.close()
 
 
 @contextmanager
 def workers(compute: Compute, *, here: bool, announce: Callable[[str], None] | None = None) -> Iterator[Workers]:
-    """Give the workers of a batch for as long as the block runs.
+    """Provide the workers of a batch while the block runs.
 
     Parameters
     ----------
     here
-        Compute in this process unless workers or a cluster are asked for: the work is not worth their start.
+        Compute in this process unless workers or a cluster are requested, since the work is not worth their start.
     announce
         Called with the address of the dashboard once there are workers.
 
     Raises
     ------
     ServiceError, InputError
-        If the cluster that is asked for cannot be had.
+        If the requested cluster is not available.
     """
-    found = Workers(compute, here=here, announce=announce)
+    pool = Workers(compute, here=here, announce=announce)
     try:
         if compute.cluster is not None:
-            found.client()
-        yield found
+            pool.client()
+        yield pool
     finally:
-        found.close()
+        pool.close()

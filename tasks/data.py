@@ -1,4 +1,4 @@
-"""Tasks that bring images into the catalog and compute their priors."""
+"""Tasks that ingest images into the catalog and compute their saliency priors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sgcldff.core.settings import IngestSpec, PriorSpec
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import QUARANTINE, Catalog, ingest
 from sgcldff.data.mirror import mirrored
-from sgcldff.evaluation import SetAside
+from sgcldff.evaluation import SkippedImage
 from sgcldff.saliency.priors import gallery
 from sgcldff.saliency.priors.precompute import compute_priors
 from sgcldff.saliency.store import PriorStore
@@ -22,10 +22,9 @@ from tasks.stages import stage
 from tasks.workspace import Workspace
 
 MANY = 2000
-"""Images without priors from which on a local Dask cluster is started."""
-
+"""Number of images without priors from which on a local Dask cluster is started."""
 PICTURED = 12
-"""Images, at the most, that the picture of the priors shows."""
+"""Largest number of images in the picture of the priors."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Prepared:
     digest: str
     """Digest of the catalog's content."""
     images: int
-    set_aside: int
+    skipped: int
     """Inputs that could not be used; the reasons are in `quarantine.parquet`."""
     priors: ArrayRef
 
@@ -49,60 +48,57 @@ class Prepared:
 
 @stage("land", DATA)
 def land(sources: Sequence[Source], workspace: Workspace) -> list[Source]:
-    """Mirror the sources that lie in stores, and put their mirrors in their place."""
+    """Mirror remote sources, and replace them by their mirrors."""
     return [mirrored(source, workspace.landing) for source in sources]
 
 
 @stage("ingest", DATA)
 def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestSpec) -> str:
-    """Bring data sets into the workspace's catalog; returns its folder."""
+    """Ingest data sets into the workspace's catalog; returns its folder."""
     with bar("ingest") as progress:
         catalog = ingest(sources, workspace.catalog, spec, progress)
     if not catalog.samples:
         raise InputError(f"no image could be used: {reasons(catalog)}")
     catalog.snapshot()
-    show_table(_counts(catalog), key="catalog", description=f"Catalog {catalog.digest}")
+    frame = samples_to_table(catalog.samples).to_pandas()
+    counts = frame.fillna({"label": "-"}).groupby(["source", "label", "split"]).size().unstack(fill_value=0)
+    rows = counts.reset_index().to_dict(orient="records")
+    show_table(rows, key="catalog", description=f"Catalog {catalog.digest}")
     if catalog.quarantine.num_rows:
         show_table(catalog.quarantine.slice(0, 200).to_pylist(), key="quarantine", description="Skipped")
     return str(catalog.folder)
 
 
 def reasons(catalog: Catalog, shown: int = 3) -> str:
-    """Name the first inputs that were set aside, why, and where all of them are listed."""
-    named = [str(one) for one in rejected(catalog, shown)]
-    more = catalog.quarantine.num_rows - len(named)
+    """Return the first skipped inputs with their reasons, and where all of them are listed."""
+    listed = [str(one) for one in rejected(catalog, shown)]
+    more = catalog.quarantine.num_rows - len(listed)
     rest = [f"and {more} more"] if more > 0 else []
-    return f"{'; '.join([*named, *rest])} (all in {catalog.folder / QUARANTINE})"
+    return f"{'; '.join([*listed, *rest])} (all in {catalog.folder / QUARANTINE})"
 
 
-def rejected(catalog: Catalog, first: int | None = None) -> tuple[SetAside, ...]:
-    """Give the inputs that ingest set aside, or the first of them."""
-    return tuple(SetAside(row["image"], row["reason"]) for row in catalog.quarantine.slice(0, first).to_pylist())
-
-
-def _counts(catalog: Catalog) -> list[dict[str, object]]:
-    frame = samples_to_table(catalog.samples).to_pandas()
-    counts = frame.fillna({"label": "-"}).groupby(["source", "label", "split"]).size().unstack(fill_value=0)
-    return list(counts.reset_index().to_dict(orient="records"))
+def rejected(catalog: Catalog, first: int | None = None) -> tuple[SkippedImage, ...]:
+    """Return the inputs that ingest skipped, or the first of them."""
+    return tuple(SkippedImage(row["image"], row["reason"]) for row in catalog.quarantine.slice(0, first).to_pylist())
 
 
 @stage("priors", DATA)
 def precompute_priors(
     catalog_folder: str, workspace: Workspace, spec: PriorSpec, compute: Compute | None = None
 ) -> Prepared:
-    """Compute the priors that are missing and picture some beside their images.
+    """Compute missing priors, and draw some beside their images.
 
-    Many images are spread over Dask; for few, starting processes would take longer than the work.
+    Many images are distributed by Dask; for few, starting processes would take longer than the work.
     """
     catalog = Catalog.open(catalog_folder)
     store = PriorStore.create_or_open(workspace.priors, spec)
     few = len(store.missing(sample.sha256 for sample in catalog.samples)) < MANY
-    with workers(compute or Compute(), here=few) as helpers, bar("priors") as progress:
-        client = None if helpers.here else helpers.client()
+    with workers(compute or Compute(), here=few) as pool, bar("priors") as progress:
+        client = None if pool.here else pool.client()
         reference, failures = compute_priors(catalog.samples, workspace.priors, spec, client, progress)
     if failures:
-        named = "; ".join(f"{failure.image}: {failure.reason}" for failure in failures[:5])
-        raise InputError(f"{len(failures)} images of the catalog gave no prior ({named}); ingest them again")
+        first = "; ".join(f"{failure.image}: {failure.reason}" for failure in failures[:5])
+        raise InputError(f"{len(failures)} images of the catalog have no prior ({first}); ingest them again")
     prepared = Prepared(catalog_folder, catalog.digest, len(catalog.samples), catalog.quarantine.num_rows, reference)
     if not prepared.picture.is_file():
         shown = catalog.samples[:: -(-len(catalog.samples) // PICTURED)]

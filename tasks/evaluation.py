@@ -1,4 +1,4 @@
-"""Tasks that score models."""
+"""Tasks that evaluate models."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, digest
-from sgcldff.evaluation import EvalReport, Predictions, SetAside, UntypedLabel
+from sgcldff.evaluation import EvalReport, Predictions, SkippedImage, UnknownLabel
 from sgcldff.evaluation.report import PREDICTIONS_FILE, REPORT_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
 from sgcldff.promotion.frozen_test_set import content_digest
@@ -24,36 +24,39 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvalJob:
-    """A model and the images on which it is scored."""
+    """A model and the images on which it is evaluated."""
 
     model: str
     """Folder of the model."""
     samples: tuple[Sample, ...]
     spec: EvalSpec
-    unusable: tuple[SetAside, ...] = ()
-    """Images that are not scored, and are told in the report."""
-    untyped: tuple[UntypedLabel, ...] = ()
-    """Labels that the model does not know; the samples come without them."""
+    skipped: tuple[SkippedImage, ...] = ()
+    """Images that cannot be scored; the report lists them."""
+    unknown_labels: tuple[UnknownLabel, ...] = ()
+    """Labels unknown to the model, which are removed from the samples."""
 
 
 @stage("evaluate", MODEL)
 def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
-    """Score a model on images it never saw, or find the finished report; returns the folder of the report."""
-    folder, model_digest = evaluation_folder(job, workspace), saved_digest(job.model)
+    """Evaluate a model on images it was not trained on, or find the finished report; returns the report's folder."""
+    model_digest = saved_digest(job.model)
+    unscored = [[asdict(item) for item in items] for items in (job.skipped, job.unknown_labels) if items]
+    content = (model_digest, digest(job.spec), content_of(job.samples), *unscored)
+    folder = workspace.evaluation(digest(content))
     if not (folder / REPORT_FILE).is_file():
-        from sgcldff.evaluation.evaluate import evaluate, examples  # with torch: a finished report is found without
-        from sgcldff.evaluation.explain import picture
+        from sgcldff.evaluation.evaluate import evaluate, examples  # imports torch; finished reports are found without
+        from sgcldff.evaluation.explain import draw_explanations
         from sgcldff.models.model import load_model
 
         model = load_model(job.model)
         with bar("evaluate") as progress:
             report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
-        report = replace(report, set_aside=(*job.unusable, *report.set_aside), untyped=job.untyped)
+        report = replace(report, skipped=(*job.skipped, *report.skipped), unknown_labels=job.unknown_labels)
         folder.mkdir(parents=True, exist_ok=True)
         assert report.predictions is not None
         report.predictions.save(folder / PREDICTIONS_FILE)
         (folder / "report.md").write_text(report.to_markdown())
-        picture(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
+        draw_explanations(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
         write_json(folder / REPORT_FILE, json.loads(report.to_json()))
     logger.info("model %s is scored on %d images", model_digest, len(job.samples), extra={"model_digest": model_digest})
     show_markdown((folder / "report.md").read_text(), key="evaluation", description=f"Model {model_digest}")
@@ -61,26 +64,19 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     return str(folder)
 
 
-def evaluation_folder(job: EvalJob, workspace: Workspace) -> Path:
-    """Say where the report of an evaluation is, or will be."""
-    missing = [[asdict(item) for item in items] for items in (job.unusable, job.untyped) if items]
-    content = (saved_digest(job.model), digest(job.spec), content_of(job.samples), *missing)
-    return workspace.evaluation(digest(content))
-
-
 def content_of(samples: Sequence[Sample]) -> list[str]:
-    """Hash what is known of images, without their places."""
+    """Return the sorted digests of images with their metadata, without paths."""
     return sorted(content_digest(sample) for sample in samples)
 
 
-def keep(found: Predictions, place: Path) -> None:
-    """Write predictions so that a reader never sees half of them."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    found.save(place.with_suffix(f".{os.getpid()}.partial")).replace(place)
+def save_predictions(predictions: Predictions, path: Path) -> None:
+    """Write predictions atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    predictions.save(path.with_suffix(f".{os.getpid()}.partial")).replace(path)
 
 
 def trained_on(model: Path) -> frozenset[str]:
-    """Read which images a model learned from; none is known for a model from elsewhere."""
+    """Return the sha256 of a model's training images; empty if they are not recorded."""
     record = model / TRAINED_ON
     return frozenset(json.loads(record.read_text())["sha256"]) if record.is_file() else frozenset()
 

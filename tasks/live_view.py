@@ -1,4 +1,4 @@
-"""The live view of a batch of slides: on the terminal, as lines in a log, and as artifacts of Prefect."""
+"""The live view of a batch of slides: on the terminal, as lines in a log, and as Prefect artifacts."""
 
 import json
 import logging
@@ -23,45 +23,45 @@ from rich.text import Text
 from sgcldff.core.tally import Tally
 from sgcldff.core.wording import counted
 from tasks import metrics
-from tasks.artifacts import away
-from tasks.progress import BatchProgress, Clock, SlideStanding, Standing, by_count, in_words
+from tasks.artifacts import client_errors
+from tasks.progress import BatchProgress, BatchStatus, Clock, SlideStatus, by_count, in_words
 from tasks.stages import in_flow_run
 
 logger = logging.getLogger(__name__)
 
 FRAMES_PER_S = 2
-"""How often the view on a terminal is drawn."""
+"""How often the view on a terminal is redrawn."""
 LINE_S = 30.0
 """Time between the lines in a log."""
 ARTIFACT_S = 10.0
 """Time between updates of the artifacts."""
-LOOK_S = 1.0
-"""How often it is looked whether a line or an update is due."""
-PATIENCE_S = 5.0
+POLL_S = 1.0
+"""Interval at which lines and updates that are due are written."""
+SHUTDOWN_S = 5.0
 """Time that the end of a batch waits for a server that does not answer."""
 SHOWN_SLIDES = 8
-"""Running slides, at the most, that have a line of their own."""
+"""Largest number of running slides with a line of their own."""
 PROGRESS_KEY, NUMBERS_KEY = "infer-progress", "infer-numbers"
 """Names of the artifacts."""
 
 
 class BatchView:
-    """Shows how a batch of slides goes on, while the block runs; slides report from any number of threads.
+    """Shows the progress of a batch of slides while the block runs; slides may report from any number of threads.
 
-    On a terminal it is a view that is drawn anew, elsewhere a line now and then; both also get a line for each slide
-    that ends. Within a Prefect flow the same numbers are kept up to date in two artifacts; a server that is away costs
-    them and nothing else. Keep it in one process: it is neither hashed nor pickled.
+    On a terminal it is redrawn in place, elsewhere a line is written regularly; both also get a line for each slide
+    that ends. Within a Prefect flow two artifacts show the same numbers; if the server is unavailable, only they are
+    lost. It can be neither hashed nor pickled, and stays in one process.
 
     Parameters
     ----------
     slides
         Slides of the batch.
     timed
-        Whether to show at the end how much time each stage took.
+        Whether to show the time of each stage at the end.
     console
-        Where to show it; standard error where left out.
+        Where to show it; by default standard error.
     clock
-        Tells the time, s.
+        Returns the time, s.
 
     Examples
     --------
@@ -80,16 +80,22 @@ class BatchView:
         self._progress, self._timed = BatchProgress(slides, clock), timed
         self._dashboard: str | None = None
         self._console = console or Console(stderr=True)
-        self._line, self._update = Rate(LINE_S, clock), Rate(ARTIFACT_S, clock)
+        self._line, self._update = RateLimit(LINE_S, clock), RateLimit(ARTIFACT_S, clock)
         self._artifacts, self._open = Artifacts(), ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            opened.enter_context(metrics.slides_counted(self.standing))
+            opened.enter_context(metrics.slides_counted(self.status))
             if in_flow_run():
                 opened.enter_context(repeating(self.publish))
             if self._console.is_interactive:
-                opened.enter_context(self._live())
+                live = Live(
+                    console=self._console,
+                    get_renderable=lambda: screen(self.status(), self._dashboard),
+                    refresh_per_second=FRAMES_PER_S,
+                    redirect_stdout=sys.stdout.isatty(),
+                )
+                opened.enter_context(live)
             else:
                 opened.enter_context(repeating(self.log))
             self._open = opened.pop_all()
@@ -103,85 +109,77 @@ class BatchView:
             self._console.print(stage_table(seconds))
 
     def dashboard_at(self, address: str) -> None:
-        """Say where the dashboard of the workers is, now that there are any."""
+        """Show the address of the workers' dashboard, once there are workers."""
         self._dashboard = self._artifacts.dashboard = address
         if not self._console.is_interactive:
-            self._say(Text(f"Dask dashboard: {address}"))
+            self._print(Text(f"Dask dashboard: {address}"))
 
     @contextmanager
     def slide(self, slide: str, shards: int, done: Tally | None = None) -> Iterator[Callable[[Tally], None]]:
-        """Show a slide while the block runs; call the value after each pass over a shard with what the pass has done.
+        """Show a slide while the block runs; call the value with the work of each pass over a shard.
 
-        A slide whose block ends with an error counts as waiting: it may be begun anew, or be set aside.
+        A slide whose block ends with an error counts as waiting: it may be retried or skipped.
 
         Parameters
         ----------
         slide
-            Name of the slide; no two slides of a batch share it.
+            Name of the slide, unique in the batch.
         shards
-            Shards of the slide. Each is passed over twice.
+            Shards of the slide. There are two passes over each.
         done
-            What former runs have committed of the slide. It is shown, and does not count as speed.
+            Work that earlier runs have finished. It is shown, but does not count towards the speed.
         """
+
+        def advance(tally: Tally) -> None:
+            self._progress.advance(slide, tally)
+            metrics.count_pass(tally)
+
         self._progress.begin(slide, shards, done or Tally())
         with ExitStack() as unfinished:
             unfinished.callback(self._progress.drop, slide)
-            yield lambda tally: self._advance(slide, tally)
+            yield advance
             unfinished.pop_all()
         ended = self._progress.finish(slide)
         if ended is not None:
-            self._say(farewell(ended, self._progress.elapsed(ended.begun)))
+            self._print(slide_summary(ended, self._progress.elapsed(ended.start)))
 
-    def _advance(self, slide: str, tally: Tally) -> None:
-        self._progress.advance(slide, tally)
-        metrics.count(tally)
+    def skip(self, slide: str, reason: str) -> None:
+        """Count a slide as skipped, and show the reason."""
+        self._progress.skip(slide)
+        self._print(Text(f"{slide}: skipped: {' '.join(reason.split())}", style="yellow"))
 
-    def set_aside(self, slide: str, reason: str) -> None:
-        """Count a slide as set aside, and say why."""
-        self._progress.set_aside(slide)
-        self._say(Text(f"{slide}: skipped: {' '.join(reason.split())}", style="yellow"))
-
-    def standing(self) -> Standing:
-        """Say where the batch stands."""
-        return self._progress.standing()
+    def status(self) -> BatchStatus:
+        """Return the current status of the batch."""
+        return self._progress.status()
 
     def stages(self) -> Mapping[str, float]:
-        """Give the time that each stage took, s, summed over workers; the longest first."""
-        seconds = self.standing().tally.seconds
+        """Return the time of each stage, s, summed over workers, in descending order."""
+        seconds = self.status().tally.seconds
         return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
     def log(self, last: bool = False) -> None:
-        """Write a line if one is due, or the last."""
+        """Write a line if one is due, or the last one."""
         if self._line.due(last):
-            self._say(Text(sentence(self.standing())))
+            self._print(Text(status_line(self.status())))
 
     def publish(self, last: bool = False) -> None:
-        """Bring the artifacts up to date if that is due, or for the last time."""
+        """Update the artifacts if that is due, or for the last time."""
         if self._update.due(last):
-            self._artifacts.update(self.standing())
+            self._artifacts.update(self.status())
 
-    def _live(self) -> Live:
-        return Live(
-            console=self._console,
-            get_renderable=lambda: screen(self.standing(), self._dashboard),
-            refresh_per_second=FRAMES_PER_S,
-            redirect_stdout=sys.stdout.isatty(),
-        )
-
-    def _say(self, line: Text | None) -> None:
-        if line is not None:
-            self._console.print(line, soft_wrap=not self._console.is_interactive, highlight=False)
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=not self._console.is_interactive, highlight=False)
 
 
-class Rate:
-    """Bounds how often something is done."""
+class RateLimit:
+    """Limits how often something is done."""
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self._seconds, self._clock, self._lock = seconds, clock, Lock()
         self._last = clock()
 
     def due(self, now: bool = False) -> bool:
-        """Tell whether it is time again, or say that it is."""
+        """Return whether enough time has passed, or `now` is set, and start the next interval if so."""
         with self._lock:
             at = self._clock()
             if not now and at - self._last < self._seconds:
@@ -192,14 +190,14 @@ class Rate:
 
 @contextmanager
 def repeating(function: Callable[[bool], None]) -> Iterator[None]:
-    """Call a function again and again while the block runs, and with True at its end.
+    """Call a function repeatedly while the block runs, and with True at its end.
 
-    It runs in a thread of its own, which has the context of this one, so that nothing waits for what it does.
+    It runs in a separate thread with this thread's context, so that nothing waits for it.
     """
     over = Event()
 
     def repeat() -> None:
-        while not over.wait(LOOK_S):
+        while not over.wait(POLL_S):
             function(False)
         function(True)
 
@@ -209,137 +207,124 @@ def repeating(function: Callable[[bool], None]) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join(PATIENCE_S)
+        thread.join(SHUTDOWN_S)
 
 
 class Artifacts:
-    """The artifacts of a batch in Prefect: the share that is done, and a table of the numbers."""
+    """The Prefect artifacts of a batch: the finished share, and a table of the numbers."""
 
     def __init__(self) -> None:
         self.dashboard: str | None = None
         self._progress: UUID | None = None
         self._table: UUID | None = None
-        self._away = False
+        self._failing = False
 
-    def update(self, standing: Standing) -> None:
-        """Bring both up to date; where the server is away that is said once and tried again the next time."""
+    def update(self, status: BatchStatus) -> None:
+        """Update both; if the server is unavailable this is logged once, and retried with the next update."""
         try:
-            link = f" [Dask dashboard]({self.dashboard})" if self.dashboard else ""
-            self._bring(100 * standing.share, sentence(standing) + link, numbers(standing))
-        except away() as error:
+            self._write(status)
+            self._failing = False
+        except client_errors() as error:
             self._progress = self._table = None
-            if not self._away:
-                logger.warning("Prefect does not take the progress of the slides, which go on: %s", error)
-            self._away = True
-        else:
-            self._away = False
+            if not self._failing:
+                logger.warning("Prefect does not accept the progress of the slides, which continue: %s", error)
+            self._failing = True
 
-    def _bring(self, percent: float, told: str, rows: list[dict[str, Any]]) -> None:
+    def _write(self, status: BatchStatus) -> None:
         from prefect.artifacts import TableArtifact, create_progress_artifact, update_progress_artifact
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import ArtifactUpdate
 
+        percent, rows = 100 * status.share, numbers(status)
+        text = status_line(status) + (f" [Dask dashboard]({self.dashboard})" if self.dashboard else "")
         if self._progress is None or self._table is None:
-            self._progress = create_progress_artifact(percent, PROGRESS_KEY, told)
+            self._progress = create_progress_artifact(percent, PROGRESS_KEY, text)
             self._table = TableArtifact(key=NUMBERS_KEY, description="Slides", table=rows).create().id
             return
-        update_progress_artifact(self._progress, percent, told)
+        update_progress_artifact(self._progress, percent, text)
         get_client(sync_client=True).update_artifact(self._table, ArtifactUpdate(data=json.dumps(rows)))
 
 
-def numbers(standing: Standing) -> list[dict[str, Any]]:
-    """List the numbers of a batch as rows of a table."""
-    tally, speed, left = standing.tally, standing.tiles_per_s, standing.left_s
+def numbers(status: BatchStatus) -> list[dict[str, Any]]:
+    """Return the numbers of a batch as rows of a table."""
+    tally, speed, left = status.tally, status.tiles_per_s, status.left_s
     rows = {
-        "slides": standing.slides,
-        "slides done": standing.done,
-        "slides skipped": standing.set_aside,
-        "slides running": len(standing.running),
+        "slides": status.slides,
+        "slides done": status.done,
+        "slides skipped": status.skipped,
+        "slides running": len(status.running),
         "tiles read": tally.tiles,
         "tiles skipped by the gate": tally.skipped,
         "tiles/s": None if speed is None else round(speed, 1),
         "time left": None if left is None else in_words(left),
-        "cells": standing.cells,
+        "cells": status.cells,
     }
-    running = {slide.slide: slide.stage for slide in standing.running}
     cells = {f"cells: {label}": count for label, count in by_count(tally.cells)}
+    running = {slide.slide: slide.stage for slide in status.running}
     return [{"number": name, "value": value} for name, value in (rows | cells | running).items()]
 
 
-def sentence(standing: Standing) -> str:
-    """Tell where a batch stands in one line."""
-    parts = [slides_in_words(standing), tiles_in_words(standing), cells_in_words(standing.tally)]
-    return "; ".join([*parts, time_in_words(standing)])
+def status_line(status: BatchStatus) -> str:
+    """Describe the status of a batch in one line."""
+    slides, tiles, cells, duration = status_texts(status)
+    return f"{status.done}/{counted(status.slides, 'slide')} {slides}; {tiles}; {cells}; {duration}"
 
 
-def slides_in_words(standing: Standing) -> str:
-    """Say how many slides are done, skipped and running."""
-    counts = {"skipped": standing.set_aside, "running": len(standing.running)}
-    rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    return f"{standing.done}/{counted(standing.slides, 'slide')} done{rest}"
-
-
-def tiles_in_words(standing: Standing) -> str:
-    """Tell the tiles that were read and skipped, and the speed."""
-    tally, speed = standing.tally, standing.tiles_per_s
-    skipped = f", {tally.skipped:,} skipped by the gate ({standing.skipped_share:.1%})" if tally.skipped else ""
-    return f"{tally.tiles:,} tiles read{skipped}" + ("" if speed is None else f", {speed:,.1f} tiles/s")
-
-
-def cells_in_words(tally: Tally) -> str:
-    """Tell the cells by type."""
+def status_texts(status: BatchStatus) -> tuple[str, str, str, str]:
+    """Describe slides (after their number), tiles, cells and time."""
+    tally, speed = status.tally, status.tiles_per_s
+    slides = "done"
+    slides += f", {status.skipped} skipped" if status.skipped else ""
+    slides += f", {len(status.running)} running" if status.running else ""
+    tiles = f"{tally.tiles:,} tiles read"
+    tiles += f", {tally.skipped:,} skipped by the gate ({status.skipped_share:.1%})" if tally.skipped else ""
+    tiles += "" if speed is None else f", {speed:,.1f} tiles/s"
     types = ", ".join(f"{label} {count:,}" for label, count in by_count(tally.cells))
-    return counted(sum(tally.cells.values()), "cell") + (f": {types}" if types else "")
+    cells = counted(status.cells, "cell") + (f": {types}" if types else "")
+    duration = f"{hours_minutes_seconds(status.elapsed_s)} so far"
+    duration += "" if status.left_s is None or status.share == 1 else f", about {in_words(status.left_s)} left"
+    return slides, tiles, cells, duration
 
 
-def time_in_words(standing: Standing) -> str:
-    """Tell the time that has passed and, once it is known, the time that is left."""
-    left = "" if standing.left_s is None or standing.share == 1 else f", about {in_words(standing.left_s)} left"
-    return f"{to_the_second(standing.elapsed_s)} so far{left}"
-
-
-def to_the_second(seconds: float) -> str:
-    """Tell a time that has passed, as in `1:02:03`."""
+def hours_minutes_seconds(seconds: float) -> str:
+    """Write a duration as in `1:02:03`."""
     return str(timedelta(seconds=round(seconds)))
 
 
-def farewell(slide: SlideStanding, seconds: float) -> Text:
-    """Tell what came out of a slide."""
+def slide_summary(slide: SlideStatus, seconds: float) -> Text:
+    """Describe a finished slide in one line."""
     tally = slide.tally
     read = f"{tally.tiles:,} of {tally.tiles + tally.skipped:,} tiles read"
-    return Text(f"{slide.slide}: done in {to_the_second(seconds)}, {read}, {sum(tally.cells.values()):,} cells")
+    duration = hours_minutes_seconds(seconds)
+    return Text(f"{slide.slide}: done in {duration}, {read}, {sum(tally.cells.values()):,} cells")
 
 
-def screen(standing: Standing, dashboard: str | None) -> Group:
-    """Draw where a batch stands."""
+def screen(status: BatchStatus, dashboard: str | None) -> Group:
+    """Draw the status of a batch: bars for the batch and its running slides, and the numbers."""
+    bars = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    bars.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
+    bars.add_column(ratio=3)
+    bars.add_column(no_wrap=True, min_width=20)
+    bars.add_row(Text("All slides", style="bold"), ProgressBar(1.0, status.share), f"{status.share:.0%}")
+    for slide in status.running[:SHOWN_SLIDES]:
+        bars.add_row(Text(slide.slide), ProgressBar(1.0, slide.share), slide.stage)
+    if (more := len(status.running) - SHOWN_SLIDES) > 0:
+        bars.add_row(Text(f"and {more} more", style="dim"))
+    slides, tiles, cells, duration = status_texts(status)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("Slides", re.sub(" slides?", "", slides_in_words(standing), count=1))
-    table.add_row("Tiles", tiles_in_words(standing).replace(" tiles read", " read"))
-    table.add_row("Cells", re.sub(" cells?", "", cells_in_words(standing.tally), count=1))
-    table.add_row("Time", time_in_words(standing))
+    table.add_row("Slides", f"{status.done}/{status.slides:,} {slides}")
+    table.add_row("Tiles", tiles.replace(" tiles read", " read", 1))
+    table.add_row("Cells", re.sub(" cells?", "", cells, count=1))
+    table.add_row("Time", duration)
     if dashboard:
         table.add_row("Dask", Text(dashboard, style=f"link {dashboard}", overflow="fold"))
-    return Group(bars(standing), table)
-
-
-def bars(standing: Standing) -> Table:
-    """Draw a bar for the batch and one for each running slide."""
-    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column(ratio=3)
-    table.add_column(no_wrap=True, min_width=20)
-    table.add_row(Text("All slides", style="bold"), ProgressBar(1.0, standing.share), f"{standing.share:.0%}")
-    for slide in standing.running[:SHOWN_SLIDES]:
-        table.add_row(Text(slide.slide), ProgressBar(1.0, slide.share), slide.stage)
-    if (more := len(standing.running) - SHOWN_SLIDES) > 0:
-        table.add_row(Text(f"and {more} more", style="dim"))
-    return table
+    return Group(bars, table)
 
 
 def stage_table(seconds: Mapping[str, float]) -> Table:
-    """Draw the time that each stage took, summed over workers, with its share."""
+    """Draw a table of the time of each stage, summed over workers, with its share."""
     total = sum(seconds.values())
     table = Table("stage", "all workers, s", "share")
     for column in table.columns[1:]:

@@ -1,6 +1,6 @@
-"""Figures for Prometheus, served on this machine while a command runs, if a port is given.
+"""Prometheus metrics, served on this machine while a command runs, if a port is given.
 
-They count what this process has done: nothing of former runs, whose shards are found finished.
+They count the work of this process only, not that of earlier runs.
 """
 
 import os
@@ -15,41 +15,41 @@ from prometheus_client.registry import Collector
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import require
 from sgcldff.core.tally import Tally
-from tasks.progress import Standing
+from tasks.progress import BatchStatus
 
 PORT = "SGCLDFF_METRICS_PORT"
-"""Environment variable that names the port."""
+"""Environment variable with the port."""
 LOOPBACK = "127.0.0.1"
 RANK = "LOCAL_RANK"
-"""Set in the processes that a training on several GPUs starts of itself: only the first serves."""
+"""Set in the processes that a training on several GPUs starts: only the first serves metrics."""
 
 disable_created_metrics()
 
 REGISTRY = CollectorRegistry()
-STAGE_S = Summary("sgcldff_stage_duration_seconds", "Time that stages took.", ["stage", "outcome"], registry=REGISTRY)
+STAGE_S = Summary("sgcldff_stage_duration_seconds", "Duration of stages.", ["stage", "outcome"], registry=REGISTRY)
 TILES = Counter("sgcldff_tiles", "Tiles that were read, or skipped by the gate.", ["outcome"], registry=REGISTRY)
 CELLS = Counter("sgcldff_cells", "Cells found, by type.", ["type"], registry=REGISTRY)
 PASSES = Counter("sgcldff_shard_passes", "Passes over shards; a shard is done after two.", registry=REGISTRY)
 WORK_S = Counter(
     "sgcldff_work_seconds", "Time spent on slides by kind of work, summed over workers.", ["work"], registry=REGISTRY
 )
-EPOCH = Gauge("sgcldff_training_epoch", "Epoch of the training, the first being 0.", registry=REGISTRY)
-LOSS = Gauge("sgcldff_training_loss", "Loss of the training, last logged, by term.", ["term"], registry=REGISTRY)
+EPOCH = Gauge("sgcldff_training_epoch", "Epoch of the training, starting from 0.", registry=REGISTRY)
+LOSS = Gauge("sgcldff_training_loss", "Last logged loss of the training, by term.", ["term"], registry=REGISTRY)
 VALIDATION = Gauge(
-    "sgcldff_validation_score", "Figures of the validation split after the last epoch.", ["measure"], registry=REGISTRY
+    "sgcldff_validation_score", "Scores on the validation split after the last epoch.", ["measure"], registry=REGISTRY
 )
 
 
-class Slides(Collector):
-    """Slides of a batch by state, asked of the batch when the figures are."""
+class SlideCollector(Collector):
+    """Slides of a batch by state, computed on request."""
 
-    def __init__(self, standing: Callable[[], Standing]) -> None:
-        self.standing = standing
+    def __init__(self, status: Callable[[], BatchStatus]) -> None:
+        self.status = status
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Give the slides that are done, set aside, running and waiting."""
-        now = self.standing()
-        counts = {"done": now.done, "set_aside": now.set_aside, "running": len(now.running)}
+        """Return the numbers of slides that are done, skipped, running and waiting."""
+        now = self.status()
+        counts = {"done": now.done, "set_aside": now.skipped, "running": len(now.running)}
         family = GaugeMetricFamily("sgcldff_slides", "Slides of the batch, by state.", labels=["state"])
         for state, count in (counts | {"waiting": now.slides - sum(counts.values())}).items():
             family.add_metric([state], count)
@@ -57,18 +57,18 @@ class Slides(Collector):
 
 
 @contextmanager
-def slides_counted(standing: Callable[[], Standing]) -> Iterator[None]:
-    """Tell the slides of a batch while the block runs."""
-    slides = Slides(standing)
-    REGISTRY.register(slides)
+def slides_counted(status: Callable[[], BatchStatus]) -> Iterator[None]:
+    """Export the slides of a batch while the block runs."""
+    collector = SlideCollector(status)
+    REGISTRY.register(collector)
     try:
         yield
     finally:
-        REGISTRY.unregister(slides)
+        REGISTRY.unregister(collector)
 
 
-def count(tally: Tally) -> None:
-    """Count what a pass over a shard has done."""
+def count_pass(tally: Tally) -> None:
+    """Count the work of a pass over a shard."""
     PASSES.inc(tally.passes)
     TILES.labels("read").inc(tally.tiles)
     TILES.labels("skipped").inc(tally.skipped)
@@ -78,23 +78,23 @@ def count(tally: Tally) -> None:
         WORK_S.labels(work).inc(seconds)
 
 
-def serve_as_asked() -> None:
-    """Serve the figures if `SGCLDFF_METRICS_PORT` names a port; again changes nothing.
+def serve_if_configured() -> None:
+    """Serve the metrics if `SGCLDFF_METRICS_PORT` is set; idempotent.
 
     Raises
     ------
     InputError
-        If the port is taken, or none.
+        If the port is taken or invalid.
     """
-    told = os.environ.get(PORT)
-    if told and os.environ.get(RANK, "0") == "0":
-        require(told.isdecimal() and 0 < int(told) < 65536, f"{PORT} is {told!r}: give a port, 1 to 65535")
-        serve(int(told))
+    port = os.environ.get(PORT)
+    if port and os.environ.get(RANK, "0") == "0":
+        require(port.isdecimal() and 0 < int(port) < 65536, f"{PORT} is {port!r}: give a port, 1 to 65535")
+        serve(int(port))
 
 
 @cache
 def serve(port: int) -> None:
-    """Serve the figures on a port of this machine until the process ends.
+    """Serve the metrics on a port of this machine until the process ends.
 
     Raises
     ------
@@ -105,6 +105,6 @@ def serve(port: int) -> None:
         start_http_server(port, LOOPBACK, REGISTRY)
     except OSError as error:
         raise InputError(
-            f"port {port} of {LOOPBACK} cannot be had for the metrics ({error.strerror}): end what listens there, or "
-            f"name another with --metrics-port or {PORT}"
+            f"port {port} of {LOOPBACK} is not available for the metrics ({error.strerror}): end the process that "
+            f"listens there, or name another with --metrics-port or {PORT}"
         ) from error

@@ -1,4 +1,4 @@
-"""How far work has come: a bar for one task, and the numbers of a batch of slides."""
+"""Progress: a bar for one task, and the numbers of a batch of slides."""
 
 import math
 import time
@@ -16,56 +16,52 @@ from sgcldff.core.tally import Tally
 from sgcldff.core.wording import counted
 
 Clock = Callable[[], float]
-"""Tells seconds that never go back."""
+"""Returns monotonic seconds."""
 
 RECENT_PASSES, RECENT_S = 32, 600.0
-"""Speed is measured over at least as many passes over shards, and over as many seconds where those hold more."""
-KNOWN_PASSES = 4
-"""Passes from which on the speed counts as known."""
-TYPING_COST = 0.25
-"""Time that typing a shard takes over segmenting it, until both have been measured."""
-SMOOTH_S = 30.0
-"""Time within which the time left that is told follows a new estimate."""
+"""Speed is measured over at least this many passes over shards, or over this time if it contains more."""
+MIN_PASSES = 4
+"""Passes after which the speed counts as known."""
+CLASSIFY_COST = 0.25
+"""Time to classify the cells of a shard, relative to segmenting it, until both have been measured."""
+SMOOTHING_S = 30.0
+"""Time constant with which the remaining time follows new estimates."""
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error while the block runs; call the value with (done, total). Nothing done, no bar."""
+    """Show a bar on standard error while the block runs; call the value with (done, total), or there is no bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as shown:
-        line = shown.add_task(title, total=None, visible=False)
-        yield lambda done, total: shown.update(line, completed=done, total=total, visible=True)
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        line = progress.add_task(title, total=None, visible=False)
+        yield lambda done, total: progress.update(line, completed=done, total=total, visible=True)
 
 
 @dataclass(frozen=True)
-class SlideStanding:
-    """Where a slide stands that is being read."""
+class SlideStatus:
+    """Progress of a slide that is being read."""
 
     slide: str
     shards: int
-    """Shards of the slide; each is passed over twice, to segment it and to type its cells."""
+    """Shards of the slide; there are two passes over each, to segment it and to classify its cells."""
     tally: Tally
-    """What is done, former runs included."""
-    begun: float
-    """When this run took the slide up, s."""
+    """Finished work, including that of earlier runs."""
+    start: float
+    """When this run started the slide, s."""
 
     @property
     def stage(self) -> str:
-        """What is being done, and how far it is; the parts are shards."""
+        """The current stage with its progress; the parts are shards."""
         if self.tally.passes >= 2 * self.shards:
             return "writing results"
-        done = f"{self.passed} of {counted(self.shards, 'part')} done"
-        return f"{'classifying' if self.typing else 'segmenting'}, {done}"
+        done = min(self.tally.passes - self.classifying * self.shards, self.shards)
+        name = "classifying" if self.classifying else "segmenting"
+        return f"{name}, {done} of {counted(self.shards, 'part')} done"
 
     @property
-    def typing(self) -> bool:
+    def classifying(self) -> bool:
         """Whether all shards are segmented."""
         return self.tally.passes >= self.shards
-
-    @property
-    def passed(self) -> int:
-        """Shards that are through the stage."""
-        return min(self.tally.passes - self.typing * self.shards, self.shards)
 
     @property
     def share(self) -> float:
@@ -74,27 +70,27 @@ class SlideStanding:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a batch stands."""
+class BatchStatus:
+    """Progress of a batch."""
 
     slides: int
     """Slides of the batch."""
     done: int
-    set_aside: int
-    running: tuple[SlideStanding, ...]
+    skipped: int
+    running: tuple[SlideStatus, ...]
     tally: Tally
     """Sum over the slides that are done or running."""
     elapsed_s: float
     tiles_per_s: float | None
-    """Tiles that the network saw a second, of late; None until it is known."""
+    """Recent speed of the network; None until it is known."""
     left_s: float | None
-    """Time left, s; None until it is known."""
+    """Remaining time, s; None until it is known."""
 
     @property
     def share(self) -> float:
-        """Share of the slides that is through, those that are running in part, in [0, 1]."""
-        through = self.done + self.set_aside + sum(slide.share for slide in self.running)
-        return min(1.0, through / max(1, self.slides))
+        """Share of the slides that is finished, counting running ones in part, in [0, 1]."""
+        finished = self.done + self.skipped + sum(slide.share for slide in self.running)
+        return min(1.0, finished / max(1, self.slides))
 
     @property
     def cells(self) -> int:
@@ -103,76 +99,73 @@ class Standing:
 
     @property
     def skipped_share(self) -> float:
-        """Share of the tiles that the gate spared, in [0, 1]."""
+        """Share of the tiles that the gate skipped, in [0, 1]."""
         return self.tally.skipped / max(1, self.tally.tiles + self.tally.skipped)
 
 
-class Mark(NamedTuple):
-    """What this run had done at a moment."""
+class Checkpoint(NamedTuple):
+    """Work done by this run at a point in time."""
 
     at: float
     segmented: int
-    typed: int
+    classified: int
     tiles: int
 
 
 class Pace:
-    """Speed of late, and the time that is left at that speed; work of former runs is not part of it.
+    """Recent speed, and the remaining time at that speed; work of earlier runs does not count.
 
-    Segmenting a shard and typing its cells take different times, so work is counted in shards to segment, and a shard
-    to type is the part of one that the measured times say.
+    Segmenting a shard and classifying its cells take different times, so work is measured in shards to segment, and
+    classification is converted by the ratio of the measured times.
     """
 
     def __init__(self, start: float) -> None:
-        self._segmented, self._typed = Tally(), Tally()
-        self._marks = deque([Mark(start, 0, 0, 0)])
-        self._told: tuple[float, float] | None = None
+        self._segmented, self._classified = Tally(), Tally()
+        self._recent = deque([Checkpoint(start, 0, 0, 0)])
+        self._last_estimate: tuple[float, float] | None = None
 
-    def add(self, now: float, tally: Tally, typing: bool) -> None:
-        """Count what a pass has done."""
-        if typing:
-            self._typed += tally
+    def add(self, now: float, tally: Tally, classifying: bool) -> None:
+        """Count the work of a pass."""
+        if classifying:
+            self._classified += tally
         else:
             self._segmented += tally
-        self._marks.append(Mark(now, self._segmented.passes, self._typed.passes, self._segmented.tiles))
-        self._forget(now)
+        passes = self._segmented.passes, self._classified.passes
+        self._recent.append(Checkpoint(now, *passes, self._segmented.tiles))
+        while len(self._recent) > RECENT_PASSES + 1 and self._recent[1].at < now - RECENT_S:
+            self._recent.popleft()
 
-    def _forget(self, now: float) -> None:
-        while len(self._marks) > RECENT_PASSES + 1 and self._marks[1].at < now - RECENT_S:
-            self._marks.popleft()
-
-    @property
-    def typing_cost(self) -> float:
-        """Time that typing a shard takes over segmenting it."""
-        segment, typing = _mean_seconds(self._segmented), _mean_seconds(self._typed)
-        return typing / segment if segment and typing else TYPING_COST
-
-    def _work(self, segmented: int, typed: int) -> float:
-        return segmented + typed * self.typing_cost
+    def _work(self, segmented: int, classified: int) -> float:
+        """Convert passes to shards to segment."""
+        segment_s, classify_s = _mean_seconds(self._segmented), _mean_seconds(self._classified)
+        cost = classify_s / segment_s if segment_s and classify_s else CLASSIFY_COST
+        return segmented + classified * cost
 
     def tiles_per_s(self, now: float) -> float | None:
-        """Give the tiles a second of late, or None while too little is known."""
-        first, last = self._marks[0], self._marks[-1]
+        """Return the recent tiles per second, or None until it is known."""
+        first, last = self._recent[0], self._recent[-1]
         return (last.tiles - first.tiles) / (now - first.at) if self._known(now) else None
 
     def _known(self, now: float) -> bool:
-        first, last = self._marks[0], self._marks[-1]
-        return last.segmented + last.typed - first.segmented - first.typed >= KNOWN_PASSES and now > first.at
+        first, last = self._recent[0], self._recent[-1]
+        passes = last.segmented + last.classified - first.segmented - first.classified
+        return passes >= MIN_PASSES and now > first.at
 
-    def left(self, now: float, segment: int, typing: int) -> float | None:
-        """Give the time left for passes of both kinds, s, or None while too little is known.
+    def left(self, now: float, segment: int, classify: int) -> float | None:
+        """Return the remaining time for passes of both kinds, s, or None until it is known.
 
-        What is told counts down and follows new estimates within `SMOOTH_S`, so that it does not jump.
+        It counts down and follows new estimates with the time constant `SMOOTHING_S`, so that it does not jump.
         """
         if not self._known(now):
             return None
-        first, last = self._marks[0], self._marks[-1]
-        done = self._work(last.segmented - first.segmented, last.typed - first.typed)
-        estimate = self._work(segment, typing) * (now - first.at) / done
-        before, told = self._told or (now, estimate)
-        counted = max(0.0, told - (now - before))
-        self._told = (now, estimate + (counted - estimate) * math.exp((before - now) / SMOOTH_S))
-        return self._told[1]
+        first, last = self._recent[0], self._recent[-1]
+        done = self._work(last.segmented - first.segmented, last.classified - first.classified)
+        estimate = self._work(segment, classify) * (now - first.at) / done
+        before, previous = self._last_estimate or (now, estimate)
+        expected = max(0.0, previous - (now - before))
+        smoothed = estimate + (expected - estimate) * math.exp((before - now) / SMOOTHING_S)
+        self._last_estimate = (now, smoothed)
+        return smoothed
 
 
 def _mean_seconds(tally: Tally) -> float:
@@ -180,44 +173,44 @@ def _mean_seconds(tally: Tally) -> float:
 
 
 class BatchProgress:
-    """Counts what is done of a batch of slides, from any number of threads.
+    """Counts the finished work of a batch of slides; thread-safe.
 
     Parameters
     ----------
     slides
         Slides of the batch.
     clock
-        Tells the time, s.
+        Returns the time, s.
     """
 
     def __init__(self, slides: int, clock: Clock = time.monotonic) -> None:
         self._slides, self._clock, self._start = slides, clock, clock()
         self._lock = Lock()
-        self._running: dict[str, SlideStanding] = {}
-        self._set_aside: set[str] = set()
+        self._running: dict[str, SlideStatus] = {}
+        self._skipped: set[str] = set()
         self._done, self._done_tally = 0, Tally()
         self._planned: dict[str, int] = {}
         self._pace: Pace | None = None
 
     def begin(self, slide: str, shards: int, done: Tally) -> None:
-        """Take a slide up, of which `done` was done by former runs."""
+        """Start a slide, of which earlier runs have finished `done`."""
         with self._lock:
-            self._running[slide] = SlideStanding(slide, shards, done, self._clock())
+            self._running[slide] = SlideStatus(slide, shards, done, self._clock())
             self._planned[slide] = shards
             if self._pace is None and done.passes < 2 * shards:
                 self._pace = Pace(self._clock())
 
     def advance(self, slide: str, tally: Tally) -> None:
-        """Add a pass over a shard of a slide that is running."""
+        """Add a pass over a shard of a running slide."""
         with self._lock:
             before = self._running.get(slide)
             if before is None or self._pace is None:
                 return
             self._running[slide] = replace(before, tally=before.tally + tally)
-            self._pace.add(self._clock(), tally, before.typing)
+            self._pace.add(self._clock(), tally, before.classifying)
 
-    def finish(self, slide: str) -> SlideStanding | None:
-        """Count a slide as done and say how it stood, unless it was set aside."""
+    def finish(self, slide: str) -> SlideStatus | None:
+        """Count a slide as done and return its final status, unless it was skipped."""
         with self._lock:
             ended = self._running.pop(slide, None)
             if ended is not None:
@@ -225,42 +218,42 @@ class BatchProgress:
             return ended
 
     def drop(self, slide: str) -> None:
-        """Forget what was done of a slide that failed; it may be begun anew or be set aside."""
+        """Forget the work on a slide that failed; it may be retried or skipped."""
         with self._lock:
             self._running.pop(slide, None)
 
-    def set_aside(self, slide: str) -> None:
-        """Count a slide as set aside."""
+    def skip(self, slide: str) -> None:
+        """Count a slide as skipped."""
         with self._lock:
             self._running.pop(slide, None)
-            self._set_aside.add(slide)
+            self._skipped.add(slide)
 
-    def standing(self) -> Standing:
-        """Say where the batch stands now."""
+    def status(self) -> BatchStatus:
+        """Return the current status of the batch."""
         with self._lock:
             now, running = self._clock(), tuple(self._running.values())
             tally = sum((slide.tally for slide in running), self._done_tally)
             speed, left = (self._pace.tiles_per_s(now), self._left(now)) if self._pace else (None, None)
-            counts = (self._slides, self._done, len(self._set_aside), running)
-            return Standing(*counts, tally, now - self._start, speed, left)
+            counts = (self._slides, self._done, len(self._skipped), running)
+            return BatchStatus(*counts, tally, now - self._start, speed, left)
 
     def _left(self, now: float) -> float | None:
-        """Take slides that were not begun for as large as the others are on average."""
+        """Estimate the remaining time, assuming that waiting slides have the average size of the others."""
         assert self._pace is not None
-        waiting = max(0, self._slides - self._done - len(self._set_aside) - len(self._running))
-        unseen = round(waiting * sum(self._planned.values()) / len(self._planned))
+        waiting = max(0, self._slides - self._done - len(self._skipped) - len(self._running))
+        waiting_shards = round(waiting * sum(self._planned.values()) / len(self._planned))
         missing = [(slide.shards, 2 * slide.shards - slide.tally.passes) for slide in self._running.values()]
         segment = sum(max(0, passes - shards) for shards, passes in missing)
-        typing = sum(min(shards, max(0, passes)) for shards, passes in missing)
-        return self._pace.left(now, segment + unseen, typing + unseen)
+        classify = sum(min(shards, max(0, passes)) for shards, passes in missing)
+        return self._pace.left(now, segment + waiting_shards, classify + waiting_shards)
 
     def elapsed(self, since: float) -> float:
-        """Seconds since a moment of the clock."""
+        """Return the seconds since a time of the clock."""
         return self._clock() - since
 
 
 def in_words(seconds: float) -> str:
-    """Tell a time in its two largest units, and the shorter the finer.
+    """Write a duration in its one or two largest units, rounded.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Tasks around what people say of cells: make a queue, store answers, apply them to results."""
+"""Tasks of the review by people: crop cells for the queue, store answers, apply them to results."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sgcldff.data.reviews.consensus import Consensus
-from sgcldff.data.reviews.store import Review, ReviewStore
+from sgcldff.data.reviews.store import ReviewStore
 from sgcldff.results.review.answers import Answers, read_answers
 from sgcldff.results.review.apply import Applied, apply_reviews
 from sgcldff.results.review.crops import FOLDER, crop_name, write_crops
@@ -26,36 +26,33 @@ from tasks.stages import stage
 def picture_cells(
     found: SlideCells, cells: pd.DataFrame, slides: Sequence[SlideEntry], out: Path, progress: Callable[[], None]
 ) -> list[QueuedCell]:
-    """Cut the pictures of a slide's chosen cells out of it and give their rows of the queue."""
+    """Crop the pictures of a slide's selected cells; returns their rows of the queue."""
     names = [crop_name(found.sha256, cell_id) for cell_id in cells["cell_id"]]
-    places = zip(cells["y"], cells["x"], strict=True)
-    with ExitStack() as kept_private:
+    centres = zip(cells["y"], cells["x"], strict=True)
+    with ExitStack() as opened:
         for slide in namesakes(found, slides):
-            kept_private.enter_context(private(slide))
-        source = kept_private.enter_context(closing(open_read(found, slides)))
-        write_crops(out / FOLDER, source, zip(names, places, strict=True), progress)
+            opened.enter_context(private(slide))
+        source = opened.enter_context(closing(open_read(found, slides)))
+        write_crops(out / FOLDER, source, zip(names, centres, strict=True), progress)
         return queued(cells, found.classes, source)
 
 
 @stage("store-answers", DATA)
 def store_answers(files: Sequence[Path], queue: Path, store: ReviewStore) -> tuple[Answers, int]:
-    """Check answers against their queue and store those that can be used; gives them and how many are new."""
+    """Check answers against their queue and store the usable ones; returns them and the number of new ones."""
     answers = read_answers(files, queue, read_queue(queue))
     reviews = [answer.review for answer in answers.usable]
     pictures = {answer.review.crop_sha256: answer.picture for answer in answers.usable}
     added = store.add(reviews, pictures)
-    show_table(_by_reviewer(reviews), key="answers", description=f"{added} new answers")
+    counts = sorted(Counter((review.reviewer, review.label) for review in reviews).items())
+    rows = [{"reviewer": name, "label": label, "answers": number} for (name, label), number in counts]
+    show_table(rows, key="answers", description=f"{added} new answers")
     return answers, added
-
-
-def _by_reviewer(reviews: Sequence[Review]) -> list[dict[str, object]]:
-    counts = Counter((review.reviewer, review.label) for review in reviews)
-    return [{"reviewer": name, "label": label, "answers": number} for (name, label), number in sorted(counts.items())]
 
 
 @stage("apply-reviews", SLIDES)
 def apply_to_slide(folder: Path, verdicts: Sequence[Consensus]) -> Applied | None:
-    """Count a slide anew with what people said of its cells; None where they said nothing."""
+    """Recount a slide with the reviewers' labels; None if no cell of it was reviewed."""
     applied = apply_reviews(folder, verdicts)
     if applied is not None:
         shares = [{"type": one.label, "count": one.count, "share": one.share} for one in applied.reviewed.shares]

@@ -1,20 +1,20 @@
-"""Stages: what flows are made of.
+"""Stages: the steps of flows.
 
-Within a flow run a stage is a task of Prefect. Anywhere else it is its plain function, retried alike, so that work of
-seconds needs no server. Either way it logs its start and end, says what they are about, and counts its duration.
+Within a flow run a stage is a Prefect task. Elsewhere it is a plain function with the same retries, so that work of
+seconds needs no server. In both cases its start, end and duration are logged and counted, with ids of what it works on.
 """
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, update_wrapper
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from sgcldff.core.logs import log_context, start_json_log
 from sgcldff.core.records import ModelRef
-from tasks.metrics import STAGE_S, serve_as_asked
+from tasks.metrics import STAGE_S, serve_if_configured
 from tasks.policy import RETRY_DELAYS_S, worth_retrying
 
 if TYPE_CHECKING:
@@ -37,39 +37,39 @@ class Stage(Generic[P, R]):
         self.function, self.name, self.tags, self.ids = function, name, tags, ids
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run as a task of the flow run under way, or, where there is none, here."""
+        """Run as a task of the current flow run, or directly if there is none."""
         return self.task(*args, **kwargs) if in_flow_run() else self.directly(*args, **kwargs)
 
     def attempt(self, *args: P.args, **kwargs: P.kwargs) -> R | Exception:
-        """Run, and give an error in place of a result: the rest of a batch goes on, whatever is wrong with one item."""
+        """Run and return the result or the error, so that a failing item does not stop a batch."""
         try:
             return self(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  the boundary around one item of a batch
             return error
 
     def fn(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run once, here."""
+        """Run once, in this process."""
         start_json_log()
-        serve_as_asked()
-        known = self.ids(*args, **kwargs) if self.ids else {}
-        with log_context({**run_ids(), "stage": self.name, **known}), Timed(self.name):
+        serve_if_configured()
+        ids = self.ids(*args, **kwargs) if self.ids else {}
+        with log_context({**run_ids(), "stage": self.name, **ids}), timed(self.name):
             return self.function(*args, **kwargs)
 
     def directly(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run here, and again after a while where that may help."""
+        """Run in this process, with retries after errors that may be temporary."""
         for delay in RETRY_DELAYS_S:
             try:
                 return self.fn(*args, **kwargs)
             except OSError as error:
                 if not worth_retrying(error):
                     raise
-                logger.warning("%s is tried again in %.0f s: %s", self.name, delay, error)
+                logger.warning("%s is retried in %.0f s: %s", self.name, delay, error)
             time.sleep(delay)
         return self.fn(*args, **kwargs)
 
     @cached_property
     def task(self) -> "Task[P, R]":
-        """The same as a task of Prefect."""
+        """The stage as a Prefect task."""
         from prefect import Task
         from prefect.cache_policies import NO_CACHE
 
@@ -79,7 +79,7 @@ class Stage(Generic[P, R]):
             tags=self.tags,
             retries=len(RETRY_DELAYS_S),
             retry_delay_seconds=list(RETRY_DELAYS_S),
-            retry_condition_fn=retried,
+            retry_condition_fn=should_retry,
             cache_policy=NO_CACHE,
             persist_result=False,
             log_prints=False,
@@ -89,31 +89,31 @@ class Stage(Generic[P, R]):
 def stage(
     name: str, tags: list[str], ids: Callable[..., Mapping[str, str]] | None = None
 ) -> Callable[[Callable[P, R]], Stage[P, R]]:
-    """Decorate a function as a stage of that name.
+    """Make a function a stage of that name.
 
     Parameters
     ----------
     tags
         For Prefect's work queues and concurrency limits.
     ids
-        Tells of the stage's arguments what it is about, beside the run: a slide, a model.
+        Returns ids for the log from the stage's arguments: those of a slide or a model, say.
     """
     return lambda function: Stage(function, name, tags, ids)
 
 
-def retried(task: "Task[Any, Any]", run: "TaskRun", state: "State[Any]") -> bool:
-    """Tell Prefect whether to try a task again."""
+def should_retry(task: "Task[Any, Any]", run: "TaskRun", state: "State[Any]") -> bool:
+    """Return whether Prefect should retry a task."""
     return worth_retrying(state.result(raise_on_failure=False))
 
 
 def in_flow_run() -> bool:
-    """Whether this is called within a run of a flow, or of a task of one. Prefect is not imported to find out."""
+    """Return whether a flow or task run is in progress; does not import Prefect."""
     return bool(_contexts())
 
 
 def run_ids() -> dict[str, str]:
-    """Name the runs of Prefect within which this is called."""
-    ids = {}
+    """Return the ids of the current Prefect runs."""
+    ids: dict[str, str] = {}
     for context in _contexts():
         if (flow_run := getattr(context, "flow_run", None)) and context.flow:
             ids |= {"flow": context.flow.name, "run_id": str(flow_run.id)}
@@ -131,25 +131,25 @@ def _contexts() -> list[Any]:
 
 
 def model_ids(model: ModelRef) -> dict[str, str]:
-    """Name a model."""
+    """Return a model's ids for the log."""
     return {"model": model.name, "model_version": model.version, "model_digest": model.digest}
 
 
-class Timed:
-    """Logs how a stage begins and how it ends, and after how long; counts the time."""
+@contextmanager
+def timed(stage: str) -> Iterator[None]:
+    """Log start, end and duration of a stage, and count the duration."""
+    start = time.monotonic()
+    logger.info("stage %s begins", stage)
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    def end(outcome: str, level: int, reason: str = "", **extra: str) -> None:
+        seconds = time.monotonic() - start
+        STAGE_S.labels(stage, outcome).observe(seconds)
+        fields = {"outcome": outcome, "seconds": round(seconds, 3), **extra}
+        logger.log(level, "stage %s %s%s", stage, outcome, reason, extra=fields)
 
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-        logger.info("stage %s begins", self.stage)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        seconds, outcome = time.monotonic() - self.began, "done" if kind is None else "failed"
-        STAGE_S.labels(self.stage, outcome).observe(seconds)
-        told = {"outcome": outcome, "seconds": round(seconds, 3)} | ({"error": kind.__name__} if kind else {})
-        reason = f": {error}" if error else ""
-        logger.log(logging.ERROR if error else logging.INFO, "stage %s %s%s", self.stage, outcome, reason, extra=told)
+    try:
+        yield
+    except BaseException as error:
+        end("failed", logging.ERROR, f": {error}", error=type(error).__name__)
+        raise
+    end("done", logging.INFO)

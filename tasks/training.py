@@ -1,4 +1,4 @@
-"""Tasks that train, evaluate, register and promote models."""
+"""Tasks that train and register models."""
 
 import json
 import logging
@@ -12,12 +12,11 @@ from sgcldff.core.labels import smallest_label_space
 from sgcldff.core.records import ModelRef, Sample, Split
 from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
 from sgcldff.data.catalog import Catalog
-from sgcldff.models.checkpoint import spec_to_dict
-from sgcldff.models.model import load_model
+from sgcldff.models.checkpoint import saved_digest, spec_to_dict
 from sgcldff.models.training.deadline import Deadline
 from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
 from sgcldff.models.training.warm_start import WarmStart
-from sgcldff.promotion.leakage import Training
+from sgcldff.promotion.leakage import TrainingRecord
 from sgcldff.registry import TRAINED_ON, Registry
 from sgcldff.saliency.store import PriorStore
 from tasks.artifacts import show_table
@@ -31,46 +30,46 @@ from tasks.workspace import Workspace, write_json
 logger = logging.getLogger(__name__)
 
 TRAINED = "trained.json"
-"""Written last into a training folder: such a run need not be repeated."""
+"""Written last into a training folder; such a run is not repeated."""
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """All that decides what a training gives."""
+    """Everything that determines the result of a training."""
 
     prepared: Prepared
     net: NetSpec
     prior: PriorSpec
     train: TrainSpec
     parent: str | None = None
-    """Folder of a model whose weights the training begins with."""
+    """Folder of a model whose weights the training starts from."""
     without: str = ""
-    """Data set whose images, and what is alike them, are kept out of the training."""
+    """Data set that is left out of the training, together with near-duplicates of its images."""
 
     def model(self) -> ModelSpec:
-        """Give the model's spec; its label space is the smallest that covers the catalog."""
+        """Return the model's spec; its label space is the smallest that covers the catalog."""
         labels = smallest_label_space(sample.label for sample in Catalog.open(self.prepared.catalog).samples)
         return ModelSpec(net=self.net, prior=self.prior, labels=labels, mpp=self.prior.mpp)
 
     def samples(self) -> tuple[Sample, ...]:
-        """Give the images of the catalog that may be learned from, and those of its test split."""
+        """Return the images of the catalog, of all splits, without the left-out data set."""
         samples = Catalog.open(self.prepared.catalog).samples
         return leave_out(samples, self.without) if self.without else samples
 
     def key(self) -> str:
         """Hash content, never paths: equal keys stand for equal models."""
         content = (self.prepared.digest, self.prepared.priors.digest, digest(self.model()), digest(self.train))
-        begun = () if self.parent is None else (load_model(self.parent, "cpu").digest,)
-        return digest((*content, *begun, *(("without", self.without) if self.without else ())))
+        parent = () if self.parent is None else (saved_digest(self.parent),)
+        return digest((*content, *parent, *(("without", self.without) if self.without else ())))
 
     def start(self) -> ModelSpec | WarmStart:
-        """Say what is trained, and with which weights it begins."""
+        """Return the spec of the model, with the weights that it starts from."""
         return self.model() if self.parent is None else WarmStart(self.model(), Path(self.parent))
 
 
 @stage("train", MODEL)
 def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", until: float | None = None) -> str:
-    """Train, or go on where an interrupted run stopped, or find the finished run; returns its folder.
+    """Train, resume an interrupted run, or find the finished run; returns its folder.
 
     Raises
     ------
@@ -84,65 +83,67 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
         samples = job.samples()
         priors = PriorStore.open(job.prepared.priors)
         deadline = [] if until is None else [Deadline(until, folder / f"{LAST_CHECKPOINT}.ckpt")]
-        watchers = [registry.experiment_logger(run), Gauges(), *deadline]
+        watchers = [registry.runs.experiment_logger(run), Gauges(), *deadline]
         trained = train(samples, priors, job.start(), job.train, folder, watchers, accelerator)
-        write_json(trained.folder / TRAINED_ON, learned_from(samples, job))
-        inherited = {} if trained.inherited is None else {"inherited": str(trained.inherited)}
-        notes = {"precision": trained.precision} | inherited
-        registry.tag(run, {f"sgcldff.{name}": text for name, text in notes.items()})
+        write_json(trained.folder / TRAINED_ON, training_record(samples, job))
+        notes = {"precision": trained.precision}
+        if trained.inherited is not None:
+            notes["inherited"] = str(trained.inherited)
+        registry.runs.tag(run, {f"sgcldff.{name}": text for name, text in notes.items()})
         outcome = {"score": trained.score, "epochs": trained.epochs, "skipped": trained.skipped}
         write_json(folder / TRAINED, outcome | notes)
-        told = f"Training {folder.name}: best score {trained.score:.4f}"
-        show_table(epochs_table(registry.curves(run)), key="training", description=told)
+        description = f"Training {folder.name}: best score {trained.score:.4f}"
+        show_table(epochs_table(registry.runs.curves(run)), key="training", description=description)
     return str(folder)
 
 
-def learned_from(samples: Sequence[Sample], job: TrainJob) -> dict[str, object]:
-    """Say what a model learned from, through its parent's weights too; complete only where all of that is known."""
-    parent = None if job.parent is None else Training.read(Path(job.parent) / TRAINED_ON)
-    own = {sample.sha256 for sample in samples if sample.split is not Split.TEST}
-    seen = own | (parent.images if parent else frozenset())
+def training_record(samples: Sequence[Sample], job: TrainJob) -> dict[str, object]:
+    """Return the training images of a model and its parents; complete only if all of them are known."""
+    parent = None if job.parent is None else TrainingRecord.read(Path(job.parent) / TRAINED_ON)
+    images = {sample.sha256 for sample in samples if sample.split is not Split.TEST}
+    images |= parent.images if parent else frozenset()
     complete = job.parent is None or (parent is not None and parent.complete)
-    return {"sha256": sorted(seen), "data": job.prepared.digest, "complete": complete}
+    return {"sha256": sorted(images), "data": job.prepared.digest, "complete": complete}
 
 
-def record_of(folder: Path, what: str, registry: Registry) -> Path:
-    """Give the file that remembers what a registry knows of a training; another registry knows nothing of it."""
-    return folder / f"{what}-{digest((registry.address.uri,))}.json"
+def record_of(folder: Path, name: str, registry: Registry) -> Path:
+    """Return the file that records a step of a training in this registry; each registry has its own."""
+    return folder / f"{name}-{digest((registry.address.uri,))}.json"
 
 
 def tracked_run(registry: Registry, folder: Path, job: TrainJob) -> str:
-    """Begin the MLflow run of a training, or find the one that an interrupted training began."""
+    """Start the MLflow run of a training, or find that of an interrupted training."""
     record = record_of(folder, "run", registry)
     if not record.is_file():
-        run = registry.start(job.key(), {"data": job.prepared.digest})
-        registry.log(run, flat({"model": spec_to_dict(job.model()), "train": asdict(job.train)}))
-        registry.attach(run, Catalog.open(job.prepared.catalog).snapshot(), "data")
-        registry.attach(run, job.prepared.picture, "priors")
+        runs = registry.runs
+        run = runs.start(job.key(), {"data": job.prepared.digest})
+        runs.log(run, flatten({"model": spec_to_dict(job.model()), "train": asdict(job.train)}))
+        runs.attach(run, Catalog.open(job.prepared.catalog).snapshot(), "data")
+        runs.attach(run, job.prepared.picture, "priors")
         write_json(record, {"run": run})
     return str(json.loads(record.read_text())["run"])
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Name nested settings by their path: `train.loss.centre`."""
-    named: dict[str, object] = {}
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Return nested settings by path: `train.loss.centre`."""
+    by_path: dict[str, object] = {}
     for key, value in settings.items():
         path = f"{prefix}{key}"
-        named |= flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
-    return named
+        by_path |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return by_path
 
 
 @stage("register", MODEL)
 def register_model(job: TrainJob, training: str, evaluation: str, workspace: Workspace) -> ModelRef:
-    """Register a trained model, with its report, as challenger; one that is registered already is found again."""
+    """Register a trained model with its report as challenger, or find it if it is registered already."""
     folder, registry = Path(training), Registry(workspace.tracking_uri)
     record = record_of(folder, "registered", registry)
     if not record.is_file():
         run = tracked_run(registry, folder, job)
-        registry.attach(run, Path(evaluation), "evaluation")
+        registry.runs.attach(run, Path(evaluation), "evaluation")
         tags = {"data": job.prepared.digest, "training": folder.name}
         reference = registry.register(folder / "model", read_report(evaluation), tags, run)
-        registry.finish(run)
+        registry.runs.finish(run)
         write_json(record, asdict(reference))
     registered = ModelRef(**json.loads(record.read_text()))
     logger.info("%s version %s is registered", registered.name, registered.version, extra=model_ids(registered))

@@ -1,4 +1,4 @@
-"""The curves of a training: for Prometheus while it runs, as a table for people when it has ended."""
+"""The curves of a training: as Prometheus metrics while it runs, and as a table when it has ended."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,23 +13,23 @@ TRAIN, VAL, TOTAL = "train/", "val/", "train/loss"
 
 
 class Gauges(Logger):
-    """A Lightning logger that keeps Prometheus' gauges at the figures logged last."""
+    """A Lightning logger that sets Prometheus gauges to the last values."""
 
     @property
     def name(self) -> str:
-        """Name the logger."""
+        """Name of the logger."""
         return "prometheus"
 
     @property
     def version(self) -> str:
-        """Give none: gauges have no history."""
+        """Empty: gauges have no history."""
         return ""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Leave out settings: they are no figures."""
+        """Ignore settings, which are not metrics."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Set the gauges of the figures that were logged."""
+        """Set the gauges of the logged metrics."""
         for name, value in metrics.items():
             if name == "epoch":
                 EPOCH.set(value)
@@ -40,19 +40,16 @@ class Gauges(Logger):
 
 
 def epochs_table(curves: Mapping[str, Curve]) -> list[dict[str, float | None]]:
-    """Give a row an epoch: its last step, the loss logged last, and the figures of the validation split."""
-    measures = {name: dict(curve) for name, curve in curves.items() if name.startswith(VAL)}
-    steps = sorted({step for known in measures.values() for step in known})
+    """Return one row per epoch: its last step, the last logged loss, and the scores on the validation split."""
+
+    def rounded(value: float | None) -> float | None:
+        return None if value is None else round(value, 4)
+
+    validation = {name: dict(curve) for name, curve in curves.items() if name.startswith(VAL)}
+    losses = list(reversed(curves.get(TOTAL, ())))
+    steps = sorted({step for curve in validation.values() for step in curve})
     return [
-        {"epoch": number, "step": step, "loss": _last(curves.get(TOTAL, ()), step)}
-        | {name.removeprefix(VAL): _rounded(known.get(step)) for name, known in measures.items()}
+        {"epoch": number, "step": step, "loss": rounded(next((value for at, value in losses if at <= step), None))}
+        | {name.removeprefix(VAL): rounded(curve.get(step)) for name, curve in validation.items()}
         for number, step in enumerate(steps)
     ]
-
-
-def _last(curve: Curve, step: int) -> float | None:
-    return _rounded(next((value for at, value in reversed(curve) if at <= step), None))
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)

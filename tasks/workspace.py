@@ -1,4 +1,4 @@
-"""Where a laboratory's runs keep their files."""
+"""Folders of a laboratory's runs."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from sgcldff.core.locations import sqlite_uri
 
 @dataclass(frozen=True)
 class Workspace:
-    """Folders below one root; nothing else is written outside of what a command names as its output."""
+    """Folders below one root; besides these, commands only write to the output that they are given."""
 
     root: str
 
@@ -26,7 +26,7 @@ class Workspace:
 
     @property
     def priors(self) -> Path:
-        """Prior stores, one a prior spec."""
+        """Prior stores, one per prior spec."""
         return Path(self.root) / "priors"
 
     @property
@@ -44,21 +44,21 @@ class Workspace:
 
     @property
     def landing(self) -> Path:
-        """Mirrors of folders of training images that lie in stores."""
+        """Mirrors of remote folders of training images."""
         return Path(self.root) / "landing"
 
     def drift(self, key: str) -> Path:
-        """Report of how far new images are from a model's own, with that content key."""
+        """Drift report with that content key."""
         return Path(self.root) / "drift" / f"{key}.json"
 
     @property
     def decision(self) -> Path:
-        """Why the latest retraining was begun, or was not."""
+        """The latest decision on a retraining."""
         return Path(self.root) / "drift" / "decision.json"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that a reader never sees half of it."""
+    """Write JSON atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(content, indent=2))

@@ -1,1 +1,1 @@
-"""Parts of the command line."""
+"""The groups of commands."""

@@ -1,4 +1,4 @@
-"""`sgcldff benchmark`: networks compared under the same protocols."""
+"""`sgcldff benchmark`: comparison of networks under the same protocols."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +18,9 @@ from flows.options import (
     SettingsOption,
     examples,
     output,
+    print_outcome,
     settings_from,
     sources_from,
-    where,
 )
 
 app = typer.Typer()
@@ -39,16 +39,16 @@ def benchmark(
     budget: Annotated[
         str,
         typer.Option(
-            help="Epochs of every training (40), or the time for everything (2h, 90m).",
+            help="Epochs per training (40), or the total time (2h, 90m).",
             show_default="the epochs of the settings",
         ),
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of every contender.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings per network.")] = 3,
     protocols: Annotated[
         str,
         typer.Option(
             help="Protocols, separated by commas: within, left-out, robustness.",
-            show_default="all that the data allow",
+            show_default="all that are possible",
             autocompletion=completion.protocols,
         ),
     ] = "",
@@ -66,16 +66,16 @@ def benchmark(
     device: DeviceOption = Device.AUTO,
     metrics_port: MetricsOption = None,
 ) -> None:
-    """Train SG-CLDFF, baselines and ablations alike on the same splits, and compare them in tables and plots."""
-    from flows.contenders import chosen
+    """Train SG-CLDFF, baselines and ablations on the same splits, and compare them in tables and plots."""
+    from flows.candidates import select_candidates
     from sgcldff.benchmark.budget import Budget
-    from sgcldff.benchmark.protocols import Plan, read_protocols
+    from sgcldff.benchmark.protocols import BenchmarkPlan, read_protocols
 
-    wanted = [name.strip() for name in networks.split(",") if name.strip()]
+    names = [name.strip() for name in networks.split(",") if name.strip()]
     require_all(
         lambda: Budget.parse(budget),
         lambda: read_protocols(protocols),
-        lambda: chosen(wanted, settings_from(settings)),
+        lambda: select_candidates(names, settings_from(settings)),
         lambda: require_sources(data, adapter, mpp),
     )
     from flows.environment import configure, serve_metrics
@@ -86,8 +86,9 @@ def benchmark(
     start_temporary_server()
     from flows.benchmark import benchmark as flow
 
-    spent = Budget.parse(budget)
-    plan = Plan(seeds, read_protocols(protocols), spent.seconds)
-    base = settings_from(settings, epochs=spent.epochs)
-    flow(sources_from(data, adapter, mpp), str(to), list(chosen(wanted, base)), base, device.value, plan)
-    where("Compared.", table=to / "table.md", plots=to / "plots")
+    limits = Budget.parse(budget)
+    plan = BenchmarkPlan(seeds, read_protocols(protocols), limits.seconds)
+    base = settings_from(settings, epochs=limits.epochs)
+    networks_used = list(select_candidates(names, base))
+    flow(sources_from(data, adapter, mpp), str(to), networks_used, base, device.value, plan)
+    print_outcome("Compared.", table=to / "table.md", plots=to / "plots")

@@ -1,4 +1,4 @@
-"""Labelled images: where to get them, and into the catalog."""
+"""`sgcldff data` and `sgcldff prepare`: labelled images, where to get them, and the catalog."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,9 @@ from flows.options import (
     examples,
     out,
     output,
+    print_outcome,
     settings_from,
     sources_from,
-    where,
 )
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
@@ -49,11 +49,11 @@ def data_list(
         ]
         out.print_json(json.dumps(rows))
         return
-    table = Table("name", "what it is, and how to get it", "um/px", show_lines=True)
+    table = Table("name", "description, and how to get it", "um/px", show_lines=True)
     for item in ADAPTERS.values():
-        known = (f"[bold]{item.title}[/bold]", f"licence: {item.licence}", item.instructions, item.url)
+        lines = (f"[bold]{item.title}[/bold]", f"licence: {item.licence}", item.instructions, item.url)
         scale = "in the store" if item.own_scale else str(item.mpp or "give --mpp")
-        table.add_row(item.name, Text.from_markup("\n".join(filter(None, known)), overflow="fold"), scale)
+        table.add_row(item.name, Text.from_markup("\n".join(filter(None, lines)), overflow="fold"), scale)
     out.print(table)
 
 
@@ -63,13 +63,13 @@ def data_fetch(
     to: Annotated[Path, output("Folder to unpack into.")] = Path("datasets"),
     sha256: Annotated[
         str | None,
-        typer.Option(help="Checksum of the archive that you trust, where none is known here.", show_default="as known"),
+        typer.Option(help="Trusted checksum of the archive, if none is built in.", show_default="the built-in one"),
     ] = None,
 ) -> None:
-    """Download a data set whose licence allows it, check it and unpack it."""
+    """Download a data set whose licence allows it, verify it and unpack it."""
     from sgcldff.data.adapters.download import fetch
 
-    where("Fetched.", data=fetch(name, to, sha256=sha256))
+    print_outcome("Fetched.", data=fetch(name, to, sha256=sha256))
 
 
 @data_app.command("synthesize", epilog=examples("sgcldff data synthesize --out drawn --crops 400 --fields 40"))
@@ -79,11 +79,11 @@ def data_synthesize(
     fields: Annotated[int, typer.Option(min=0, help="Fields with several cells, without labels.")] = 80,
     seed: Annotated[int, typer.Option(help="Seed; the same arguments write the same pixels.")] = 0,
 ) -> None:
-    """Draw smears with known outlines and types, as extra data for a training that has few images."""
+    """Draw synthetic smears with known outlines and types, as extra training data when images are few."""
     from sgcldff.data.synthetic import write_dataset
 
     written = write_dataset(to, crops, fields, seed)
-    where(f"{counted(crops, 'crop')} and {counted(fields, 'field')}.", data=written)
+    print_outcome(f"{counted(crops, 'crop')} and {counted(fields, 'field')}.", data=written)
 
 
 @app.command(
@@ -100,7 +100,7 @@ def prepare(
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
 ) -> None:
-    """Add images to the catalog and compute their saliency priors; work that is done is not repeated."""
+    """Add images to the catalog and compute their saliency priors; finished work is not repeated."""
     require_all(
         lambda: require_writable(workspace),
         lambda: require_parts(settings_from(settings)),
@@ -115,7 +115,7 @@ def prepare(
     from tasks.data import reasons
 
     done = launch(flow, sources_from(data, adapter, mpp), str(workspace), settings_from(settings))
-    where(f"{counted(done.images, 'image')}.", catalog=done.catalog, priors=done.priors.uri)
-    if done.set_aside:
-        told = counted(done.set_aside, "input was skipped", "inputs were skipped")
-        raise IncompleteBatchError(f"{told}, the rest is done: {reasons(Catalog.open(done.catalog))}")
+    print_outcome(f"{counted(done.images, 'image')}.", catalog=done.catalog, priors=done.priors.uri)
+    if done.skipped:
+        skipped = counted(done.skipped, "input was skipped", "inputs were skipped")
+        raise IncompleteBatchError(f"{skipped}, the rest is done: {reasons(Catalog.open(done.catalog))}")

@@ -1,4 +1,4 @@
-"""`sgcldff doctor`: whether all that a run needs is there, and what to do where not."""
+"""`sgcldff doctor`: checks of the installation, the machine and the servers, with remedies."""
 
 import json
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from sgcldff.core.errors import ServiceError, SgcldffError
 
 app = typer.Typer()
 
-COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+STATE_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
 @app.command(
@@ -27,7 +27,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Check GPU, slide library, packages, folders, servers and settings, and say what to do; changes nothing."""
+    """Check GPU, slide library, packages, folders, servers and settings, and suggest remedies; changes nothing."""
     from sgcldff.doctor import Setup, examine
 
     checks = list(examine(Setup(workspace, cluster)))
@@ -38,9 +38,9 @@ def doctor(
         table = Table("check", "state", "found", "what to do", show_lines=True)
         for check in checks:
             texts = (Text(text, overflow="fold") for text in (check.found, check.remedy))
-            table.add_row(check.name, Text(check.state, style=COLOURS[check.state]), *texts)
+            table.add_row(check.name, Text(check.state, style=STATE_STYLES[check.state]), *texts)
         out.print(table)
-    bad = [check for check in checks if check.state == "failed"]
-    if bad:
-        kind = ServiceError if all(check.server for check in bad) else SgcldffError
-        raise kind(f"{len(bad)} of {len(checks)} checks failed: {', '.join(check.name for check in bad)}")
+    failed = [check for check in checks if check.state == "failed"]
+    if failed:
+        kind = ServiceError if all(check.server for check in failed) else SgcldffError
+        raise kind(f"{len(failed)} of {len(checks)} checks failed: {', '.join(check.name for check in failed)}")

@@ -1,4 +1,4 @@
-"""Versions of the model: promoted, put back, decided on, exported."""
+"""`sgcldff promote`, `rollback` and `registry`: versions of the model, decisions on them, and exports."""
 
 import json
 from dataclasses import asdict
@@ -20,8 +20,8 @@ from flows.options import (
     examples,
     out,
     output,
+    print_outcome,
     settings_from,
-    where,
 )
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import InputError
@@ -31,11 +31,11 @@ from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     from sgcldff.promotion import Decision
-    from sgcldff.registry import Choice, Registry, Version
+    from sgcldff.registry import ChosenModel, Registry
 
 app = typer.Typer()
 registry_app = typer.Typer(
-    help="Show the versions of the model, decide on them, copy them.",
+    help="Show, approve, reject and copy versions of the model.",
     no_args_is_help=True,
 )
 app.add_typer(registry_app, name="registry", rich_help_panel=Panel.REGISTRY)
@@ -64,12 +64,12 @@ def promote(
         str, typer.Option(help="The challenger.", autocompletion=completion.registered_models)
     ] = "models:/sgcldff@challenger",
     overrule: Annotated[
-        bool, typer.Option("--overrule", help="Judge a version again that a person rejected or rolled back.")
+        bool, typer.Option("--overrule", help="Judge a version again that was rejected by a person or rolled back.")
     ] = False,
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
 ) -> None:
-    """Make the challenger champion if it is as good on the frozen test set, or say why not."""
+    """Make the challenger champion if it is as good on the frozen test set, or report why it is not."""
     require_all(
         lambda: require_writable(workspace),
         lambda: settings_from(settings),
@@ -80,21 +80,23 @@ def promote(
     configure(workspace)
     from flows.promote import promote as flow
 
-    where(str(flow(str(workspace), model, settings_from(settings), overrule=overrule)), workspace=workspace)
+    print_outcome(str(flow(str(workspace), model, settings_from(settings), overrule=overrule)), workspace=workspace)
 
 
 @app.command(rich_help_panel=Panel.REGISTRY, epilog=examples("sgcldff rollback"))
 def rollback(workspace: WorkspaceOption = WORKSPACE) -> None:
     """Make the previous champion champion again."""
     require_writable(workspace)
-    require_not_empty(workspace)
+    if is_empty(workspace):
+        address = Address.parse(Workspace(str(workspace)).tracking_uri)
+        raise InputError(f"no model is registered at {address}; check --workspace, or train one: `sgcldff train`")
     from flows.environment import configure
 
     configure(workspace)
     from flows.promote import rollback as flow
 
     champion = flow(str(workspace))
-    where(f"Champion is {champion.name} version {champion.version} again.", workspace=workspace)
+    print_outcome(f"Champion is {champion.name} version {champion.version} again.", workspace=workspace)
 
 
 @registry_app.command(epilog=examples("sgcldff registry show", "sgcldff registry show models:/sgcldff@champion --json"))
@@ -110,7 +112,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all records.")] = False,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
-    """List the versions with their aliases, or show what was decided on one of them and why."""
+    """List the versions with their aliases, or show the decisions on one of them with the reasons."""
     if model is not None:
         require_known_model(model, workspace)
         show_version(registry_of(workspace), model, as_json)
@@ -153,7 +155,7 @@ def approve(model: ReferenceArgument, by: ByOption = None, workspace: WorkspaceO
 )
 def reject(
     model: ReferenceArgument,
-    because: Annotated[str, typer.Option(help="Why, for those who read the record later.")],
+    because: Annotated[str, typer.Option(help="The reason, for those who read the record later.")],
     by: ByOption = None,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
@@ -199,28 +201,21 @@ def export(
 
 
 def registry_of(workspace: Path) -> "Registry":
-    """Open the registry of a workspace, or that of the server in use."""
+    """Open the registry of a workspace, or of the configured server."""
     from sgcldff.registry import Registry
 
     return Registry(Workspace(str(workspace)).tracking_uri)
 
 
 def is_empty(workspace: Path) -> bool:
-    """Tell whether a registry is known, without MLflow, to hold nothing."""
+    """Return whether a registry is known, without MLflow, to be empty."""
     from sgcldff.models.names import registered_models
 
     return registered_models(Address.parse(Workspace(str(workspace)).tracking_uri)) == {}
 
 
-def require_not_empty(workspace: Path) -> None:
-    """Raise `InputError` if a registry is known to hold nothing."""
-    if is_empty(workspace):
-        address = Address.parse(Workspace(str(workspace)).tracking_uri)
-        raise InputError(f"no model is registered at {address}; look at --workspace, or train one: `sgcldff train`")
-
-
 def require_registered(model: str, workspace: Path) -> None:
-    """Raise `InputError` unless a model is named as a registered one, and may be there."""
+    """Raise `InputError` if a reference is not of a registered model, or the model is known not to exist."""
     from sgcldff.models.names import parse_model_name
 
     require_writable(workspace)
@@ -228,18 +223,17 @@ def require_registered(model: str, workspace: Path) -> None:
     require_known_model(model, workspace)
 
 
-def chosen_model(workspace: Path, model: str | None) -> "Choice":
-    """Find a model that is named, or the one that is used otherwise; say which it is and why."""
-    from sgcldff.registry import choose
-    from tasks.workspace import Workspace
+def choose_and_print(workspace: Path, model: str | None) -> "ChosenModel":
+    """Find the model that is named, or the default one; print which it is and why."""
+    from sgcldff.registry import choose_model
 
-    choice = choose(Workspace(str(workspace)).tracking_uri, model)
-    out.print(f"[bold]Model[/bold] {escape(str(choice))}", highlight=False)
-    return choice
+    chosen = choose_model(Workspace(str(workspace)).tracking_uri, model)
+    out.print(f"[bold]Model[/bold] {escape(str(chosen))}", highlight=False)
+    return chosen
 
 
 def show_none(as_json: bool) -> None:
-    """Print that nothing is registered, and which model is used then."""
+    """Print that nothing is registered, and which model is used instead."""
     if as_json:
         out.print_json(json.dumps({"test_set": None, "versions": []}))
         return
@@ -251,7 +245,7 @@ def show_none(as_json: bool) -> None:
 
 
 def released_name() -> str:
-    """Name the model that is used where there is no champion."""
+    """Return name and version of the model that is used if there is no champion."""
     from sgcldff.models.released import RELEASED_NAME, RELEASED_VERSION
 
     return f"{RELEASED_NAME} {RELEASED_VERSION}"
@@ -266,7 +260,10 @@ def show_versions(registry: "Registry", as_json: bool) -> None:
         return
     table = Table("version", "aliases", "registered (UTC)", "decision", "accuracy", "cell IoU", "weights")
     for version in versions:
-        table.add_row(*cells(version))
+        scores = (version.tags.get(f"sgcldff.score.{name}", "") for name in ("accuracy", "cell_iou"))
+        registered = datetime.fromtimestamp(version.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        aliases = ", ".join(version.aliases)
+        table.add_row(version.ref.version, aliases, registered, version.outcome, *scores, version.ref.digest)
     out.print(table)
     if not any("champion" in version.aliases for version in versions):
         out.print(
@@ -278,15 +275,8 @@ def show_versions(registry: "Registry", as_json: bool) -> None:
     out.print(f"Frozen test set: {size}.", highlight=False)
 
 
-def cells(version: "Version") -> tuple[str, ...]:
-    """Give a version's row."""
-    scores = (version.tags.get(f"sgcldff.score.{name}", "") for name in ("accuracy", "cell_iou"))
-    registered = datetime.fromtimestamp(version.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-    return version.ref.version, ", ".join(version.aliases), registered, version.outcome, *scores, version.ref.digest
-
-
 def show_version(registry: "Registry", model: str, as_json: bool) -> None:
-    """Print the records of a version: the newest in full, and what was decided before."""
+    """Print the decision records of a version: the newest in full, and the earlier ones in one line each."""
     ref = registry.resolve(model)[0]
     aliases = [alias for alias, number in registry.aliases().items() if number == ref.version]
     decisions = registry.decisions(ref)
@@ -296,7 +286,7 @@ def show_version(registry: "Registry", model: str, as_json: bool) -> None:
         return
     out.print(f"{ref.name} version {ref.version} ({ref.digest}), {', '.join(aliases) or 'no alias'}", highlight=False)
     if not decisions:
-        out.print("Nothing has been decided on it yet: `sgcldff promote` judges it.")
+        out.print("There is no decision on it yet: `sgcldff promote` judges it.")
         return
     show_decision(decisions[-1])
     for former in reversed(decisions[:-1]):
@@ -304,8 +294,8 @@ def show_version(registry: "Registry", model: str, as_json: bool) -> None:
 
 
 def show_decision(decision: "Decision") -> None:
-    """Print a record."""
-    from sgcldff.promotion.decision_record import COLUMNS, facts_of, finding_cells
+    """Print a decision record."""
+    from sgcldff.promotion.decision_record import FINDING_COLUMNS, facts_of, finding_cells
 
     out.print(f"[bold]{escape(decision.outcome.capitalize())}[/bold]")
     for reason in decision.reasons:
@@ -313,7 +303,7 @@ def show_decision(decision: "Decision") -> None:
     for name, text in facts_of(decision).items():
         out.print(f"{name}: {escape(text)}", highlight=False)
     if decision.findings:
-        table = Table(*COLUMNS)
+        table = Table(*FINDING_COLUMNS)
         for finding in decision.findings:
             table.add_row(*map(escape, finding_cells(finding)))
         out.print(table)

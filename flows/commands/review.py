@@ -1,4 +1,4 @@
-"""Review of cells by people: `sgcldff review`."""
+"""`sgcldff review`: classification of uncertain cells by people."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.checks import require_all, require_any_slide, require_there
-from flows.options import WORKSPACE, Panel, WorkspaceOption, examples, out, output
+from flows.options import WORKSPACE, Panel, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
 from sgcldff.core.wording import counted
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 review_app = typer.Typer(
-    help="Have people classify the cells that the model was not sure of.",
+    help="Have people classify the cells that the model was uncertain about.",
     no_args_is_help=True,
 )
 app.add_typer(review_app, name="review", rich_help_panel=Panel.SLIDES)
 
-NAMED = 5
-"""Reasons that the last line of a command gives."""
+LISTED = 5
+"""Reasons that the last line of a command lists."""
 
 ResultsArgument = Annotated[
     list[Path],
@@ -51,7 +51,7 @@ def make(
     ] = None,
     below: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Also cells with a lower confidence, 0 to 1.", show_default="none"),
+        typer.Option(min=0, max=1, help="Also cells with a confidence below this, 0 to 1.", show_default="none"),
     ] = None,
     sample: Annotated[int, typer.Option(min=0, help="Also this many other cells, at random, as a check.")] = 0,
     limit: Annotated[
@@ -77,11 +77,12 @@ def make(
     choice = ReviewSelection(tuple(label or [UNIDENTIFIED]), below, sample, limit)
     made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice)
     if made.cells:
-        told = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."
-        _told(told, f"page: {to / 'review.html'}")
+        cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."
+        print_outcome(cells, page=to / "review.html")
     else:
-        _told("No cell to review.", f"none is {' or '.join(choice.labels)}; --below and --sample choose others")
-    _end(made.set_aside, "input was skipped", "inputs were skipped")
+        labels = " or ".join(choice.labels)
+        print_outcome("No cells to review.", hint=f"none is {labels}; --below and --sample select others")
+    _raise_if_incomplete(made.skipped, "input was skipped", "inputs were skipped")
 
 
 @review_app.command(epilog=examples("sgcldff review read answers.csv --queue queue --store reviews"))
@@ -105,13 +106,13 @@ def read(
     from flows.review import review_read
 
     stored = launch(review_read, [str(path) for path in answers], str(queue), str(store))
-    _told(f"{counted(stored.answers, 'answer')}, {stored.new} of them new.", f"store: {store}")
-    _end((*stored.set_aside, *stored.disputed), "answer needs a look", "answers need a look")
+    print_outcome(f"{counted(stored.answers, 'answer')}, {stored.new} of them new.", store=store)
+    _raise_if_incomplete((*stored.skipped, *stored.disputed), "answer needs attention", "answers need attention")
 
 
 @review_app.command(epilog=examples("sgcldff review apply results --store reviews"))
 def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOption = WORKSPACE) -> None:
-    """Recompute the differentials with the reviewers' labels; the machine's own stay beside them."""
+    """Recompute the differentials with the reviewers' labels; the model's own are kept beside them."""
     require_all(
         lambda: require_writable(workspace),
         *(partial(require_there, folder, "folder of results") for folder in results),
@@ -126,13 +127,13 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
     done = launch(review_apply, [str(folder) for folder in results], str(store))
     if done.slides:
         out.print(_summary(done.slides))
-    told = f"Differentials of {counted(len(done.slides), 'slide')} recomputed."
-    _told(told, f"{done.unreviewed} without a review, left as they are")
-    _end(done.set_aside, "slide was skipped", "slides were skipped")
+    recomputed = f"Differentials of {counted(len(done.slides), 'slide')} recomputed."
+    print_outcome(recomputed, unchanged=f"{done.unreviewed} without a review")
+    _raise_if_incomplete(done.skipped, "slide was skipped", "slides were skipped")
 
 
 def _summary(slides: Sequence["Applied"]) -> Table:
-    """Show what people changed: one row per slide."""
+    """Return a table of the changes, one row per slide."""
     table = Table("slide", "cells", show_lines=True)
     table.add_column("differential", no_wrap=True)
     for one in slides:
@@ -142,16 +143,16 @@ def _summary(slides: Sequence["Applied"]) -> Table:
 
 def _cells(one: "Applied") -> str:
     tally = one.tally
-    told = [
+    lines = [
         f"{tally.reviewed} reviewed",
-        f"{tally.named} named",
+        f"{tally.named} classified",
         f"{tally.confirmed} confirmed",
         f"{tally.changed} changed",
+        f"unidentified {one.machine.rejected} → {one.reviewed.rejected}",
     ]
-    left = f"unidentified {one.machine.rejected} → {one.reviewed.rejected}"
-    return "\n".join(
-        [*told, left, *([f"{counted(tally.lost, 'review fits', 'reviews fit')} no cell"] if tally.lost else [])]
-    )
+    if tally.lost:
+        lines.append(f"{counted(tally.lost, 'review matches', 'reviews match')} no cell")
+    return "\n".join(lines)
 
 
 def _shares(machine: "Differential", reviewed: "Differential") -> str:
@@ -161,16 +162,12 @@ def _shares(machine: "Differential", reviewed: "Differential") -> str:
     )
 
 
-def _told(title: str, rest: str) -> None:
-    out.print(f"[bold]{escape(title)}[/bold] {escape(rest)}", highlight=False)
-
-
-def _end(reasons: Sequence[str], one: str, several: str) -> None:
-    """End in order, or with what somebody has to look at."""
+def _raise_if_incomplete(reasons: Sequence[str], one: str, several: str) -> None:
+    """Raise `IncompleteBatchError` with the first reasons, if there are any; the others are printed."""
     if not reasons:
         return
-    for reason in reasons[NAMED:]:
+    for reason in reasons[LISTED:]:
         out.print(escape(reason), highlight=False)
-    more = f"; and {len(reasons) - NAMED} more, listed above" if len(reasons) > NAMED else ""
-    told = counted(len(reasons), one, several)
-    raise IncompleteBatchError(f"{told}, the rest is done. {'; '.join(reasons[:NAMED])}{more}")
+    more = f"; and {len(reasons) - LISTED} more, listed above" if len(reasons) > LISTED else ""
+    failures = counted(len(reasons), one, several)
+    raise IncompleteBatchError(f"{failures}, the rest is done. {'; '.join(reasons[:LISTED])}{more}")

@@ -1,4 +1,4 @@
-"""`sgcldff settings`: all settings, and what they mean."""
+"""`sgcldff settings`: all settings and their meaning."""
 
 import json
 from dataclasses import asdict
@@ -19,11 +19,11 @@ def settings(
     settings: SettingsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with versions and without comments.")] = False,
 ) -> None:
-    """Print all settings as TOML that `--settings` reads, with what each of them means."""
-    chosen = settings_from(settings)
+    """Print all settings as TOML for `--settings`, with their meaning."""
+    values = settings_from(settings)
     if as_json:
-        out.print_json(json.dumps(asdict(chosen)))
+        out.print_json(json.dumps(asdict(values)))
         return
     from flows.settings_file import to_toml
 
-    typer.echo(to_toml(chosen), nl=False)
+    typer.echo(to_toml(values), nl=False)

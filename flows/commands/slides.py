@@ -1,4 +1,4 @@
-"""Slides: read, and the gate in front of it calibrated."""
+"""`sgcldff infer` and `sgcldff gate`: reading slides, and calibration of the gate."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from flows.checks import (
     require_report,
     require_slides,
 )
-from flows.commands.registry import chosen_model
+from flows.commands.registry import choose_and_print
 from flows.options import (
     FROM_SETTINGS,
     WORKSPACE,
@@ -28,8 +28,8 @@ from flows.options import (
     examples,
     out,
     output,
+    print_outcome,
     settings_from,
-    where,
 )
 from sgcldff.core.disks import require_writable
 from sgcldff.core.wording import counted
@@ -50,14 +50,14 @@ def infer(
         list[str],
         typer.Argument(help="Slides: files, folders, patterns, tables with a column `slide`, or URLs (s3://)."),
     ],
-    to: Annotated[Path, output("Folder for the results, with a folder for each slide.")],
+    to: Annotated[Path, output("Folder for the results, one folder per slide.")],
     model: ModelOption = None,
     mpp: MppOption = None,
     gate: Annotated[
         bool | None,
         typer.Option(
             "--gate/--no-gate",
-            help="Read only places that may hold a white cell, or everything.",
+            help="Read only regions that may contain a white blood cell, or everything.",
             show_default=FROM_SETTINGS,
         ),
     ] = None,
@@ -71,7 +71,7 @@ def infer(
         str | None,
         typer.Option(
             help="Read a random sample until the interval of a type is this narrow: `blast:0.02`.",
-            show_default="read all",
+            show_default="read everything",
         ),
     ] = None,
     manual: Annotated[
@@ -87,16 +87,16 @@ def infer(
         int | None,
         typer.Option(
             min=1,
-            help="Page of files that hold several pictures; of one file: `slide.tif#page=2`.",
+            help="Page to read of multi-page files; for a single file: `slide.tif#page=2`.",
             show_default="the only one",
         ),
     ] = None,
     z: Annotated[
-        int | None, typer.Option(min=1, help="Focal plane of slides that have several.", show_default="the only one")
+        int | None, typer.Option(min=1, help="Focal plane to read of slides with several.", show_default="the only one")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Worker processes; 0 uses this process alone.", show_default="as the work needs"),
+        typer.Option(min=0, help="Worker processes; 0 uses only this process.", show_default="as the work requires"),
     ] = None,
     cluster: Annotated[
         str | None,
@@ -126,22 +126,21 @@ def infer(
     from sgcldff.slides import find_slides
     from sgcldff.slides.pixels.page_selection import Plane
 
-    spec, found = settings_from(settings, options), find_slides(slides, mpp, Plane(page, z))
-    named = chosen_model(workspace, model)
+    spec, entries = settings_from(settings, options), find_slides(slides, mpp, Plane(page, z))
+    chosen_model = choose_and_print(workspace, model)
     from tasks.batch import Batch, Reading, chosen, read_batch
     from tasks.compute import Compute
 
-    batch, compute = (
-        Batch(mpp, until, str(manual) if manual else None, retry_failed, page, z),
-        Compute(cluster, workers),
-    )
+    batch = Batch(mpp, until, str(manual) if manual else None, retry_failed, page, z)
+    compute = Compute(cluster, workers)
     if server_configured():
         from flows.infer import infer as flow
 
-        results = flow(slides, str(to), str(workspace), named.reference, batch, compute, spec)
+        results = flow(slides, str(to), str(workspace), chosen_model.reference, batch, compute, spec)
     else:
-        results = read_batch(chosen(found, to, retry_failed), Reading(named, str(to), batch, compute, spec.infer))
-    where(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
+        reading = Reading(chosen_model, str(to), batch, compute, spec.infer)
+        results = read_batch(chosen(entries, to, retry_failed), reading)
+    print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 
 @app.command(rich_help_panel=Panel.SLIDES, epilog=examples("sgcldff gate", "sgcldff gate --json gate.json"))
@@ -156,10 +155,10 @@ def gate(
     from sgcldff.inference.gate import calibrate
     from tasks.workspace import Workspace, write_json
 
-    found = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)
-    told, spec = found.to_dict(), found.spec
-    out.print(f"{spec.kept} of {spec.calibrated_on} cells of other groups kept, {found.read:.1%} of the rest read.")
+    calibration = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)
+    spec, area = calibration.spec, f"{calibration.read:.1%} of the remaining area is read"
+    out.print(f"{spec.kept} of {spec.calibrated_on} cells of held-out groups kept, {area}.")
     out.print(f"[infer.gate]\nthreshold = {spec.threshold}\nkept = {spec.kept}", highlight=False, markup=False)
     out.print(f"calibrated_on = {spec.calibrated_on}", highlight=False, markup=False)
     if report is not None:
-        write_json(report, told)
+        write_json(report, calibration.to_dict())

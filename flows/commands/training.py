@@ -1,4 +1,4 @@
-"""Models: trained, and measured."""
+"""`sgcldff train`, `retrain` and `evaluate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from flows.checks import (
     require_report,
     require_sources,
 )
-from flows.commands.registry import chosen_model
+from flows.commands.registry import choose_and_print
 from flows.options import (
     FROM_SETTINGS,
     WORKSPACE,
@@ -34,9 +34,9 @@ from flows.options import (
     WorkspaceOption,
     examples,
     out,
+    print_outcome,
     settings_from,
     sources_from,
-    where,
 )
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
@@ -71,9 +71,9 @@ def train(
     start_temporary_server()
     from flows.train import train as flow
 
-    chosen = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
-    done = flow(str(workspace), chosen, device.value)
-    where(f"Registered {done.model.name} version {done.model.version}.", report=f"{done.evaluation}/report.md")
+    spec = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
+    done = flow(str(workspace), spec, device.value)
+    print_outcome(f"Registered {done.model.name} version {done.model.version}.", report=f"{done.evaluation}/report.md")
 
 
 @app.command(
@@ -90,11 +90,13 @@ def retrain(
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = Device.AUTO,
-    force: Annotated[bool, typer.Option("--force", help="Train without a reason.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train even without a reason.")] = False,
     warm: Annotated[
         bool | None,
         typer.Option(
-            "--warm/--from-scratch", help="Start from the champion's weights, or anew.", show_default=FROM_SETTINGS
+            "--warm/--from-scratch",
+            help="Start from the champion's weights, or from scratch.",
+            show_default=FROM_SETTINGS,
         ),
     ] = None,
     metrics_port: MetricsOption = None,
@@ -112,15 +114,15 @@ def retrain(
     configure(workspace)
     start_temporary_server()
     from flows.retrain import retrain as flow
-    from flows.retrain import starting
+    from flows.retrain import with_start
 
-    chosen = starting(settings_from(settings, epochs=epochs, seed=seed, precision=precision), warm)
-    done = flow(sources_from(data, adapter, mpp), str(workspace), chosen, device.value, force=force)
+    spec = with_start(settings_from(settings, epochs=epochs, seed=seed, precision=precision), warm)
+    done = flow(sources_from(data, adapter, mpp), str(workspace), spec, device.value, force=force)
     out.print(escape("\n".join(f"- {figure}" for figure in done.decision.figures)), highlight=False)
     if done.challenger is None:
-        where(done.outcome, drift=f"{workspace}/drift/decision.json")
+        print_outcome(done.outcome, drift=f"{workspace}/drift/decision.json")
     else:
-        where(f"{done.decision.outcome} {done.outcome}", report=f"{done.challenger.evaluation}/report.md")
+        print_outcome(f"{done.decision.outcome} {done.outcome}", report=f"{done.challenger.evaluation}/report.md")
 
 
 @app.command(
@@ -139,7 +141,7 @@ def evaluate(
     workspace: WorkspaceOption = WORKSPACE,
     settings: SettingsOption = None,
 ) -> None:
-    """Score a model on labelled images; images that it learned from, or that cannot be scored, are left out."""
+    """Score a model on labelled images; its training images, and images that cannot be scored, are skipped."""
     require_all(
         lambda: require_writable(workspace),
         lambda: settings_from(settings),
@@ -150,24 +152,24 @@ def evaluate(
     from flows.environment import configure
 
     configure(workspace)
-    chosen, sources = settings_from(settings), sources_from(data, adapter, mpp)
-    named = chosen_model(workspace, model)
+    spec, sources = settings_from(settings), sources_from(data, adapter, mpp)
+    chosen_model = choose_and_print(workspace, model)
     from flows.evaluate import evaluate as flow
     from flows.launch import launch
-    from sgcldff.evaluation.report import listed
 
-    done = launch(flow, sources, str(workspace), named.reference, chosen)
+    done = launch(flow, sources, str(workspace), chosen_model.reference, spec)
     folder = Path(done.folder)
     out.print((folder / "report.md").read_text())
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text((folder / "report.json").read_text())
-    where("Evaluated.", report=report or folder / "report.json", pictures=folder / "examples.png")
+    print_outcome("Evaluated.", report=report or folder / "report.json", pictures=folder / "examples.png")
     missing = []
-    if done.unusable:
-        told = counted(len(done.unusable), "image was skipped", "images were skipped")
-        missing.append(f"{told}, first {done.unusable[0]}")
-    if done.untyped:
-        missing.append(f"{listed(done.untyped)}: the model does not know the label, only their outlines are scored")
+    if done.skipped:
+        count = counted(len(done.skipped), "image was skipped", "images were skipped")
+        missing.append(f"{count}, first {done.skipped[0]}")
+    if done.unknown_labels:
+        labels = ", ".join(map(str, done.unknown_labels))
+        missing.append(f"{labels}: the label is unknown to the model, so that only outlines are scored")
     if missing:
         raise IncompleteBatchError(f"{'; '.join(missing)} (all in {folder / 'report.json'})")

@@ -1,4 +1,4 @@
-"""How much may be spent on a benchmark: epochs a training, or time for everything."""
+"""The budget of a benchmark: epochs per training, or the total time."""
 
 import re
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 @dataclass(frozen=True)
 class Budget:
-    """One of the two; the epochs are those of the settings where only a time is given."""
+    """Epochs per training or total time; with a time, the epochs are those of the settings."""
 
     epochs: int | None = None
     seconds: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
-        """Read `40`, `40epochs`, `2h`, `90m` or `1h30m`; empty asks for neither.
+        """Read `40`, `40epochs`, `2h`, `90m` or `1h30m`; an empty text sets neither.
 
         Raises
         ------
@@ -29,12 +29,10 @@ class Budget:
         plain = text.strip().lower()
         if not plain:
             return cls()
-        counted, timed = EPOCHS.fullmatch(plain), TIME.fullmatch(plain)
-        if counted and int(counted["epochs"]) > 0:
-            return cls(epochs=int(counted["epochs"]))
-        seconds = sum(int(timed[unit] or 0) * length for unit, length in SECONDS.items()) if timed else 0
+        epochs, duration = EPOCHS.fullmatch(plain), TIME.fullmatch(plain)
+        if epochs and int(epochs["epochs"]) > 0:
+            return cls(epochs=int(epochs["epochs"]))
+        seconds = sum(int(duration[unit] or 0) * length for unit, length in SECONDS.items()) if duration else 0
         if seconds == 0:
-            raise InputError(
-                f"budget {text!r}: give epochs of every training (40), or the time for all (2h, 90m, 1h30m)"
-            )
+            raise InputError(f"budget {text!r}: give epochs per training (40), or the total time (2h, 90m, 1h30m)")
         return cls(seconds=float(seconds))

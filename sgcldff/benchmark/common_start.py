@@ -1,4 +1,4 @@
-"""One start for all: ImageNet weights where every contender has them, otherwise random weights for every one."""
+"""The same start for all candidates: ImageNet weights if all have them, otherwise random weights for all."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,12 +9,12 @@ from sgcldff.models.nets import build
 
 
 def common_start(nets: Iterable[NetSpec], policy: Pretrained) -> Pretrained:
-    """Give `required` where all networks can start from ImageNet weights, as far as their parts have such; else `off`.
+    """Return `required` if all networks can start from ImageNet weights, as far as these exist; else `off`.
 
     Raises
     ------
     InputError
-        If the policy requires the weights and one network's cannot be had.
+        If the policy requires the weights and one network's are not available.
     """
     if policy is Pretrained.OFF:
         return Pretrained.OFF

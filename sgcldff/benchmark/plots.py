@@ -1,6 +1,6 @@
-"""Pictures of a benchmark: leads, quality against cost, curves over changes, reliability."""
+"""Plots of a benchmark: leads, quality against cost, scores over corruption strengths, reliability."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,117 +11,113 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from sgcldff.benchmark.pooled import TOGETHER
+from sgcldff.benchmark.pooled import BOTH_PROTOCOLS
 from sgcldff.benchmark.protocols import BASELINES, REFERENCE, STRENGTHS, Protocol
-from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Entry, Run
-from sgcldff.benchmark.table import Table
+from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, ScoreEntry, SeedPredictions
+from sgcldff.benchmark.table import BenchmarkTable
 from sgcldff.core.settings import Perturbation
 from sgcldff.evaluation.predictions import Predictions
-from sgcldff.evaluation.report import typing_of
+from sgcldff.evaluation.report import type_predictions
 
 DPI = 130
-INK, FAINT, OURS = "#222222", "#b9b9b9", "#d55e00"
+INK, FAINT, REFERENCE_COLOUR = "#222222", "#b9b9b9", "#d55e00"
 PALETTE = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c2896", "#7f7f3f", "#444444")
-"""Told apart by readers who see red and green alike (after Okabe and Ito 2008); the reference is `OURS`."""
-NAMES: Mapping[str, str] = {SCORE: "mean score", TYPE_SCORE: "mean score of types"}
+"""Distinguishable with red-green colour blindness (after Okabe and Ito 2008)."""
+SCORE_NAMES: Mapping[str, str] = {SCORE: "mean score", TYPE_SCORE: "mean score of types"}
 BINS = 10
 
 
-def colour_of(contender: str) -> str:
-    """Give a contender's colour, the same in every picture; ablations, which would be too many, are grey."""
-    if contender == REFERENCE:
-        return OURS
-    return PALETTE[BASELINES.index(contender)] if contender in BASELINES else FAINT
+def colour_of(candidate: str) -> str:
+    """Return a candidate's colour, the same in all plots; ablations, of which there are many, are grey."""
+    if candidate == REFERENCE:
+        return REFERENCE_COLOUR
+    return PALETTE[BASELINES.index(candidate)] if candidate in BASELINES else FAINT
 
 
-def label_of(contender: str) -> str:
-    """Name a contender in a legend; ablations, alike in colour, share a name."""
-    return contender if contender == REFERENCE or contender in BASELINES else "ablations"
+def label_of(candidate: str) -> str:
+    """Return a candidate's name in a legend; ablations share a name."""
+    return candidate if candidate == REFERENCE or candidate in BASELINES else "ablations"
 
 
-def width_of(contender: str) -> float:
-    """Give the width of a contender's line, points."""
-    return 2.4 if contender == REFERENCE else 1.6 if contender in BASELINES else 0.8
+def width_of(candidate: str) -> float:
+    """Return the width of a candidate's line, points."""
+    return 2.4 if candidate == REFERENCE else 1.6 if candidate in BASELINES else 0.8
 
 
-def _front_last(contender: str) -> tuple[bool, bool]:
-    return contender == REFERENCE, contender in BASELINES
+def _drawing_order(candidate: str) -> tuple[bool, bool]:
+    return candidate == REFERENCE, candidate in BASELINES
 
 
-def draw(table: Table, runs: Mapping[str, Sequence[Run]], folder: Path) -> tuple[Path, ...]:
-    """Draw all pictures that the table has figures for, as PNG, and give their paths.
+def draw_plots(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictions]], folder: Path) -> tuple[Path, ...]:
+    """Draw all plots for which the table has figures, as PNG, and return their paths.
 
     Parameters
     ----------
     runs
-        Contender -> what each of its seeds said within the data sets, for the reliability diagram.
+        Candidate -> predictions of each seed within the data sets, for the reliability diagram.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {**dict(_forests(table)), "cost": _cost(table), "robustness": _robustness(table)}
-    pictures["reliability"] = _reliability(runs)
-    drawn = {folder / f"{name}.png": figure for name, figure in pictures.items() if figure is not None}
+    plots = {"leads-together": _forest(table, Protocol.LEFT_OUT, BOTH_PROTOCOLS)}
+    plots |= {f"leads-{protocol}": _forest(table, protocol) for protocol in table.protocols}
+    plots |= {"cost": _quality_against_cost(table), "robustness": _robustness(table)}
+    plots["reliability"] = _reliability_diagram(runs)
+    drawn = {folder / f"{name}.png": figure for name, figure in plots.items() if figure is not None}
     for path, figure in drawn.items():
         figure.savefig(path, dpi=DPI, facecolor="white")
     return tuple(drawn)
 
 
-def _forests(table: Table) -> Iterator[tuple[str, Figure | None]]:
-    yield "leads-together", _forest(table, Protocol.LEFT_OUT, TOGETHER)
-    for protocol in table.protocols:
-        yield f"leads-{protocol}", _forest(table, protocol)
-
-
-def _forest(table: Table, protocol: Protocol, data: str = OVERALL) -> Figure | None:
-    """Draw leads over the reference with their intervals, best first; contenders of types alone on their own axes."""
-    sides = [(figure, _led(table.of(protocol, data, figure).values())) for figure in NAMES]
-    sides = [(figure, entries) for figure, entries in sides if entries]
-    if not sides:
+def _forest(table: BenchmarkTable, protocol: Protocol, data: str = OVERALL) -> Figure | None:
+    """Draw leads over the reference with their intervals, sorted; score and type score on separate axes."""
+    panels = [(figure, _sorted_by_lead(table.of(protocol, data, figure).values())) for figure in SCORE_NAMES]
+    panels = [(figure, entries) for figure, entries in panels if entries]
+    if not panels:
         return None
-    rows = max(len(entries) for _, entries in sides)
-    figure = Figure(figsize=(5.4 * len(sides), 1.3 + 0.34 * rows), layout="constrained")
-    for axes, (name, entries) in zip(figure.subplots(1, len(sides), squeeze=False)[0], sides, strict=True):
+    rows = max(len(entries) for _, entries in panels)
+    figure = Figure(figsize=(5.4 * len(panels), 1.3 + 0.34 * rows), layout="constrained")
+    for axes, (name, entries) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _whiskers(axes, entries)
-        axes.set_xlabel(f"lead in {NAMES[name]}", fontsize=8)
-    where = protocol.value if data == OVERALL else data
-    figure.suptitle(f"Leads over {REFERENCE}, {where}; coloured where 0 is left out", fontsize=10, color=INK)
+        axes.set_xlabel(f"lead in {SCORE_NAMES[name]}", fontsize=8)
+    scope = protocol.value if data == OVERALL else data
+    figure.suptitle(f"Leads over {REFERENCE}, {scope}; coloured if the interval excludes 0", fontsize=10, color=INK)
     return figure
 
 
-def _led(column: Iterable[Entry]) -> list[Entry]:
+def _sorted_by_lead(column: Iterable[ScoreEntry]) -> list[ScoreEntry]:
     entries = [one for one in column if one.lead is not None]
     return sorted(entries, key=lambda one: one.lead.value if one.lead else 0.0)
 
 
-def _whiskers(axes: Axes, entries: Sequence[Entry]) -> None:
-    for place, entry in enumerate(entries):
+def _whiskers(axes: Axes, entries: Sequence[ScoreEntry]) -> None:
+    for row, entry in enumerate(entries):
         lead = entry.lead
         assert lead is not None
         colour = {1: "#009e73", -1: "#0072b2", 0: "#777777"}[entry.verdict]
         low, high = (lead.value if end is None else end for end in (lead.low, lead.high))
-        axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
-        axes.plot(lead.value, place, "o", color=colour, markersize=6)
-        axes.annotate(f"{lead.value:+.3f}", (lead.value, place), (0, 6), textcoords="offset points", fontsize=6.5,
+        axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot(lead.value, row, "o", color=colour, markersize=6)
+        axes.annotate(f"{lead.value:+.3f}", (lead.value, row), (0, 6), textcoords="offset points", fontsize=6.5,
                       color=colour, ha="center")  # fmt: skip
-    axes.axvline(0, color=OURS, linewidth=1)
-    axes.set_yticks(range(len(entries)), [entry.contender for entry in entries], fontsize=8)
+    axes.axvline(0, color=REFERENCE_COLOUR, linewidth=1)
+    axes.set_yticks(range(len(entries)), [entry.candidate for entry in entries], fontsize=8)
     axes.set_ylim(-0.6, len(entries) - 0.2)
-    _plain(axes, "x")
+    _style(axes, "x")
 
 
-def _plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
+def _style(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#e8e8e8", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8)
 
 
-def _cost(table: Table) -> Figure | None:
-    """Draw score and type score against parameters and images a second."""
+def _quality_against_cost(table: BenchmarkTable) -> Figure | None:
+    """Draw score and type score against parameters and images per second."""
     panels = [
         (measure, score)
-        for score in NAMES
+        for score in SCORE_NAMES
         for measure in ("parameters", "images_per_s")
-        if len(_priced(table, measure, score)) > 1
+        if len(_cost_points(table, measure, score)) > 1
     ]
     if not panels:
         return None
@@ -130,42 +126,39 @@ def _cost(table: Table) -> Figure | None:
     for axes, (measure, score) in zip(
         figure.subplots(rows, len(panels) // rows, squeeze=False).flat, panels, strict=True
     ):
-        _cloud(axes, _priced(table, measure, score))
+        _scatter(axes, _cost_points(table, measure, score))
         axes.set_xscale("log")
         axes.margins(x=0.2)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
-        axes.set_xlabel("parameters, millions" if measure == "parameters" else "images a second", fontsize=8)
-        axes.set_ylabel(NAMES[score], fontsize=8)
-        _plain(axes, "both")
+        axes.set_xlabel("parameters, millions" if measure == "parameters" else "images per second", fontsize=8)
+        axes.set_ylabel(SCORE_NAMES[score], fontsize=8)
+        _style(axes, "both")
     figure.suptitle("Quality against cost, within the data sets", fontsize=11, color=INK)
     return figure
 
 
-def _priced(table: Table, measure: str, score: str) -> list[tuple[float, Entry]]:
-    known = {size.contender: getattr(size, measure) for size in table.sizes}
+def _cost_points(table: BenchmarkTable, measure: str, score: str) -> list[tuple[float, ScoreEntry]]:
+    costs = {size.candidate: getattr(size, measure) for size in table.sizes}
     scale = 1e6 if measure == "parameters" else 1
     column = table.of(Protocol.WITHIN, OVERALL, score)
-    return [(known[name] / scale, entry) for name, entry in column.items() if known.get(name)]
+    return [(costs[name] / scale, entry) for name, entry in column.items() if costs.get(name)]
 
 
-def _cloud(axes: Axes, points: Sequence[tuple[float, Entry]]) -> None:
-    for at, entry in points:
-        ours = entry.contender == REFERENCE
-        low, high = ((entry.score.value if end is None else end) for end in (entry.score.low, entry.score.high))
-        axes.plot([at, at], [low, high], color=colour_of(entry.contender), linewidth=1, alpha=0.6)
-        axes.plot(
-            at, entry.score.value, "D" if ours else "o", color=colour_of(entry.contender), markersize=8 if ours else 6
-        )
-        axes.annotate(
-            entry.contender, (at, entry.score.value), (6, 3), textcoords="offset points", fontsize=6.5, color=INK
-        )
+def _scatter(axes: Axes, points: Sequence[tuple[float, ScoreEntry]]) -> None:
+    for x, entry in points:
+        score, colour = entry.score, colour_of(entry.candidate)
+        marker, size = ("D", 8) if entry.candidate == REFERENCE else ("o", 6)
+        low, high = (score.value if end is None else end for end in (score.low, score.high))
+        axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6)
+        axes.plot(x, score.value, marker, color=colour, markersize=size)
+        axes.annotate(entry.candidate, (x, score.value), (6, 3), textcoords="offset points", fontsize=6.5, color=INK)
 
 
-def _robustness(table: Table) -> Figure | None:
-    """Draw the score over the strengths of every change; strength 0 is the unchanged image."""
-    scores = [score for score in NAMES if table.of(Protocol.ROBUSTNESS, OVERALL, score)]
+def _robustness(table: BenchmarkTable) -> Figure | None:
+    """Draw the score over the strengths of every corruption; strength 0 is the unchanged image."""
+    scores = [score for score in SCORE_NAMES if table.of(Protocol.ROBUSTNESS, OVERALL, score)]
     if not scores:
         return None
     figure = Figure(figsize=(2.6 * len(Perturbation), 2.9 * len(scores) + 0.9), layout="constrained")
@@ -175,11 +168,11 @@ def _robustness(table: Table) -> Figure | None:
             _curves(axes, table, kind, score)
             axes.set_title(kind.value, fontsize=9)
             axes.set_xticks((0, *STRENGTHS))
-            _plain(axes, "y")
-        row[0].set_ylabel(NAMES[score], fontsize=8)
+            _style(axes, "y")
+        row[0].set_ylabel(SCORE_NAMES[score], fontsize=8)
     for axes in grid[-1]:
         axes.set_xlabel("strength", fontsize=8)
-    handles = _handles(grid.flat)
+    handles = _legend_handles(grid.flat)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=7, fontsize=7, frameon=False)
     return figure
 
@@ -188,47 +181,44 @@ def _line(axes: Axes, name: str, x: Sequence[float], y: Sequence[float]) -> None
     axes.plot(x, y, color=colour_of(name), linewidth=width_of(name), marker=".", label=label_of(name))
 
 
-def _handles(panels: Iterable[Axes]) -> dict[str, Line2D]:
+def _legend_handles(panels: Iterable[Axes]) -> dict[str, Line2D]:
     lines = [line for axes in panels for line in axes.get_lines()]
     return {str(line.get_label()): line for line in lines if not str(line.get_label()).startswith("_")}
 
 
-def _curves(axes: Axes, table: Table, kind: Perturbation, score: str) -> None:
+def _curves(axes: Axes, table: BenchmarkTable, kind: Perturbation, score: str) -> None:
     clean = table.of(Protocol.ROBUSTNESS, OVERALL, f"clean_{score}")
     steps = [table.of(Protocol.ROBUSTNESS, kind.value, f"{score}@{strength}") for strength in STRENGTHS]
-    for name in sorted(clean, key=_front_last):
+    for name in sorted(clean, key=_drawing_order):
         values = [column[name].score.value if name in column else np.nan for column in (clean, *steps)]
         _line(axes, name, (0, *STRENGTHS), values)
 
 
-def _reliability(runs: Mapping[str, Sequence[Run]]) -> Figure | None:
-    """Draw how often the told type is right, by confidence, over all data sets and seeds."""
-    curves = {name: curve for name, seeds in runs.items() if len(curve := reliability(_all(seeds)))}
+def _reliability_diagram(runs: Mapping[str, Sequence[SeedPredictions]]) -> Figure | None:
+    """Draw the accuracy of predicted types by confidence, over all data sets and seeds."""
+    points = {name: reliability([own for run in seeds for own in run.values()]) for name, seeds in runs.items()}
+    curves = {name: curve for name, curve in points.items() if len(curve)}
     if not curves:
         return None
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1)
-    for name in sorted(curves, key=_front_last):
+    for name in sorted(curves, key=_drawing_order):
         _line(axes, name, *curves[name].T[:2].tolist())
-    axes.set(xlabel="mean confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
-    handles = _handles([axes])
+    axes.set(xlabel="mean confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    handles = _legend_handles([axes])
     axes.legend(handles.values(), handles.keys(), fontsize=6.5, frameon=False)
-    _plain(axes, "both")
+    _style(axes, "both")
     axes.set_title("Reliability, within the data sets", fontsize=10)
     return figure
 
 
-def _all(seeds: Sequence[Run]) -> list[Predictions]:
-    return [said for run in seeds for said in run.values()]
-
-
-def reliability(said: Sequence[Predictions]) -> NDArray[np.float64]:
-    """Give mean confidence, share that is right, and number of images of each of `BINS` bins with any: (B, 3)."""
-    typings = [typing_of(one)[0] for one in said]
-    confidence = np.concatenate([np.empty(0), *(typing.confidence for typing in typings)])
-    right = np.concatenate([np.empty(0), *((typing.true == typing.told) for typing in typings)])
-    place = np.ceil(confidence * BINS).astype(int).clip(1, BINS)
-    inside = [place == number for number in range(1, BINS + 1) if (place == number).any()]
-    rows = [(confidence[bin_].mean(), right[bin_].mean(), bin_.sum()) for bin_ in inside]
+def reliability(predictions: Sequence[Predictions]) -> NDArray[np.float64]:
+    """Return mean confidence, accuracy and number of images of each non-empty one of `BINS` bins: (B, 3)."""
+    types = [type_predictions(one)[0] for one in predictions]
+    confidence = np.concatenate([np.empty(0), *(one.confidence for one in types)])
+    correct = np.concatenate([np.empty(0), *((one.true == one.predicted) for one in types)])
+    index = np.ceil(confidence * BINS).astype(int).clip(1, BINS)
+    masks = [index == number for number in range(1, BINS + 1) if (index == number).any()]
+    rows = [(confidence[mask].mean(), correct[mask].mean(), mask.sum()) for mask in masks]
     return np.array(rows, float).reshape(-1, 3)

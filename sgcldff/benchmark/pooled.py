@@ -1,33 +1,39 @@
-"""One score over both protocols: every data set within, and a data set left out as one more."""
+"""One score over both protocols, in which the left-out data sets together count as one more data set."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from sgcldff.benchmark.protocols import Protocol
-from sgcldff.benchmark.scoring import OVERALL, Contest, Entry, Run, Runs
+from sgcldff.benchmark.scoring import OVERALL, CandidatePredictions, Comparison, ScoreEntry
 from sgcldff.core.settings import EvalSpec
 
-TOGETHER = "within and left-out"
-"""Name under which both protocols are taken together."""
-_APART = f"{Protocol.LEFT_OUT}/"
-"""Start of the name that a data set left out has beside itself within."""
+BOTH_PROTOCOLS = "within and left-out"
+"""Name of the scores over both protocols."""
+LEFT_OUT_ROW = f"{Protocol.LEFT_OUT}/"
+"""Row of the left-out data sets, and prefix of their names."""
 
 
-def together(within: Runs, apart: Runs, spec: EvalSpec, type_only: frozenset[str] = frozenset()) -> Iterator[Entry]:
-    """Give scores over both protocols, of seeds that were scored in both: `Protocol.LEFT_OUT`, under `TOGETHER`.
+def pooled_entries(
+    within: CandidatePredictions,
+    left_out: CandidatePredictions,
+    spec: EvalSpec,
+    type_only: frozenset[str] = frozenset(),
+) -> Iterator[ScoreEntry]:
+    """Return scores over both protocols, for seeds that were scored in both, as `BOTH_PROTOCOLS` of `LEFT_OUT`.
 
-    The terms of the mean are the goals of every data set within, and of each goal the mean over the data sets left out.
+    The terms of the mean are the goals of every data set within, and each goal's mean over the left-out data sets.
     """
     runs = {
-        name: {seed: _side_by_side(within[name][seed], run) for seed, run in seeds.items() if seed in within[name]}
-        for name, seeds in apart.items()
+        name: {
+            seed: {**within[name][seed], **{f"{LEFT_OUT_ROW}{source}": own for source, own in run.items()}}
+            for seed, run in seeds.items()
+            if seed in within[name]
+        }
+        for name, seeds in left_out.items()
         if name in within
     }
-    rows = {f"{_APART}{source}": _APART for seeds in apart.values() for run in seeds.values() for source in run}
-    for entry in Contest(runs, spec, type_only, rows).entries(Protocol.LEFT_OUT):
+    sources = {source for seeds in left_out.values() for run in seeds.values() for source in run}
+    rows = {f"{LEFT_OUT_ROW}{source}": LEFT_OUT_ROW for source in sources}
+    for entry in Comparison(runs, spec, type_only, rows).entries(Protocol.LEFT_OUT):
         if entry.data == OVERALL:
-            yield replace(entry, data=TOGETHER)
-
-
-def _side_by_side(within: Run, apart: Run) -> Run:
-    return {**within, **{f"{_APART}{source}": said for source, said in apart.items()}}
+            yield replace(entry, data=BOTH_PROTOCOLS)

@@ -1,4 +1,4 @@
-"""What is trained, and on which images it is scored."""
+"""Protocols of the benchmark: what is trained, and on which images it is scored."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,48 +11,48 @@ from sgcldff.core.settings import Perturbation, require
 from sgcldff.evaluation.corruptions import AMOUNTS
 
 REFERENCE = "sgcldff"
-"""The contender whom the others are compared with."""
+"""The candidate that the others are compared with."""
 BASELINES = ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")
-"""Contenders of other makes; the rest are SG-CLDFF, one part changed."""
+"""Candidates of other architectures; the rest are SG-CLDFF with one part changed."""
 STRENGTHS = tuple(AMOUNTS)
 
 
 class Protocol(StrEnum):
-    """How training and test images are told apart."""
+    """How images are split into training and test images."""
 
     WITHIN = "within"
     """Trained on the training splits of all data sets, scored on the test split of each."""
     LEFT_OUT = "left-out"
-    """Trained on all data sets but one, scored on all images of that one: its stain was never seen."""
+    """Trained on all data sets but one, scored on all images of that one, whose stain is unseen."""
     ROBUSTNESS = "robustness"
-    """Trained as within, scored on the test splits changed in `Perturbation`'s ways at `STRENGTHS`."""
+    """Trained as within, scored on the test splits under all kinds of `Perturbation` at `STRENGTHS`."""
 
 
-CHANGES = tuple((kind, strength) for kind in Perturbation for strength in STRENGTHS)
+CORRUPTIONS = tuple((kind, strength) for kind in Perturbation for strength in STRENGTHS)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a benchmark comprises."""
+class BenchmarkPlan:
+    """Extent of a benchmark."""
 
     seeds: int = 3
-    """Trainings of every contender, with seeds from 0 on."""
+    """Trainings per candidate, with seeds starting from 0."""
     protocols: tuple[Protocol, ...] = field(default_factory=tuple)
-    """Empty: all that the data sets allow."""
+    """Empty: all that are possible with the data sets."""
     seconds: float | None = None
-    """Time for everything, s; None takes the time that it takes."""
+    """Time for everything, s; None: unlimited."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, f"seeds is {self.seeds}: give at least 1, and 3 to tell chance from merit")
-        require(self.seconds is None or self.seconds > 0, f"the time for all is {self.seconds} s: give more")
+        require(self.seeds >= 1, f"seeds is {self.seeds}: give at least 1, and 3 to distinguish merit from chance")
+        require(self.seconds is None or self.seconds > 0, f"the total time is {self.seconds} s: give more")
 
     def allowed(self, sources: Sequence[str]) -> tuple[Protocol, ...]:
-        """Give the protocols to run on data sets of these names.
+        """Return the protocols to run on data sets of these names.
 
         Raises
         ------
         InputError
-            If one is asked for by name that they do not allow.
+            If a requested one is not possible with them.
         """
         if len(sources) > 1:
             return self.protocols or tuple(Protocol)
@@ -65,7 +65,7 @@ class Plan:
 
 
 def read_protocols(text: str) -> tuple[Protocol, ...]:
-    """Read names that commas part.
+    """Read comma-separated names.
 
     Raises
     ------
@@ -80,66 +80,66 @@ def read_protocols(text: str) -> tuple[Protocol, ...]:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training."""
+class Training:
+    """One training of a candidate."""
 
-    contender: str
+    candidate: str
     seed: int
     without: str = ""
-    """Data set that it never sees; empty where it sees all."""
+    """Data set that is left out; empty if all are used."""
 
     def __str__(self) -> str:
-        return f"{self.contender}, seed {self.seed}{f', without {self.without}' if self.without else ''}"
+        return f"{self.candidate}, seed {self.seed}{f', without {self.without}' if self.without else ''}"
 
 
-def cells(contenders: Sequence[str], plan: Plan, sources: Sequence[str]) -> Iterator[Cell]:
-    """Give all trainings, in an order in which a benchmark cut short has compared all contenders with few seeds."""
+def trainings(candidates: Sequence[str], plan: BenchmarkPlan, sources: Sequence[str]) -> Iterator[Training]:
+    """Return all trainings, ordered so that an interrupted benchmark has compared all candidates with fewer seeds."""
     protocols = plan.allowed(sources)
-    together = [""] if {Protocol.WITHIN, Protocol.ROBUSTNESS} & set(protocols) else []
-    apart = list(sources) if Protocol.LEFT_OUT in protocols else []
+    on_all = [""] if {Protocol.WITHIN, Protocol.ROBUSTNESS} & set(protocols) else []
+    left_out = list(sources) if Protocol.LEFT_OUT in protocols else []
     for seed in range(plan.seeds):
-        for without in (*together, *apart):
-            yield from (Cell(name, seed, without) for name in contenders)
+        for without in (*on_all, *left_out):
+            yield from (Training(name, seed, without) for name in candidates)
 
 
 def leave_out(samples: Iterable[Sample], source: str) -> tuple[Sample, ...]:
-    """Take away a data set, and images of others that share a group (near-duplicates, say) with it."""
-    kept = tuple(samples)
-    groups = {sample.group for sample in kept if sample.source == source}
-    return tuple(sample for sample in kept if sample.source != source and sample.group not in groups)
+    """Remove a data set, and images of others that share a group (near-duplicates, say) with it."""
+    every = tuple(samples)
+    groups = {sample.group for sample in every if sample.source == source}
+    return tuple(sample for sample in every if sample.source != source and sample.group not in groups)
 
 
-def unseen(samples: Iterable[Sample], cell: Cell, space: LabelSpace) -> tuple[Sample, ...]:
-    """Give the images on which a training is scored; labels that are no question to it are taken off them.
+def scored_samples(samples: Iterable[Sample], training: Training, space: LabelSpace) -> tuple[Sample, ...]:
+    """Return the images on which a training is scored; labels that cannot be scored are removed from them.
 
-    A question needs an answer that was taught: the label itself, or all types that it may mean. And it needs a wrong
-    one: where the label allows all types that were taught, nothing else can be told. A label finer than what was taught
-    is asked for as the broader one: a band neutrophil is a neutrophil to a training that saw no bands named.
+    A label can be scored if it was learned, or all types that it may mean were, and some learned type contradicts it.
+    A label finer than what was learned is replaced by the broader one: a band neutrophil is a neutrophil for a training
+    without band neutrophils.
     """
-    known = tuple(samples)
-    if not cell.without:
-        return tuple(sample for sample in known if sample.split is Split.TEST)
-    learned = [sample for sample in leave_out(known, cell.without) if sample.split is Split.TRAIN]
-    taught = {sample.label for sample in learned if sample.label is not None}
-    held_out = [sample for sample in known if sample.source == cell.without]
-    return tuple(replace(sample, label=_asked(sample.label, taught, space)) for sample in held_out)
+    every = tuple(samples)
+    if not training.without:
+        return tuple(sample for sample in every if sample.split is Split.TEST)
+    training_images = [sample for sample in leave_out(every, training.without) if sample.split is Split.TRAIN]
+    learned = {sample.label for sample in training_images if sample.label is not None}
+
+    def is_scorable(label: str) -> bool:
+        members = set(space.members(label))
+        return (label in learned or members <= learned) and any(
+            not members.issuperset(space.members(other)) for other in learned
+        )
+
+    def scorable(label: str | None) -> str | None:
+        if label is None or is_scorable(label):
+            return label
+        broad = BROADER.get(label)
+        return broad if broad in space.known and is_scorable(broad) else None
+
+    held_out = [sample for sample in every if sample.source == training.without]
+    return tuple(replace(sample, label=scorable(sample.label)) for sample in held_out)
 
 
-def _asked(label: str | None, taught: set[str], space: LabelSpace) -> str | None:
-    if label is None or _is_question(label, taught, space):
-        return label
-    broad = BROADER.get(label)
-    return broad if broad in space.known and _is_question(broad, taught, space) else None
-
-
-def _is_question(label: str, taught: set[str], space: LabelSpace) -> bool:
-    right = set(space.members(label))
-    answerable = label in taught or right <= taught
-    return answerable and any(not right.issuperset(space.members(other)) for other in taught)
-
-
-def unscored(samples: Sequence[Sample], source: str, space: LabelSpace) -> dict[str, int]:
-    """Count the images of a left-out data set, by label, whose label is no question to the trainings."""
-    scored = {sample.id: sample.label for sample in unseen(samples, Cell("", 0, source), space)}
+def unscored_labels(samples: Sequence[Sample], source: str, space: LabelSpace) -> dict[str, int]:
+    """Count the images of a left-out data set whose label cannot be scored, by label."""
+    scored = {sample.id: sample.label for sample in scored_samples(samples, Training("", 0, source), space)}
     lost = [sample.label for sample in samples if sample.label and sample.id in scored and not scored[sample.id]]
     return {label: lost.count(label) for label in sorted(set(lost))}

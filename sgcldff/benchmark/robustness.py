@@ -1,93 +1,91 @@
-"""How scores hold under changes of the images."""
+"""Robustness of scores to corruptions of the images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sgcldff.benchmark.protocols import CHANGES, REFERENCE, Protocol
+from sgcldff.benchmark.protocols import CORRUPTIONS, REFERENCE, Protocol
 from sgcldff.benchmark.scoring import (
     OVERALL,
     SCORE,
     TYPE_SCORE,
-    Contest,
-    Entry,
-    Runs,
-    entries,
-    mean_sampled,
+    CandidatePredictions,
+    Comparison,
+    ScoreEntry,
+    mean_over_seeds,
+    score_entries,
 )
 from sgcldff.core.settings import EvalSpec, Perturbation
-from sgcldff.evaluation.bootstrap import Sampled
+from sgcldff.evaluation.bootstrap import BootstrapScores
 from sgcldff.evaluation.metrics import Floats
 
-Change = tuple[Perturbation, int]
+Corruption = tuple[Perturbation, int]
 """Kind and strength."""
-Scored = Mapping[str, Mapping[int, Sampled]]
 SHARE, TYPE_SHARE = "share", "type_share"
-"""What is left of the scores on unchanged images, as a share, on the mean over all changes."""
+"""Mean score over all corruptions, as a share of the score on unchanged images."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What contenders said of unchanged and of changed images."""
+class RobustnessComparison:
+    """Predictions of candidates on unchanged and on corrupted images."""
 
-    clean: Runs
-    changed: Mapping[Change, Runs]
+    clean: CandidatePredictions
+    corrupted: Mapping[Corruption, CandidatePredictions]
     spec: EvalSpec
     type_only: frozenset[str] = frozenset()
 
-    def entries(self) -> Iterator[Entry]:
-        """Give the scores under every change, their mean, and what share of the clean score that is.
+    def entries(self) -> Iterator[ScoreEntry]:
+        """Return the scores under every corruption, their mean, and its share of the score on unchanged images.
 
-        Only seeds that were scored under all changes count.
+        Only seeds that were scored under all corruptions are included.
         """
         columns, clean = tuple(_columns()), self._scores(self.clean)
-        changed = [self._scores(self.changed.get(change, {})) for change in CHANGES]
-        every = {name: _rows_of(name, clean, changed) for name in clean}
-        whole = {name: seeds for name, seeds in every.items() if seeds}
-        ours = mean_sampled(whole[REFERENCE]) if REFERENCE in whole else None
-        for name, seeds in whole.items():
-            base = ours if name != REFERENCE else None
-            yield from entries((Protocol.ROBUSTNESS, name), columns, seeds, base, self.spec)
-
-    def _scores(self, runs: Runs) -> Scored:
-        """Keep score and type score alone, (2,) of every contender and seed."""
-        found = Contest(runs, self.spec, self.type_only).sampled
-        return {
-            name: {seed: Sampled(one.values[-2:], one.draws[:, -2:]) for seed, one in seeds.items()}
-            for name, seeds in found.items()
+        corrupted = [self._scores(self.corrupted.get(corruption, {})) for corruption in CORRUPTIONS]
+        complete = {
+            name: [
+                _combined(own, [side[name][seed] for side in corrupted])
+                for seed, own in seeds.items()
+                if all(seed in side.get(name, {}) for side in corrupted)
+            ]
+            for name, seeds in clean.items()
         }
+        reference = mean_over_seeds(complete[REFERENCE]) if complete.get(REFERENCE) else None
+        for name, seeds in complete.items():
+            if seeds:
+                base = reference if name != REFERENCE else None
+                yield from score_entries(Protocol.ROBUSTNESS, name, columns, seeds, base, self.spec)
 
-
-def _rows_of(name: str, clean: Scored, changed: Sequence[Scored]) -> list[Sampled]:
-    complete = [seed for seed in clean[name] if all(seed in side.get(name, {}) for side in changed)]
-    return [_against(clean[name][seed], [side[name][seed] for side in changed]) for seed in complete]
+    def _scores(self, runs: CandidatePredictions) -> Mapping[str, Mapping[int, BootstrapScores]]:
+        """Return score and type score only, (2,) for every candidate and seed."""
+        scores = Comparison(runs, self.spec, self.type_only).scores
+        return {
+            name: {seed: BootstrapScores(one.values[-2:], one.draws[:, -2:]) for seed, one in seeds.items()}
+            for name, seeds in scores.items()
+        }
 
 
 def _columns() -> Iterator[tuple[str, str]]:
     for figure, share in ((SCORE, SHARE), (TYPE_SCORE, TYPE_SHARE)):
         yield OVERALL, f"clean_{figure}"
-        yield from ((kind.value, f"{figure}@{strength}") for kind, strength in CHANGES)
+        yield from ((kind.value, f"{figure}@{strength}") for kind, strength in CORRUPTIONS)
         yield from ((kind.value, figure) for kind in Perturbation)
         yield from ((OVERALL, figure), (OVERALL, share))
 
 
-def _against(clean: Sampled, changed: Sequence[Sampled]) -> Sampled:
-    values = _rows(clean.values[None], np.stack([one.values for one in changed])[:, None])
-    draws = _rows(clean.draws, np.stack([one.draws for one in changed]))
-    return Sampled(values[0], draws)
+def _combined(clean: BootstrapScores, corrupted: Sequence[BootstrapScores]) -> BootstrapScores:
+    values = _rows(clean.values[None], np.stack([one.values for one in corrupted])[:, None])
+    draws = _rows(clean.draws, np.stack([one.draws for one in corrupted]))
+    return BootstrapScores(values[0], draws)
 
 
-def _rows(clean: Floats, changed: Floats) -> Floats:
-    """From scores (R, 2), and those under C changes (C, R, 2), to columns of `_columns`, (R, M)."""
+def _rows(clean: Floats, corrupted: Floats) -> Floats:
+    """Arrange scores (R, 2), and those under C corruptions (C, R, 2), in the order of `_columns`, (R, M)."""
     parts = []
     for k in range(2):
-        scores = changed[..., k].T
-        kinds = [scores[:, [kind is own for own, _ in CHANGES]].mean(axis=1) for kind in Perturbation]
+        scores, whole = corrupted[..., k].T, clean[:, k]
+        kinds = [scores[:, [kind is own for own, _ in CORRUPTIONS]].mean(axis=1) for kind in Perturbation]
         mean = scores.mean(axis=1)
-        parts += [clean[:, k], scores, *kinds, mean, _ratio(mean, clean[:, k])]
+        share = np.divide(mean, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+        parts += [whole, scores, *kinds, mean, share]
     return np.column_stack(parts)
-
-
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))

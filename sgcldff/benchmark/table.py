@@ -1,22 +1,22 @@
-"""The benchmark's outcome: everything in one record, as JSON."""
+"""The results of a benchmark in one record, as JSON."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from sgcldff.benchmark.protocols import Protocol
-from sgcldff.benchmark.scoring import Entry
-from sgcldff.benchmark.speed import Size
+from sgcldff.benchmark.scoring import ScoreEntry
+from sgcldff.benchmark.speed import ModelSize
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample, Split
 
 
 @dataclass(frozen=True)
-class Count:
-    """How many images a data set has in a split."""
+class ImageCount:
+    """Images of a data set in a split."""
 
     source: str
     split: Split
@@ -27,76 +27,77 @@ class Count:
     masked: int
 
 
-def counts(samples: Sequence[Sample]) -> Iterator[Count]:
+def image_counts(samples: Sequence[Sample]) -> Iterator[ImageCount]:
     """Count images by data set and split."""
     for source, split in sorted({(sample.source, sample.split) for sample in samples}):
         own = [sample for sample in samples if (sample.source, sample.split) == (source, split)]
         labelled = sum(sample.label is not None for sample in own)
         masked = sum(sample.mask is not None for sample in own)
-        yield Count(source, split, len(own), len({sample.group for sample in own}), labelled, masked)
+        yield ImageCount(source, split, len(own), len({sample.group for sample in own}), labelled, masked)
 
 
 @dataclass(frozen=True)
-class CellRecord:
-    """One training and where its results lie, as paths below the benchmark's folder."""
+class TrainingEntry:
+    """One training with the paths of its results, relative to the benchmark's folder."""
 
-    contender: str
+    candidate: Annotated[str, Field(alias="contender")]
     seed: int
     without: str
-    """Data set that it never saw; empty where it saw all."""
+    """Data set that is left out; empty if all are used."""
     left: str = ""
-    """What is still to be done, in words; empty where it is finished."""
+    """What is still to be done; empty if it is finished."""
     training: str = ""
     evaluation: str = ""
     run: str = ""
-    """Of MLflow."""
+    """Id of the MLflow run."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """What was compared, how, and what came out."""
+class BenchmarkTable:
+    """Configuration and results of a benchmark."""
 
     head: Mapping[str, str]
-    """What was run, in words: name -> what."""
-    contenders: tuple[str, ...]
+    """Description of the benchmark: name -> text."""
+    candidates: Annotated[tuple[str, ...], Field(alias="contenders")]
     protocols: tuple[Protocol, ...]
     sources: tuple[str, ...]
     seeds: int
-    counts: tuple[Count, ...]
-    sizes: tuple[Size, ...]
-    entries: tuple[Entry, ...]
-    cells: tuple[CellRecord, ...]
+    counts: tuple[ImageCount, ...]
+    sizes: tuple[ModelSize, ...]
+    entries: tuple[ScoreEntry, ...]
+    trainings: Annotated[tuple[TrainingEntry, ...], Field(alias="cells")]
     priors_per_s: float | None = None
-    """Crops a second whose priors are computed; None if it was not timed."""
+    """Crops per second for which priors are computed; None if it was not timed."""
     notes: tuple[str, ...] = ()
     version: int = 1
 
     @property
-    def unfinished(self) -> tuple[CellRecord, ...]:
-        """Trainings of which something is left to do."""
-        return tuple(cell for cell in self.cells if cell.left)
+    def unfinished(self) -> tuple[TrainingEntry, ...]:
+        """Trainings that are not finished."""
+        return tuple(training for training in self.trainings if training.left)
 
-    def of(self, protocol: Protocol, data: str, figure: str) -> dict[str, Entry]:
-        """Give a column: contender -> entry."""
+    def of(self, protocol: Protocol, data: str, figure: str) -> dict[str, ScoreEntry]:
+        """Return a column: candidate -> entry."""
         column = (protocol, data, figure)
-        return {one.contender: one for one in self.entries if (one.protocol, *one.place) == column}
+        return {one.candidate: one for one in self.entries if (one.protocol, *one.column) == column}
 
     def to_json(self) -> str:
         """Write everything; `from_json` reads it back."""
         return json.dumps(self.to_dict(), indent=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form."""
-        return asdict(self)
+        """Return a JSON-ready form."""
+        plain: dict[str, Any] = TypeAdapter(BenchmarkTable).dump_python(self, mode="json", by_alias=True)
+        return plain
 
     @classmethod
-    def from_json(cls, text: str) -> "Table":
+    def from_json(cls, text: str) -> "BenchmarkTable":
         """Read what `to_json` wrote.
 
         Raises
         ------
         InputError
-            If it is no table of this version.
+            If it is not a table of this version.
         """
         try:
             return TypeAdapter(cls).validate_json(text)

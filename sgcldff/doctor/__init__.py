@@ -1,4 +1,4 @@
-"""Whether this machine, its packages and the servers that are named can do the work, and what to do where not."""
+"""Checks of this machine, its packages and the configured servers, with remedies for what they find."""
 
 from sgcldff.doctor.check import Check, State
 from sgcldff.doctor.run import Setup, examine

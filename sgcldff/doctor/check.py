@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The result of a check."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from enum import StrEnum
 from sgcldff.core.redaction import redacted
 
 BROKEN = (ImportError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
-"""What libraries raise that are missing, half installed, or of another version than expected."""
+"""Errors of libraries that are missing, incompletely installed, or of an unexpected version."""
 
 
 class State(StrEnum):
-    """How a check ended."""
+    """State of what was checked."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,42 +20,36 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One result."""
 
     name: str
     state: State
     found: str
-    """What is there."""
+    """Description of what was found."""
     remedy: str = ""
-    """What to do; empty where nothing is to be done."""
+    """What to do; empty if nothing."""
     server: bool = False
-    """Whether it is about a server."""
+    """Whether it concerns a server."""
 
 
 def ok(name: str, found: str) -> Check:
-    """Say that all is well."""
+    """Return a check that found no problem."""
     return Check(name, State.OK, found)
 
 
 def warning(name: str, found: str, remedy: str) -> Check:
-    """Say what may go wrong."""
+    """Return a check that found a possible problem."""
     return Check(name, State.WARNING, found, remedy)
 
 
 def failed(name: str, found: str, remedy: str) -> Check:
-    """Say what will not work."""
+    """Return a check that found a problem."""
     return Check(name, State.FAILED, found, remedy)
 
 
-def tried(name: str, look: Callable[[], Check], remedy: str) -> Check:
-    """Look; an environment in which not even that works is a finding as well.
-
-    Parameters
-    ----------
-    remedy
-        What to do if looking itself fails.
-    """
+def run_check(name: str, check: Callable[[], Check], remedy: str) -> Check:
+    """Run a check; one that raises has failed, with this remedy."""
     try:
-        return look()
+        return check()
     except BROKEN as error:
         return failed(name, f"{type(error).__name__}: {redacted(str(error))}", remedy)

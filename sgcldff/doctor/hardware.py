@@ -1,4 +1,4 @@
-"""GPU, processor, memory, and the library that reads slides."""
+"""Checks of GPU, processor, memory, and the library that reads slides."""
 
 import os
 import shutil
@@ -15,84 +15,83 @@ from sgcldff.doctor.check import Check, failed, ok, warning
 GB = 1e9
 WORKER_GB = 2.0
 """Memory of a worker: 1.7 GB were measured for a process that reads a slide (benchmarks/README.md)."""
-PATIENCE_S = 20
-ASKED = "--query-gpu=name,driver_version,memory.total"
+COLOUR = (200, 100, 50)
+"""RGB of the slide that is written as a check."""
+NVIDIA_SMI_TIMEOUT_S = 20
+QUERY = "--query-gpu=name,driver_version,memory.total"
 
 
 def gpu() -> Check:
-    """See whether torch sees the GPUs that the driver shows, and whether they compute in bf16."""
+    """Check whether torch can use the GPUs of the driver, and whether they support bf16."""
     import torch
 
-    shown = driver_shows()
+    driver_gpus = gpus_of_driver()
     if not torch.cuda.is_available():
-        if not shown:
+        if not driver_gpus:
             return ok("gpu", "none; the network runs on the processor")
         remedy = f"update the driver, or install a torch for it (this one is built for CUDA {torch.version.cuda})"
-        return failed("gpu", f"{'; '.join(shown)}; torch {torch.__version__} does not see it", remedy)
+        return failed("gpu", f"{'; '.join(driver_gpus)}; torch {torch.__version__} does not see it", remedy)
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    told = f"{'; '.join(shown) or ', '.join(names)}; CUDA {torch.version.cuda}, torch {torch.__version__}"
+    found = f"{'; '.join(driver_gpus) or ', '.join(names)}; CUDA {torch.version.cuda}, torch {torch.__version__}"
     if not torch.cuda.is_bf16_supported(including_emulation=False):
-        return warning("gpu", f"{told}, no bf16", "nothing; precision auto takes fp16 or fp32 here")
-    return ok("gpu", f"{told}, bf16")
+        return warning("gpu", f"{found}, no bf16", "nothing; precision auto uses fp16 or fp32 here")
+    return ok("gpu", f"{found}, bf16")
 
 
-def driver_shows() -> list[str]:
-    """List name, driver and memory of the GPUs that NVIDIA's driver shows."""
+def gpus_of_driver() -> list[str]:
+    """Return name, driver and memory of the GPUs that NVIDIA's driver reports."""
     if shutil.which("nvidia-smi") is None:
         return []
-    asked = ["nvidia-smi", ASKED, "--format=csv,noheader"]
-    told = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    return [line.strip() for line in told.stdout.splitlines() if line.strip()] if told.returncode == 0 else []
+    command = ["nvidia-smi", QUERY, "--format=csv,noheader"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=False)
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
 
 
 def processor() -> Check:
-    """Say which engine and numbers slides are read with."""
+    """Report the engine and precision with which slides are read."""
     import torch
 
     from sgcldff.core.settings import Engine, Precision
     from sgcldff.models.runtimes.hardware import fastest
     from sgcldff.models.runtimes.openvino_library import import_openvino
 
-    able = torch.cpu.get_capabilities()
-    has = [name for name in ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "bf16") if able.get(name)]
+    capabilities = torch.cpu.get_capabilities()
+    relevant = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "bf16")
+    features = ", ".join(name for name in relevant if capabilities.get(name)) or "no relevant features"
     engine, precision = fastest(Engine.AUTO, Precision.AUTO)
-    told = f"{os.cpu_count()} cores ({', '.join(has) or 'no flag of interest'}); slides: {engine} in {precision}"
+    found = f"{os.cpu_count()} cores ({features}); slides: {engine} in {precision}"
     if engine is Engine.OPENVINO:
         devices = import_openvino().Core().available_devices
         if "CPU" not in devices:
-            return failed("processor", f"{told}; OpenVINO offers {devices or 'no device'}", "install openvino again")
-    return ok("processor", told)
+            return failed("processor", f"{found}; OpenVINO offers {devices or 'no device'}", "install openvino again")
+    return ok("processor", found)
 
 
 def memory() -> Check:
-    """Compare free memory with what the workers of a batch need."""
+    """Compare free memory with the needs of the workers of a batch."""
     free, cores = psutil.virtual_memory().available / GB, os.cpu_count() or 1
     workers = int(free // WORKER_GB)
-    told = f"{free:,.1f} GB free, about {WORKER_GB:g} GB a worker, {cores} cores"
+    found = f"{free:,.1f} GB free, about {WORKER_GB:g} GB per worker, {cores} cores"
     if workers == 0:
-        return failed("memory", told, "end other programs: there is no room for one worker")
+        return failed("memory", found, "close other programs: there is not enough memory for one worker")
     if workers < cores:
-        return warning("memory", told, f"give `sgcldff infer --workers {workers}`, or end other programs")
-    return ok("memory", told)
+        return warning("memory", found, f"use `sgcldff infer --workers {workers}`, or close other programs")
+    return ok("memory", found)
 
 
 def slide_library() -> Check:
-    """Open a slide that was just made, and read a pixel of it."""
+    """Write a small slide, open it and read a pixel."""
     openslide = import_module("openslide")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "check.tiff"
         _write_slide(path)
         with openslide.OpenSlide(path) as slide:
-            seen = np.asarray(slide.read_region((300, 10), 0, (1, 1)))[0, 0, :3]
-    told = f"OpenSlide {openslide.__library_version__} (Python {openslide.__version__})"
-    if tuple(seen) != COLOUR:
-        return failed(
-            "slides", f"{told} reads {tuple(map(int, seen))} where {COLOUR} is", "install openslide-bin again"
-        )
-    return ok("slides", f"{told}; a slide was written, opened and read")
-
-
-COLOUR = (200, 100, 50)
+            pixel = np.asarray(slide.read_region((300, 10), 0, (1, 1)))[0, 0, :3]
+    found = f"OpenSlide {openslide.__library_version__} (Python {openslide.__version__})"
+    if tuple(pixel) != COLOUR:
+        wrong = f"{found} reads {tuple(map(int, pixel))} instead of {COLOUR}"
+        return failed("slides", wrong, "install openslide-bin again")
+    return ok("slides", f"{found}; a slide was written, opened and read")
 
 
 def _write_slide(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Python and the packages: those that are installed beside those that are asked for and locked."""
+"""Checks of Python and of the installed packages against the required and locked versions."""
 
 import platform
 import re
@@ -11,74 +11,63 @@ from packaging.specifiers import SpecifierSet
 from sgcldff.doctor.check import Check, failed, ok, warning
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
-"""Beside the package in a checkout; not there where the package was installed without one."""
+"""In the root of a checkout; missing if the package was installed without one."""
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)(?:\s*;\s*([^\\]+))?", re.MULTILINE)
-NAMED = 5
-"""Packages that a message names."""
+LISTED = 5
+"""Packages that a message lists."""
 INSTALL = "make install, or pip install --require-hashes -r requirements.lock"
 
 
 def python() -> Check:
-    """Compare Python with what the package asks for."""
-    asked, here = metadata("sgcldff")["Requires-Python"], platform.python_version()
-    if not SpecifierSet(asked).contains(here, prereleases=True):
-        return failed("python", f"{here}, needed is {asked}", "make a virtual environment with such a Python")
-    return ok("python", f"{here} ({platform.system()} {platform.machine()})")
+    """Compare Python with the required version."""
+    required, installed = metadata("sgcldff")["Requires-Python"], platform.python_version()
+    if not SpecifierSet(required).contains(installed, prereleases=True):
+        remedy = "create a virtual environment with such a Python"
+        return failed("python", f"{installed}, but sgcldff requires {required}", remedy)
+    return ok("python", f"{installed} ({platform.system()} {platform.machine()})")
 
 
 def packages() -> Check:
-    """Compare the packages that are installed with the ranges of the project, and with its lock file."""
-    wrong = [told for told in map(trouble, asked_for()) if told]
-    if wrong:
-        return failed("packages", listed(wrong), INSTALL)
-    strays = [f"{name} {here} (locked {pinned})" for name, here, pinned in unlocked(LOCK)]
-    if strays:
-        return warning("packages", f"other versions than locked: {listed(strays)}", INSTALL)
-    told = "all as locked" if LOCK.is_file() else "all in their ranges; there is no lock file to compare with"
-    return ok("packages", f"{len(asked_for())} packages, {told}")
+    """Compare the installed packages with the required ranges and with the lock file."""
+    required = [Requirement(line) for line in requires("sgcldff") or ()]
+    required = [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+    problems = [text for text in map(problem, required) if text]
+    if problems:
+        return failed("packages", first_few(problems), INSTALL)
+    unlocked = [f"{name} {installed} (locked {pin})" for name, installed, pin in differences(LOCK)]
+    if unlocked:
+        return warning("packages", f"not the locked versions: {first_few(unlocked)}", INSTALL)
+    found = "all as locked" if LOCK.is_file() else "all in their ranges; there is no lock file to compare with"
+    return ok("packages", f"{len(required)} packages, {found}")
 
 
-def asked_for() -> list[Requirement]:
-    """List what the package needs on this machine, extras left out."""
-    wanted = [Requirement(line) for line in requires("sgcldff") or ()]
-    return [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
-
-
-def trouble(wanted: Requirement) -> str:
-    """Say what is wrong with a package; nothing where all is well."""
+def problem(requirement: Requirement) -> str:
+    """Describe how a package fails a requirement; empty if it does not."""
     try:
-        here = version(wanted.name)
+        installed = version(requirement.name)
     except PackageNotFoundError:
-        return f"{wanted.name} is missing"
-    fits = wanted.specifier.contains(here, prereleases=True)
-    return "" if fits else f"{wanted.name} {here} is outside of {wanted.specifier}"
-
-
-def unlocked(lock: Path) -> list[tuple[str, str, str]]:
-    """List packages of other versions than locked: name, version, locked version."""
-    pins = PIN.findall(lock.read_text()) if lock.is_file() else []
-    locked = {name: pinned for name, pinned, marker in pins if not marker or _holds(f"{name}; {marker}")}
-    here = {name: _installed(name) for name in locked}
-    return [(name, here[name], pinned) for name, pinned in locked.items() if here[name] not in ("", _plain(pinned))]
-
-
-def _holds(line: str) -> bool:
-    marker = Requirement(line.strip()).marker
-    return marker is None or marker.evaluate({"extra": ""})
-
-
-def _installed(name: str) -> str:
-    """Give the version, without a local part such as `+cpu`; nothing where it is not installed."""
-    try:
-        return _plain(version(name))
-    except PackageNotFoundError:
+        return f"{requirement.name} is missing"
+    if requirement.specifier.contains(installed, prereleases=True):
         return ""
+    return f"{requirement.name} {installed} is outside of {requirement.specifier}"
 
 
-def _plain(text: str) -> str:
-    return text.partition("+")[0]
+def differences(lock: Path) -> list[tuple[str, str, str]]:
+    """Return installed packages that differ from the lock file: name, version, locked version."""
+    found = []
+    for name, pin, marker in PIN.findall(lock.read_text()) if lock.is_file() else []:
+        condition = Requirement(f"{name}; {marker.strip()}").marker if marker else None
+        if condition is not None and not condition.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            continue
+        if installed != pin.partition("+")[0]:
+            found.append((name, installed, pin))
+    return found
 
 
-def listed(items: list[str]) -> str:
-    """Name the first of many."""
-    return ", ".join(items[:NAMED]) + (f" and {len(items) - NAMED} more" if len(items) > NAMED else "")
+def first_few(items: list[str]) -> str:
+    """List the first `LISTED` items, and how many more there are."""
+    return ", ".join(items[:LISTED]) + (f" and {len(items) - LISTED} more" if len(items) > LISTED else "")

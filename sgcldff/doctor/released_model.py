@@ -8,20 +8,20 @@ from sgcldff.models.reference import Reference
 from sgcldff.models.released import released, released_folder
 
 NAME = "released model"
-WHOLE = "install sgcldff again, or restore the folder from the repository"
+REINSTALL = "install sgcldff again, or restore the folder from the repository"
 
 
 def released_model() -> Check:
-    """See that the released model is there, and that its weights are those that its reference was measured with."""
+    """Check that the released model is complete, and that its reference was measured with its weights."""
     try:
         folder = released_folder()
     except MissingInputError as error:
-        return warning(NAME, str(error), "name a model with --model, or have a champion, before slides are read")
+        return warning(NAME, str(error), "name a model with --model, or promote a champion, before reading slides")
     try:
         model, _ = released()
-        known = Reference.open(folder).model
-        require(known == model.digest, f"{folder}: weights {model.digest}, but the reference is of {known}")
-        require((folder / TRAINED_ON).is_file(), f"{folder}: holds no {TRAINED_ON}")
+        measured = Reference.open(folder).model
+        require(measured == model.digest, f"{folder}: weights {model.digest}, but the reference is of {measured}")
+        require((folder / TRAINED_ON).is_file(), f"{folder}: contains no {TRAINED_ON}")
     except InputError as error:
-        return failed(NAME, str(error), WHOLE)
-    return ok(NAME, f"{folder}: {model.name} {model.version} ({model.digest}), whole")
+        return failed(NAME, str(error), REINSTALL)
+    return ok(NAME, f"{folder}: {model.name} {model.version} ({model.digest}), complete")

@@ -1,4 +1,4 @@
-"""All checks, one after the other."""
+"""All checks, in order."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from sgcldff.doctor import exposure, folders, hardware, packages, released_model, servers
-from sgcldff.doctor.check import Check, tried
+from sgcldff.doctor.check import Check, run_check
 
-AGAIN = "install the locked packages again (make install)"
-ALLOW = "allow this user to look there, or name another folder"
+REINSTALL = "install the locked packages again (make install)"
+ACCESS = "give this user access, or name another folder"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is looked at."""
+    """What is checked."""
 
     workspace: Path
     cluster: str | None = None
@@ -22,33 +22,29 @@ class Setup:
 
 
 def examine(setup: Setup) -> Iterator[Check]:
-    """Make all checks; none of them changes anything, and none of them raises."""
-    for name, look, remedy in _looks(setup):
-        yield tried(name, look, remedy)
-
-
-def _looks(setup: Setup) -> list[tuple[str, Callable[[], Check], str]]:
-    """List the checks: name, function, and what to do where the function itself fails."""
-    place = setup.workspace
-    looks: list[tuple[str, Callable[[], Check], str]] = [
-        ("python", packages.python, AGAIN),
-        ("packages", packages.packages, AGAIN),
+    """Run all checks; none of them changes anything or raises."""
+    folder = setup.workspace
+    checks: list[tuple[str, Callable[[], Check], str]] = [  # with the remedy if the check itself raises
+        ("python", packages.python, REINSTALL),
+        ("packages", packages.packages, REINSTALL),
         ("slides", hardware.slide_library, "install openslide-bin again, or the system's OpenSlide library"),
-        ("gpu", hardware.gpu, AGAIN),
-        ("processor", hardware.processor, AGAIN),
-        ("memory", hardware.memory, AGAIN),
+        ("gpu", hardware.gpu, REINSTALL),
+        ("processor", hardware.processor, REINSTALL),
+        ("memory", hardware.memory, REINSTALL),
         ("released model", released_model.released_model, "install sgcldff again, with its folder models/"),
-        ("workspace", partial(folders.workspace, place), ALLOW),
-        ("permissions", partial(folders.doors, place), ALLOW),
-        ("disk", partial(folders.disk, place), ALLOW),
+        ("workspace", partial(folders.workspace, folder), ACCESS),
+        ("permissions", partial(folders.permissions, folder), ACCESS),
+        ("disk", partial(folders.disk, folder), ACCESS),
         ("slide cache", folders.cache, "correct SGCLDFF_CACHE and SGCLDFF_CACHE_GB"),
-        ("leftovers", partial(folders.leftovers, place), ALLOW),
+        ("leftovers", partial(folders.leftovers, folder), ACCESS),
         ("prefect", servers.prefect, "correct PREFECT_API_URL"),
         ("mlflow", servers.mlflow, "correct MLFLOW_TRACKING_URI"),
-        ("listening", servers.listening, AGAIN),
-        ("stale servers", servers.stale, AGAIN),
-        ("ports", servers.ports, "look at the network of this machine"),
-        ("safety", exposure.settings, AGAIN),
+        ("listening", servers.listening, REINSTALL),
+        ("stale servers", servers.stale, REINSTALL),
+        ("ports", servers.ports, "check the network configuration of this machine"),
+        ("safety", exposure.unsafe_variables, REINSTALL),
     ]
-    dask = [("dask", partial(servers.dask, setup.cluster), AGAIN)] if setup.cluster else []
-    return [*looks, *dask]
+    if setup.cluster:
+        checks.append(("dask", partial(servers.dask, setup.cluster), REINSTALL))
+    for name, check, remedy in checks:
+        yield run_check(name, check, remedy)

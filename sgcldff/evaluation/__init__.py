@@ -1,9 +1,9 @@
-"""How good a model is on images it never saw, with intervals.
+"""Quality of a model on images it was not trained on, with confidence intervals.
 
-Scores and their records, which take no network; `sgcldff.evaluation.evaluate` asks the models.
+Importing this package loads scores and reports only; `sgcldff.evaluation.evaluate` runs the models.
 """
 
 from sgcldff.evaluation.predictions import Predictions
-from sgcldff.evaluation.report import EvalReport, SetAside, UntypedLabel
+from sgcldff.evaluation.report import EvalReport, SkippedImage, UnknownLabel
 
-__all__ = ["EvalReport", "Predictions", "SetAside", "UntypedLabel"]
+__all__ = ["EvalReport", "Predictions", "SkippedImage", "UnknownLabel"]

@@ -1,4 +1,4 @@
-"""Scores together with what they are on draws of whole groups, so that scores of the same images can be subtracted."""
+"""Scores with their bootstrap distributions, resampled by patient or slide, so that paired scores can be subtracted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,47 +9,45 @@ from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation.metrics import DEFINED, Floats, Interval, Reduction, bootstrap, quantiles
 
 Ends = tuple[float | None, float | None]
-"""Of an interval; None where none can be given."""
+"""Low and high end of an interval; None where there is no interval."""
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """M scores; NaN where one is undefined."""
+class BootstrapScores:
+    """M scores with their bootstrap distributions; NaN where a score is undefined."""
 
     values: Floats
-    """On all images, (M,)."""
+    """Scores on all images, (M,)."""
     draws: Floats
-    """On R draws of groups, (R, M); no draws where all images are of one group."""
+    """Scores on R resamples of the groups, (R, M); R is 0 if all images are of one group."""
 
-    def __sub__(self, other: "Sampled") -> "Sampled":
-        """Give the lead over other scores on the same images, draw by draw."""
-        return Sampled(self.values - other.values, self.draws - other.draws)
+    def __sub__(self, other: "BootstrapScores") -> "BootstrapScores":
+        """Return the paired difference to other scores on the same images, resample by resample."""
+        return BootstrapScores(self.values - other.values, self.draws - other.draws)
 
     def ends(self, spec: EvalSpec) -> tuple[Ends, ...]:
-        """Give the ends of every score's percentile interval, where at least `DEFINED` of the draws define it."""
-        return tuple(_ends(column, spec) for column in self.draws.T)
+        """Return the ends of each score's percentile interval, if at least `DEFINED` of the resamples define it."""
+        return tuple(
+            quantiles(column, spec) if len(column) and np.isfinite(column).mean() >= DEFINED else (None, None)
+            for column in self.draws.T
+        )
 
     def intervals(self, spec: EvalSpec) -> tuple[Interval | None, ...]:
-        """Give the scores with their intervals; None where a score is undefined."""
+        """Return the scores with their intervals; None where a score is undefined."""
         pairs = zip(self.values, self.ends(spec), strict=True)
         return tuple(Interval(float(value), *ends) if np.isfinite(value) else None for value, ends in pairs)
 
 
-def _ends(drawn: Floats, spec: EvalSpec) -> Ends:
-    told = len(drawn) > 0 and np.isfinite(drawn).mean() >= DEFINED
-    return quantiles(drawn, spec) if told else (None, None)
-
-
-def sampled(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> Sampled:
-    """Reduce all images, and `spec.resamples` draws of their groups (see `metrics.bootstrap`)."""
+def bootstrap_scores(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> BootstrapScores:
+    """Reduce all images, and `spec.resamples` resamples of their groups (see `metrics.bootstrap`)."""
     values = reduction(np.ones((1, len(groups))))[0]
-    alone = len(set(groups)) < 2
-    return Sampled(values, np.empty((0, len(values))) if alone else bootstrap(reduction, groups, spec))
+    single = len(set(groups)) < 2
+    return BootstrapScores(values, np.empty((0, len(values))) if single else bootstrap(reduction, groups, spec))
 
 
 def intervals(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> tuple[Interval | None, ...]:
-    """Score with percentile intervals, one per column of the reduction; None where a score is undefined.
+    """Return a score with its percentile interval for each column of the reduction; None where it is undefined.
 
-    With a single group there is a value but no interval; so it is where fewer than `DEFINED` of the draws define it.
+    A score has no interval if there is a single group, or fewer than `DEFINED` of the resamples define it.
     """
-    return sampled(reduction, groups, spec).intervals(spec)
+    return bootstrap_scores(reduction, groups, spec).intervals(spec)

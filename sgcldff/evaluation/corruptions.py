@@ -1,8 +1,8 @@
-"""Images as another scanner, lamp, focus or export would have given them, at five strengths, alike for all models.
+"""Images as another scanner, lamp, focus or export would have produced them, at five strengths, alike for all models.
 
-The same image changes the same way for every model: noise is drawn from the image's digest. The kinds of change and
-the five strengths follow Hendrycks and Dietterich (ICLR 2019). How far each goes is a choice: 1 can hardly be seen, 3
-is visible but mild, and at 5 a person would scan the slide again.
+The same image changes the same way for every model: noise is seeded by the image's digest. The kinds of corruption and
+the five strengths follow Hendrycks and Dietterich (ICLR 2019). Their amounts are a choice: 1 is hardly visible, 3 is
+visible but mild, and at 5 a person would scan the slide again.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Amounts:
-    """How far every kind of change goes at one strength."""
+    """Amount of each kind of corruption at one strength."""
 
     hue_degrees: float
-    """Turn of the hue."""
+    """Rotation of the hue."""
     light: float
-    """Share of the light that is left. Images get darker: brighter ones would be clipped, and lose what they show."""
+    """Remaining share of the light. Images only get darker: brighter ones would be clipped and lose content."""
     focus_um: float
     """Standard deviation of the blur, um."""
     jpeg_quality: int
-    """Of libjpeg, 0 to 100."""
+    """libjpeg's quality, 0 to 100."""
     grain: float
-    """Standard deviation of the noise, grey values of 255."""
+    """Standard deviation of the noise, in grey values (0 to 255)."""
 
 
 AMOUNTS: Mapping[int, Amounts] = MappingProxyType(
@@ -47,21 +47,21 @@ AMOUNTS: Mapping[int, Amounts] = MappingProxyType(
         5: Amounts(hue_degrees=25.0, light=0.6, focus_um=0.6, jpeg_quality=12, grain=24.0),
     }
 )
-"""By strength."""
+"""Amounts by strength."""
 PROMOTION_STRENGTH = 3
-"""At which promotion compares models."""
+"""Strength at which promotion compares models."""
 
 
-def change_of(kind: Perturbation, strength: int = PROMOTION_STRENGTH) -> "ImageChange":
-    """Give the change of that name and strength.
+def corruption(kind: Perturbation, strength: int = PROMOTION_STRENGTH) -> "ImageChange":
+    """Return the function that corrupts an image in this way.
 
     Raises
     ------
     InputError
-        If the strength is none of `AMOUNTS`.
+        If the strength is not in `AMOUNTS`.
     """
     require(strength in AMOUNTS, f"strength {strength} of {kind} is unknown: give a whole number from 1 to 5")
-    return partial(CHANGES[kind], AMOUNTS[strength])
+    return partial(_FUNCTIONS[kind], AMOUNTS[strength])
 
 
 def _hue(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:
@@ -93,7 +93,7 @@ def _grey_values(image: np.ndarray) -> Rgb:
     return np.clip(image + 0.5, 0, 255).astype(np.uint8)
 
 
-CHANGES: Mapping[Perturbation, Callable[[Amounts, Rgb, Sample], Rgb]] = {
+_FUNCTIONS: Mapping[Perturbation, Callable[[Amounts, Rgb, Sample], Rgb]] = {
     Perturbation.HUE: _hue,
     Perturbation.BRIGHTNESS: _brightness,
     Perturbation.BLUR: _blur,

@@ -1,8 +1,8 @@
 """Scores of outlines and types: counts per image first, pure reductions over weighted images after.
 
 Every reduction takes `weights` of shape (R, N): R weightings of the N images at once. A row of ones gives the score
-itself; rows that say how often a bootstrap drew each image give its spread. NaN means that a score is undefined (a
-class that is not there, say) and becomes None, never a number.
+itself; rows with the number of times a bootstrap drew each image give its distribution. NaN means that a score is
+undefined (for a class that does not occur, say); it becomes None, never a number.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,20 +21,20 @@ Reduction = Callable[[Floats], Floats]
 """From weights (R, N) to scores (R, M)."""
 
 DEFINED = 0.9
-"""Share of resamples that must define a score for an interval; a class seen in one or two groups falls short."""
-CHUNK = 4_000_000
-"""Weights held at a time (32 MB)."""
+"""Share of resamples that must define a score for an interval; not reached by a class in only one or two groups."""
+WEIGHTS_AT_ONCE = 4_000_000
+"""Weights held in memory at a time (32 MB)."""
 BOUNDARY_TOLERANCE_UM = 0.4
-"""How far boundaries may lie apart and still match, um: two px at 0.2 um/px.
+"""Largest distance of matching boundaries, um: two px at 0.2 um/px.
 
-Csurka et al. (BMVC 2013) take 0.75 % of an image's diagonal, which is this for images of 38 um; a length in um holds
-for images of all sizes.
+Csurka et al. (BMVC 2013) use 0.75 % of an image's diagonal, which is the same for images of 38 um; a length in um does
+not depend on the image's size.
 """
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How an outline and the truth share pixels."""
+    """Overlap of a predicted area with the true one."""
 
     intersection: int
     """Pixels in both."""
@@ -44,21 +44,21 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Boundary:
-    """How the boundaries of an outline and of the truth match within `BOUNDARY_TOLERANCE_UM`."""
+    """Match of a predicted boundary with the true one within `BOUNDARY_TOLERANCE_UM`."""
 
     found: int
-    """Pixels of the outline's boundary."""
+    """Pixels of the predicted boundary."""
     found_matched: int
-    """Those of them that are near to the true boundary."""
+    """Those that are near the true boundary."""
     true: int
     """Pixels of the true boundary."""
     true_matched: int
-    """Those of them that are near to the outline's boundary."""
+    """Those that are near the predicted boundary."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its bootstrap interval; without one (None) where groups are too few to tell."""
+    """A score with its bootstrap interval; None where there are too few groups for an interval."""
 
     value: float
     low: float | None = None
@@ -70,7 +70,7 @@ class Interval:
 
 
 def cell_overlap(labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> Overlap | None:
-    """Count the pixels that the found cell (cytoplasm and nucleus) shares with the true one.
+    """Count the pixels that the predicted cell (cytoplasm and nucleus) shares with the true one.
 
     Parameters
     ----------
@@ -78,26 +78,26 @@ def cell_overlap(labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> Overla
         uint8 (H, W): 0 background, 1 cytoplasm, 2 nucleus.
     target
         uint8 (H, W), bits of allowed classes: 1 background, 2 cytoplasm, 4 nucleus. Pixels that may be background as
-        well as cell are left out.
+        well as cell are ignored.
 
     Returns
     -------
     Overlap or None
-        None where the truth cannot tell: it has unknown pixels and shows no cell (boxes without masks, say).
+        None if the truth is insufficient: it has unknown pixels and no known cell (boxes without masks, say).
     """
     return _overlap(labels != BACKGROUND, *_cell(target))
 
 
 def nucleus_overlap(labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> Overlap | None:
-    """Count the pixels that the found nucleus shares with the true one.
+    """Count the pixels that the predicted nucleus shares with the true one.
 
-    As `cell_overlap`; pixels of a cell whose part is unknown are left out.
+    As `cell_overlap`; pixels of a cell that may be nucleus or cytoplasm are ignored.
     """
     return _overlap(labels == NUCLEUS, *_nucleus(target))
 
 
 def _cell(target: NDArray[np.uint8]) -> tuple[Bools, Bools]:
-    """Mark what is cell, and where that is known."""
+    """Return masks of the true cell and of the pixels where it is known."""
     true = (target & MAY_BE_BACKGROUND == 0) & (target != 0)
     return true, true | (target == MAY_BE_BACKGROUND)
 
@@ -115,62 +115,62 @@ def _overlap(found: Bools, true: Bools, known: Bools) -> Overlap | None:
 
 
 def cell_boundary(labels: NDArray[np.uint8], target: NDArray[np.uint8], mpp: float) -> Boundary | None:
-    """Match the boundary of the found cell with the true one, as Csurka et al. (BMVC 2013) do.
+    """Match the boundary of the predicted cell with the true one, as Csurka et al. (BMVC 2013) do.
 
-    A boundary is the outermost pixels of an area; where the image ends is none. What lies so near to pixels that may be
-    background as well as cell that a match could hide among them does not count.
+    A boundary consists of the outermost pixels of an area; the edge of the image is not a boundary. Pixels so near to
+    unknown ones that a match could be hidden there do not count.
 
     Parameters
     ----------
     labels, target
-        As of `cell_overlap`.
+        As in `cell_overlap`.
     mpp
         um/px of both.
 
     Returns
     -------
     Boundary or None
-        None where the truth cannot tell: it has unknown pixels and shows no boundary away from them.
+        None if the truth is insufficient: it has unknown pixels and no boundary away from them.
     """
     return _boundary(labels != BACKGROUND, *_cell(target), BOUNDARY_TOLERANCE_UM / mpp)
 
 
 def nucleus_boundary(labels: NDArray[np.uint8], target: NDArray[np.uint8], mpp: float) -> Boundary | None:
-    """Match the boundary of the found nucleus with the true one.
+    """Match the boundary of the predicted nucleus with the true one.
 
-    As `cell_boundary`; pixels of a cell whose part is unknown are unknown here.
+    As `cell_boundary`; pixels of a cell that may be nucleus or cytoplasm are unknown here.
     """
     return _boundary(labels == NUCLEUS, *_nucleus(target), BOUNDARY_TOLERANCE_UM / mpp)
 
 
 def _boundary(found: Bools, true: Bools, known: Bools, reach_px: float) -> Boundary | None:
-    outlines = [area & ~binary_erosion(area, border_value=1) for area in (found, true)]
+    boundaries = [area & ~binary_erosion(area, border_value=1) for area in (found, true)]
     away = _distance(~known) > reach_px + 1
-    ours, theirs = (outline & away for outline in outlines)
-    if not theirs.any() and not known.all():
+    found_edge, true_edge = (boundary & away for boundary in boundaries)
+    if not true_edge.any() and not known.all():
         return None
-    near_found, near_true = (_distance(outline) <= reach_px for outline in outlines)
-    counted = (ours, ours & near_true, theirs, theirs & near_found)
+    near_found, near_true = (_distance(boundary) <= reach_px for boundary in boundaries)
+    counted = (found_edge, found_edge & near_true, true_edge, true_edge & near_found)
     return Boundary(*(int(pixels.sum()) for pixels in counted))
 
 
 def _distance(area: Bools) -> Floats:
-    """Give the distance of every pixel to the nearest one of an area, px; infinite where the area is empty."""
+    """Return the distance of every pixel to the nearest one of an area, px; infinite if the area is empty."""
     return np.asarray(distance_transform_edt(~area)) if area.any() else np.full(area.shape, np.inf)
 
 
 def iou(intersection: Floats, union: Floats) -> Floats:
-    """Jaccard index; NaN where neither outline nor truth has a pixel."""
+    """Jaccard index; NaN if both areas are empty."""
     return _ratio(intersection, union)
 
 
 def dice(intersection: Floats, union: Floats) -> Floats:
-    """Dice's coefficient; NaN where neither outline nor truth has a pixel."""
+    """Dice coefficient; NaN if both areas are empty."""
     return _ratio(2 * intersection, intersection + union)
 
 
 def boundary_f1(found: Floats, found_matched: Floats, true: Floats, true_matched: Floats) -> Floats:
-    """Harmonic mean of the shares of both boundaries that match; 0 where none does, NaN where there is no boundary."""
+    """Harmonic mean of the matching shares of both boundaries; 0 if nothing matches, NaN if there is no boundary."""
     both = _ratio(2 * found_matched * true_matched, found_matched * true + true_matched * found)
     missed = (found_matched + true_matched == 0) & (found + true > 0)
     return np.asarray(np.where(missed, 0.0, both))
@@ -188,37 +188,37 @@ def mean_of(values: Floats) -> Reduction:
 
 
 @dataclass(frozen=True)
-class Typing:
-    """True and told types of N images, as places in `labels`."""
+class TypePredictions:
+    """True and predicted types of N images, as indices of `labels`."""
 
     labels: tuple[str, ...]
     true: NDArray[np.int64]
     """(N,)."""
-    told: NDArray[np.int64]
+    predicted: NDArray[np.int64]
     """(N,)."""
     confidence: Floats
-    """Probability of the told type, (N,)."""
+    """Probability of the predicted type, (N,)."""
 
 
-def confusion(typing: Typing, weights: Floats) -> Floats:
-    """Count images by true type (rows) and told type (columns): (R, K, K)."""
-    size = len(typing.labels)
-    cells = np.eye(size * size)[typing.true * size + typing.told]
-    return np.asarray(weights @ cells).reshape(-1, size, size)
+def confusion(types: TypePredictions, weights: Floats) -> Floats:
+    """Count images by true type (rows) and predicted type (columns): (R, K, K)."""
+    size = len(types.labels)
+    entries = np.eye(size * size)[types.true * size + types.predicted]
+    return np.asarray(weights @ entries).reshape(-1, size, size)
 
 
-def type_scores(typing: Typing) -> Reduction:
+def type_scores(types: TypePredictions) -> Reduction:
     """Score types: accuracy, balanced accuracy, macro F1, then recall, precision and F1 of every label.
 
-    Balanced accuracy and macro F1 are means over the labels that are true of some image, and undefined where all images
-    have one label. Columns: (R, 3 + 3 K).
+    Balanced accuracy and macro F1 are means over the labels that occur in the truth, and undefined if all images have
+    the same label. Columns: (R, 3 + 3 K).
     """
 
     def reduce(weights: Floats) -> Floats:
-        counts = confusion(typing, weights)
-        hits, true, told = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
-        recall, precision = _ratio(hits, true), _ratio(hits, told)
-        f1 = np.where(true > 0, _ratio(2 * hits, true + told), np.nan)
+        counts = confusion(types, weights)
+        hits, true, predicted = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
+        recall, precision = _ratio(hits, true), _ratio(hits, predicted)
+        f1 = np.where(true > 0, _ratio(2 * hits, true + predicted), np.nan)
         accuracy = _ratio(hits.sum(axis=1), true.sum(axis=1))
         several = np.where((true > 0).sum(axis=1) > 1, 1, np.nan)
         return np.column_stack((accuracy, nanmean(recall) * several, nanmean(f1) * several, recall, precision, f1))
@@ -227,23 +227,23 @@ def type_scores(typing: Typing) -> Reduction:
 
 
 def nanmean(scores: Floats) -> Floats:
-    """Average (R, K) over the defined columns: (R,); NaN where none is defined."""
+    """Average (R, K) over the defined columns: (R,); NaN if none is defined."""
     return _ratio(np.nansum(scores, axis=1), np.isfinite(scores).sum(axis=1).astype(float))
 
 
-def calibration_error(typing: Typing, bins: int) -> Reduction:
+def calibration_error(types: TypePredictions, bins: int) -> Reduction:
     """Expected calibration error over `bins` equal bins of confidence (Naeini et al., AAAI 2015): (R, 1).
 
-    The bootstrap's spread lies above the score itself when images are few: noise alone widens the gaps.
+    With few images the bootstrap interval lies above the score itself, since noise alone widens the gaps.
     """
-    place = np.ceil(typing.confidence * bins).astype(int).clip(1, bins) - 1
-    gap = (typing.true == typing.told) - typing.confidence
-    table = np.eye(bins)[place] * gap[:, None]
+    index = np.ceil(types.confidence * bins).astype(int).clip(1, bins) - 1
+    gap = (types.true == types.predicted) - types.confidence
+    table = np.eye(bins)[index] * gap[:, None]
     return lambda weights: _ratio(np.abs(weights @ table).sum(axis=1), weights.sum(axis=1))[:, None]
 
 
 def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:
-    """Chance that a positive image scores above a negative one, ties counting half: (R,)."""
+    """Probability that a positive image scores above a negative one, ties counting half: (R,)."""
     order = np.argsort(scores, kind="stable")
     ranked, drawn = scores[order], weights[:, order]
     ties = np.flatnonzero(np.append(True, np.diff(ranked) != 0))
@@ -256,7 +256,7 @@ def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:
 def macro_auroc(scores: Floats, positive: Bools, negative: Bools) -> Reduction:
     """Average one-versus-rest AUROC over the columns of `scores` (N, K): (R, 1).
 
-    Images that are neither positive nor negative for a label are left out of its AUROC.
+    Images that are neither positive nor negative for a label are excluded from its AUROC.
     """
 
     def reduce(weights: Floats) -> Floats:
@@ -268,21 +268,21 @@ def macro_auroc(scores: Floats, positive: Bools, negative: Bools) -> Reduction:
 
 
 def bootstrap(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> Floats:
-    """Reduce `spec.resamples` draws of whole groups with replacement: (R, M).
+    """Reduce `spec.resamples` samples of groups, drawn with replacement: (R, M).
 
-    Images of one patient or slide are alike, so groups are drawn, not images (Field and Welsh, JRSS B 2007). The draws
-    depend only on the groups and the seed: two models scored on the same images are scored on the same draws.
+    Images of one patient or slide are alike, so groups are resampled, not images (Field and Welsh, JRSS B 2007). The
+    samples depend only on the groups and the seed: two models scored on the same images share them.
     """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(spec.seed)
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=spec.resamples)
-    step = max(1, CHUNK // len(member))
+    step = max(1, WEIGHTS_AT_ONCE // len(member))
     parts = [reduction(draws[at : at + step, member].astype(float)) for at in range(0, spec.resamples, step)]
     return np.concatenate(parts)
 
 
 def quantiles(draws: Floats, spec: EvalSpec) -> tuple[float, float]:
-    """Give the ends of the central interval that holds `spec.confidence` of the defined draws."""
+    """Return the ends of the central interval that contains `spec.confidence` of the defined draws."""
     tail = (1 - spec.confidence) / 2
     low, high = np.nanquantile(draws, (tail, 1 - tail))
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""What a model said of every image of a data set, as a table: the ground on which scores and comparisons stand."""
+"""A model's predictions of images as a table, from which scores and comparisons are computed."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,46 +17,49 @@ from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
 
 LAYOUT = "predictions/2"
 TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
-"""Columns that say what was scored against what."""
+"""Columns that identify the images and their ground truth."""
+PREDICTED = "told"
+"""Column of the predicted label, under the name that it has in files."""
 PROBABILITY = "probability_"
+"""Beginning of the columns with the probabilities of the classes."""
 COUNTS: Mapping[str, tuple[str, ...]] = {
     f"{part}_{kind}": tuple(counts.__dataclass_fields__)
     for kind, counts in (("", Overlap), ("boundary_", Boundary))
     for part in ("cell", "nucleus")
 }
-"""Beginnings of the columns that count pixels, and how each of them ends."""
+"""Columns that count pixels: their beginnings, and the endings of each."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row an image, of `schema(classes)`, ordered by image id."""
+    """One row per image, of `schema(classes)`, ordered by image id."""
 
     classes: tuple[str, ...]
-    """Of the model, in the order of its outputs."""
+    """The model's classes, in the order of its outputs."""
     model: str
     """Digest of the model's weights."""
     table: pa.Table
 
     @cached_property
     def truth(self) -> str:
-        """Digest of images, masks, groups and labels: two models are comparable where it is the same."""
+        """Digest of images, masks, groups and labels: two models are comparable if it is the same."""
         return digest(self.table.select(list(TRUTH)).to_pydict())
 
     @property
     def groups(self) -> list[str]:
-        """Patient or slide of every row, told apart between data sets."""
+        """Patient or slide of every row, prefixed by the data set."""
         return [f"{source}/{group}" for source, group in zip(self.column("source"), self.column("group"), strict=True)]
 
     def column(self, name: str) -> list[str]:
-        """Give a column of text."""
+        """Return a column of text."""
         return list(self.table.column(name).to_pylist())
 
     def numbers(self, name: str) -> Floats:
-        """Give a numeric column as float64, NaN where it is null."""
+        """Return a numeric column as float64, NaN where it is null."""
         return np.array([np.nan if value is None else value for value in self.table.column(name).to_pylist()], float)
 
     def counts(self, start: str) -> tuple[Floats, ...]:
-        """Give the columns of `COUNTS` that begin so, each (N,), NaN where the truth cannot tell."""
+        """Return the columns of `COUNTS` with this beginning, each (N,), NaN where the truth is insufficient."""
         return tuple(self.numbers(start + name) for name in COUNTS[start])
 
     @property
@@ -65,7 +68,7 @@ class Predictions:
         return np.column_stack([self.numbers(PROBABILITY + name) for name in self.classes])
 
     def of(self, source: str) -> "Predictions":
-        """Keep the rows of one data set."""
+        """Return the rows of one data set."""
         rows = pa.array([name == source for name in self.column("source")], pa.bool_())
         return Predictions(self.classes, self.model, self.table.filter(rows))
 
@@ -83,7 +86,7 @@ class Predictions:
         MissingInputError
             If there is no such file.
         InputError
-            If it is no table of predictions of this version.
+            If it is not a table of predictions of this version.
         """
         try:
             table = pq.read_table(path)
@@ -91,18 +94,18 @@ class Predictions:
             raise MissingInputError(f"{path}: no such file") from error
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{path}: not a Parquet table ({error}); evaluate the model again") from error
-        notes = table.schema.metadata or {}
-        if notes.get(b"sgcldff.layout") != LAYOUT.encode():
+        metadata = table.schema.metadata or {}
+        if metadata.get(b"sgcldff.layout") != LAYOUT.encode():
             raise InputError(f"{path}: not a table of layout {LAYOUT}; evaluate the model again")
-        named = (name.removeprefix(PROBABILITY) for name in table.column_names if name.startswith(PROBABILITY))
-        return cls(tuple(named), notes[b"sgcldff.models.model"].decode(), table)
+        classes = (name.removeprefix(PROBABILITY) for name in table.column_names if name.startswith(PROBABILITY))
+        return cls(tuple(classes), metadata[b"sgcldff.model"].decode(), table)
 
 
 def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
-    """Describe the table: identity, truth, answer, pixel counts (null where the truth cannot tell), explanation."""
+    """Return the schema: truth, prediction, pixel counts (null where the truth is insufficient), explanation."""
     text, count, number = pa.string(), pa.int64(), pa.float64()
     columns = [
-        *((name, text) for name in (*TRUTH, "told")),
+        *((name, text) for name in (*TRUTH, PREDICTED)),
         ("confidence", number),
         ("found", pa.bool_()),
         *((start + name, count) for start, names in COUNTS.items() for name in names),
@@ -110,36 +113,36 @@ def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
         ("saliency_consistency", number),
         *((PROBABILITY + name, number) for name in classes),
     ]
-    return pa.schema(columns, metadata={"sgcldff.layout": LAYOUT, "sgcldff.models.model": model})
+    return pa.schema(columns, metadata={"sgcldff.layout": LAYOUT, "sgcldff.model": model})
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The answers among which a type is told, for one data set.
+class AnswerLabels:
+    """The labels among which a prediction is made for one data set.
 
-    Where a data set uses a coarse label ("non-blast") and none of the classes behind it, their probabilities are
-    added up; classes that it does not use stay as they are, so that telling one of them is an error.
+    If a data set uses a coarse label ("non-blast") and none of the classes that it covers, their probabilities are
+    summed. Classes that the data set does not use are kept, so that predicting one of them is an error.
     """
 
     names: tuple[str, ...]
     members: NDArray[np.bool_]
-    """Classes that each answer stands for, (K, C)."""
+    """Classes that each label covers, (K, C)."""
 
     @classmethod
-    def among(cls, labels: Iterable[str | None], space: LabelSpace) -> "Choice":
-        """Choose the answers for a data set with these labels."""
+    def for_labels(cls, labels: Iterable[str | None], space: LabelSpace) -> "AnswerLabels":
+        """Choose the labels for a data set in which these labels occur."""
         used = {label: space.allowed(label) for label in sorted({label for label in labels if label is not None})}
         merged = [name for name in used if name in space.coarse and not _overlaps(name, used)]
-        behind = {member for name in merged for member in space.members(name)}
-        names = (*(name for name in space.classes if name not in behind), *merged)
+        covered = {member for name in merged for member in space.members(name)}
+        names = (*(name for name in space.classes if name not in covered), *merged)
         return cls(names, np.stack([space.allowed(name) for name in names]))
 
-    def tell(self, probabilities: NDArray[np.floating], label: str | None, space: LabelSpace) -> tuple[str, float]:
-        """Give the most probable answer and its probability; an answer that the true label allows is that label."""
-        added = self.members @ np.asarray(probabilities, float)
-        best = int(added.argmax())
-        right = label is not None and bool((space.allowed(label) | ~self.members[best]).all())
-        return (label if right and label is not None else self.names[best]), float(min(added[best], 1.0))
+    def predict(self, probabilities: NDArray[np.floating], label: str | None, space: LabelSpace) -> tuple[str, float]:
+        """Return the most probable label and its probability; one that the true label allows becomes the true label."""
+        summed = self.members @ np.asarray(probabilities, float)
+        best = int(summed.argmax())
+        correct = label is not None and bool((space.allowed(label) | ~self.members[best]).all())
+        return (label if correct and label is not None else self.names[best]), float(min(summed[best], 1.0))
 
 
 def _overlaps(name: str, used: Mapping[str, NDArray[np.bool_]]) -> bool:
@@ -147,6 +150,6 @@ def _overlaps(name: str, used: Mapping[str, NDArray[np.bool_]]) -> bool:
 
 
 def tabulate(rows: Iterable[Mapping[str, object]], classes: tuple[str, ...], model: str) -> Predictions:
-    """Put rows in the order of their ids."""
-    ordered = sorted(rows, key=lambda entry: str(entry["id"]))
+    """Make a table of rows, sorted by image id."""
+    ordered = sorted(rows, key=lambda row: str(row["id"]))
     return Predictions(classes, model, pa.Table.from_pylist(ordered, schema(classes, model)))

@@ -1,4 +1,4 @@
-"""The report of an evaluation: scores per data set and pooled, per class, with intervals; as JSON and as Markdown."""
+"""The report of an evaluation: scores per data set and pooled, and per class, with intervals; as JSON and Markdown."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -10,13 +10,14 @@ import numpy as np
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
+from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation.bootstrap import intervals
 from sgcldff.evaluation.metrics import (
     Bools,
     Floats,
     Interval,
-    Typing,
+    TypePredictions,
     boundary_f1,
     calibration_error,
     confusion,
@@ -26,11 +27,11 @@ from sgcldff.evaluation.metrics import (
     mean_of,
     type_scores,
 )
-from sgcldff.evaluation.predictions import Predictions
+from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
 POOLED = "all"
-"""Name under which the data sets are scored together."""
+"""Name of the scores of all data sets together."""
 METRICS: Mapping[str, str] = {
     "cell_iou": "cell IoU",
     "cell_dice": "cell Dice",
@@ -46,24 +47,24 @@ METRICS: Mapping[str, str] = {
     "cam_on_cell": "Grad-CAM energy on the cell",
     "saliency_consistency": "evidence with prior (r)",
 }
-"""Fields of `Scores` that are intervals, with the names that readers see."""
+"""Fields of `Scores` that are intervals, with the names shown to readers."""
 OUTLINES = tuple(METRICS)[:6]
 """IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `outline_scores`."""
-
-
 LISTED = 20
-"""Images set aside that the readable report names."""
+"""Skipped images that the Markdown report lists."""
+JSON_KEYS = {"predicted": "told", "skipped": "set_aside", "unknown_labels": "untyped"}
+"""Fields that have another name in `report.json`."""
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one label is told."""
+    """Scores of one label."""
 
     label: str
     images: int
-    """Images whose true label it is."""
-    told: int
-    """Images told to be it."""
+    """Images with this true label."""
+    predicted: int
+    """Images predicted to have this label."""
     recall: Interval | None
     precision: Interval | None
     f1: Interval | None
@@ -71,7 +72,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one data set, or of all; None where the data cannot tell. Outlines are scored by means over images."""
+    """Scores of one data set, or of all; None where the data do not suffice. Scores of outlines are means of images."""
 
     source: str
     images: int
@@ -79,7 +80,7 @@ class Scores:
     typed: int
     """Images with a label."""
     outlined: int
-    """Images whose truth shows the cell's outline."""
+    """Images with an annotated cell outline."""
     cell_iou: Interval | None
     cell_dice: Interval | None
     nucleus_iou: Interval | None
@@ -95,24 +96,24 @@ class Scores:
     saliency_consistency: Interval | None
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """Images by true label (rows) and told label (columns), in the order of `classes`."""
+    """Images by true label (rows) and predicted label (columns), in the order of `classes`."""
 
 
 @dataclass(frozen=True)
-class SetAside:
+class SkippedImage:
     """An image that was not scored."""
 
     id: str
     reason: str
 
     def __str__(self) -> str:
-        """Give the reason, with the image where it does not name it."""
+        """Return the reason, prefixed by the image unless the reason names it."""
         return self.reason if self.id in self.reason else f"{self.id}: {self.reason}"
 
 
 @dataclass(frozen=True)
-class UntypedLabel:
-    """A label that the model does not know: of images that have it, the outlines alone are scored."""
+class UnknownLabel:
+    """A label that is unknown to the model: images with it are scored by their outlines only."""
 
     label: str
     images: int
@@ -123,7 +124,7 @@ class UntypedLabel:
 
 @dataclass(frozen=True)
 class EvalReport:
-    """What is known of a model's quality on a set of images."""
+    """A model's quality on a set of images."""
 
     model: str
     """Digest of the weights."""
@@ -133,16 +134,18 @@ class EvalReport:
     spec: EvalSpec
     pooled: Scores
     sources: tuple[Scores, ...]
-    set_aside: tuple[SetAside, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
     predictions: Predictions | None = field(default=None, compare=False, repr=False)
     """Row by row; not part of the JSON."""
     version: int = 2
-    untyped: tuple[UntypedLabel, ...] = ()
+    unknown_labels: tuple[UnknownLabel, ...] = ()
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
-        plain = asdict(replace(self, predictions=None)) | {"labels": self.labels.to_dict()}
+        plain = asdict(replace(self, predictions=None))
         del plain["predictions"]
+        plain = _with_keys(plain, JSON_KEYS)
+        plain["labels"] = self.labels.to_dict()
         return json.dumps(plain, indent=2)
 
     @classmethod
@@ -152,17 +155,17 @@ class EvalReport:
         Raises
         ------
         InputError
-            If it is no report of this version.
+            If it is not a report of this version.
         """
         try:
-            data = json.loads(text)
+            data = _with_keys(json.loads(text), {key: name for name, key in JSON_KEYS.items()})
             parts = {
                 "labels": LabelSpace.from_dict(data["labels"]),
                 "spec": EvalSpec(**data["spec"]),
                 "pooled": _scores(data["pooled"]),
                 "sources": tuple(_scores(part) for part in data["sources"]),
-                "set_aside": tuple(SetAside(**part) for part in data["set_aside"]),
-                "untyped": tuple(UntypedLabel(**part) for part in data.get("untyped", ())),
+                "skipped": tuple(SkippedImage(**part) for part in data["skipped"]),
+                "unknown_labels": tuple(UnknownLabel(**part) for part in data.get("unknown_labels", ())),
             }
             return cls(**(data | parts))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -171,18 +174,18 @@ class EvalReport:
             ) from error
 
     def to_markdown(self) -> str:
-        """Write tables that a person reads: scores, classes and confusion of all data sets, and what was set aside."""
+        """Write tables for people: scores, classes and confusion of all data sets, and skipped images."""
         return "\n\n".join(part for part in _sections(self) if part) + "\n"
 
     def save(self, folder: str | Path) -> Path:
-        """Write the report as JSON and as Markdown, and its predictions, into a folder, which is made."""
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        (place / REPORT_FILE).write_text(self.to_json())
-        (place / MARKDOWN_FILE).write_text(self.to_markdown())
+        """Write the report as JSON and Markdown, and its predictions, into a folder, which is created."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / REPORT_FILE).write_text(self.to_json())
+        (path / MARKDOWN_FILE).write_text(self.to_markdown())
         if self.predictions is not None:
-            self.predictions.save(place / PREDICTIONS_FILE)
-        return place
+            self.predictions.save(path / PREDICTIONS_FILE)
+        return path
 
     @classmethod
     def open(cls, folder: str | Path) -> "EvalReport":
@@ -191,7 +194,7 @@ class EvalReport:
         Raises
         ------
         MissingInputError
-            If the folder holds no report.
+            If the folder contains no report.
         InputError
             If the report is damaged or of another version.
         """
@@ -206,43 +209,43 @@ class EvalReport:
 def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec) -> EvalReport:
     """Score predictions per data set and pooled.
 
-    Pooled, every image counts once and is right where it is right within its own data set's labels; AUROC leaves out
-    images whose label may mean the label in question ("non-blast" for neutrophils).
+    Pooled, every image counts once and is correct if it is correct among its own data set's labels; AUROC excludes
+    images whose label may include the label in question ("non-blast" for neutrophils).
     """
     sources = sorted(set(predictions.column("source")))
-    parts = tuple(score_source(predictions.of(source), (source, labels), spec) for source in sources)
-    pooled = score_source(predictions, (POOLED, labels), spec)
+    parts = tuple(score_source(predictions.of(source), source, labels, spec) for source in sources)
+    pooled = score_source(predictions, POOLED, labels, spec)
     return EvalReport(predictions.model, labels, predictions.truth, spec, pooled, parts, (), predictions)
 
 
-def score_source(predictions: Predictions, named: tuple[str, LabelSpace], spec: EvalSpec) -> Scores:
-    """Score the rows of one data set (or of all) under a name."""
-    groups, (source, space) = predictions.groups, named
+def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec: EvalSpec) -> Scores:
+    """Score the rows of one data set, or of all."""
+    groups = predictions.groups
     outlines = outline_scores(predictions)
     spread = intervals(mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
-    kinds = typed_scores(predictions, space, spec)
+    types = _type_report(predictions, labels, spec)
     return Scores(
         source=source,
         images=len(groups),
         groups=len(set(groups)),
         typed=sum(label is not None for label in predictions.column("label")),
         outlined=int(np.isfinite(predictions.numbers("cell_union")).sum()),
-        classes=kinds.classes,
-        confusion=kinds.confusion,
-        **dict(zip(METRICS, (*spread[: len(OUTLINES)], *kinds.overall, *spread[len(OUTLINES) :]), strict=True)),
+        classes=types.classes,
+        confusion=types.confusion,
+        **dict(zip(METRICS, (*spread[: len(OUTLINES)], *types.overall, *spread[len(OUTLINES) :]), strict=True)),
     )
 
 
 def outline_scores(predictions: Predictions) -> Floats:
-    """Score the outlines and what was looked at of every image: (N, 8), NaN where that is not known.
+    """Score the outlines and explanations of every image: (N, 8), NaN where undefined.
 
     Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and consistency.
     """
     parts = ("cell_", "nucleus_")
     areas = [measure(*predictions.counts(part)) for part in parts for measure in (iou, dice)]
     boundaries = [boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
-    looked = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
-    return np.column_stack([*areas, *boundaries, *looked])
+    explanations = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
+    return np.column_stack([*areas, *boundaries, *explanations])
 
 
 @dataclass(frozen=True)
@@ -254,45 +257,52 @@ class TypeReport:
     confusion: tuple[tuple[int, ...], ...] = ()
 
 
-def typing_of(predictions: Predictions) -> tuple[Typing, Bools]:
-    """Give true and told types of the labelled rows, and which rows those are, (N,)."""
-    labels, told = predictions.column("label"), predictions.column("told")
-    typed = np.array([label is not None for label in labels], bool)
-    pairs = [pair for pair in zip(labels, told, strict=True) if pair[0] is not None]
-    names = sorted({name for pair in pairs for name in pair}, key=_order(predictions.classes))
-    places = np.array([[names.index(name) for name in pair] for pair in pairs], int).reshape(-1, 2)
-    return Typing(tuple(names), places[:, 0], places[:, 1], predictions.numbers("confidence")[typed]), typed
-
-
-def _order(classes: tuple[str, ...]) -> Callable[[str], tuple[int, str]]:
-    return lambda name: (classes.index(name) if name in classes else len(classes), name)
-
-
-def typed_scores(predictions: Predictions, space: LabelSpace, spec: EvalSpec) -> TypeReport:
-    """Score the types of the labelled rows."""
-    typing, typed = typing_of(predictions)
-    if not typed.any():
-        return TypeReport()
-    groups = [group for group, use in zip(predictions.groups, typed, strict=True) if use]
-    accuracy, balanced, macro, *single = intervals(type_scores(typing), groups, spec)
-    (ranked,) = intervals(ranking(predictions.probabilities[typed], typing, space), groups, spec)
-    (gap,) = intervals(calibration_error(typing, spec.calibration_bins), groups, spec)
-    counts = confusion(typing, np.ones((1, len(groups))))[0].astype(int)
-    size = len(typing.labels)
-    classes = tuple(
-        ClassScore(label, int(counts[k].sum()), int(counts[:, k].sum()), *single[k::size])
-        for k, label in enumerate(typing.labels)
+def type_predictions(predictions: Predictions) -> tuple[TypePredictions, Bools]:
+    """Return true and predicted types of the labelled rows, and the mask of those rows, (N,)."""
+    labels, classes = predictions.column("label"), predictions.classes
+    labelled = np.array([label is not None for label in labels], bool)
+    pairs = [pair for pair in zip(labels, predictions.column(PREDICTED), strict=True) if pair[0] is not None]
+    names = sorted(
+        {name for pair in pairs for name in pair},
+        key=lambda name: (classes.index(name) if name in classes else len(classes), name),
     )
-    return TypeReport((accuracy, balanced, macro, ranked, gap), classes, tuple(tuple(map(int, r)) for r in counts))
+    indices = np.array([[names.index(name) for name in pair] for pair in pairs], int).reshape(-1, 2)
+    confidence = predictions.numbers("confidence")[labelled]
+    return TypePredictions(tuple(names), indices[:, 0], indices[:, 1], confidence), labelled
 
 
-def ranking(probabilities: Floats, typing: Typing, space: LabelSpace) -> Callable[[Floats], Floats]:
-    """Prepare the macro AUROC over the labels that are true of some image."""
-    members = np.stack([space.allowed(label) for label in typing.labels])
-    present = np.unique(typing.true)
-    positive = typing.true[:, None] == present
-    disjoint = ~(members[typing.true].astype(int) @ members[present].T.astype(int)).astype(bool)
+def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) -> TypeReport:
+    """Score the types of the labelled rows."""
+    types, labelled = type_predictions(predictions)
+    if not labelled.any():
+        return TypeReport()
+    groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
+    accuracy, balanced, macro, *per_class = intervals(type_scores(types), groups, spec)
+    (auroc,) = intervals(auroc_reduction(predictions.probabilities[labelled], types, space), groups, spec)
+    (gap,) = intervals(calibration_error(types, spec.calibration_bins), groups, spec)
+    counts = confusion(types, np.ones((1, len(groups))))[0].astype(int)
+    size = len(types.labels)
+    classes = tuple(
+        ClassScore(label, int(counts[k].sum()), int(counts[:, k].sum()), *per_class[k::size])
+        for k, label in enumerate(types.labels)
+    )
+    return TypeReport((accuracy, balanced, macro, auroc, gap), classes, tuple(tuple(map(int, r)) for r in counts))
+
+
+def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelSpace) -> Callable[[Floats], Floats]:
+    """Prepare the macro AUROC over the labels that occur in the truth."""
+    members = np.stack([space.allowed(label) for label in types.labels])
+    present = np.unique(types.true)
+    positive = types.true[:, None] == present
+    disjoint = ~(members[types.true].astype(int) @ members[present].T.astype(int)).astype(bool)
     return macro_auroc(probabilities @ members[present].T, positive, disjoint)
+
+
+def _with_keys(value: Any, keys: Mapping[str, str]) -> Any:
+    """Rename the keys of nested dictionaries."""
+    if isinstance(value, dict):
+        return {keys.get(name, name): _with_keys(item, keys) for name, item in value.items()}
+    return [_with_keys(item, keys) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _scores(data: dict[str, Any]) -> Scores:
@@ -311,52 +321,36 @@ def _interval(data: Mapping[str, float] | None) -> Interval | None:
 def _sections(report: EvalReport) -> Iterable[str]:
     columns = [report.pooled, *report.sources]
     yield f"# Evaluation of model {report.model}"
-    yield f"Intervals hold {report.spec.confidence:.0%} of {report.spec.resamples} draws of whole groups."
-    yield _table(["", *(part.source for part in columns)], _score_rows(columns))
-    for part in columns if len(report.sources) > 1 else columns[1:]:
-        yield _class_section(part)
-    if report.untyped:
-        yield f"Scored by their outlines alone, for the model does not know the label: {listed(report.untyped)}."
-    if report.set_aside:
-        yield f"## Skipped: {len(report.set_aside)}"
-        yield _table(["image", "reason"], [[item.id, item.reason] for item in report.set_aside[:LISTED]])
-        if len(report.set_aside) > LISTED:
-            yield f"and {len(report.set_aside) - LISTED} more, which the JSON report lists."
-
-
-def listed(untyped: Iterable[UntypedLabel]) -> str:
-    """Name labels that a model does not know, with their numbers of images."""
-    return ", ".join(map(str, untyped))
-
-
-def _score_rows(columns: list[Scores]) -> list[list[str]]:
+    yield (
+        f"Intervals contain {report.spec.confidence:.0%} of {report.spec.resamples} bootstrap samples, resampled by "
+        "patient or slide."
+    )
     counts = {"images": "images", "groups": "groups", "typed": "with a label", "outlined": "with an outline"}
-    rows = [[title, *(str(getattr(part, name)) for part in columns)] for name, title in counts.items()]
-    return rows + [[title, *(_text(getattr(part, name)) for part in columns)] for name, title in METRICS.items()]
+    names = counts | dict(METRICS)
+    rows = [[title, *(_text(getattr(part, name)) for part in columns)] for name, title in names.items()]
+    yield markdown_table(["", *(part.source for part in columns)], rows)
+    for part in columns if len(report.sources) > 1 else columns[1:]:
+        if part.classes:
+            yield from _class_section(part)
+    if report.unknown_labels:
+        labels = ", ".join(map(str, report.unknown_labels))
+        yield f"Scored by their outlines only, since the label is unknown to the model: {labels}."
+    if report.skipped:
+        yield f"## Skipped: {len(report.skipped)}"
+        yield markdown_table(["image", "reason"], [[item.id, item.reason] for item in report.skipped[:LISTED]])
+        if len(report.skipped) > LISTED:
+            yield f"and {len(report.skipped) - LISTED} more, listed in the JSON report."
 
 
-def _class_section(part: Scores) -> str:
-    if not part.classes:
-        return ""
-    names = [single.label for single in part.classes]
-    scores = [
-        [one.label, str(one.images), str(one.told), _text(one.recall), _text(one.precision), _text(one.f1)]
-        for one in part.classes
-    ]
-    told = [[name, *map(str, row)] for name, row in zip(names, part.confusion, strict=True)]
-    title = "All data sets" if part.source == POOLED else part.source
-    head = ["class", "images", "told", "recall", "precision", "F1"]
-    return "\n\n".join((f"## {title}", _table(head, scores), _table(["true / told", *names], told)))
+def _class_section(part: Scores) -> Iterable[str]:
+    yield f"## {'All data sets' if part.source == POOLED else part.source}"
+    fields = ("label", "images", "predicted", "recall", "precision", "f1")
+    scores = [[_text(getattr(one, name)) for name in fields] for one in part.classes]
+    yield markdown_table(["class", "images", "predicted", "recall", "precision", "F1"], scores)
+    names = [one.label for one in part.classes]
+    confusion_rows = [[name, *map(str, row)] for name, row in zip(names, part.confusion, strict=True)]
+    yield markdown_table(["true / predicted", *names], confusion_rows)
 
 
-def _text(value: Interval | None) -> str:
+def _text(value: object) -> str:
     return "-" if value is None else str(value)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("[", "\\[").replace("<", "&lt;").replace("\n", " ")

@@ -1,4 +1,4 @@
-"""What of a set of labelled images a model can be scored on."""
+"""The part of a set of labelled images that a model can be scored on."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from sgcldff.core.errors import LabelError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.records import Sample
-from sgcldff.evaluation.report import SetAside, UntypedLabel
+from sgcldff.evaluation.report import SkippedImage, UnknownLabel
 
 
 def require_same_space(samples: Iterable[Sample], space: LabelSpace) -> None:
-    """Make sure that the model's label space knows all labels of the samples.
+    """Make sure that the model's label space includes all labels of the samples.
 
     Raises
     ------
@@ -22,43 +22,42 @@ def require_same_space(samples: Iterable[Sample], space: LabelSpace) -> None:
     unknown = [label for label in labels if label not in space.known]
     if unknown:
         raise LabelError(
-            f"the model has another label space: the images are labelled {', '.join(labels)}, the model tells"
-            f" {', '.join(space.known)} and knows no {', '.join(unknown)}; evaluate a model trained for these labels"
+            f"the model has another label space: the images are labelled {', '.join(labels)}, the model predicts"
+            f" {', '.join(space.known)}, but not {', '.join(unknown)}; evaluate a model trained for these labels"
         )
 
 
 @dataclass(frozen=True)
 class Scorable:
-    """What of a set of images a model can be scored on."""
+    """Images that a model can be scored on."""
 
     samples: tuple[Sample, ...]
-    """Without the labels that the model does not know."""
-    untyped: tuple[UntypedLabel, ...]
-    """Those labels, where the images' outlines are scored all the same."""
-    set_aside: tuple[SetAside, ...]
+    """Without labels that are unknown to the model."""
+    unknown_labels: tuple[UnknownLabel, ...]
+    """Those labels, of images that are scored by their outlines."""
+    skipped: tuple[SkippedImage, ...]
     """Images with such a label and no mask."""
 
 
 def scorable(space: LabelSpace, samples: Iterable[Sample]) -> Scorable:
-    """Find what a model of this label space can be scored on: types of known labels, and outlines whatever the label.
+    """Select what a model of this label space can be scored on: types of known labels, and outlines of any.
 
     Raises
     ------
     LabelError
         Naming both spaces if nothing can be scored.
     """
-    known, untyped = space.known, Counter[str]()
-    kept, unscored = list[Sample](), list[Sample]()
+    unknown, kept, dropped = Counter[str](), list[Sample](), list[Sample]()
     for sample in samples:
-        if sample.label is None or sample.label in known:
+        if sample.label is None or sample.label in space.known:
             kept.append(sample)
         elif sample.mask is None:
-            unscored.append(sample)
+            dropped.append(sample)
         else:
-            untyped[sample.label] += 1
+            unknown[sample.label] += 1
             kept.append(replace(sample, label=None))
     if not kept:
-        require_same_space(unscored, space)
-    told = f"which the model does not tell; it tells {', '.join(known)}"
-    aside = (SetAside(one.id, f"{one.image}: labelled {one.label}, {told}") for one in unscored)
-    return Scorable(tuple(kept), tuple(UntypedLabel(*item) for item in sorted(untyped.items())), tuple(aside))
+        require_same_space(dropped, space)
+    reason = f"which the model does not predict; it predicts {', '.join(space.known)}"
+    skipped = tuple(SkippedImage(one.id, f"{one.image}: labelled {one.label}, {reason}") for one in dropped)
+    return Scorable(tuple(kept), tuple(UnknownLabel(*item) for item in sorted(unknown.items())), skipped)

@@ -1,4 +1,4 @@
-"""What a model costs: the time and the memory in which it reads one area, measured side by side."""
+"""Time and memory that models need for the same area, measured side by side."""
 
 import time
 import weakref
@@ -18,56 +18,55 @@ from sgcldff.promotion.findings import ROUNDING, Finding
 from sgcldff.saliency.priors import build
 
 TILE_UM, TILES = 51.2, 4
-"""Side (um) and number of the tiles that are read: 256 px each at 0.2 um/px."""
+"""Side (um) and number of the tiles: 256 px each at 0.2 um/px."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What reading `TILES` tiles of `TILE_UM` takes, priors included."""
+    """Cost of predicting `TILES` tiles of `TILE_UM`, priors included."""
 
     seconds: float
     memory: int
-    """Largest sum of all tensors that live at one time, weights included, bytes."""
+    """Peak of the total size of live tensors, weights included, bytes."""
     parameters: int
 
 
 def costs(champion: Model, challenger: Model, rounds: int) -> tuple[Cost, Cost]:
-    """Measure two models on one area, in turns on one machine."""
+    """Measure two models on the same area, alternating on the same machine."""
     models = (champion, challenger)
-    runs = [_reading(model) for model in models]
+    runs = [_tile_run(model) for model in models]
     memory = [peak_memory(model, run) for model, run in zip(models, runs, strict=True)]
-    seconds = shortest(runs, rounds)
-    before, after = (
-        Cost(took, held, parameters(model.net)) for model, took, held in zip(models, seconds, memory, strict=True)
-    )
-    return before, after
+    seconds = shortest_times(runs, rounds)
+    sizes = [parameters(model.net) for model in models]
+    first, second = (Cost(*values) for values in zip(seconds, memory, sizes, strict=True))
+    return first, second
 
 
-def _reading(model: Model) -> Callable[[], object]:
+def _tile_run(model: Model) -> Callable[[], object]:
     side = round(TILE_UM / model.spec.mpp)
     tiles = np.random.default_rng(0).integers(0, 256, (TILES, side, side, 3), np.uint8)
     priors = build(model.spec.prior)
     return lambda: model.predict(tiles, np.stack([priors(tile) for tile in tiles]))
 
 
-def shortest(
+def shortest_times(
     runs: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
-    """Time each run in every round, in turns, and give the shortest time of each, s.
+    """Time each run in every round, in turn, and return the shortest time of each, s.
 
-    Other work on the machine only ever adds to a time, so that the shortest of several is nearest to the truth.
+    Other work on the machine can only add to a time, so that the shortest of several is the most accurate.
     """
     best = [np.inf] * len(runs)
     for _ in range(rounds):
-        for place, run in enumerate(runs):
-            began = clock()
+        for index, run in enumerate(runs):
+            start = clock()
             run()
-            best[place] = min(best[place], clock() - began)
+            best[index] = min(best[index], clock() - start)
     return best
 
 
 def peak_memory(model: Model, run: Callable[[], object]) -> int:
-    """Give the largest sum of tensors that live at one time while `run` runs, the model's own included, bytes."""
+    """Return the peak of the total size of live tensors during `run`, the model's weights included, bytes."""
     own = sum(int(tensor.untyped_storage().nbytes()) for tensor in model.net.state_dict().values())
     with LiveTensors() as live:
         run()
@@ -75,9 +74,9 @@ def peak_memory(model: Model, run: Callable[[], object]) -> int:
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class has no types
-    """Counts the bytes of tensors that are made within the block, on any device, while they live.
+    """Counts the bytes of live tensors that are created within the block, on any device.
 
-    The count depends on the network and the area alone, not on the allocator or on what else runs.
+    The count depends only on the network and the area, not on the allocator or other processes.
     """
 
     def __init__(self) -> None:
@@ -87,11 +86,11 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
         self._seen: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it made."""
+        """Run an operation and count the tensors that it creates."""
         result = func(*args, **(kwargs or {}))
-        given = {_address(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        inputs = {_address(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor) and _address(leaf) not in given:
+            if isinstance(leaf, torch.Tensor) and _address(leaf) not in inputs:
                 self._count(leaf)
         return result
 
@@ -114,23 +113,19 @@ def _address(tensor: torch.Tensor) -> int:
 
 
 def cost_findings(champion: Cost, challenger: Cost, spec: PromotionSpec) -> tuple[Finding, Finding]:
-    """Find whether time and memory are within their multiples of the champion's."""
-    times = f"time {challenger.seconds:.3f} s against the champion's {champion.seconds:.3f} s"
-    sizes = f"memory {_mib(challenger)} MiB against the champion's {_mib(champion)} MiB"
-    weights = f"{challenger.parameters / 1e6:.2f} against {champion.parameters / 1e6:.2f} million weights"
+    """Check whether time and memory are within the allowed multiples of the champion's."""
+    times = f"time {challenger.seconds:.3f} s, champion {champion.seconds:.3f} s"
+    mib = [f"{cost.memory / 2**20:.1f} MiB" for cost in (challenger, champion)]
+    weights = f"{challenger.parameters / 1e6:.2f} and {champion.parameters / 1e6:.2f} million weights"
+    sizes = f"memory {mib[0]}, champion {mib[1]}, {weights}"
     return (
-        _multiple("speed", times, (champion.seconds, challenger.seconds), spec.max_time_ratio),
-        _multiple("memory", f"{sizes}, {weights}", (champion.memory, challenger.memory), spec.max_memory_ratio),
+        _ratio_finding("speed", times, champion.seconds, challenger.seconds, spec.max_time_ratio),
+        _ratio_finding("memory", sizes, champion.memory, challenger.memory, spec.max_memory_ratio),
     )
 
 
-def _multiple(rule: str, told: str, pair: tuple[float, float], limit: float) -> Finding:
-    before, after = pair
-    ratio = after / before
+def _ratio_finding(rule: str, values: str, champion: float, challenger: float, limit: float) -> Finding:
+    ratio = challenger / champion
     passed = ratio <= limit + ROUNDING
-    text = f"{told}: {ratio:.2f} times, {'within' if passed else 'above'} the limit of {limit:.2f}"
-    return Finding(rule, passed, text, before, after, ratio, limit=limit)
-
-
-def _mib(cost: Cost) -> str:
-    return f"{cost.memory / 2**20:.1f}"
+    text = f"{values}: {ratio:.2f} times, {'within' if passed else 'above'} the limit of {limit:.2f}"
+    return Finding(rule, passed, text, champion, challenger, ratio, limit=limit)

@@ -4,7 +4,7 @@ import getpass
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,16 +13,17 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sgcldff.core.errors import PromotionRefusedError, StoreError
+from sgcldff.core.markdown import escape_markdown, markdown_table
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import digest
 from sgcldff.promotion.findings import Finding, Verdict
 
-COLUMNS = ("rule", "kept", "champion", "challenger", "figure", "interval", "limit")
-"""Heads of `finding_cells`."""
+FINDING_COLUMNS = ("rule", "kept", "champion", "challenger", "figure", "interval", "limit")
+"""Headings of `finding_cells`."""
 
 
 class Outcome(StrEnum):
-    """What was decided of a version."""
+    """The decision on a version."""
 
     PROMOTED = "promoted"
     REFUSED = "refused"
@@ -30,13 +31,13 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     """By a person."""
     WITHDRAWN = "withdrawn"
-    """It was champion until the former one was put back."""
+    """It was champion until it was rolled back."""
     RESTORED = "restored"
-    """It was put back."""
+    """It became champion again by a rollback."""
 
 
 HELD = (Outcome.REJECTED, Outcome.WITHDRAWN)
-"""Outcomes by a person, after which a version is judged again only where a person asks for it."""
+"""Decisions by a person, after which a version is judged again only if a person requests it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Signature:
     """Who decided, and when."""
 
     by: str
-    """A person, or the account that ran the service."""
+    """A person, or the account of the process."""
     at: str
     """UTC, ISO 8601."""
     host: str = ""
@@ -52,12 +53,12 @@ class Signature:
 
     @classmethod
     def now(cls, by: str | None = None) -> "Signature":
-        """Sign by a name, or by this process's account."""
+        """Sign with a name, by default that of this process's account."""
         return cls(by or account(), datetime.now(UTC).isoformat(timespec="microseconds"), platform.node())
 
 
 def account() -> str:
-    """Name the account that runs this process; by its number where it has no name, as in some containers."""
+    """Return the name of this process's account, or its number if it has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -66,14 +67,14 @@ def account() -> str:
 
 @dataclass(frozen=True)
 class Evidence:
-    """On which data and by which rules and code a verdict was found."""
+    """The data, rules and code behind a verdict."""
 
     test_set: str
     """Digest of the frozen test set."""
     test_images: int
     test_groups: int
     training: str
-    """Digest of the catalog that the challenger was trained on; empty where it is not recorded."""
+    """Digest of the catalog that the challenger was trained on; empty if it is not recorded."""
     rules: Mapping[str, Any]
     """The promotion's settings."""
     code: str
@@ -88,41 +89,41 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision on a version, as it is kept with it."""
+    """The record of a decision on a version."""
 
     outcome: Outcome
     signed: Signature
     challenger: ModelRef
     champion: ModelRef | None
-    """In place when it was decided."""
+    """The champion at the time of the decision."""
     evidence: Evidence | None = None
-    """None where a person decided without."""
+    """None if a person decided without any."""
     findings: tuple[Finding, ...] = ()
     approved_by: str = ""
-    """The person who approved; empty where none was asked."""
+    """The person who approved; empty if no approval was required."""
     because: str = ""
-    """In a person's words."""
+    """The reason that a person gave."""
     version: int = 1
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What decided."""
+        """The reasons for the decision."""
         return (self.because,) if self.because else Verdict(self.findings).reasons
 
     def approved(self, signed: Signature) -> "Decision":
-        """Give the record of the promotion that a person approves."""
+        """Return the record of the promotion that a person approves."""
         return replace(self, outcome=Outcome.PROMOTED, signed=signed, approved_by=signed.by, because="")
 
     def rejected(self, signed: Signature, because: str) -> "Decision":
-        """Give the record of a person's refusal."""
+        """Return the record of a rejection by a person."""
         return replace(self, outcome=Outcome.REJECTED, signed=signed, approved_by="", because=because)
 
     def withdrawn(self, signed: Signature, because: str, restored: ModelRef) -> "Decision":
-        """Give the record of a rollback to `restored`; what the version was promoted on stays in it."""
+        """Return the record of a rollback to `restored`, including the findings of the version's promotion."""
         return replace(self.rejected(signed, because), outcome=Outcome.WITHDRAWN, champion=restored)
 
     def refused(self, finding: Finding) -> "Decision":
-        """Give the record of a promotion that failed at last."""
+        """Return the record of a promotion that failed in the end."""
         findings = (*self.findings, finding)
         return replace(self, outcome=Outcome.REFUSED, findings=findings, approved_by="", because="")
 
@@ -138,51 +139,58 @@ class Decision:
         Raises
         ------
         StoreError
-            If it is something else.
+            If it is not a decision record of this version.
         """
         try:
-            told = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
-            return TypeAdapter(cls).validate_python(told)
+            fields = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
+            return TypeAdapter(cls).validate_python(fields)
         except (json.JSONDecodeError, AttributeError, ValidationError) as error:
             raise StoreError(f"not a decision record of this version ({error}); restore it or decide again") from error
 
     def to_markdown(self) -> str:
-        """Write what a person reads."""
-        return "\n".join((f"# {self.outcome.capitalize()}: version {self.challenger.version}", *_lines(self))) + "\n"
+        """Write the record for people."""
+        parts = [
+            f"# {self.outcome.capitalize()}: version {self.challenger.version}",
+            "\n".join(f"- {escape_markdown(reason)}" for reason in self.reasons),
+            markdown_table(("", ""), facts_of(self).items()),
+        ]
+        if self.findings:
+            parts.append(markdown_table(FINDING_COLUMNS, map(finding_cells, self.findings)))
+        return "\n\n".join(parts) + "\n"
 
 
 def require_not_held(decision: Decision | None) -> None:
-    """Make sure that no person has taken the version out.
+    """Make sure that a version was not rejected or withdrawn by a person.
 
     Raises
     ------
     PromotionRefusedError
-        Saying who did, when and why.
+        Saying by whom it was, when and why.
     """
     if decision is not None and decision.outcome in HELD:
         name, signed = f"models:/{decision.challenger.name}/{decision.challenger.version}", decision.signed
         raise PromotionRefusedError(
             f"{name} was {decision.outcome} by {signed.by} at {signed.at}: {decision.because}; train another, or"
-            f" overrule that with `sgcldff promote --model {name} --overrule`"
+            f" overrule this with `sgcldff promote --model {name} --overrule`"
         )
 
 
 def require_approvable(decision: Decision | None, weights: str, champion: str | None, test_set: str | None) -> Decision:
-    """Make sure that a person may promote what a record says, because nothing has changed since.
+    """Make sure that a version waits for approval, and that nothing has changed since it was judged.
 
     Parameters
     ----------
     weights
-        Digest of the version's weights as they are now.
+        Current digest of the version's weights.
     champion
-        The champion's version now.
+        Current version of the champion.
     test_set
-        Digest of the test set that is frozen now.
+        Digest of the current frozen test set.
 
     Raises
     ------
     PromotionRefusedError
-        Saying what does not hold.
+        Saying what has changed.
     """
     if decision is None or decision.outcome is not Outcome.WAITING or decision.evidence is None:
         state = f"is {decision.outcome}" if decision else "was never judged"
@@ -190,36 +198,34 @@ def require_approvable(decision: Decision | None, weights: str, champion: str | 
             f"only a version that waits for approval can be approved, and this one {state}: have it judged with"
             " `sgcldff promote`"
         )
-    former = decision.champion.version if decision.champion else None
-    changed = [
-        *(["the weights are others"] if weights != decision.challenger.digest else []),
-        *([f"the champion is now version {champion}, not {former}"] if champion != former else []),
-        *(["another test set is frozen"] if test_set != decision.evidence.test_set else []),
-    ]
-    if changed:
+    judged_against = decision.champion.version if decision.champion else None
+    changes = []
+    if weights != decision.challenger.digest:
+        changes.append("the weights have changed")
+    if champion != judged_against:
+        changes.append(f"the champion is now version {champion}, not {judged_against}")
+    if test_set != decision.evidence.test_set:
+        changes.append("another test set is frozen")
+    if changes:
         raise PromotionRefusedError(
-            f"the decision of {decision.signed.at} on version {decision.challenger.version} no longer holds:"
-            f" {', '.join(changed)}; run `sgcldff promote` again"
+            f"the decision of {decision.signed.at} on version {decision.challenger.version} is no longer valid:"
+            f" {', '.join(changes)}; run `sgcldff promote` again"
         )
     return decision
 
 
-def _lines(decision: Decision) -> Iterator[str]:
-    yield from ("", *(f"- {_safe(reason)}" for reason in decision.reasons), "", "| | |", "| --- | --- |")
-    yield from (f"| {name} | {_safe(text)} |" for name, text in facts_of(decision).items())
-    if decision.findings:
-        yield from ("", f"| {' | '.join(COLUMNS)} |", "| --- " * len(COLUMNS) + "|")
-        yield from (f"| {' | '.join(map(_safe, finding_cells(finding)))} |" for finding in decision.findings)
-
-
 def facts_of(decision: Decision) -> dict[str, str]:
-    """Say who decided, when, between which versions and on what, by name."""
+    """Return who decided, when, on which versions and with which evidence, as text by name."""
+
+    def described(model: ModelRef | None) -> str:
+        return f"{model.name} version {model.version} ({model.digest})" if model else "none"
+
     signed, evidence = decision.signed, decision.evidence
     facts = {
         "decided": f"{signed.at} by {signed.by}" + (f" on {signed.host}" if signed.host else ""),
         "approved by": decision.approved_by or "nobody",
-        "challenger": _named(decision.challenger),
-        "champion": _named(decision.champion),
+        "challenger": described(decision.challenger),
+        "champion": described(decision.champion),
     }
     if evidence is None:
         return facts
@@ -232,17 +238,9 @@ def facts_of(decision: Decision) -> dict[str, str]:
 
 
 def finding_cells(finding: Finding) -> tuple[str, ...]:
-    """Give rule, whether it was kept, both figures, the judged figure, its interval and its limit, as text."""
-    spread = "" if finding.low is None or finding.high is None else f"{finding.low:+.4f} to {finding.high:+.4f}"
-    numbers = (finding.champion, finding.challenger, finding.figure)
-    shown = ("" if value is None else f"{value:.4f}" if abs(value) < 1e4 else f"{value:.0f}" for value in numbers)
+    """Return a row under `FINDING_COLUMNS`, as text."""
+    interval = "" if finding.low is None or finding.high is None else f"{finding.low:+.4f} to {finding.high:+.4f}"
+    values = (finding.champion, finding.challenger, finding.figure)
+    numbers = ("" if value is None else f"{value:.4f}" if abs(value) < 1e4 else f"{value:.0f}" for value in values)
     limit = "" if finding.limit is None else f"{finding.limit:g}"
-    return finding.rule, "yes" if finding.passed else "no", *shown, spread, limit
-
-
-def _named(model: ModelRef | None) -> str:
-    return f"{model.name} version {model.version} ({model.digest})" if model else "none"
-
-
-def _safe(text: str) -> str:
-    return text.replace("&", "&amp;").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return finding.rule, "yes" if finding.passed else "no", *numbers, interval, limit

@@ -1,26 +1,26 @@
-"""What the rules of promotion found."""
+"""Findings of the promotion rules, and the verdict that follows from them."""
 
 from dataclasses import dataclass
 
 ROUNDING = 1e-9
-"""By which a figure may miss its limit."""
+"""Tolerance of comparisons with a limit."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule saw, and whether it was kept."""
+    """The result of one rule."""
 
     rule: str
     passed: bool
     text: str
     """A sentence with the figures."""
     champion: float | None = None
-    """The champion's figure; None where the rule has none."""
+    """The champion's figure; None if the rule has none."""
     challenger: float | None = None
     figure: float | None = None
-    """What is held against the limit: challenger less champion, or challenger as a multiple of the champion."""
+    """The figure that is compared with the limit: challenger minus champion, or the ratio of the two."""
     low: float | None = None
-    """Lower end of the figure's interval; None where none can be given."""
+    """Lower end of the figure's interval; None if there is no interval."""
     high: float | None = None
     limit: float | None = None
 
@@ -33,11 +33,11 @@ class Verdict:
 
     @property
     def promote(self) -> bool:
-        """Whether there are findings and all rules were kept."""
+        """Whether there are findings and all rules are kept."""
         return bool(self.findings) and all(finding.passed for finding in self.findings)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What was against the challenger; where nothing was, what all rules found."""
-        against = tuple(finding.text for finding in self.findings if not finding.passed)
-        return against or tuple(finding.text for finding in self.findings)
+        """Texts of the broken rules or, if there are none, of all rules."""
+        broken = tuple(finding.text for finding in self.findings if not finding.passed)
+        return broken or tuple(finding.text for finding in self.findings)

@@ -1,4 +1,4 @@
-"""The frozen test set: images, masks and labels that all promotions are decided on, told by content, never by path."""
+"""The frozen test set on which all promotions are decided: images, masks and labels, identified by their content."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,14 +15,14 @@ from sgcldff.core.settings import digest
 from sgcldff.promotion.findings import Finding
 from sgcldff.slides.images import sha256_of
 
-NAMED = 3
-"""Images that a message names."""
-REMEDY = "put them back as they were, or freeze the present test split with `sgcldff registry freeze`"
+LISTED = 3
+"""Images that a message lists."""
+REMEDY = "restore them, or freeze the current test split with `sgcldff registry freeze`"
 
 
 @dataclass(frozen=True)
 class FrozenTest:
-    """Test images as they were when they were frozen; their paths only say where they were then."""
+    """Test images as they were when they were frozen; their paths are those of that time."""
 
     samples: tuple[Sample, ...]
 
@@ -42,7 +42,7 @@ class FrozenTest:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of images, masks and all that is known of them, 16 hexadecimal digits; no paths."""
+        """Hash of images, masks and their metadata without paths, 16 hexadecimal digits."""
         return digest(sorted(content_digest(sample) for sample in self.samples))
 
     @property
@@ -69,62 +69,61 @@ class FrozenTest:
         except (OSError, pa.ArrowException, KeyError) as error:
             raise StoreError(f"{path}: damaged test set ({error}); freeze one again") from error
 
-    def locate(self, catalog: Sequence[Sample]) -> "Located":
-        """Find every image by its content, in a catalog or where it was, and check the bytes of image and mask."""
-        present = {sample.sha256: sample for sample in catalog}
-        found, faults = [], []
+    def locate(self, catalog: Sequence[Sample]) -> "LocatedTest":
+        """Find every image by its content, in a catalog or at its old path, and verify the bytes of image and mask."""
+        by_sha256 = {sample.sha256: sample for sample in catalog}
+        located, faults = [], []
         for sample in self.samples:
-            twin = present.get(sample.sha256, sample)
-            here = replace(sample, image=twin.image, mask=twin.mask)
-            faults += [f"{sample.id} {fault}" for fault in _faults(sample, twin)]
-            found.append(here)
-        return Located(self, tuple(found), tuple(faults))
+            current = by_sha256.get(sample.sha256, sample)
+            faults += [f"{sample.id} {fault}" for fault in _faults(sample, current)]
+            located.append(replace(sample, image=current.image, mask=current.mask))
+        return LocatedTest(self, tuple(located), tuple(faults))
 
 
 def content_digest(sample: Sample) -> str:
-    """Hash what a sample is, wherever its files lie; its attributes are not scored, and left out."""
+    """Hash a sample without its paths, and without its attributes, which are not scored."""
     content = asdict(sample) | {"image": "", "mask": sample.mask_sha256}
     del content["attributes"]
     return digest(content)
 
 
-def _faults(frozen: Sample, now: Sample) -> Iterator[str]:
-    """Say what is not as it was frozen; `now` is what the catalog knows of the same image.
+def _faults(frozen: Sample, current: Sample) -> Iterator[str]:
+    """Describe how an image in the catalog differs from the frozen one.
 
-    A label that has become finer does not contradict the one that was frozen, which is the one that is scored.
+    A label that has become finer does not contradict the frozen one, which is the one that is scored.
     """
-    if frozen.label not in (now.label, BROADER.get(now.label or "")):
-        yield f"was {frozen.label or 'unlabelled'} and is {now.label or 'unlabelled'}"
-    files = {"image": (now.image, frozen.sha256)}
-    if frozen.mask_sha256 or now.mask:
-        files["mask"] = (now.mask or "", frozen.mask_sha256)
-    for what, (path, sha256) in files.items():
+    if frozen.label not in (current.label, BROADER.get(current.label or "")):
+        yield f"was {frozen.label or 'unlabelled'} and is {current.label or 'unlabelled'}"
+    files = {"image": (current.image, frozen.sha256)}
+    if frozen.mask_sha256 or current.mask:
+        files["mask"] = (current.mask or "", frozen.mask_sha256)
+    for kind, (path, sha256) in files.items():
         if not path or not Path(path).is_file():
-            yield f"has no {what} any more ({path or 'none is named'})"
+            yield f"no longer has its {kind} ({path or 'no path'})"
         elif sha256_of(path) != sha256:
-            yield f"has another {what} ({path})"
+            yield f"has another {kind} ({path})"
 
 
 @dataclass(frozen=True)
-class Located:
-    """A frozen test set where it lies now."""
+class LocatedTest:
+    """A frozen test set with the current paths of its images."""
 
     frozen: FrozenTest
     samples: tuple[Sample, ...]
     faults: tuple[str, ...]
-    """What is gone or changed."""
+    """Missing and changed files and labels."""
 
     def finding(self) -> Finding:
-        """Find whether the test set is whole."""
-        named = f"test set {self.frozen.digest}"
+        """Check whether the test set is complete and unchanged."""
+        name = f"test set {self.frozen.digest}"
         size = f"{len(self.samples)} images of {self.frozen.groups} groups"
         if not self.faults:
-            return Finding("test set", True, f"{named} is as it was frozen: {size}")
-        text = f"{named} is no longer as it was frozen: {listed(self.faults)}; {REMEDY}"
+            return Finding("test set", True, f"{name} is unchanged since it was frozen: {size}")
+        text = f"{name} has changed since it was frozen: {first_few(self.faults)}; {REMEDY}"
         return Finding("test set", False, text, figure=len(self.faults), limit=0)
 
-    def told_by(self, labels: LabelSpace) -> "Located":
-        """Leave out the images whose labels a model cannot tell, and give the others the names under which it does."""
+    def labelled_for(self, labels: LabelSpace) -> "LocatedTest":
+        """Return the images with labels that a model predicts, under the names of its label space."""
         known = (None, *labels.known)
         kept = (
             replace(sample, label=sample.label and labels.resolve(sample.label))
@@ -133,14 +132,14 @@ class Located:
         )
         return replace(self, samples=tuple(kept))
 
-    def shared(self, whole: "Located") -> Finding:
-        """Say how much of the whole test set this part of it is."""
+    def shared(self, whole: "LocatedTest") -> Finding:
+        """Report which part of the whole test set this one is."""
         missing = len(whole.samples) - len(self.samples)
-        text = f"compared on {len(self.samples)} images: {missing} have labels that the champion does not tell"
+        text = f"compared on {len(self.samples)} images: {missing} have labels that the champion does not predict"
         return Finding("shared labels", True, text, figure=missing)
 
 
-def listed(items: Sequence[str]) -> str:
-    """Name the first few of many."""
-    rest = len(items) - NAMED
-    return "; ".join(items[:NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+def first_few(items: Sequence[str]) -> str:
+    """List the first `LISTED` items, and how many more there are."""
+    rest = len(items) - LISTED
+    return "; ".join(items[:LISTED]) + (f"; and {rest} more" if rest > 0 else "")

@@ -1,7 +1,7 @@
-"""The model registry: runs, versions and aliases in MLflow. The only room that talks to MLflow.
+"""The model registry: runs, versions and aliases in MLflow. No other package imports MLflow.
 
-MLflow takes seconds to import and to open, so that what needs it is loaded when it is first asked for: a model that is
-in no registry is found without.
+MLflow takes seconds to import, so the names that need it are loaded on first use: a model that is not registered is
+found without it.
 """
 
 import os
@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sgcldff.models.checkpoint import TRAINED_ON
-from sgcldff.registry.default_model import Choice, choose
+from sgcldff.registry.default_model import ChosenModel, choose_model
 
 if TYPE_CHECKING:
     from sgcldff.registry.packaging import CODE_DIGEST_TAG, CODE_TAG, code_tags
@@ -22,28 +22,30 @@ __all__ = [
     "CODE_TAG",
     "PREVIOUS",
     "TRAINED_ON",
-    "Choice",
+    "ChosenModel",
     "Registry",
     "Version",
-    "choose",
+    "choose_model",
     "code_tags",
 ]
 
-for _name, _value in {
+MLFLOW_DEFAULTS = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}.items():
-    os.environ.setdefault(_name, _value)  # MLflow reads them when it is imported
-
-LAZY = {"CODE_DIGEST_TAG": "packaging", "CODE_TAG": "packaging", "code_tags": "packaging"}
-"""Names that are not in the module `versions`."""
+}
+"""Environment variables that MLflow reads when it is imported, unless they are set."""
+MODULES = {"CODE_DIGEST_TAG": "packaging", "CODE_TAG": "packaging", "code_tags": "packaging"}
+"""Modules of the lazy names; `versions` by default."""
 
 
 def __getattr__(name: str) -> Any:
+    """Load a name whose module imports MLflow, after setting MLflow's defaults."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{LAZY.get(name, 'versions')}"), name)
+    for variable, value in MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(variable, value)
+    return getattr(import_module(f"{__name__}.{MODULES.get(name, 'versions')}"), name)

@@ -1,4 +1,4 @@
-"""Which model is used where none is named, or the one that is."""
+"""The model that is used: the one that is named, or the default."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,11 @@ from sgcldff.models.released import RELEASED, released
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A model, and why it is this one."""
+class ChosenModel:
+    """A model, and why it was chosen."""
 
     reference: str
-    """For `choose`. Where no model was named this is a version, which stays the same."""
+    """Reference for `choose_model`. If no model was named it is a fixed version, not an alias."""
     model: ModelRef
     folder: Path
     """Holds `spec.json` and `weights.safetensors`."""
@@ -24,13 +24,13 @@ class Choice:
         return f"{self.model.name} {self.model.version} ({self.model.digest}): {self.why}"
 
 
-def choose(location: str | Path, reference: str | None = None) -> Choice:
-    """Find the model that is named; where none is, the champion, and where there is no champion, the released model.
+def choose_model(location: str | Path, reference: str | None = None) -> ChosenModel:
+    """Find the model that is named, by default the champion or, if there is no champion, the released model.
 
     Parameters
     ----------
     location
-        Of the registry, as `Registry` takes it. It is not opened for a model that is in none, nor made.
+        Location of the registry, as for `Registry`. It is never created, and not opened for an unregistered model.
     reference
         `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released`, or a folder.
 
@@ -39,18 +39,18 @@ def choose(location: str | Path, reference: str | None = None) -> Choice:
     InputError
         If there is no such model, or the released one is missing.
     ServiceError
-        If the registry's server does not answer: the released model is no way out of that.
+        If the registry's server does not answer; the released model is not used instead.
     """
     if reference is not None and not reference.startswith(REGISTRY_PREFIX):
-        return Choice(reference, *resolve_unregistered(reference), "as asked")
+        return ChosenModel(reference, *resolve_unregistered(reference), "as requested")
     address = Address.parse(location)
     database = address.database
     if reference is not None or database is None or database.is_file():
-        from sgcldff.registry.versions import Registry
+        from sgcldff.registry import Registry
 
         registry = Registry(location)
         if reference is not None:
-            return Choice(reference, *registry.resolve(reference), "as asked")
+            return ChosenModel(reference, *registry.resolve(reference), "as requested")
         if (champion := registry.champion()) is not None:
-            return Choice(champion, *registry.resolve(champion), f"the champion at {address}")
-    return Choice(RELEASED, *released(), f"the released model, since there is no champion at {address}")
+            return ChosenModel(champion, *registry.resolve(champion), f"the champion at {address}")
+    return ChosenModel(RELEASED, *released(), f"the released model, since there is no champion at {address}")

@@ -1,4 +1,4 @@
-"""What travels with a registered model: the MLflow package, its requirements, and tags that say what code it is."""
+"""The MLflow package of a registered model, its requirements, and tags with the code's version and the scores."""
 
 import hashlib
 import warnings
@@ -15,7 +15,7 @@ from sgcldff.evaluation.report import METRICS, EvalReport
 from sgcldff.models.checkpoint import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
 from sgcldff.models.reference import REFERENCE_FILE
 
-NEEDED = (
+REQUIRED = (
     "mlflow",
     "numpy",
     "opencv-python-headless",
@@ -28,18 +28,18 @@ NEEDED = (
     "torch",
     "torchvision",
 )
-"""Distributions that a model needs to answer."""
+"""Distributions that a model needs for predictions."""
 CODE_TAG, CODE_DIGEST_TAG, TRUTH_TAG = "sgcldff.code", "sgcldff.code_digest", "sgcldff.test_images"
 SCORE_TAG = "sgcldff.score."
 
 
 def requirements() -> list[str]:
-    """Pin what a model needs at the versions in use, without local parts such as `+cpu`."""
-    return [f"{name}=={version(name).split('+')[0]}" for name in NEEDED]
+    """Return the required distributions at their installed versions, without local parts such as `+cpu`."""
+    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIRED]
 
 
 def code_tags() -> dict[str, str]:
-    """Say which code this is: its version, and a digest of its files, which tells an edited copy from a release."""
+    """Return the code's version and a digest of its files, which distinguishes an edited copy from a release."""
     total = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         total.update(f"{path.relative_to(PACKAGE)}:".encode() + path.read_bytes())
@@ -47,36 +47,36 @@ def code_tags() -> dict[str, str]:
 
 
 def pooled_scores(report: EvalReport | None) -> dict[str, float]:
-    """Give the pooled scores by name; empty without a report."""
-    found = {name: getattr(report.pooled, name) for name in METRICS} if report else {}
-    return {name: interval.value for name, interval in found.items() if interval is not None}
+    """Return the defined pooled scores by name; empty without a report."""
+    scores = {name: getattr(report.pooled, name) for name in METRICS} if report else {}
+    return {name: interval.value for name, interval in scores.items() if interval is not None}
 
 
 def score_tags(report: EvalReport | None) -> dict[str, str]:
-    """Say in tags how good a model is, and on which images."""
+    """Return tags with the pooled scores and the digest of the images."""
     tags = {SCORE_TAG + name: f"{value:.4f}" for name, value in pooled_scores(report).items()}
     return tags | ({TRUTH_TAG: report.truth} if report else {})
 
 
-def write_package(folder: Path, place: Path, classes: int) -> Path:
-    """Write the MLflow model: code, spec and weights, loaded without pickle in a process with the locked packages."""
+def write_package(folder: Path, target: Path, classes: int) -> Path:
+    """Write the MLflow model: code, spec and weights, loaded without pickle and with the locked packages."""
     tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
-    number = np.dtype(np.float32)
+    float32 = np.dtype(np.float32)
     files = {"spec": SPEC_FILE, "weights": WEIGHTS_FILE, "trained_on": TRAINED_ON, "reference": REFERENCE_FILE}
-    there = {name: path for name, file in files.items() if (path := folder.absolute() / file).is_file()}
-    answers = [
-        TensorSpec(number, (-1, 3, -1, -1), "segmentation"),
-        TensorSpec(number, (-1, classes), "cell_type"),
-        TensorSpec(number, (-1, -1, -1), "saliency"),
+    present = {name: path for name, file in files.items() if (path := folder.absolute() / file).is_file()}
+    outputs = [
+        TensorSpec(float32, (-1, 3, -1, -1), "segmentation"),
+        TensorSpec(float32, (-1, classes), "cell_type"),
+        TensorSpec(float32, (-1, -1, -1), "saliency"),
     ]
-    with warnings.catch_warnings():  # MLflow asks for type hints and examples in place of the signature given
+    with warnings.catch_warnings():  # MLflow suggests type hints and examples instead of an explicit signature
         warnings.simplefilter("ignore", UserWarning)
         save_model(
-            path=str(place),
+            path=str(target),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={name: path.as_uri() for name, path in there.items()},
+            artifacts={name: path.as_uri() for name, path in present.items()},
             code_paths=[str(PACKAGE)],
-            signature=ModelSignature(Schema([tile]), Schema(answers)),
+            signature=ModelSignature(Schema([tile]), Schema(outputs)),
             pip_requirements=requirements(),
         )
-    return place
+    return target

@@ -1,4 +1,4 @@
-"""The model as MLflow runs it: this file travels with the weights and is run where the model is loaded."""
+"""The model as an MLflow pyfunc; this file is packaged with the weights and runs wherever the model is loaded."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 BATCH_PX = 262_144
-"""Pixels that go through the network at once."""
+"""Pixels in a batch of the network."""
 
 
 class SmearModel(PythonModel):
     """RGB tiles in; segmentation, type probabilities and saliency out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load spec and weights; no pickled code is run."""
+        """Load spec and weights; no pickled code is executed."""
         from pathlib import Path
 
         from sgcldff.models.model import load_model
@@ -24,10 +24,10 @@ class SmearModel(PythonModel):
         self.model = load_model(Path(context.artifacts["weights"]).parent)
         self.priors = build(self.model.spec.prior)
 
-    def predict(  # type: ignore[no-untyped-def]  # MLflow would take a hint on `model_input` for another schema
+    def predict(  # type: ignore[no-untyped-def]  # MLflow would derive a second schema from a hint on `model_input`
         self, context: PythonModelContext, model_input, params: Any = None
     ) -> dict[str, NDArray[np.float32]]:
-        """Answer for tiles, uint8 (B, H, W, 3) RGB at the model's um/px.
+        """Predict tiles, uint8 (B, H, W, 3) RGB at the model's um/px.
 
         Returns
         -------
@@ -40,10 +40,10 @@ class SmearModel(PythonModel):
         if not len(tiles):
             raise ValueError("no tiles were given: pass at least one, uint8 (B, H, W, 3)")
         step = max(1, BATCH_PX // max(1, tiles.shape[1] * tiles.shape[2]))
-        answers = [self._answer(tiles[at : at + step]) for at in range(0, len(tiles), step)]
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        outputs = [self._predict_batch(tiles[at : at + step]) for at in range(0, len(tiles), step)]
+        return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
-    def _answer(self, tiles: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def _predict_batch(self, tiles: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         output = self.model.predict(tiles, np.stack([self.priors(tile) for tile in tiles]))
         return {"segmentation": output.segmentation, "cell_type": output.cell_type, "saliency": output.evidence}
 

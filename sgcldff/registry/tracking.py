@@ -1,4 +1,4 @@
-"""Runs in MLflow: parameters, figures, files and curves of one experiment, and the connection that all of it needs."""
+"""Runs in MLflow: parameters, metrics, files and curves of one experiment, and the connection to MLflow."""
 
 import os
 import re
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "sgcldff"
 SETUP_LOCK = "setup.lock"
-BATCH = 100
-"""Parameters or tags that MLflow takes in one request."""
+PARAMS_PER_REQUEST = 100
+"""Largest number of parameters that MLflow accepts in one request."""
 MISSING, EXISTS, INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
 DENIED = (401, 403)
-"""HTTP status without a login, and with one that does not suffice."""
+"""HTTP status without credentials, and with insufficient ones."""
 
 
 class Runs:
@@ -39,10 +39,10 @@ class Runs:
     Parameters
     ----------
     location
-        A folder (made if needed; holds a SQLite database and the artifacts), `sqlite:///` and a path, or the address
+        A folder (created if needed, for a SQLite database and the artifacts), `sqlite:///` and a path, or the address
         of an MLflow server.
     name
-        Of the experiment.
+        Name of the experiment.
     """
 
     def __init__(self, location: str | Path = "mlflow", name: str = DEFAULT_NAME) -> None:
@@ -51,105 +51,108 @@ class Runs:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """MLflow's client; the first contact makes a SQLite database ready."""
-        with self._lock(SETUP_LOCK), self._answering():
+        """MLflow's client; the first contact creates or migrates a SQLite database."""
+        with self.lock(SETUP_LOCK), self.answering():
             client = MlflowClient(self.address.uri, self.address.uri)
             client.search_experiments(max_results=1)
         return client
 
     @cached_property
     def experiment_id(self) -> str:
-        """The experiment that holds the runs; made if needed."""
+        """Id of the experiment, which is created if needed."""
         client = self.client
-        with self._lock(SETUP_LOCK), self._answering():
-            known = client.get_experiment_by_name(self.name)
-            return str(known.experiment_id if known else client.create_experiment(self.name, self.address.artifacts))
+        with self.lock(SETUP_LOCK), self.answering():
+            experiment = client.get_experiment_by_name(self.name)
+            return str(
+                experiment.experiment_id if experiment else client.create_experiment(self.name, self.address.artifacts)
+            )
 
     def start(self, run_name: str, tags: Mapping[str, str] | None = None) -> str:
-        """Begin a run and give its id."""
-        with self._answering():
+        """Start a run and return its id."""
+        with self.answering():
             run = self.client.create_run(self.experiment_id, run_name=run_name, tags=dict(tags or {}) | code_tags())
         return str(run.info.run_id)
 
     def log(self, run_id: str, params: Mapping[str, object], metrics: Mapping[str, float] | None = None) -> None:
-        """Add parameters and figures to a run."""
-        written = [Param(key, str(value)) for key, value in params.items()]
+        """Add parameters and metrics to a run."""
+        entries = [Param(key, str(value)) for key, value in params.items()]
         now = int(time.time() * 1000)
-        figures = [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()]
-        with self._answering():
-            for at in range(0, len(written), BATCH):
-                self.client.log_batch(run_id, params=written[at : at + BATCH])
-            self.client.log_batch(run_id, metrics=figures)
+        values = [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()]
+        with self.answering():
+            for at in range(0, len(entries), PARAMS_PER_REQUEST):
+                self.client.log_batch(run_id, params=entries[at : at + PARAMS_PER_REQUEST])
+            self.client.log_batch(run_id, metrics=values)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
-        with self._answering():
+        with self.answering():
             self.client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
-    def attach(self, run_id: str, path: str | Path, place: str | None = None) -> None:
-        """Add a file, or all files of a folder, to a run's artifacts, under `place`."""
-        with self._answering():
+    def attach(self, run_id: str, path: str | Path, folder: str | None = None) -> None:
+        """Add a file, or all files of a folder, to a run's artifacts, in `folder`."""
+        with self.answering():
             if Path(path).is_dir():
-                self.client.log_artifacts(run_id, str(path), place)
+                self.client.log_artifacts(run_id, str(path), folder)
             else:
-                self.client.log_artifact(run_id, str(path), place)
+                self.client.log_artifact(run_id, str(path), folder)
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         """End a run."""
-        with self._answering():
+        with self.answering():
             self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def curves(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
-        """Give the (step, value) of all figures that were logged into a run, in the order of the steps."""
-        with self._answering():
+        """Return all metrics of a run as (step, value), in the order of the steps."""
+        with self.answering():
             names = self.client.get_run(run_id).data.metrics
             logged = {name: self.client.get_metric_history(run_id, name) for name in names}
         return {name: sorted((one.step, one.value) for one in curve) for name, curve in logged.items()}
 
     def experiment_logger(self, run_id: str) -> "Logger":
-        """Give a Lightning logger that writes curves into a run."""
-        from lightning.pytorch.loggers import MLFlowLogger  # takes seconds, which only training needs to spend
+        """Return a Lightning logger that writes curves into a run."""
+        from lightning.pytorch.loggers import MLFlowLogger  # slow to import, and needed for training only
 
         logger = MLFlowLogger(self.name, tracking_uri=self.address.uri, run_id=run_id, log_model=False)
-        with self._answering(), unchanged("MLFLOW_TRACKING_URI"):
+        with self.answering(), unchanged("MLFLOW_TRACKING_URI"):
             assert logger.experiment is not None
         return logger
 
     @contextmanager
-    def _run(self, run_id: str | None, name: str, tags: Mapping[str, str] | None = None) -> Iterator[str]:
-        """Give the run with that id, or a new one that ends with the block."""
+    def run(self, run_id: str | None, name: str, tags: Mapping[str, str] | None = None) -> Iterator[str]:
+        """Yield the id of an existing run, or of a new one that ends with the block."""
         if run_id is not None:
             yield run_id
             return
-        made, failed = self.start(name, tags), True
+        new, failed = self.start(name, tags), True
         try:
-            yield made
+            yield new
             failed = False
         finally:
-            self.finish(made, failed=failed)
+            self.finish(new, failed=failed)
 
-    def _copy(self, uri: str, folder: str) -> Path:
-        """Copy an artifact, or a folder of them, into a folder of this machine.
+    def download(self, uri: str, folder: str) -> Path:
+        """Copy an artifact, or a folder of artifacts, into a local folder.
 
         Raises
         ------
         StoreError
-            If it is gone.
+            If it is missing.
         """
         try:
-            with self._answering():
+            with self.answering():
                 return Path(download_artifacts(uri, dst_path=folder, tracking_uri=self.address.uri))
         except ServiceError:
             raise
         except (MlflowException, OSError) as error:
-            raise StoreError(f"{uri}: the registry points here, but it is gone ({error}); restore it") from error
+            raise StoreError(f"{uri}: the registry points here, but it is missing ({error}); restore it") from error
 
-    def _lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Lock the registry's folder against other processes, under a name."""
         return locked(self.address.folder / name)
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """Turn what MLflow raises into errors that say what to do; what is missing or exists is for the caller."""
+    def answering(self) -> Iterator[None]:
+        """Translate MLflow's errors into ours, with remedies; `MISSING` and `EXISTS` are left to the caller."""
         try:
             yield
         except MlflowException as error:
@@ -159,28 +162,28 @@ class Runs:
             if error.get_http_status_code() in DENIED:
                 raise ServiceError(
                     f"MLflow at {self.address} refuses access: set MLFLOW_TRACKING_USERNAME and "
-                    "MLFLOW_TRACKING_PASSWORD to a user who may do this"
+                    "MLFLOW_TRACKING_PASSWORD to a user with the necessary rights"
                 ) from None
             if error.error_code == INVALID:
                 raise InputError(f"MLflow at {self.address} refuses: {text}") from error
             refusal = re.search(r"\[Errno -?[0-9]+\] [^\"')]+", text)
-            raise ServiceError(self._unanswered(refusal[0] if refusal else text)) from None
+            raise self._no_answer(refusal[0] if refusal else text) from None
         except RequestException as error:
-            raise ServiceError(self._unanswered(type(error).__name__)) from None
+            raise self._no_answer(type(error).__name__) from None
         except SQLAlchemyError as error:
-            raise ServiceError(self._unanswered(str(error).splitlines()[0])) from error
+            raise self._no_answer(str(error).splitlines()[0]) from error
 
-    def _unanswered(self, why: str) -> str:
-        return f"MLflow at {self.address} does not answer ({why}): start it, or name another registry"
+    def _no_answer(self, reason: str) -> ServiceError:
+        return ServiceError(f"MLflow at {self.address} does not answer ({reason}): start it, or name another registry")
 
 
 @contextmanager
 def unchanged(variable: str) -> Iterator[None]:
-    """Undo what a block does to an environment variable: a logger would leave its own server to the whole process."""
-    given = os.environ.pop(variable, None)
+    """Restore an environment variable after the block; MLflow's logger would set it for the whole process."""
+    value = os.environ.pop(variable, None)
     try:
         yield
     finally:
         os.environ.pop(variable, None)
-        if given is not None:
-            os.environ[variable] = given
+        if value is not None:
+            os.environ[variable] = value

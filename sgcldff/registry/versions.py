@@ -1,9 +1,9 @@
-"""Versions and aliases of models, what was decided of them, and the test set on which it is decided.
+"""Versions and aliases of models, the decisions on them, and the frozen test set.
 
-Promotion and rollback hold a lock, since MLflow has no compare-and-set for aliases. With a SQLite registry the lock
-lies beside the database, so that all processes that see this file take turns. With a server the lock is this user's on
-this machine; promotions from several machines are checked after the fact: the alias is read back, and one of two that
-collide is told that it lost.
+Promotion and rollback hold a lock, since MLflow has no compare-and-set for aliases. With a SQLite registry the lock is
+next to the database, so that all processes that use this file take turns. With a server the lock is per user and
+machine; promotions from several machines are checked afterwards: the alias is read back, and if two collide, one of
+them is refused.
 """
 
 import re
@@ -14,6 +14,7 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory, mkdtemp
 from urllib.parse import unquote, urlsplit
 
+from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -34,7 +35,7 @@ from sgcldff.models.names import (
 )
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
-from sgcldff.registry.tracking import EXISTS, MISSING, Runs
+from sgcldff.registry.tracking import DEFAULT_NAME, EXISTS, MISSING, Runs
 from sgcldff.slides.images import sha256_of
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -42,15 +43,15 @@ DIGEST_TAG, WEIGHTS_TAG = "sgcldff.digest", "sgcldff.weights_sha256"
 ALIAS_LOCK = "aliases.lock"
 EVALUATION, ARTIFACTS = "evaluation", "artifacts"
 DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
-"""Folder of a version's decision records; tags of the version, one a record: its name, and its outcome as the value."""
+"""Folder of a version's decision records, and the prefix of its tags with their names and outcomes."""
 TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
-"""The frozen test set: an artifact of the run that this tag of the registered model names."""
-PUT_BACK = "the former champion was put back"
+"""The frozen test set: an artifact of the run whose id is in this tag of the registered model."""
+ROLLED_BACK = "the previous champion was restored"
 
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version as the registry shows it."""
+    """A registered version."""
 
     ref: ModelRef
     aliases: tuple[str, ...]
@@ -61,13 +62,28 @@ class Version:
 
     @property
     def outcome(self) -> str:
-        """What was decided of it last; empty where nothing was."""
+        """The last decision on it; empty if there is none."""
         records = sorted(tag for tag in self.tags if tag.startswith(DECISION_TAG))
         return self.tags[records[-1]] if records else ""
 
 
-class Registry(Runs):
-    """Models of one name, and the runs that made them: the experiment of `Runs` and the registered model share it."""
+class Registry:
+    """Versions of one registered model; `runs` are those of the experiment of the same name.
+
+    Parameters
+    ----------
+    location, name
+        As for `Runs`.
+    """
+
+    def __init__(self, location: str | Path = "mlflow", name: str = DEFAULT_NAME) -> None:
+        self.runs = Runs(location, name)
+        self.name, self.address = name, self.runs.address
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's client."""
+        return self.runs.client
 
     def register(
         self,
@@ -76,49 +92,49 @@ class Registry(Runs):
         tags: Mapping[str, str] | None = None,
         run_id: str | None = None,
     ) -> ModelRef:
-        """Make a trained model a new version with alias `challenger`.
+        """Register a trained model as a new version with alias `challenger`.
 
         Parameters
         ----------
         folder
-            Holds `spec.json` and `weights.safetensors`; they are loaded once to see that they fit.
+            Folder with `spec.json` and `weights.safetensors`, which are loaded once to verify them.
         report
-            Its scores become tags and metrics; report and predictions travel with the version.
+            Its scores become tags and metrics; report and predictions are stored with the version.
         tags
             Further tags, such as the data snapshot's digest.
         run_id
-            The run that made the model; a run is made where there is none.
+            The run of the training; by default a new run.
 
         Raises
         ------
         InputError
-            If the folder holds no loadable model.
+            If the folder contains no loadable model.
         ServiceError
             If MLflow does not answer.
         """
-        from sgcldff.models.model import load_model  # takes memory that who only reads the registry does without
+        from sgcldff.models.model import load_model  # torch takes memory that readers of the registry do not need
 
         model = load_model(folder, "cpu")
         identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
-        with TemporaryDirectory() as workspace, self._run(run_id, "register") as run:
+        with TemporaryDirectory() as workspace, self.runs.run(run_id, "register") as run:
             package = write_package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
                 report.save(package / EVALUATION)
             version = self._upload(package, run, identity | score_tags(report) | code_tags() | dict(tags or {}))
-            self.log(run, {}, pooled_scores(report))
+            self.runs.log(run, {}, pooled_scores(report))
         return ModelRef(self.name, version, model.digest)
 
     def _upload(self, package: Path, run_id: str, tags: dict[str, str]) -> str:
-        with self._answering():
-            logged = self.client.create_logged_model(self.experiment_id, self.name, run_id, tags)
+        with self.runs.answering():
+            logged = self.client.create_logged_model(self.runs.experiment_id, self.name, run_id, tags)
             self.client.log_model_artifacts(logged.model_id, str(package))
             self.client.finalize_logged_model(logged.model_id, "READY")
             self._ensure_name()
-            made = self.client.create_model_version(
+            version = self.client.create_model_version(
                 self.name, logged.artifact_location, run_id, tags, model_id=logged.model_id
             )
-            self.client.set_registered_model_alias(self.name, CHALLENGER, str(made.version))
-        return str(made.version)
+            self.client.set_registered_model_alias(self.name, CHALLENGER, str(version.version))
+        return str(version.version)
 
     def _ensure_name(self) -> None:
         try:
@@ -129,35 +145,43 @@ class Registry(Runs):
 
     def versions(self) -> tuple[Version, ...]:
         """List all versions, newest first."""
-        held: dict[str, list[str]] = {}
+        by_number: dict[str, list[str]] = {}
         for alias, number in self.aliases().items():
-            held.setdefault(number, []).append(alias)
-        with self._answering():
-            found = self.client.search_model_versions(f"name='{self.name}'")
-        ordered = sorted(found, key=lambda version: int(version.version), reverse=True)
-        return tuple(_version(version, tuple(sorted(held.get(str(version.version), ())))) for version in ordered)
+            by_number.setdefault(number, []).append(alias)
+        with self.runs.answering():
+            entries = self.client.search_model_versions(f"name='{self.name}'")
+        return tuple(
+            Version(
+                _ref(entry),
+                tuple(sorted(by_number.get(str(entry.version), ()))),
+                int(entry.creation_timestamp),
+                entry.run_id or "",
+                dict(entry.tags),
+            )
+            for entry in sorted(entries, key=lambda entry: int(entry.version), reverse=True)
+        )
 
     def aliases(self, name: str | None = None) -> dict[str, str]:
-        """Give the version that each alias names; empty where nothing is registered."""
-        with self._answering():
+        """Return the version of each alias; empty if nothing is registered."""
+        with self.runs.answering():
             try:
-                held = self.client.get_registered_model(name or self.name).aliases
+                aliases = self.client.get_registered_model(name or self.name).aliases
             except MlflowException as error:
                 if error.error_code == MISSING:
                     return {}
                 raise
-        return {alias: str(number) for alias, number in held.items()}
+        return {alias: str(number) for alias, number in aliases.items()}
 
     def champion(self) -> str | None:
-        """Name the version that is champion now, for `resolve`; None where there is none.
+        """Return a reference to the current champion's version, for `resolve`; None if there is no champion.
 
-        Where the registry is a SQLite file that is not there yet, none is made.
+        If the registry is a SQLite file that does not exist, it is not created.
         """
         database = self.address.database
         if database is not None and not database.is_file():
             return None
-        held = self.aliases().get(CHAMPION)
-        return f"models:/{self.name}/{held}" if held else None
+        number = self.aliases().get(CHAMPION)
+        return f"models:/{self.name}/{number}" if number else None
 
     def resolve(self, reference: str | Path) -> tuple[ModelRef, Path]:
         """Find a model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released`, or a folder.
@@ -170,7 +194,7 @@ class Registry(Runs):
         Raises
         ------
         InputError
-            If there is no such model; the message lists what there is.
+            If there is no such model; the message lists those that exist.
         StoreError
             If the weights are not those that were registered.
         """
@@ -188,21 +212,21 @@ class Registry(Runs):
         return _ref(version), folder
 
     def report(self, ref: ModelRef) -> EvalReport | None:
-        """Give the report with which a version was registered, predictions included; None if there was none."""
+        """Return the report with which a version was registered, predictions included; None if there was none."""
         version = self._version(ref.name, ref.version)
         return EvalReport.open(self._fetch(version, EVALUATION)) if TRUTH_TAG in version.tags else None
 
     def promote(
         self, ref: ModelRef, expected: Mapping[str, str] | None = None, decision: Decision | None = None
     ) -> dict[str, str]:
-        """Make a version champion, and the former champion `previous`; done twice it changes nothing more.
+        """Make a version champion, and the former champion `previous`; idempotent.
 
         Parameters
         ----------
         expected
             The aliases on which the decision was based; refused if the champion has changed since.
         decision
-            Its record, which is kept before any alias moves: no champion is without one.
+            Its record, which is stored before any alias moves, so that there is no champion without one.
 
         Returns
         -------
@@ -216,141 +240,135 @@ class Registry(Runs):
         InputError
             If there is no such version.
         """
-        with self._lock(ALIAS_LOCK):
+        with self.runs.lock(ALIAS_LOCK):
             self._version(self.name, ref.version)
-            held = self.aliases()
-            if expected is not None and held.get(CHAMPION) != expected.get(CHAMPION):
-                raise PromotionRefusedError(_overtaken(ref, held.get(CHAMPION)))
-            if held.get(CHAMPION) == ref.version:
-                return held
+            aliases = self.aliases()
+            champion = aliases.get(CHAMPION)
+            if expected is not None and champion != expected.get(CHAMPION):
+                raise _overtaken(ref, champion)
+            if champion == ref.version:
+                return aliases
             if decision is not None:
                 self.keep(ref, decision)
-            return self._crown(ref, held.get(CHAMPION))
+            if champion is not None:  # moves first: if killed in between, the champion is unchanged
+                self._set_alias(PREVIOUS, champion)
+            self._set_alias(CHAMPION, ref.version)
+            after = self.aliases()
+            if after.get(CHAMPION) != ref.version:
+                raise _overtaken(ref, after.get(CHAMPION))
+            return after
 
-    def _crown(self, ref: ModelRef, former: str | None) -> dict[str, str]:
-        """`previous` moves first: killed in between, the champion is the former one still."""
-        if former is not None:
-            self._point(PREVIOUS, former)
-        self._point(CHAMPION, ref.version)
-        after = self.aliases()
-        if after.get(CHAMPION) != ref.version:
-            raise PromotionRefusedError(_overtaken(ref, after.get(CHAMPION)))
-        return after
-
-    def rollback(self, signed: Signature | None = None, because: str = PUT_BACK) -> ModelRef:
-        """Make the former champion champion again; `previous` is then gone. Both versions keep a record of it.
+    def rollback(self, signed: Signature | None = None, because: str = ROLLED_BACK) -> ModelRef:
+        """Make the previous champion champion again and remove alias `previous`; both versions get a record.
 
         Raises
         ------
         InputError
-            If there is no former champion.
+            If there is no previous champion.
         """
-        with self._lock(ALIAS_LOCK):
-            held = self.aliases()
-            former = held.get(PREVIOUS)
-            if former is None or former == held.get(CHAMPION):
-                raise InputError(f"{self.name} at {self.address} has no former champion to put back: {_listed(held)}")
-            restored, deposed = (_ref(self._version(self.name, number)) for number in (former, held[CHAMPION]))
+        with self.runs.lock(ALIAS_LOCK):
+            aliases = self.aliases()
+            previous = aliases.get(PREVIOUS)
+            if previous is None or previous == aliases.get(CHAMPION):
+                named = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "none"
+                raise InputError(f"{self.name} at {self.address} has no previous champion to restore: aliases {named}")
+            restored, withdrawn = (_ref(self._version(self.name, number)) for number in (previous, aliases[CHAMPION]))
             signature = signed or Signature.now()
-            last = self.decision(deposed) or Decision(Outcome.WITHDRAWN, signature, deposed, restored)
-            self.keep(deposed, last.withdrawn(signature, because, restored))
-            self.keep(restored, Decision(Outcome.RESTORED, signature, restored, deposed, because=because))
-            self._point(CHAMPION, former)
-            with self._answering():
+            last = self.decision(withdrawn) or Decision(Outcome.WITHDRAWN, signature, withdrawn, restored)
+            self.keep(withdrawn, last.withdrawn(signature, because, restored))
+            self.keep(restored, Decision(Outcome.RESTORED, signature, restored, withdrawn, because=because))
+            self._set_alias(CHAMPION, previous)
+            with self.runs.answering():
                 self.client.delete_registered_model_alias(self.name, PREVIOUS)
         return restored
 
     def keep(self, ref: ModelRef, decision: Decision) -> None:
-        """Keep a decision's record with a version: first the file, then the tag that finds it."""
+        """Store a decision's record with a version: first the file, then the tag that names it."""
         version, name = self._version(ref.name, ref.version), _record_name(decision)
-        with TemporaryDirectory() as workspace, self._answering():
+        with TemporaryDirectory() as workspace, self.runs.answering():
             record = Path(workspace) / f"{name}.json"
             record.write_text(decision.to_json())
             get_artifact_repository(version.source, self.address.uri).log_artifact(str(record), DECISIONS)
             self.client.set_model_version_tag(ref.name, ref.version, DECISION_TAG + name, decision.outcome.value)
 
     def decisions(self, ref: ModelRef) -> tuple[Decision, ...]:
-        """Give the records of all decisions on a version, oldest first.
+        """Return the records of all decisions on a version, oldest first.
 
         Raises
         ------
         StoreError
-            If one is gone or damaged.
+            If one is missing or damaged.
         """
         version = self._version(ref.name, ref.version)
         names = sorted(tag.removeprefix(DECISION_TAG) for tag in version.tags if tag.startswith(DECISION_TAG))
         if not names:
             return ()
         with TemporaryDirectory() as workspace:
-            folder = self._copy(f"{version.source.rstrip('/')}/{DECISIONS}", workspace)
+            folder = self.runs.download(f"{version.source.rstrip('/')}/{DECISIONS}", workspace)
             return tuple(_read_decision(folder / f"{name}.json") for name in names)
 
     def decision(self, ref: ModelRef) -> Decision | None:
-        """Give the newest decision on a version; None if there was none."""
+        """Return the newest decision on a version; None if there is none."""
         return (self.decisions(ref) or (None,))[-1]
 
     def test_set(self) -> FrozenTest | None:
-        """Give the frozen test set; None if none was frozen yet.
+        """Return the frozen test set; None if none has been frozen.
 
         Raises
         ------
         StoreError
-            If it is gone or damaged.
+            If it is missing or damaged.
         """
-        run = self._model_tags().get(TEST_SET_TAG)
-        if run is None:
-            return None
-        with self._answering():
-            known = self.client.get_run(run)
+        with self.runs.answering():
+            try:
+                run_id = self.client.get_registered_model(self.name).tags.get(TEST_SET_TAG)
+            except MlflowException as error:
+                if error.error_code != MISSING:
+                    raise
+                run_id = None
+            if run_id is None:
+                return None
+            run = self.client.get_run(run_id)
         with TemporaryDirectory() as workspace:
-            frozen = FrozenTest.open(self._copy(f"{known.info.artifact_uri}/{TEST_SET}", workspace))
-        if frozen.digest != known.data.tags.get(TEST_SET_TAG):
-            raise StoreError(f"run {run} holds another test set than was frozen; restore it or freeze one again")
+            frozen = FrozenTest.open(self.runs.download(f"{run.info.artifact_uri}/{TEST_SET}", workspace))
+        if frozen.digest != run.data.tags.get(TEST_SET_TAG):
+            raise StoreError(f"the test set of run {run_id} is not the one that was frozen; restore it or freeze again")
         return frozen
 
-    def freeze(self, frozen: FrozenTest, signed: Signature, *, anew: bool = True) -> FrozenTest:
-        """Make this the test set of all further promotions; gives the one that is in force afterwards.
+    def freeze(self, frozen: FrozenTest, signed: Signature, *, replace: bool = True) -> FrozenTest:
+        """Make this the test set of all further promotions; returns the one that is in force afterwards.
 
         Parameters
         ----------
-        anew
-            Off: one that was frozen before stays.
+        replace
+            Off: a test set that was frozen before is kept.
         """
-        with self._lock(ALIAS_LOCK):
-            if not anew and (former := self.test_set()):
-                return former
+        with self.runs.lock(ALIAS_LOCK):
+            if not replace and (existing_set := self.test_set()):
+                return existing_set
             tags = {TEST_SET_TAG: frozen.digest, "sgcldff.by": signed.by, "sgcldff.at": signed.at}
-            with self._run(None, "test-set", tags) as run, TemporaryDirectory() as workspace:
-                self.attach(run, frozen.save(Path(workspace) / TEST_SET))
-            with self._answering():
+            with self.runs.run(None, "test-set", tags) as run, TemporaryDirectory() as workspace:
+                self.runs.attach(run, frozen.save(Path(workspace) / TEST_SET))
+            with self.runs.answering():
                 self._ensure_name()
                 self.client.set_registered_model_tag(self.name, TEST_SET_TAG, run)
         return frozen
 
-    def _model_tags(self) -> dict[str, str]:
-        with self._answering():
-            try:
-                return dict(self.client.get_registered_model(self.name).tags)
-            except MlflowException as error:
-                if error.error_code == MISSING:
-                    return {}
-                raise
-
-    def _point(self, alias: str, number: str) -> None:
-        with self._answering():
+    def _set_alias(self, alias: str, number: str) -> None:
+        with self.runs.answering():
             self.client.set_registered_model_alias(self.name, alias, number)
 
     def _find(self, reference: str) -> ModelVersion:
         name, alias, number = parse_model_name(reference)
         if number is not None:
             return self._version(name, number)
-        held = self.aliases(name)
-        if alias not in held:
+        aliases = self.aliases(name)
+        if alias not in aliases:
             raise InputError(f"{reference}: no such alias at {self.address}: {self._existing(name)}")
-        return self._version(name, held[alias])
+        return self._version(name, aliases[alias])
 
     def _version(self, name: str, number: str) -> ModelVersion:
-        with self._answering():
+        with self.runs.answering():
             try:
                 return self.client.get_model_version(name, number)
             except MlflowException as error:
@@ -359,7 +377,7 @@ class Registry(Runs):
         raise InputError(f"models:/{name}/{number}: no such version at {self.address}: {self._existing(name)}")
 
     def _existing(self, name: str) -> str:
-        with self._answering():
+        with self.runs.answering():
             models = sorted(model.name for model in self.client.search_registered_models())
             if name not in models:
                 return known_models_hint(models)
@@ -367,34 +385,30 @@ class Registry(Runs):
         return str(RegisteredModel(self.aliases(name), list(map(str, numbers))))
 
     def _fetch(self, version: ModelVersion, part: str) -> Path:
-        """Give a local folder with a part of a version: where it lies, or a copy kept for the next time."""
+        """Return a local folder with a part of a version: the original, or a cached copy."""
         uri = f"{version.source.rstrip('/')}/{part}"
-        kept = self.address.folder / "models" / digest((uri, version.creation_timestamp))
+        local = self.address.folder / "models" / digest((uri, version.creation_timestamp))
         if uri.startswith("file:"):
-            kept = Path(unquote(urlsplit(uri).path))
-        elif not kept.is_dir():
-            self._download(uri, kept)
-        if not kept.is_dir():
+            local = Path(unquote(urlsplit(uri).path))
+        elif not local.is_dir():
+            self._cache(uri, local)
+        if not local.is_dir():
             raise StoreError(
-                f"{kept}: the registry at {self.address} points here, but it is gone; restore or train again"
+                f"{local}: the registry at {self.address} points here, but it is missing; restore or train again"
             )
-        return kept
+        return local
 
-    def _download(self, uri: str, kept: Path) -> None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        workspace = Path(mkdtemp(dir=kept.parent, suffix=".partial"))
+    def _cache(self, uri: str, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        workspace = Path(mkdtemp(dir=folder.parent, suffix=".partial"))
         try:
-            with self._answering():
-                got = Path(download_artifacts(uri, dst_path=str(workspace), tracking_uri=self.address.uri))
-            with locked(kept.parent / "downloads.lock"):
-                if not kept.is_dir():
-                    got.rename(kept)
+            with self.runs.answering():
+                copy = Path(download_artifacts(uri, dst_path=str(workspace), tracking_uri=self.address.uri))
+            with locked(folder.parent / "downloads.lock"):
+                if not folder.is_dir():
+                    copy.rename(folder)
         finally:
             rmtree(workspace, ignore_errors=True)
-
-
-def _version(version: ModelVersion, aliases: tuple[str, ...]) -> Version:
-    return Version(_ref(version), aliases, int(version.creation_timestamp), version.run_id or "", dict(version.tags))
 
 
 def _ref(version: ModelVersion) -> ModelRef:
@@ -402,21 +416,19 @@ def _ref(version: ModelVersion) -> ModelRef:
 
 
 def _record_name(decision: Decision) -> str:
-    """Name a record by its time, so that names sort, and by its content."""
+    """Return a name that sorts by time and is unique to the content."""
     stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
     return f"{stamp}-{digest((decision.to_json(),))[:8]}"
 
 
 def _read_decision(path: Path) -> Decision:
     if not path.is_file():
-        raise StoreError(f"{path.name}: a tag names this decision record, but it is gone; restore it")
+        raise StoreError(f"{path.name}: a tag names this decision record, but it is missing; restore it")
     return Decision.from_json(path.read_text())
 
 
-def _listed(aliases: Mapping[str, str]) -> str:
-    return "aliases " + (", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "none")
-
-
-def _overtaken(ref: ModelRef, champion: str | None) -> str:
-    now = f"version {champion}" if champion else "nobody"
-    return f"version {ref.version} is not promoted: another promotion came first, champion is now {now}; compare again"
+def _overtaken(ref: ModelRef, champion: str | None) -> PromotionRefusedError:
+    current = f"the champion is now version {champion}" if champion else "there is no champion now"
+    return PromotionRefusedError(
+        f"version {ref.version} is not promoted: another promotion came first, and {current}; promote again"
+    )

@@ -1,4 +1,4 @@
-"""The benchmark trains its contenders alike, compares them, ends in time and does not repeat what is done."""
+"""The benchmark trains its candidates alike, compares them, ends in time and does not repeat what is done."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from flows.benchmark import benchmark
+from flows.candidates import candidates, select_candidates
 from flows.cli import app
-from flows.contenders import chosen, contenders
 from flows.settings import Settings
-from sgcldff.benchmark.protocols import Plan, Protocol
-from sgcldff.benchmark.table import Table
+from sgcldff.benchmark.protocols import BenchmarkPlan, Protocol
+from sgcldff.benchmark.table import BenchmarkTable
 from sgcldff.core.errors import IncompleteBatchError, InputError
 from sgcldff.core.settings import LossSpec, TrainSpec
 from sgcldff.data.adapters import Source
@@ -38,9 +38,9 @@ class Done(NamedTuple):
     sources: list[Source]
 
     @property
-    def table(self) -> Table:
+    def table(self) -> BenchmarkTable:
         """Read the table."""
-        return Table.from_json((self.out / "table.json").read_text())
+        return BenchmarkTable.from_json((self.out / "table.json").read_text())
 
     def times(self) -> dict[Path, int]:
         """Tell when models and answers were written."""
@@ -65,7 +65,7 @@ def done(server, smears, others, quick, tmp_path_factory):
     """Run all protocols on two data sets with one seed."""
     sources = [Source("table", str(folder)) for folder in (smears, others)]
     out = tmp_path_factory.mktemp("bench") / "out"
-    benchmark(sources, str(out), NAMES, quick(), "cpu", Plan(seeds=1))
+    benchmark(sources, str(out), NAMES, quick(), "cpu", BenchmarkPlan(seeds=1))
     return Done(out, sources)
 
 
@@ -73,7 +73,7 @@ BASELINES = ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")
 
 
 def test_ablations_differ_in_one_thing_each():
-    listed = dict(contenders())
+    listed = dict(candidates())
     ours = listed.pop("sgcldff")
     assert len(listed) == 14
     for name in listed.keys() - {*BASELINES, "no-prior"}:
@@ -87,15 +87,15 @@ def test_ablations_differ_in_one_thing_each():
 
 def test_a_part_that_is_off_is_tried_and_one_that_is_on_is_left_out():
     loss = LossSpec(class_weighting=True, centre=0.01)
-    listed = contenders(Settings(train=TrainSpec(loss=loss)))
+    listed = candidates(Settings(train=TrainSpec(loss=loss)))
     assert listed["no-class-weighting"].train.loss == replace(loss, class_weighting=False)
     assert listed["no-centre-loss"].train.loss == replace(loss, centre=0)
-    assert contenders()["with-class-weighting"].train.loss == replace(LossSpec(), class_weighting=True)
-    assert contenders()["with-centre-loss"].train.loss.centre > 0
+    assert candidates()["with-class-weighting"].train.loss == replace(LossSpec(), class_weighting=True)
+    assert candidates()["with-centre-loss"].train.loss.centre > 0
 
 
 def test_baselines_and_no_prior_learn_nothing_from_the_prior():
-    listed = contenders()
+    listed = candidates()
     for name in (*BASELINES, "no-prior"):
         assert listed[name].train.loss.alignment == 0
         assert not listed[name].train.prior_outlines
@@ -106,13 +106,13 @@ def test_baselines_and_no_prior_learn_nothing_from_the_prior():
 def test_all_protocols_are_in_one_table(done):
     table = done.table
     assert table.protocols == tuple(Protocol)
-    assert table.contenders == tuple(NAMES)
+    assert table.candidates == tuple(NAMES)
     assert not table.unfinished
-    assert len(table.cells) == 6
+    assert len(table.trainings) == 6
     for protocol in Protocol:
-        told = {entry.contender for entry in table.entries if entry.protocol is protocol}
+        told = {entry.candidate for entry in table.entries if entry.protocol is protocol}
         assert told == set(NAMES)
-    assert {entry.figure for entry in table.entries if entry.contender == "efficientnet"}.isdisjoint({"cell_iou"})
+    assert {entry.figure for entry in table.entries if entry.candidate == "efficientnet"}.isdisjoint({"cell_iou"})
     assert all(size.images_per_s > 0 for size in table.sizes)
     assert "random weights" in table.head["start"]
     page = (done.out / "table.md").read_text()
@@ -126,8 +126,8 @@ def test_all_protocols_are_in_one_table(done):
 
 def test_a_training_never_sees_the_data_set_that_is_left_out(done):
     samples = Catalog.open(Workspace(str(done.out)).catalog).samples
-    assert {cell.without for cell in done.table.cells} == {"", "smears", "others"}
-    for cell in done.table.cells:
+    assert {cell.without for cell in done.table.trainings} == {"", "smears", "others"}
+    for cell in done.table.trainings:
         learned = set(json.loads((done.out / cell.training / "model" / TRAINED_ON).read_text())["sha256"])
         seen = {sample.source for sample in samples if sample.sha256 in learned}
         assert seen == {"smears", "others"} - {cell.without}
@@ -136,21 +136,21 @@ def test_a_training_never_sees_the_data_set_that_is_left_out(done):
 def test_every_training_is_a_run_of_mlflow_with_its_scores(done):
     client = MlflowClient(Workspace(str(done.out)).tracking_uri)
     table = done.table
-    assert len({cell.run for cell in table.cells}) == len(table.cells)
-    for cell in table.cells:
+    assert len({cell.run for cell in table.trainings}) == len(table.trainings)
+    for cell in table.trainings:
         run = client.get_run(cell.run)
         assert run.info.status == "FINISHED"
         tags = {name: run.data.tags[f"sgcldff.{name}"] for name in ("contender", "seed", "without")}
-        assert tags == {"contender": cell.contender, "seed": "0", "without": cell.without}
+        assert tags == {"contender": cell.candidate, "seed": "0", "without": cell.without}
         protocol, data = (Protocol.LEFT_OUT, cell.without) if cell.without else (Protocol.WITHIN, "smears")
-        entry = table.of(protocol, data, "accuracy")[cell.contender]
+        entry = table.of(protocol, data, "accuracy")[cell.candidate]
         assert run.data.metrics[f"{protocol}/{data}/accuracy"] == pytest.approx(entry.score.value)
         assert ("robustness/hue/5" in run.data.metrics) != bool(cell.without)
 
 
 def test_nothing_finished_is_repeated(done, quick):
     before, table = done.times(), done.table
-    benchmark(done.sources, str(done.out), NAMES, quick(), "cpu", Plan(seeds=1, seconds=1e-3))
+    benchmark(done.sources, str(done.out), NAMES, quick(), "cpu", BenchmarkPlan(seeds=1, seconds=1e-3))
     assert done.times() == before
     assert done.table.entries == table.entries
     assert done.table.sizes == table.sizes
@@ -161,10 +161,10 @@ def test_a_benchmark_out_of_time_says_what_is_left_and_writes_the_rest(done, qui
     with pytest.raises(
         IncompleteBatchError, match=r"3 of 9 trainings are left, the first no-fusion, seed 0 \(training\)"
     ):
-        benchmark(done.sources, str(done.out), names, quick(), "cpu", Plan(seeds=1, seconds=1e-3))
+        benchmark(done.sources, str(done.out), names, quick(), "cpu", BenchmarkPlan(seeds=1, seconds=1e-3))
     page, table = (done.out / "table.md").read_text(), done.table
     assert done.times() == before
-    assert [cell.contender for cell in table.unfinished] == ["no-fusion"] * 3
+    assert [cell.candidate for cell in table.unfinished] == ["no-fusion"] * 3
     assert "- no-fusion, seed 0, without smears: training" in page
     assert "| no-fusion … | - |" in page
     assert table.of(Protocol.WITHIN, "smears", "accuracy").keys() == set(NAMES)
@@ -224,15 +224,15 @@ def test_the_budget_of_epochs_holds_for_all():
 
     base = Settings()
     few = replace(base, train=replace(base.train, epochs=3))
-    assert {own.train.epochs for own in chosen(None, few).values()} == {3}
-    assert list(chosen([], few)) == list(contenders())
+    assert {own.train.epochs for own in select_candidates(None, few).values()} == {3}
+    assert list(select_candidates([], few)) == list(candidates())
     with pytest.raises(InputError, match="alexnet"):
-        chosen(["alexnet"])
+        select_candidates(["alexnet"])
 
 
 @pytest.mark.usefixtures("server")
 def test_one_data_set_cannot_be_left_out_and_is_told_so(smears, quick, tmp_path):
-    plan = Plan(1, (Protocol.LEFT_OUT,))
+    plan = BenchmarkPlan(1, (Protocol.LEFT_OUT,))
     with pytest.raises(InputError, match="needs two data sets, and there is only smears"):
         benchmark([Source("table", str(smears))], str(tmp_path), NAMES, quick(), "cpu", plan)
     assert not (tmp_path / "training").exists()

@@ -98,7 +98,7 @@ def test_promotion_and_the_way_back(contest, quick, tmp_path):
     assert promote(lab.workspace, settings=quick()).model.version == "2", "a champion stays champion"
     assert rollback(lab.workspace).version == "1"
     assert registry.aliases()[CHAMPION] == "1"
-    with pytest.raises(InputError, match="no former champion"):
+    with pytest.raises(InputError, match="no previous champion"):
         rollback(lab.workspace)
 
 
@@ -107,7 +107,7 @@ def test_evaluate_scores_a_registered_model_on_data_it_never_saw(lab, tmp_path):
     unseen = [Source("auto", str(write_dataset(tmp_path / "unseen", 10, 2, seed=77)))]
     done = evaluate(unseen, lab.workspace, "models:/sgcldff@champion", lab.settings)
     folder = done.folder
-    assert (read_report(folder).pooled.images, done.unusable) == (12, ())
+    assert (read_report(folder).pooled.images, done.skipped) == (12, ())
     assert times(folder)
     written = times(folder)
     assert evaluate(unseen, lab.workspace, "models:/sgcldff@champion", lab.settings) == done
@@ -118,7 +118,7 @@ def test_evaluate_scores_a_registered_model_on_data_it_never_saw(lab, tmp_path):
 def test_images_that_the_model_learned_from_are_not_scored(lab):
     done = evaluate(lab.sources, lab.workspace, "models:/sgcldff@champion", lab.settings)
     report = read_report(done.folder)
-    assert not done.unusable
+    assert not done.skipped
     assert report.pooled.images == len(Catalog.open(Workspace(lab.workspace).catalog).select(Split.TEST))
 
 
@@ -133,7 +133,7 @@ def blasts(folder: Path, count: int) -> Source:
 
 def test_outlines_are_scored_whatever_the_label_and_labels_the_model_does_not_know_are_named(lab, tmp_path):
     done = evaluate([blasts(tmp_path / "blasts", 6)], lab.workspace, "models:/sgcldff@champion", lab.settings)
-    assert [(one.label, one.images) for one in done.untyped] == [("blast", 6)]
+    assert [(one.label, one.images) for one in done.unknown_labels] == [("blast", 6)]
     scores = read_report(done.folder).pooled
     assert (scores.images, scores.typed, scores.outlined) == (6, 0, 6)
 
@@ -145,13 +145,13 @@ def test_what_cannot_be_scored_is_told_and_the_rest_is_scored(lab, tmp_path):
     done = evaluate([source], lab.workspace, "models:/sgcldff@champion", lab.settings)
     report = read_report(done.folder)
     assert (report.pooled.images, report.pooled.typed) == (5, 3)
-    assert report.set_aside == done.unusable
-    assert [item.id for item in done.unusable] == [str(broken)]
-    assert report.untyped == done.untyped
-    assert [(one.label, one.images) for one in done.untyped] == [("blast", 2)]
+    assert report.skipped == done.skipped
+    assert [item.id for item in done.skipped] == [str(broken)]
+    assert report.unknown_labels == done.unknown_labels
+    assert [(one.label, one.images) for one in done.unknown_labels] == [("blast", 2)]
     alone = evaluate([blasts(tmp_path / "none", 0)], lab.workspace, "models:/sgcldff@champion", lab.settings)
     assert alone.folder != done.folder
-    assert not read_report(alone.folder).set_aside
+    assert not read_report(alone.folder).skipped
 
 
 def test_training_needs_a_catalog(server, tmp_path):

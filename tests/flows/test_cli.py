@@ -144,7 +144,7 @@ def test_labels_of_another_label_space(lab, run, settings, tmp_path):
     ran = run(*asked)
     assert ran.code == 3
     assert ran.line.startswith("sgcldff: 2 images were skipped, first ")
-    assert "labelled blast, which the model does not tell" in ran.line
+    assert "labelled blast, which the model does not predict" in ran.line
     assert "## Skipped: 2" in ran.out
 
 
@@ -190,7 +190,7 @@ def test_the_gate_is_calibrated_on_the_catalog(lab, run, tmp_path):
 def test_without_a_reason_to_retrain_there_is_nothing_to_do(lab, run, settings):
     ran = run("retrain", "-d", lab.sources[0].folder, "-w", lab.workspace, "--settings", settings, "--device", "cpu")
     assert ran.code == 0
-    assert "- 0 new images with 0 labelled cells (from 200 on)" in ran.out
+    assert "- 0 new images with 0 labelled cells (limit 200)" in ran.out
     assert "Nothing to do: " in ran.out.splitlines()[-1]
     assert "decision.json" in ran.out.splitlines()[-1]
 
@@ -251,7 +251,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing_running(smears, settings, tm
     os.killpg(running.pid, signal.SIGINT)
     ran = Ran(0, *running.communicate(timeout=120))
     assert running.returncode == 130
-    assert ran.line == "sgcldff: stopped; the same command goes on after what was finished"
+    assert ran.line == "sgcldff: stopped; run the same command again to resume"
     for _ in range(200):
         if not alive(running.pid):
             break

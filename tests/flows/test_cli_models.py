@@ -64,7 +64,7 @@ def test_the_released_model_is_not_scored_on_what_it_learned_from(shipped, lab, 
     given = ("--model", "released", "-w", lab.workspace, "--settings", settings)
     ran = run("evaluate", "-d", lab.sources[0].folder, *given)
     assert ran.code == 0
-    assert model_line(ran) == f"Model {RELEASED_NAME} {RELEASED_VERSION} ({saved_digest(shipped)}): as asked"
+    assert model_line(ran) == f"Model {RELEASED_NAME} {RELEASED_VERSION} ({saved_digest(shipped)}): as requested"
     samples = Catalog.open(Workspace(lab.workspace).catalog)
     learned = len(samples.samples) - len(samples.select(Split.TEST))
     assert f"Skipped: {learned}" in ran.out

@@ -22,7 +22,7 @@ def small(server, tmp_path_factory):
     """Run the demo on few smears and a small slide, with any outcome allowed; gives its folder and what it found."""
     out = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"CROPS": 40, "FIELDS": 6, "MIN_RECALL": 0.0, "MAX_FALSE": 1.0}.items():
+        for name, value in {"CROPS": 40, "FIELDS": 6, "MIN_RECALL": 0.0, "MIN_PRECISION": 0.0}.items():
             patch.setattr(demonstration, name, value)
         return out, demonstration.demo(str(out), side=2048, epochs=1)
 
@@ -33,7 +33,7 @@ def test_the_demo_goes_from_images_to_a_differential_beside_the_truth(small):
     report = out / "results" / "slide" / "report.html"
     assert found.report == str(report)
     assert report.stat().st_size > 0
-    assert found.told == read_differential(report.with_name("differential.json"))
+    assert found.predicted == read_differential(report.with_name("differential.json"))
     assert found.matching.true == len(truth) > 5
     counted = {share.label: share.count for share in found.truth.shares}
     assert counted == {label: truth["label"].to_pylist().count(label) for label in counted}
@@ -63,7 +63,7 @@ def column(table, name, values):
 def test_the_truth_itself_is_all_found_and_all_right(told):
     found = told()
     assert found.matching.recall == found.matching.precision == 1
-    assert found.right == found.matching.true
+    assert found.correct == found.matching.true
     require_quality(found.matching)
 
 
@@ -73,7 +73,7 @@ def test_a_cell_of_another_type_is_found_and_not_right(told):
 
     found = told(all_one)
     assert found.matching.recall == 1
-    assert found.right == found.truth["monocyte"].count < found.matching.true
+    assert found.correct == found.truth["monocyte"].count < found.matching.true
 
 
 def test_cells_further_off_than_half_a_cell_are_missed_and_invented(told):
@@ -82,7 +82,7 @@ def test_cells_further_off_than_half_a_cell_are_missed_and_invented(told):
 
     assert told(moved(CELL_UM / 2 - 0.1)).matching.recall == 1
     alone = told(lambda table: moved(CELL_UM / 2 + 0.1)(table[:1])).matching
-    assert (alone.invented, alone.missed) == (1, alone.true)
+    assert (alone.false_positives, alone.missed) == (1, alone.true)
 
 
 @pytest.mark.parametrize(("kept", "added", "says"), [(0.9, 0.0, "90.0% of the cells"), (1.0, 0.1, "9.1% false")])

@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.evaluate import evaluate
 from sgcldff.data.adapters import Source
 from sgcldff.data.synthetic import write_dataset
-from sgcldff.evaluation.report import EvalReport, UntypedLabel
+from sgcldff.evaluation.report import EvalReport, UnknownLabel
 
 
 def test_cells_of_unknown_types_are_scored_by_their_outlines(lab, tmp_path):
@@ -18,8 +18,8 @@ def test_cells_of_unknown_types_are_scored_by_their_outlines(lab, tmp_path):
         row[column] = "blast"
     table.write_text("\n".join([lines[0], *(",".join(row) for row in rows)]))
     done = evaluate([Source("table", str(data))], lab.workspace, "models:/sgcldff@champion", lab.settings)
-    assert done.untyped == (UntypedLabel("blast", 4),)
-    assert done.unusable == ()
+    assert done.unknown_labels == (UnknownLabel("blast", 4),)
+    assert done.skipped == ()
     report = EvalReport.open(Path(done.folder))
     assert (report.pooled.images, report.pooled.typed, report.pooled.outlined) == (6, 2, 6)
     assert "4 images labelled blast" in (Path(done.folder) / "report.md").read_text()

@@ -35,7 +35,7 @@ def prepared(server, tmp_path_factory):
 def test_catalog_and_priors_hold_every_good_image(prepared):
     _, _, done = prepared
     catalog, priors = Catalog.open(done.catalog), PriorStore.open(done.priors)
-    assert (done.images, done.set_aside) == (9, 1)
+    assert (done.images, done.skipped) == (9, 1)
     assert catalog.digest == done.digest
     (bad,) = catalog.quarantine.to_pylist()
     assert "crop-00003.png" in bad["image"]

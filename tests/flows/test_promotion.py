@@ -26,7 +26,7 @@ from sgcldff.registry import CHAMPION, Registry
 from tasks.compute import Compute
 from tasks.data import Prepared
 from tasks.slides import read_slide
-from tasks.training import TrainJob, learned_from
+from tasks.training import TrainJob, training_record
 from tasks.workspace import Workspace
 
 SECOND = "models:/sgcldff/2"
@@ -163,7 +163,7 @@ def test_an_approval_that_comes_too_late_is_refused(workspace, sgcldff, quick):
         sgcldff("registry", "approve", SECOND, "-w", workspace)
     promote(workspace, SECOND, quick(approval=True))
     registry.freeze(FrozenTest(registry.test_set().samples[1:]), ADA)
-    with pytest.raises(PromotionRefusedError, match="no longer holds: another test set is frozen"):
+    with pytest.raises(PromotionRefusedError, match="no longer valid: another test set is frozen"):
         sgcldff("registry", "approve", SECOND, "-w", workspace)
     assert registry.aliases()[CHAMPION] == "1"
 
@@ -172,7 +172,7 @@ def test_a_test_set_that_was_learned_from_refuses(workspace, quick):
     registry, catalog = registry_of(workspace), Catalog.open(Workspace(workspace).catalog)
     learned = catalog.select(Split.TRAIN)[0]
     registry.freeze(FrozenTest.of([*catalog.select(Split.TEST), learned]), ADA)
-    with pytest.raises(PromotionRefusedError, match=f"challenger saw 1 of the test images: learned from {learned.id}"):
+    with pytest.raises(PromotionRefusedError, match=f"challenger saw 1 of the test images: trained on {learned.id}"):
         promote(workspace, SECOND, quick())
     record = registry.decision(second(workspace))
     assert record.outcome is Outcome.REFUSED
@@ -185,11 +185,11 @@ def test_who_begins_with_a_models_weights_learned_from_its_images_too(tmp_path):
     prepared = Prepared("", "catalog", 1, 0, ArrayRef("", "", ""))
     own = [Sample("s/a", "s", "g", "a.png", 0.2, "none", sha256="own", split=Split.TRAIN)]
     own += [replace(own[0], id="s/b", sha256="kept", split=Split.TEST)]
-    assert learned_from(own, TrainJob(prepared, *given))["sha256"] == ["own"]
-    unknown = learned_from(own, TrainJob(prepared, *given, str(tmp_path)))
+    assert training_record(own, TrainJob(prepared, *given))["sha256"] == ["own"]
+    unknown = training_record(own, TrainJob(prepared, *given, str(tmp_path)))
     assert (unknown["sha256"], unknown["complete"]) == (["own"], False)
     (tmp_path / "trained_on.json").write_text('{"sha256": ["kept"], "data": "former"}')
-    heir = learned_from(own, TrainJob(prepared, *given, str(tmp_path)))
+    heir = training_record(own, TrainJob(prepared, *given, str(tmp_path)))
     assert heir == {"sha256": ["kept", "own"], "data": "catalog", "complete": True}
 
 
@@ -197,7 +197,7 @@ def test_a_test_set_that_changed_refuses_until_it_is_frozen_anew(workspace, sgcl
     registry, test = registry_of(workspace), Catalog.open(Workspace(workspace).catalog).select(Split.TEST)
     lost = replace(test[0], id="lost/one", image=str(tmp_path / "lost.png"), sha256="0" * 64)
     registry.freeze(FrozenTest.of([*test, lost]), ADA)
-    with pytest.raises(PromotionRefusedError, match=r"lost/one has no image any more .*sgcldff registry freeze"):
+    with pytest.raises(PromotionRefusedError, match=r"lost/one no longer has its image .*sgcldff registry freeze"):
         promote(workspace, SECOND, quick())
     assert registry.decision(second(workspace)).outcome is Outcome.REFUSED
     assert f"{len(test)} images" in sgcldff("registry", "freeze", "--by", "ada", "-w", workspace)

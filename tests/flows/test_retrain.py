@@ -13,7 +13,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from flows.infer import infer
-from flows.retrain import NOTHING, retrain, starting
+from flows.retrain import NOTHING_TO_DO, retrain, with_start
 from flows.settings import read_settings
 from sgcldff.core.errors import InputError
 from sgcldff.data.adapters import Source
@@ -85,8 +85,8 @@ def test_too_little_news_is_measured_and_ends_well(grown, written):
     before = grown.trainings()
     state = retrain(grown.sources, grown.workspace, read_settings(written(LATER + 1)), "cpu", return_state=True)
     done = state.result()
-    assert (state.is_completed(), state.name, done.challenger) == (True, NOTHING, None)
-    assert f"{LATER} new images with {LATER} labelled cells (from {LATER + 1} on)" in state.message
+    assert (state.is_completed(), state.name, done.challenger) == (True, NOTHING_TO_DO, None)
+    assert f"{LATER} new images with {LATER} labelled cells (limit {LATER + 1})" in state.message
     assert [figure.name for figure in done.decision.news.drift.figures] == [
         "stain", "prior coverage", "embedding", "class mix",
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def test_a_retraining_that_was_killed_goes_on_from_the_champion_s_weights(grown,
     assert not (folder / TRAINED).exists()
     facts = (Path(grown.workspace) / "catalog" / "facts.parquet").read_bytes()
 
-    settings = starting(read_settings(written(LATER)), warm=True)
+    settings = with_start(read_settings(written(LATER)), warm=True)
     done = retrain(grown.sources, grown.workspace, settings, "cpu", promotion=False)
     assert done.decision.outcome == f"Retraining: {LATER} new labelled cells, {LATER} are enough."
     assert done.outcome == f"models:/sgcldff/{versions + 1} is challenger."

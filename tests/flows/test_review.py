@@ -193,7 +193,7 @@ def test_a_person_reviews_by_keyboard_and_the_differential_follows(page, queue, 
     assert {row["reviewer"] for row in answers_in(answers)} == {"Dr. Önal"}
 
     stored = review_read([str(answers)], str(queue), str(tmp_path / "store"))
-    assert (stored.answers, stored.new, stored.set_aside, stored.disputed) == (len(cells), len(cells), (), ())
+    assert (stored.answers, stored.new, stored.skipped, stored.disputed) == (len(cells), len(cells), (), ())
     assert review_read([str(answers.parent)], str(queue), str(tmp_path / "store")).new == 0
     done = review_apply([str(results)], str(tmp_path / "store"))
     (applied,) = done.slides
@@ -316,10 +316,10 @@ def test_answers_belong_to_who_gave_them(page, queue):
 def test_what_the_model_thinks_is_hidden_until_it_is_asked_for(page, queue):
     page.open(queue, "A")
     assert "%" not in page.text("answers")
-    assert not page.find("told").is_displayed()
+    assert not page.find("predicted").is_displayed()
     page.press("g")
     assert page.text("answers").count("%") == 5
-    assert page.find("told").is_displayed()
+    assert page.find("predicted").is_displayed()
     page.press("g")
     assert "%" not in page.text("answers")
 
@@ -406,8 +406,8 @@ def test_a_slide_that_is_gone_is_set_aside_and_the_rest_goes_on(results, smear, 
     summary = results / "other" / "summary.json"
     summary.write_text(summary.read_text().replace("smear.tiff", "gone.tiff"))
     made = review_make([str(results)], [str(smear.slide)], str(tmp_path / "queue"))
-    assert (made.slides, len(made.set_aside)) == (1, 1)
-    assert "gone.tiff is not among the slides given" in made.set_aside[0]
+    assert (made.slides, len(made.skipped)) == (1, 1)
+    assert "gone.tiff is not among the slides given" in made.skipped[0]
     assert {cell.slide_id for cell in read_queue(tmp_path / "queue")} == {"smear"}
 
 
@@ -421,5 +421,5 @@ def test_damaged_results_are_set_aside_when_differentials_are_counted_anew(queue
     (results / "torn" / "cells.parquet").write_bytes(b"PAR1")
     done = review_apply([str(results)], str(tmp_path / "store"))
     assert [one.slide_id for one in done.slides] == ["smear"]
-    assert len(done.set_aside) == 1
-    assert "torn" in done.set_aside[0]
+    assert len(done.skipped) == 1
+    assert "torn" in done.skipped[0]

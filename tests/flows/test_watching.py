@@ -89,7 +89,7 @@ def test_the_doctor_prints_a_table_and_json(invoke, tmp_path, monkeypatch):
 def test_the_doctors_exit_code_tells_servers_from_the_rest(invoke, tmp_path, monkeypatch, unused_port):
     monkeypatch.setattr("sgcldff.doctor.packages.requires", lambda name: ["numpy"])
     monkeypatch.setattr("sgcldff.doctor.hardware.WORKER_GB", 0.001)
-    monkeypatch.setattr("sgcldff.doctor.folders.NONE_GB", 0.0)
+    monkeypatch.setattr("sgcldff.doctor.folders.MIN_GB", 0.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:correct-horse@127.0.0.1:{unused_port()}")
     ended = invoke("doctor", "-w", tmp_path)
     assert isinstance(ended.exception, ServiceError)

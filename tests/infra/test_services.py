@@ -211,7 +211,7 @@ def readers_read(server: str, log_in) -> None:
     assert registry.resolve(CHAMPION)
     (version,) = registry.versions()
     with pytest.raises(ServiceError, match="refuses access"):
-        registry.tag(version.run_id, {"changed": "yes"})
+        registry.runs.tag(version.run_id, {"changed": "yes"})
 
 
 def test_prefect_keeps_its_records_in_postgres_behind_a_password(lab, monkeypatch):

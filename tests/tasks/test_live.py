@@ -18,7 +18,7 @@ from rich.console import Console
 
 from sgcldff.core.tally import Tally
 from tasks import live_view
-from tasks.live_view import NUMBERS_KEY, PROGRESS_KEY, Artifacts, BatchView, numbers, screen, sentence
+from tasks.live_view import NUMBERS_KEY, PROGRESS_KEY, Artifacts, BatchView, numbers, screen, status_line
 
 SEGMENTED = Tally(passes=1, tiles=30, skipped=970, seconds={"read": 1.0, "model": 3.0})
 TYPED = Tally(passes=1, cells={"lymphocyte": 2, "blast": 1}, seconds={"cells": 1.0})
@@ -61,7 +61,7 @@ def read(progress, clock: Clock, shards: int, passes: int) -> None:
 def drawn(view: BatchView, width: int) -> list[str]:
     """Give the lines of the view at a terminal's width."""
     console = Console(file=io.StringIO(), width=width, record=True)
-    console.print(screen(view.standing(), DASHBOARD))
+    console.print(screen(view.status(), DASHBOARD))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -71,7 +71,7 @@ def test_the_view_shows_all_that_counts(clock, written, width):
         view.dashboard_at(DASHBOARD)
         with view.slide("smear-1", 4) as progress:
             read(progress, clock, 4, 8)
-        view.set_aside("smear-2", "corrupt")
+        view.skip("smear-2", "corrupt")
         with view.slide("smear-3", 8) as progress, view.slide("smear-4 " + "x" * 200, 20) as other:
             read(other, clock, 20, 2)
             read(progress, clock, 8, 11)
@@ -93,7 +93,7 @@ def test_a_terminal_is_drawn_on_while_lines_for_ended_slides_stay_above(clock):
     with BatchView(2, console=console, clock=clock) as view:
         with view.slide("[red]smear[/red]", 2) as progress:
             read(progress, clock, 2, 4)
-        view.set_aside("smear-2", "the tile at\n(0, 8192) is corrupt")
+        view.skip("smear-2", "the tile at\n(0, 8192) is corrupt")
     text = console.export_text()
     assert "[red]smear[/red]: done in 0:02:30, 60 of 2,000 tiles read, 6 cells" in text
     assert "smear-2: skipped: the tile at (0, 8192) is corrupt" in text
@@ -121,7 +121,7 @@ def test_a_log_gets_a_line_now_and_then_and_no_control_characters(clock, written
                 clock.now += 10
                 progress(SEGMENTED)
                 view.log()
-        view.set_aside("smear-2", "corrupt")
+        view.skip("smear-2", "corrupt")
     text = written.file.getvalue()
     lines = text.splitlines()
     assert lines[0] == f"Dask dashboard: {DASHBOARD}"
@@ -144,10 +144,10 @@ def test_a_slide_that_failed_may_be_read_again(clock, written):
     with BatchView(1, console=written, clock=clock) as view:
         with pytest.raises(OSError, match="reset"):
             fail(view)
-        assert (view.standing().done, view.standing().running) == (0, ())
+        assert (view.status().done, view.status().running) == (0, ())
         with view.slide("smear", 2, SEGMENTED) as progress:
             read(progress, clock, 1, 3)
-    assert (view.standing().done, view.standing().tally.passes) == (1, 4)
+    assert (view.status().done, view.status().tally.passes) == (1, 4)
 
 
 def test_the_time_of_each_stage_is_shown_when_asked_for(clock, written):
@@ -167,14 +167,14 @@ def test_threads_share_a_view():
 
     with BatchView(16, console=console) as view, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: slide(view, f"smear-{number}"), range(16)))
-    assert view.standing().tally.tiles == 16 * 50 * 30
-    assert view.standing().cells == 16 * 50 * 3
+    assert view.status().tally.tiles == 16 * 50 * 30
+    assert view.status().cells == 16 * 50 * 3
     assert len(re.findall(r"smear-\d+: done in", console.export_text())) == 16
 
 
 def test_outside_a_flow_nothing_is_published(clock, written, monkeypatch):
     monkeypatch.setattr(Artifacts, "update", lambda *_: pytest.fail("published"))
-    monkeypatch.setattr(live_view, "LOOK_S", 0.001)
+    monkeypatch.setattr(live_view, "POLL_S", 0.001)
     with BatchView(1, console=written, clock=clock) as view, view.slide("smear", 1):
         clock.now += 100
     assert "1/1 slide done" in written.file.getvalue()
@@ -196,7 +196,7 @@ def batch_flow(view: BatchView) -> tuple[Artifact, Artifact]:
             future.result()
         view.publish(last=True)
         found = Artifact.get(PROGRESS_KEY), Artifact.get(NUMBERS_KEY)
-        view.set_aside("smear-3", "corrupt")
+        view.skip("smear-3", "corrupt")
     return found
 
 
@@ -212,8 +212,8 @@ def test_prefect_has_the_same_numbers(clock, written):
     assert before.data == pytest.approx(200 / 3)
     assert (told["slides"], told["slides done"], told["tiles read"], told["cells: lymphocyte"]) == (3, 2, 120, 8)
     assert progress.data == 100
-    assert progress.description == f"{sentence(view.standing())} [Dask dashboard]({DASHBOARD})"
-    assert json.loads(table.data) == numbers(view.standing())
+    assert progress.description == f"{status_line(view.status())} [Dask dashboard]({DASHBOARD})"
+    assert json.loads(table.data) == numbers(view.status())
     assert (progress.id, table.id) == (before.id, numbers_before.id), "updates made new artifacts"
 
 

@@ -11,7 +11,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.tally import Tally
 from tasks import metrics
 from tasks.live_view import BatchView
-from tasks.stages import Timed
+from tasks.stages import timed
 from tasks.training_curves import Gauges, epochs_table
 
 
@@ -32,8 +32,8 @@ def scraped(port: int) -> dict[tuple[str, ...], float]:
 @pytest.fixture
 def served(port, monkeypatch):
     monkeypatch.setenv(metrics.PORT, str(port))
-    metrics.serve_as_asked()
-    metrics.serve_as_asked()
+    metrics.serve_if_configured()
+    metrics.serve_if_configured()
     return port
 
 
@@ -42,7 +42,7 @@ def test_a_batch_is_counted_while_it_runs(served):
     with BatchView(4, console=Console(quiet=True)) as view:
         with view.slide("a", shards=2) as progress:
             progress(Tally(1, tiles=5, skipped=20, cells={"blast": 2}, seconds={"model": 1.5}))
-            view.set_aside("b", "damaged")
+            view.skip("b", "damaged")
             now = scraped(served)
             assert (now["sgcldff_slides", "running"], now["sgcldff_slides", "set_aside"]) == (1, 1)
             assert (now["sgcldff_slides", "done"], now["sgcldff_slides", "waiting"]) == (0, 2)
@@ -59,9 +59,9 @@ def test_a_batch_is_counted_while_it_runs(served):
 
 
 def test_stages_are_timed_by_how_they_end(served):
-    with Timed("reading"):
+    with timed("reading"):
         pass
-    with pytest.raises(ValueError, match="bad"), Timed("reading"):
+    with pytest.raises(ValueError, match="bad"), timed("reading"):
         raise ValueError("bad")
     now = scraped(served)
     assert now["sgcldff_stage_duration_seconds_count", "done", "reading"] == 1
@@ -85,16 +85,16 @@ def test_a_port_that_is_taken_is_told(port, monkeypatch):
     with socket.create_server(("127.0.0.1", port)):
         monkeypatch.setenv(metrics.PORT, str(port))
         with pytest.raises(InputError, match=f"port {port}.*--metrics-port"):
-            metrics.serve_as_asked()
+            metrics.serve_if_configured()
         monkeypatch.setenv(metrics.RANK, "1")
-        metrics.serve_as_asked()
+        metrics.serve_if_configured()
 
 
 @pytest.mark.parametrize("told", ["many", "0", "70000", "-1"])
 def test_what_is_no_port_is_told(told, monkeypatch):
     monkeypatch.setenv(metrics.PORT, told)
     with pytest.raises(InputError, match="give a port"):
-        metrics.serve_as_asked()
+        metrics.serve_if_configured()
 
 
 def test_the_table_of_a_training_has_a_row_an_epoch():

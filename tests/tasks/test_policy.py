@@ -15,13 +15,13 @@ from sgcldff.core.errors import (
 )
 from tasks import data, evaluation, slides, stages, training
 from tasks.policy import worth_retrying
-from tasks.stages import Stage, retried, stage
+from tasks.stages import Stage, should_retry, stage
 
 
 @pytest.mark.parametrize("error", [ServiceError("down"), ConnectionError("reset"), OSError("no space left")])
 def test_what_may_pass_is_tried_again(error):
     assert worth_retrying(error)
-    assert retried(None, None, Failed(data=error))
+    assert should_retry(None, None, Failed(data=error))
 
 
 def test_what_took_workers_down_is_not():
@@ -33,7 +33,7 @@ def test_what_took_workers_down_is_not():
 )
 def test_what_stays_bad_is_not(kind):
     assert not worth_retrying(kind("bad"))
-    assert not retried(None, None, Failed(data=kind("bad")))
+    assert not should_retry(None, None, Failed(data=kind("bad")))
 
 
 def test_every_task_follows_the_policy():
@@ -42,7 +42,7 @@ def test_every_task_follows_the_policy():
     assert len(found) >= 7
     for task in found:
         assert task.retries == 2
-        assert task.retry_condition_fn is retried
+        assert task.retry_condition_fn is should_retry
         assert task.persist_result is False
         assert task.tags, f"{task.name} has no tag for work queues"
 

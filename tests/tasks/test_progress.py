@@ -61,7 +61,7 @@ def test_a_slide_is_segmented_then_typed_then_written(clock):
     for passes in (0, 3, 1, 2, 2):
         for _ in range(passes):
             progress.advance("a", SEGMENTED)
-        (slide,) = progress.standing().running
+        (slide,) = progress.status().running
         told.append((slide.stage, slide.share))
     assert told == [
         ("segmenting, 0 of 4 parts done", 0.0),
@@ -78,66 +78,64 @@ def test_all_is_summed_over_slides_that_are_done_and_that_are_running(clock):
         progress.begin(slide, 2, Tally())
         read(progress, clock, slide, 2, passes)
     progress.finish("a")
-    standing = progress.standing()
-    assert (standing.done, standing.set_aside, [slide.slide for slide in standing.running]) == (1, 0, ["b"])
-    assert standing.tally == Tally(
-        7, 12, 388, {"lymphocyte": 6, "blast": 3}, {"read": 4.0, "model": 28.0, "cells": 6.0}
-    )
-    assert standing.cells == 9
-    assert standing.skipped_share == 0.97
-    assert standing.share == pytest.approx((1 + 3 / 4) / 3)
-    assert standing.elapsed_s == 8 + 8 + 2 + 2 + 8 + 8 + 2
+    status = progress.status()
+    assert (status.done, status.skipped, [slide.slide for slide in status.running]) == (1, 0, ["b"])
+    assert status.tally == Tally(7, 12, 388, {"lymphocyte": 6, "blast": 3}, {"read": 4.0, "model": 28.0, "cells": 6.0})
+    assert status.cells == 9
+    assert status.skipped_share == 0.97
+    assert status.share == pytest.approx((1 + 3 / 4) / 3)
+    assert status.elapsed_s == 8 + 8 + 2 + 2 + 8 + 8 + 2
 
 
 def test_a_slide_that_is_begun_again_counts_once(clock):
     progress = BatchProgress(1, clock)
     progress.begin("a", 2, Tally())
     read(progress, clock, "a", 2, 3)
-    committed = progress.standing().tally
+    committed = progress.status().tally
     progress.drop("a")
-    assert progress.standing().tally == Tally()
+    assert progress.status().tally == Tally()
     progress.begin("a", 2, committed)
     progress.advance("a", TYPED)
     assert progress.finish("a").tally.passes == 4
-    assert progress.standing().tally == committed + TYPED
-    assert progress.standing().done == 1
+    assert progress.status().tally == committed + TYPED
+    assert progress.status().done == 1
 
 
 def test_a_slide_set_aside_is_not_done_and_its_cells_do_not_count(clock):
     progress = BatchProgress(2, clock)
     progress.begin("a", 2, Tally())
     read(progress, clock, "a", 2, 4)
-    progress.set_aside("a")
-    progress.set_aside("a")
+    progress.skip("a")
+    progress.skip("a")
     progress.advance("a", TYPED)
     assert progress.finish("a") is None
-    standing = progress.standing()
-    assert (standing.done, standing.set_aside, standing.cells, standing.share) == (0, 1, 0, 0.5)
+    status = progress.status()
+    assert (status.done, status.skipped, status.cells, status.share) == (0, 1, 0, 0.5)
 
 
 def test_speed_and_time_left_are_unknown_at_first(clock):
     progress = BatchProgress(2, clock)
-    assert (progress.standing().tiles_per_s, progress.standing().left_s) == (None, None)
+    assert (progress.status().tiles_per_s, progress.status().left_s) == (None, None)
     progress.begin("a", 10, Tally())
     read(progress, clock, "a", 10, 3)
-    assert (progress.standing().tiles_per_s, progress.standing().left_s) == (None, None)
+    assert (progress.status().tiles_per_s, progress.status().left_s) == (None, None)
     read(progress, clock, "a", 10, 1)
-    standing = progress.standing()
-    assert standing.tiles_per_s == pytest.approx(3 / 8)
-    assert standing.left_s == pytest.approx(8 * (6 + 10) + 2 * (10 + 10))
+    status = progress.status()
+    assert status.tiles_per_s == pytest.approx(3 / 8)
+    assert status.left_s == pytest.approx(8 * (6 + 10) + 2 * (10 + 10))
 
 
 def test_what_former_runs_did_is_shown_and_is_not_speed(clock):
     former = Tally(9, 27, 873, {"blast": 5}, {"model": 1.0})
     progress = BatchProgress(1, clock)
     progress.begin("a", 10, former)
-    assert progress.standing().tally == former
-    assert progress.standing().tiles_per_s is None
+    assert progress.status().tally == former
+    assert progress.status().tiles_per_s is None
     for tally, seconds in ((SEGMENTED, 8), (TYPED, 2), (TYPED, 2), (TYPED, 2)):
         clock.now += seconds
         progress.advance("a", tally)
-    assert progress.standing().tiles_per_s == pytest.approx(3 / 14)
-    assert progress.standing().left_s == pytest.approx(7 * 2)
+    assert progress.status().tiles_per_s == pytest.approx(3 / 14)
+    assert progress.status().left_s == pytest.approx(7 * 2)
 
 
 def test_slides_that_were_complete_do_not_hide_how_slow_the_rest_is(clock):
@@ -148,16 +146,16 @@ def test_slides_that_were_complete_do_not_hide_how_slow_the_rest_is(clock):
         progress.finish(str(number))
     progress.begin("new", 4, Tally())
     read(progress, clock, "new", 4, 4)
-    assert progress.standing().left_s == pytest.approx(4 * 2 + 9 * 4 * (8 + 2))
+    assert progress.status().left_s == pytest.approx(4 * 2 + 9 * 4 * (8 + 2))
 
 
 def test_the_speed_is_that_of_late(clock):
     progress = BatchProgress(1, clock)
     progress.begin("a", 1000, Tally())
     read(progress, clock, "a", 1000, 50, pass_s=100.0)
-    assert progress.standing().tiles_per_s == pytest.approx(3 / 100)
+    assert progress.status().tiles_per_s == pytest.approx(3 / 100)
     read(progress, clock, "a", 1000, 800, pass_s=1.0)
-    assert progress.standing().tiles_per_s == pytest.approx(3, rel=0.01)
+    assert progress.status().tiles_per_s == pytest.approx(3, rel=0.01)
 
 
 def test_a_measured_cost_of_typing_takes_the_place_of_the_assumed_one(clock):
@@ -170,9 +168,9 @@ def test_a_measured_cost_of_typing_takes_the_place_of_the_assumed_one(clock):
         clock.now += 0.1
         progress.advance("a", Tally(1, seconds={"cells": 0.1}))
     for _ in range(300):
-        progress.standing()
+        progress.status()
         clock.now += 1
-    assert progress.standing().left_s == pytest.approx(20 * 0.1, abs=2)
+    assert progress.status().left_s == pytest.approx(20 * 0.1, abs=2)
 
 
 def test_while_nothing_happens_the_time_left_grows_slowly(clock):
@@ -182,7 +180,7 @@ def test_while_nothing_happens_the_time_left_grows_slowly(clock):
     told = []
     for _ in range(3600):
         clock.now += 1
-        told.append(progress.standing().left_s)
+        told.append(progress.status().left_s)
     assert told[-1] > 2 * told[0]
     assert max(abs(after - before) for before, after in pairwise(told)) < 5
 
@@ -197,7 +195,7 @@ def batch(rng: random.Random, sizes: list[int]) -> list[tuple[float, float | Non
             at += (2.0 if passes >= shards else 8.0) * rng.lognormvariate(0, 0.7)
             while clock.now < at:
                 clock.now += 1
-                noted.append((clock.now, progress.standing().left_s))
+                noted.append((clock.now, progress.status().left_s))
             progress.advance(str(slide), TYPED if passes >= shards else SEGMENTED)
         progress.finish(str(slide))
     return [(clock.now - then, told) for then, told in noted]
@@ -227,16 +225,16 @@ def test_threads_lose_nothing():
         progress.begin(name, 200, Tally())
         for passes in range(400):
             progress.advance(name, SEGMENTED if passes < 200 else TYPED)
-            progress.standing()
+            progress.status()
         progress.finish(name)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(slide, "abcdefgh"))
-    standing = progress.standing()
-    assert (standing.done, standing.running, standing.share) == (8, (), 1)
-    assert standing.tally.passes == 8 * 400
-    assert standing.tally.tiles == 8 * 600
-    assert standing.tally.cells == {"lymphocyte": 3200, "blast": 1600}
+    status = progress.status()
+    assert (status.done, status.running, status.share) == (8, (), 1)
+    assert status.tally.passes == 8 * 400
+    assert status.tally.tiles == 8 * 600
+    assert status.tally.cells == {"lymphocyte": 3200, "blast": 1600}
 
 
 @pytest.mark.parametrize(

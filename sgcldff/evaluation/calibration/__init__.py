@@ -1,4 +1,4 @@
-"""Probabilities that can be believed, and a model that fits a laboratory: changes of the layer that names types alone.
+"""Calibrated probabilities, and adaptation of a model to a laboratory by changing the classification layer only.
 
-Outlines, embeddings and the speed of a network stay as they are; every change is a version with weights of its own.
+Outlines, embeddings and the speed of a network do not change; every change is a version with weights of its own.
 """

@@ -1,64 +1,67 @@
-"""When a model is to name no type: a limit of confidence, chosen on stains that the training never saw."""
+"""The confidence below which a model abstains, chosen on stains that were not in the training data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sgcldff.evaluation.calibration.labelled_cells import Bools, Floats
+from sgcldff.evaluation.metrics import Bools, Floats
 
 
 @dataclass(frozen=True)
-class Limit:
-    """A confidence below which no type is named, and what that does on average over stains."""
+class ConfidenceLimit:
+    """A confidence below which cells are not classified, with its mean effect over stains."""
 
     confidence: float
     accuracy: float
-    """Share of the cells with a named type that are named rightly, mean over stains."""
+    """Accuracy of the classified cells, mean over stains."""
     kept: float
-    """Share of the cells for which a type is named, mean over stains."""
+    """Share of the cells that are classified, mean over stains."""
 
 
-def choose_limit(confidence: Floats, right: Bools, stains: Sequence[str], goal: float) -> Limit | None:
-    """Choose the lowest limit of confidence from which on the accuracy stays at its goal; None where none does.
+def choose_limit(confidence: Floats, correct: Bools, stains: Sequence[str], goal: float) -> ConfidenceLimit | None:
+    """Choose the lowest limit from which on the mean accuracy reaches its goal; None if there is none.
 
-    A laboratory brings one more stain, so stains count alike, however many cells each has; one all of whose cells lie
-    below a limit counts as named rightly throughout. With few stains the limit says what held for them, and promises
-    nothing for the next.
+    A laboratory is one more stain, so each stain has the same weight, however many cells it has; one with all cells
+    below a limit has an accuracy of 1. With few stains, the limit describes those stains and guarantees nothing for the
+    next.
 
     Parameters
     ----------
     confidence
-        Probability of the type that each cell would be given, (N,).
-    right
-        Whether that type is true, (N,).
+        Probability of each cell's predicted type, (N,).
+    correct
+        Whether the prediction is correct, (N,).
     stains
         Data set of each cell.
     goal
-        Mean accuracy asked for, in [0, 1].
+        Required mean accuracy, in [0, 1].
     """
-    places = np.asarray(stains)
-    candidates = np.unique(np.append(confidence, 0.0))
-    curves = [_curve(confidence[places == stain], right[places == stain], candidates) for stain in np.unique(places)]
+    stain_of_cell = np.asarray(stains)
+    limits = np.unique(np.append(confidence, 0.0))
+    curves = [
+        _curve(confidence[stain_of_cell == stain], correct[stain_of_cell == stain], limits)
+        for stain in np.unique(stain_of_cell)
+    ]
     accuracy, kept = np.mean(curves, axis=0)
     short = np.flatnonzero(accuracy < goal)
     lowest = short[-1] + 1 if len(short) else 0
-    if lowest == len(candidates):
+    if lowest == len(limits):
         return None
-    return Limit(float(candidates[lowest]), float(accuracy[lowest]), float(kept[lowest]))
+    return ConfidenceLimit(float(limits[lowest]), float(accuracy[lowest]), float(kept[lowest]))
 
 
-def _curve(confidence: Floats, right: Bools, limits: Floats) -> tuple[Floats, Floats]:
-    """Give accuracy and share of the cells of one stain that are at least as sure as each limit."""
+def _curve(confidence: Floats, correct: Bools, limits: Floats) -> tuple[Floats, Floats]:
+    """Return accuracy and share of the cells of one stain at or above each limit."""
     order = np.argsort(confidence)
     below = np.searchsorted(confidence[order], limits, side="left")
-    hits = np.append(np.cumsum(right[order][::-1])[::-1], 0)[below]
-    named = len(confidence) - below
-    accuracy = np.where(named > 0, hits / np.maximum(named, 1), 1.0)
-    return accuracy, named / len(confidence)
+    hits = np.append(np.cumsum(correct[order][::-1])[::-1], 0)[below]
+    classified = len(confidence) - below
+    accuracy = np.where(classified > 0, hits / np.maximum(classified, 1), 1.0)
+    return accuracy, classified / len(confidence)
 
 
 def rejected_by_type(confidence: Floats, limit: float, types: Sequence[str]) -> dict[str, float]:
-    """Give the share of the cells of each true type for which none would be named; a type may suffer most of it."""
+    """Return the share of the cells of each true type that would not be classified; it may vary strongly."""
     names, below = np.asarray(types), confidence < limit
     return {str(name): float(below[names == name].mean()) for name in np.unique(names)}

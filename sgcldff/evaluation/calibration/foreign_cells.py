@@ -1,4 +1,4 @@
-"""Cells of no type that a model was taught: scores that tell them from others, and how well each does."""
+"""Cells of types that a model was not trained on: scores that detect them, and how well each does."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,14 +7,13 @@ from scipy.stats import entropy
 
 from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation.bootstrap import intervals
-from sgcldff.evaluation.calibration.labelled_cells import Bools, Floats
-from sgcldff.evaluation.metrics import Interval, macro_auroc
+from sgcldff.evaluation.metrics import Bools, Floats, Interval, macro_auroc
 
 
 def foreign_scores(
     probabilities: Floats, classes: Sequence[str], usual: Sequence[str], distance: Floats | None = None
 ) -> dict[str, Floats]:
-    """Score how foreign cells are by what a model says of them; higher is more foreign, (N,) each.
+    """Return scores of how foreign cells are, from a model's predictions; higher is more foreign, (N,) each.
 
     Parameters
     ----------
@@ -23,9 +22,9 @@ def foreign_scores(
     classes
         Names of the C classes.
     usual
-        Classes of the cells that are not foreign; others may be a model's own classes for immature cells, say.
+        Classes of cells that are not foreign; the model may have others, for immature cells, say.
     distance
-        Squared Mahalanobis distance to the nearest class (`sgcldff.models.out_of_distribution`), where it is known.
+        Squared Mahalanobis distance to the nearest class (`sgcldff.models.out_of_distribution`), if available.
     """
     own = np.isin(classes, usual)
     scores = {
@@ -43,7 +42,7 @@ def foreign_scores(
 def foreign_aurocs(
     scores: Mapping[str, Floats], foreign: Bools, groups: Sequence[str], spec: EvalSpec | None = None
 ) -> dict[str, Interval | None]:
-    """Give the AUROC of every score, with its interval over draws of groups; None where all cells are of one kind.
+    """Return the AUROC of each score with its bootstrap interval; None if all or no cells are foreign.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def foreign_aurocs(
         Patient or slide of each cell.
     """
     table, marked = np.column_stack(list(scores.values())), foreign[:, None]
-    found = (
+    aurocs = (
         intervals(macro_auroc(table[:, [k]], marked, ~marked), groups, spec or EvalSpec()) for k in range(len(scores))
     )
-    return {name: one for name, (one,) in zip(scores, found, strict=True)}
+    return {name: auroc for name, (auroc,) in zip(scores, aurocs, strict=True)}

@@ -1,4 +1,4 @@
-"""Cells whose types are known, wholly or in part, beside what a model says of them."""
+"""Cells with known, or partly known, types and a model's predictions of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,48 +6,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from sgcldff.evaluation.metrics import Bools, Floats
 
 
 @dataclass(frozen=True, eq=False)
-class TypedCells:
+class LabelledCells:
     """N cells with labels that each allow some of C classes, and embeddings of D dimensions."""
 
     logits: Floats
-    """(N, C); log-probabilities do as well, since a constant added to a row changes nothing."""
+    """(N, C); or log-probabilities, since a constant added to a row makes no difference."""
     embedding: Floats
-    """(N, D); what the model's last layer turns into logits."""
+    """(N, D); input of the model's last layer."""
     allowed: Bools
-    """(N, C); at least one class of every cell, and not all of them."""
+    """(N, C); at least one class for each cell, and not all of them."""
     groups: tuple[str, ...]
     """Slide or patient of each cell."""
 
     def __len__(self) -> int:
         return len(self.logits)
 
-    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "TypedCells":
-        """Choose cells by their places."""
+    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "LabelledCells":
+        """Select cells by index."""
         groups = tuple(self.groups[row] for row in rows)
-        return TypedCells(self.logits[rows], self.embedding[rows], self.allowed[rows], groups)
+        return LabelledCells(self.logits[rows], self.embedding[rows], self.allowed[rows], groups)
 
 
 def log_losses(logits: Floats, allowed: Bools) -> tuple[Floats, Floats]:
-    """Give -ln of the probability of the allowed classes, (N,), and its gradient with respect to the logits, (N, C)."""
-    every, everything = _exponentials(logits)
-    inside, within = _exponentials(np.where(allowed, logits, -np.inf))
-    return everything - within, every - inside
+    """Return -ln of the probability of the allowed classes, (N,), and its gradient by the logits, (N, C)."""
+    softmax, total = _softmax_and_total(logits)
+    allowed_softmax, allowed_total = _softmax_and_total(np.where(allowed, logits, -np.inf))
+    return total - allowed_total, softmax - allowed_softmax
 
 
-def _exponentials(logits: Floats) -> tuple[Floats, Floats]:
-    """Give the softmax and the logarithm of the sum of exponentials of every row; faster on few cells than SciPy's."""
+def _softmax_and_total(logits: Floats) -> tuple[Floats, Floats]:
+    """Return softmax and log-sum-exp of each row; faster than SciPy's on few cells."""
     highest = logits.max(axis=1, keepdims=True)
-    powers = np.exp(logits - highest)
-    totals = powers.sum(axis=1, keepdims=True)
-    return powers / totals, (highest + np.log(totals))[:, 0]
+    exponentials = np.exp(logits - highest)
+    totals = exponentials.sum(axis=1, keepdims=True)
+    return exponentials / totals, (highest + np.log(totals))[:, 0]
 
 
-def are_right(logits: Floats, allowed: Bools) -> Bools:
-    """Tell where the allowed classes together are more probable than any other class, (N,)."""
-    chances, _ = _exponentials(logits)
-    return np.asarray((chances * allowed).sum(axis=1) > (chances * ~allowed).max(axis=1))
+def are_correct(logits: Floats, allowed: Bools) -> Bools:
+    """Return where the allowed classes together are more probable than any other class, (N,)."""
+    probabilities, _ = _softmax_and_total(logits)
+    return np.asarray((probabilities * allowed).sum(axis=1) > (probabilities * ~allowed).max(axis=1))

@@ -1,7 +1,7 @@
-"""Temperature scaling (Guo et al., ICML 2017): one number that makes a model as sure as it is right.
+"""Temperature scaling (Guo et al., ICML 2017): one number that makes the confidence match the accuracy.
 
-A model is too sure on stains that it never saw, so its temperature is fitted there: on data sets that were left out of
-trainings with the same recipe, each of which counts alike however large it is.
+Models are overconfident on unseen stains, so the temperature is fitted there: on data sets left out of trainings with
+the same recipe, with equal weight for each data set.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from sgcldff.evaluation.calibration.labelled_cells import Bools, Floats, log_losses
+from sgcldff.evaluation.calibration.labelled_cells import log_losses
+from sgcldff.evaluation.metrics import Bools, Floats
 
-COLDEST, HOTTEST = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 def fit_temperature(logits: Floats, allowed: Bools, stains: Sequence[str]) -> float:
-    """Find the T in [`COLDEST`, `HOTTEST`] for which softmax(logits / T) has the least mean log loss over stains.
+    """Return the T in [`MIN_TEMPERATURE`, `MAX_TEMPERATURE`] that minimises the mean log loss over stains.
 
     Parameters
     ----------
@@ -33,5 +34,6 @@ def fit_temperature(logits: Floats, allowed: Bools, stains: Sequence[str]) -> fl
         losses, _ = log_losses(logits / np.exp(log_temperature), allowed)
         return float(weights @ losses)
 
-    found = minimize_scalar(cost, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    bounds = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
+    result = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(result.x))

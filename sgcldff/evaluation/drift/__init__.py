@@ -1,6 +1,6 @@
-"""Drift: what a model's images and cells looked like when it was trained, and how far new ones are from that."""
+"""Drift: distances of new images and cells from those that a model was trained on."""
 
-from sgcldff.evaluation.drift.report import DriftFigure, DriftReport, compare
+from sgcldff.evaluation.drift.report import DriftFigure, DriftReport, measure_drift
 from sgcldff.models.observations import Observations
 
-__all__ = ["DriftFigure", "DriftReport", "Observations", "compare"]
+__all__ = ["DriftFigure", "DriftReport", "Observations", "measure_drift"]

@@ -1,4 +1,4 @@
-"""From a trained model and its images to its reference."""
+"""The reference of a trained model, with which new images are compared."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from sgcldff.models.reference import Reference, annotation_digest
 
 
 def describe(model: Model, samples: Sequence[Sample], progress: Progress | None = None, seed: int = 0) -> Reference:
-    """Look at the images that a model learned from; those of the validation split say how far cells may be.
+    """Build the reference of a model from its images; the validation split gives the typical distances of cells.
 
     Parameters
     ----------
     samples
-        The catalog from which the model was trained, of all splits.
+        The catalog on which the model was trained, all splits.
     seed
-        Draws the images that are kept to measure drift.
+        Seed of the selection of images that are kept to measure drift.
 
     Raises
     ------
@@ -27,9 +27,9 @@ def describe(model: Model, samples: Sequence[Sample], progress: Progress | None 
         If an image cannot be read.
     """
     learned = [sample for sample in samples if sample.split in (Split.TRAIN, Split.VAL)]
-    seen = observe(model, learned, progress)
-    held_out = np.array([sample.split is Split.VAL for sample in learned])[seen.owners]
-    types = [name for name, out in zip(seen.types, held_out, strict=True) if not out]
-    typicality = fit(seen.embedding[~held_out], types, seen.embedding[held_out])
-    known = {sample.sha256: annotation_digest(sample) for sample in samples}
-    return Reference(model.digest, known, seen.sampled(seed), typicality)
+    observations = observe(model, learned, progress)
+    held_out = np.array([sample.split is Split.VAL for sample in learned])[observations.owners]
+    types = [name for name, out in zip(observations.types, held_out, strict=True) if not out]
+    typicality = fit(observations.embedding[~held_out], types, observations.embedding[held_out])
+    truths = {sample.sha256: annotation_digest(sample) for sample in samples}
+    return Reference(model.digest, truths, observations.sampled(seed), typicality)

@@ -1,8 +1,8 @@
-"""Distances between two samples, and how large they are by chance alone.
+"""Distances between two samples, and random splits that show how large they are by chance.
 
 Measurements are compared by the energy statistic (Szekely and Rizzo, J. Statistical Planning and Inference 2013), which
-sees any difference of distributions in any number of dimensions and needs no bandwidth, divided by its largest possible
-value; shares of types by the Jensen-Shannon distance. Both lie in [0, 1].
+detects any difference of distributions in any number of dimensions and needs no bandwidth, divided by its largest
+possible value; proportions of types by the Jensen-Shannon distance. Both lie in [0, 1].
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, jensenshannon
 
-Floats = NDArray[np.float64]
+from sgcldff.evaluation.metrics import Floats
 
 
 def energy_coefficients(points: NDArray[np.float32], first: NDArray[np.bool_]) -> Floats:
-    """Compare two parts of a sample, for several partings at once.
+    """Compare two parts of a sample, for several splits at once.
 
-    H = (2 E|X - Y| - E|X - X'| - E|Y - Y'|) / (2 E|X - Y|), 0 where both parts are alike. In one dimension a shift by
+    H = (2 E|X - Y| - E|X - X'| - E|Y - Y'|) / (2 E|X - Y|), 0 if both parts are alike. In one dimension a shift by
     half, one and two standard deviations of a normal distribution gives 0.06, 0.19 and 0.48.
 
     Parameters
@@ -24,7 +24,7 @@ def energy_coefficients(points: NDArray[np.float32], first: NDArray[np.bool_]) -
     points
         (N, D).
     first
-        Which points are in the first part, for each of R partings; (R, N), neither part empty.
+        Which points are in the first part, for each of R splits; (R, N), neither part empty.
 
     Returns
     -------
@@ -42,10 +42,10 @@ def energy_coefficients(points: NDArray[np.float32], first: NDArray[np.bool_]) -
 
 
 def share_distances(labels: NDArray[np.str_], first: NDArray[np.bool_]) -> Floats:
-    """Compare the shares of types in two parts of N labels; as `energy_coefficients`.
+    """Compare the proportions of types in two parts of N labels; arguments as of `energy_coefficients`.
 
-    The Jensen-Shannon distance with logarithms to base 2. Shares that a population stability index calls stable (below
-    0.1), and changed (above 0.25), are about 0.13 and 0.21 apart.
+    The Jensen-Shannon distance with logarithms to base 2. Population stability indices of 0.1 (stable below) and 0.25
+    (changed above) correspond to distances of about 0.13 and 0.21.
     """
     types, codes = np.unique(labels, return_inverse=True)
     one = np.eye(len(types))[codes]
@@ -53,19 +53,20 @@ def share_distances(labels: NDArray[np.str_], first: NDArray[np.bool_]) -> Float
 
 
 def random_parts(groups: NDArray[np.int64], size: int, count: int, rng: Generator) -> NDArray[np.bool_]:
-    """Draw whole groups at random until they have about `size` members, at most half of all; bool (count, N).
+    """Draw groups at random until they have about `size` members, at most half of all; bool (count, N).
 
-    Images of a patient are alike, so a part of a set is as different as its patients are, not its images. Where there
-    is only one group, its members are drawn.
+    Images of a patient are alike, so a part of a set differs by its patients, not its images. If there is only one
+    group, its members are drawn.
     """
     codes = np.unique(groups, return_inverse=True)[1]
     codes = codes if codes.max(initial=0) > 0 else np.arange(len(codes))
     members = np.bincount(codes)
-    return np.stack([_part(members, min(size, len(codes) / 2), rng)[codes] for _ in range(count)])
+    wanted = min(size, len(codes) / 2)
 
+    def part() -> NDArray[np.bool_]:
+        order = rng.permutation(len(members))
+        before = np.cumsum(members[order]) - members[order]
+        drawn = order[: max(1, min(int((before < wanted).sum()), len(members) - 1))]
+        return np.isin(np.arange(len(members)), drawn)[codes]
 
-def _part(members: NDArray[np.int64], size: float, rng: Generator) -> NDArray[np.bool_]:
-    order = rng.permutation(len(members))
-    before = np.cumsum(members[order]) - members[order]
-    chosen = order[: max(1, min(int((before < size).sum()), len(members) - 1))]
-    return np.isin(np.arange(len(members)), chosen)
+    return np.stack([part() for _ in range(count)])

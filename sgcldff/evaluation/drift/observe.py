@@ -1,8 +1,7 @@
-"""Labelled images as a model sees them: stain, priors, and the embeddings of their cells."""
+"""Measurements of labelled images: stain, saliency priors, and the model's embeddings of their cells."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,17 +14,17 @@ from sgcldff.models.training.examples import cached_scene, cell_views
 from sgcldff.saliency.priors import PriorStack, build
 
 COVERED = 0.5
-"""Prior from which on a pixel counts as covered."""
+"""Prior at and above which a pixel counts as covered."""
 IMAGES_AT_ONCE = 16
-"""Images whose cells go through the network together."""
+"""Images whose cells are embedded together."""
 CROPS_AT_ONCE = 32
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """One image before the network has looked at its C cells."""
+class ImageMeasurement:
+    """One image with crops of its C cells, before they are embedded."""
 
     stain: Floats
     coverage: Floats
@@ -36,59 +35,53 @@ class Seen:
 
 
 def observe(model: Model, samples: Sequence[Sample], progress: Progress | None = None) -> Observations:
-    """Look at images and at all cells that their masks or boxes show (in the middle, where there are neither).
+    """Measure images and all cells in their masks or boxes (or at the centre, if there are neither).
 
     Raises
     ------
     InputError
         If an image or a mask cannot be read.
     """
-    stack, seen, embedded = build(model.spec.prior), list[Seen](), list[Floats]()
-    for batch in _batches(samples, IMAGES_AT_ONCE):
-        looks = [see(sample, model.spec, stack) for sample in batch]
-        embedded.append(embed(model, np.concatenate([look.crops for look in looks])))
-        seen += [Seen(look.stain, look.coverage, look.crops[:0], look.types) for look in looks]
+    stack, measured, embedded = build(model.spec.prior), list[ImageMeasurement](), list[Floats]()
+    for start in range(0, len(samples), IMAGES_AT_ONCE):
+        batch = [measure_image(sample, model.spec, stack) for sample in samples[start : start + IMAGES_AT_ONCE]]
+        embedded.append(embed(model, np.concatenate([image.crops for image in batch])))
+        measured += [replace(image, crops=image.crops[:0]) for image in batch]
         if progress is not None:
-            progress(len(seen), len(samples))
+            progress(len(measured), len(samples))
     _, groups = np.unique([sample.group for sample in samples], return_inverse=True)
     return Observations(
         groups.astype(np.int64),
         tuple(sample.label or "" for sample in samples),
-        np.stack([look.stain for look in seen]),
-        np.stack([look.coverage for look in seen]),
-        np.repeat(np.arange(len(seen)), [len(look.types) for look in seen]),
-        tuple(name for look in seen for name in look.types),
+        np.stack([image.stain for image in measured]),
+        np.stack([image.coverage for image in measured]),
+        np.repeat(np.arange(len(measured)), [len(image.types) for image in measured]),
+        tuple(name for image in measured for name in image.types),
         np.concatenate(embedded),
     )
 
 
-def see(sample: Sample, spec: ModelSpec, stack: PriorStack) -> Seen:
-    """Measure an image and cut out its cells."""
+def measure_image(sample: Sample, spec: ModelSpec, stack: PriorStack) -> ImageMeasurement:
+    """Measure an image and crop its cells."""
     scene = cached_scene(sample, spec.mpp)
     prior = stack(scene.rgb)
     views = cell_views(scene, spec.crop_px)
     crops = [np.dstack((view.cut(scene.rgb), *(view.cut(channel) for channel in prior))) for view in views]
     side, channels = spec.crop_px, 3 + len(prior)
     label = spec.labels.resolve(sample.label) if sample.label in spec.labels.known else ""
-    known = label if label in spec.labels.classes else ""
-    return Seen(
+    cell_type = label if label in spec.labels.classes else ""
+    return ImageMeasurement(
         stain_statistics(scene.rgb),
         (prior >= COVERED).mean(axis=(1, 2)).astype(np.float32),
         np.asarray(crops, np.float32).reshape(-1, side, side, channels),
-        tuple(known if view.on_cell else "" for view in views),
+        tuple(cell_type if view.on_cell else "" for view in views),
     )
 
 
 def embed(model: Model, crops: Floats) -> Floats:
-    """Give the embeddings (B, D) of crops as in `Seen`."""
-    answers = [
+    """Return the embeddings (B, D) of crops as in `ImageMeasurement`."""
+    embeddings = [
         model.predict(part[..., :3].astype(np.uint8), part[..., 3:].transpose(0, 3, 1, 2)).embedding
         for part in (crops[at : at + CROPS_AT_ONCE] for at in range(0, len(crops), CROPS_AT_ONCE))
     ]
-    return np.concatenate(answers) if answers else np.empty((0, model.embedding_width), np.float32)
-
-
-def _batches(samples: Sequence[Sample], size: int) -> Iterator[list[Sample]]:
-    left = iter(samples)
-    while batch := list(islice(left, size)):
-        yield batch
+    return np.concatenate(embeddings) if embeddings else np.empty((0, model.embedding_width), np.float32)

@@ -1,4 +1,4 @@
-"""How far new images are from those that a model learned from; whether by more than chance and a trifle."""
+"""Distances of new images from a model's training images, and whether they exceed chance and a tolerance."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -7,23 +7,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import DriftSpec
 from sgcldff.evaluation.drift.distances import energy_coefficients, random_parts, share_distances
 from sgcldff.models.observations import Floats, Observations
 
 Distances = Callable[[NDArray[Any], NDArray[np.bool_]], NDArray[np.float64]]
-"""Compares parts (R, N) of measurements (N, ...)."""
+"""Compares two parts (R, N) of measurements (N, ...)."""
 
 
-class Measured(NamedTuple):
-    """Something of the reference's and of the new images or cells."""
+class Measurements(NamedTuple):
+    """One property of the reference's and of the new images or cells."""
 
     old: NDArray[Any]
     """(N, ...)."""
     new: NDArray[Any]
     """(M, ...)."""
     groups: NDArray[np.int64]
-    """Patient or slide of the reference's; (N,)."""
+    """Patient or slide of each old one; (N,)."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class DriftFigure:
     value: float
     """Distance of the new images from the reference."""
     chance: float
-    """Distance that random parts of the reference, as large as the new images, seldom have from its rest."""
+    """Distance that random parts of the reference, as large as the new images, rarely have from its rest."""
     limit: float
-    """Distance that is a trifle."""
+    """Distance that is tolerated."""
 
     @property
     def exceeds(self) -> bool:
-        """Whether the distance is neither chance nor a trifle."""
+        """Whether the distance exceeds both chance and the limit."""
         return self.value > max(self.chance, self.limit)
 
     def __str__(self) -> str:
@@ -56,94 +57,87 @@ class DriftReport:
     cells: int
     """Cells on them."""
     figures: tuple[DriftFigure, ...]
-    """Empty where the new images are too few."""
+    """Empty if there are too few new images."""
     shares: Mapping[str, tuple[float, float]]
-    """Label -> its share among the labelled images of the reference, and of the new ones."""
+    """Label -> its proportion among the labelled images of the reference and among the new ones."""
 
     @property
     def exceeding(self) -> tuple[DriftFigure, ...]:
-        """Those figures that are beyond chance and limit."""
+        """Figures that exceed chance and limit."""
         return tuple(figure for figure in self.figures if figure.exceeds)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form; `from_dict` reads it back."""
+        """Return a JSON-ready form; `from_dict` reads it back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "DriftReport":
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` returned."""
         figures = tuple(DriftFigure(**figure) for figure in data["figures"])
         shares = {label: (pair[0], pair[1]) for label, pair in data["shares"].items()}
         return cls(data["images"], data["cells"], figures, shares)
 
     def to_markdown(self) -> str:
-        """Write the figures and the shares of types as tables."""
+        """Write tables of the figures and of the proportions of types."""
         if not self.figures:
-            return f"{self.images} new images are too few to tell drift from chance.\n"
-        lines = [
-            f"{self.images} new images with {self.cells} cells, against the champion's reference.\n",
-            "| drift of | distance | by chance | limit | exceeds |\n| --- | --- | --- | --- | --- |",
-            *(f"| {f.name} | {f.value:.3f} | {f.chance:.3f} | {f.limit:.3f} | {_mark(f)} |" for f in self.figures),
-            "\n| label | reference | new |\n| --- | --- | --- |",
-            *(f"| {label} | {old:.1%} | {new:.1%} |" for label, (old, new) in self.shares.items()),
+            return f"{self.images} new images are too few to distinguish drift from chance.\n"
+        figures = [
+            (one.name, f"{one.value:.3f}", f"{one.chance:.3f}", f"{one.limit:.3f}", "yes" if one.exceeds else "")
+            for one in self.figures
         ]
-        return "\n".join(lines) + "\n"
+        shares = [(label, f"{old:.1%}", f"{new:.1%}") for label, (old, new) in self.shares.items()]
+        parts = [
+            f"{self.images} new images with {self.cells} cells, compared with the champion's reference.",
+            markdown_table(("drift of", "distance", "by chance", "limit", "exceeds"), figures),
+            markdown_table(("label", "reference", "new"), shares),
+        ]
+        return "\n\n".join(parts) + "\n"
 
 
-def _mark(figure: DriftFigure) -> str:
-    return "yes" if figure.exceeds else ""
-
-
-def compare(reference: Observations, new: Observations, spec: DriftSpec) -> DriftReport:
-    """Compare new images with those of a reference; both are sampled where they are many.
+def measure_drift(reference: Observations, new: Observations, spec: DriftSpec) -> DriftReport:
+    """Compare new images with those of a reference; large sets are sampled.
 
     A distance exceeds if it is larger than the spec's limit for it, and larger than the quantile `spec.chance` of the
-    distances that random parts of the reference, drawn by patient or slide, have from its rest.
+    distances between random parts of the reference, drawn by patient or slide, and its rest.
     """
     old, now = reference.sampled(spec.seed), new.sampled(spec.seed)
-    labels = _labelled(old, now)
-    shares = {name: _share(name, labels) for name in np.unique(np.concatenate(labels[:2])).tolist()}
-    kinds: tuple[tuple[str, float, Distances, Measured], ...] = (
-        ("stain", spec.stain, energy_coefficients, _scaled(old.stain, now.stain, old.groups)),
-        ("prior coverage", spec.prior, energy_coefficients, _scaled(old.coverage, now.coverage, old.groups)),
-        ("embedding", spec.embedding, energy_coefficients, _cells(old, now)),
+    old_labels, new_labels = np.array(old.labels, np.str_), np.array(now.labels, np.str_)
+    labelled = old_labels != ""
+    labels = Measurements(old_labels[labelled], new_labels[new_labels != ""], old.groups[labelled])
+    embeddings = Measurements(old.embedding, now.embedding, old.groups[old.owners])
+    properties: tuple[tuple[str, float, Distances, Measurements], ...] = (
+        ("stain", spec.stain, energy_coefficients, _standardised(old.stain, now.stain, old.groups)),
+        ("prior coverage", spec.prior, energy_coefficients, _standardised(old.coverage, now.coverage, old.groups)),
+        ("embedding", spec.embedding, energy_coefficients, embeddings),
         ("class mix", spec.class_mix, share_distances, labels),
     )
     figures = tuple(
-        DriftFigure(name, *_against_chance(distances, measured, spec), limit)
-        for name, limit, distances, measured in kinds
+        DriftFigure(name, *_distance_and_chance(distances, measured, spec), limit)
+        for name, limit, distances, measured in properties
         if min(len(measured.old), len(measured.new)) >= spec.min_images
     )
+    shares = {name: _share(name, labels) for name in np.unique(np.concatenate(labels[:2])).tolist()}
     return DriftReport(len(now), len(now.owners), figures, shares)
 
 
-def _against_chance(distances: Distances, measured: Measured, spec: DriftSpec) -> tuple[float, float]:
-    """Give the distance of the new from the reference, and the one that parts of the reference seldom have."""
+def _distance_and_chance(distances: Distances, measured: Measurements, spec: DriftSpec) -> tuple[float, float]:
+    """Return the distance of the new ones from the reference, and the one that is rarely exceeded by chance."""
     rng = np.random.default_rng(spec.seed)
     parts = random_parts(measured.groups, len(measured.new), spec.resamples, rng)
-    together = np.concatenate((measured.old, measured.new))
-    is_old = np.arange(len(together)) < len(measured.old)
+    pooled = np.concatenate((measured.old, measured.new))
+    is_old = np.arange(len(pooled)) < len(measured.old)
     chance = np.quantile(distances(measured.old, parts), spec.chance)
-    return float(distances(together, is_old[None])[0]), float(chance)
+    return float(distances(pooled, is_old[None])[0]), float(chance)
 
 
-def _scaled(old: Floats, new: Floats, groups: NDArray[np.int64]) -> Measured:
+def _standardised(old: Floats, new: Floats, groups: NDArray[np.int64]) -> Measurements:
     """Express measurements in standard deviations of the reference, where it varies."""
     mean, spread = old.mean(axis=0), old.std(axis=0)
     unit = np.where(spread > 1e-6, spread, 1)
-    return Measured((old - mean) / unit, (new - mean) / unit, groups)
+    return Measurements((old - mean) / unit, (new - mean) / unit, groups)
 
 
-def _cells(old: Observations, new: Observations) -> Measured:
-    return Measured(old.embedding, new.embedding, old.groups[old.owners])
-
-
-def _labelled(old: Observations, new: Observations) -> Measured:
-    before, now = np.array(old.labels, np.str_), np.array(new.labels, np.str_)
-    return Measured(before[before != ""], now[now != ""], old.groups[before != ""])
-
-
-def _share(name: str, labels: Measured) -> tuple[float, float]:
-    """Give a label's share in both; 0 where nothing is labelled."""
+def _share(name: str, labels: Measurements) -> tuple[float, float]:
+    """Return a label's proportion among old and new labels; 0 if there are none."""
     old, new = (float((part == name).sum()) / max(1, len(part)) for part in (labels.old, labels.new))
     return old, new

@@ -6,7 +6,7 @@ const choices = [...content.classes, content.cannotTell];
 const KEY = "sgcldff-review/" + content.queue;
 const part = (id) => document.getElementById(id);
 
-// Answers by reviewer: Map of name -> Map of cell id -> {label, at}. Maps, since names may be any text.
+// Answers by reviewer: Map of name -> Map of cell id -> {label, at}. Maps, since a name may be any text.
 let reviewer = "";
 let answers = new Map();
 let at = 0;
@@ -23,8 +23,8 @@ function load() {
   }
 }
 
-// Browsers bound how often the history may be written.
-function noteKept(kept) {
+// Browsers limit how often the history may be written.
+function markStored(kept) {
   if ((history.state?.kept ?? false) !== kept) history.replaceState({ kept }, "");
 }
 
@@ -32,18 +32,18 @@ function save() {
   try {
     const given = [...answers].map(([name, ofName]) => [name, [...ofName]]);
     localStorage.setItem(KEY, JSON.stringify({ reviewer, answers: given }));
-    noteKept(reviewer !== "");
+    markStored(reviewer !== "");
     storing = true;
   } catch {
     storing = false;
   }
 }
 
-// Chromium under load gives a document an empty store now and then, and the kept one back once it is loaded again.
+// Under load, Chromium occasionally gives a document an empty store; after a reload the stored one is back.
 function startOrReload() {
   load();
   if (!reviewer && history.state?.kept) {
-    noteKept(false);
+    markStored(false);
     location.reload();
     return;
   }
@@ -119,7 +119,7 @@ function showProgress() {
 function showGuess(cell) {
   const shown = part("hint").getAttribute("aria-pressed") === "true";
   for (const element of document.querySelectorAll(".guess")) element.hidden = !shown;
-  part("told").textContent = shown ? cell.label : "";
+  part("predicted").textContent = shown ? cell.label : "";
   for (const old of document.querySelectorAll(".share")) old.remove();
   content.classes.forEach((kind, index) => {
     if (!shown) return;
@@ -162,7 +162,7 @@ function askName() {
   part("reviewer").value = reviewer;
   part("take").checked = false;
   part("takeover").hidden = given === 0;
-  part("takeover-text").textContent = `I only correct the name: take over the ${given} answers of ${reviewer}`;
+  part("takeover-text").textContent = `I am only correcting the name: keep the ${given} answers of ${reviewer}`;
   part("start").showModal();
   part("reviewer").select();
 }
@@ -183,7 +183,7 @@ function digitOf(event) {
   return event.shiftKey ? undefined : /^Digit([1-9])$/.exec(event.code)?.[1];
 }
 
-function keyed(event) {
+function onKey(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || part("start").open) return;
   const digit = digitOf(event);
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -237,14 +237,14 @@ const clicks = {
 };
 
 makeButtons();
-for (const [id, does] of Object.entries(clicks)) part(id).addEventListener("click", does);
-document.addEventListener("keydown", keyed);
+for (const [id, handler] of Object.entries(clicks)) part(id).addEventListener("click", handler);
+document.addEventListener("keydown", onKey);
 part("crop").addEventListener("error", () => { part("missing").hidden = false; });
 part("form").addEventListener("submit", begin);
 part("start").addEventListener("cancel", (event) => { if (!reviewer) event.preventDefault(); });
 part("reviewer").addEventListener("input", () => {
   const blank = part("reviewer").value.trim() === "";
-  part("reviewer").setCustomValidity(blank ? "Give your name." : "");
+  part("reviewer").setCustomValidity(blank ? "Enter your name." : "");
 });
 window.addEventListener("storage", (event) => {
   if (event.key !== KEY) return;

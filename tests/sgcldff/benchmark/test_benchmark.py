@@ -12,25 +12,25 @@ from sklearn import metrics as oracle
 
 from sgcldff.benchmark.budget import Budget
 from sgcldff.benchmark.common_start import common_start
-from sgcldff.benchmark.page import page
-from sgcldff.benchmark.plots import draw, reliability
-from sgcldff.benchmark.pooled import TOGETHER, together
+from sgcldff.benchmark.markdown_page import markdown_page
+from sgcldff.benchmark.plots import draw_plots, reliability
+from sgcldff.benchmark.pooled import BOTH_PROTOCOLS, pooled_entries
 from sgcldff.benchmark.protocols import (
-    CHANGES,
+    CORRUPTIONS,
     REFERENCE,
-    Cell,
-    Plan,
+    BenchmarkPlan,
     Protocol,
-    cells,
+    Training,
     leave_out,
     read_protocols,
-    unscored,
-    unseen,
+    scored_samples,
+    trainings,
+    unscored_labels,
 )
-from sgcldff.benchmark.robustness import SHARE, Trial
-from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Contest, values
-from sgcldff.benchmark.speed import Size, rates, size_of
-from sgcldff.benchmark.table import CellRecord, Table, counts
+from sgcldff.benchmark.robustness import SHARE, RobustnessComparison
+from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Comparison, scores_of_seed
+from sgcldff.benchmark.speed import ModelSize, rates, size_of
+from sgcldff.benchmark.table import BenchmarkTable, TrainingEntry, image_counts
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import FIVE_TYPES, WBC6, WBC11, LabelSpace
 from sgcldff.core.records import Sample, Split
@@ -72,8 +72,8 @@ def runs(*first: int, seeds: int = 2) -> dict[str, dict[int, dict[str, Predictio
     }
 
 
-def found(contest: Contest, protocol: Protocol = Protocol.WITHIN):
-    return {(one.contender, *one.place): one for one in contest.entries(protocol)}
+def found(contest: Comparison, protocol: Protocol = Protocol.WITHIN):
+    return {(one.candidate, *one.column): one for one in contest.entries(protocol)}
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_protocols_are_read_and_checked_against_the_data():
     assert read_protocols("robustness, within") == (Protocol.WITHIN, Protocol.ROBUSTNESS)
     with pytest.raises(InputError, match=r"cross-validation is unknown.*left-out"):
         read_protocols("within,cross-validation")
-    assert Plan().allowed(["a", "b"]) == tuple(Protocol)
-    assert Protocol.LEFT_OUT not in Plan().allowed(["a"])
+    assert BenchmarkPlan().allowed(["a", "b"]) == tuple(Protocol)
+    assert Protocol.LEFT_OUT not in BenchmarkPlan().allowed(["a"])
     with pytest.raises(InputError, match=r"only a.*--data"):
-        Plan(protocols=(Protocol.LEFT_OUT,)).allowed(["a"])
+        BenchmarkPlan(protocols=(Protocol.LEFT_OUT,)).allowed(["a"])
     with pytest.raises(InputError, match="at least 1"):
-        Plan(seeds=0)
+        BenchmarkPlan(seeds=0)
 
 
 @given(
@@ -113,12 +113,12 @@ def test_protocols_are_read_and_checked_against_the_data():
     st.sets(st.sampled_from(tuple(Protocol)), min_size=1),
 )
 def test_every_training_comes_once_and_all_contenders_before_the_next_seed(names, seeds, sources, protocols):
-    planned = list(cells(names, Plan(seeds, tuple(protocols)), sources))
+    planned = list(trainings(names, BenchmarkPlan(seeds, tuple(protocols)), sources))
     left_out = len(sources) if Protocol.LEFT_OUT in protocols else 0
-    together = bool({Protocol.WITHIN, Protocol.ROBUSTNESS} & protocols)
-    assert len(set(planned)) == len(planned) == len(names) * seeds * (left_out + together)
+    on_all = bool({Protocol.WITHIN, Protocol.ROBUSTNESS} & protocols)
+    assert len(set(planned)) == len(planned) == len(names) * seeds * (left_out + on_all)
     assert [cell.seed for cell in planned] == sorted(cell.seed for cell in planned)
-    assert [cell.contender for cell in planned[: len(names)]] == names
+    assert [cell.candidate for cell in planned[: len(names)]] == names
 
 
 def sample(name: str, label: str | None, split: Split = Split.TRAIN, group: str = "") -> Sample:
@@ -142,10 +142,10 @@ def test_labels_that_a_training_never_saw_are_not_scored():
         sample("b1", "neutrophil"), sample("b2", "monocyte", Split.TEST), sample("c1", "neutrophil", Split.TEST),
         sample("c2", "lymphocyte"),
     ]  # fmt: skip
-    without_a = {one.id: one.label for one in unseen(samples, Cell("x", 0, "a"), WBC6)}
+    without_a = {one.id: one.label for one in scored_samples(samples, Training("x", 0, "a"), WBC6)}
     assert without_a == {"a1": None, "a2": None, "a3": "neutrophil"}
-    assert unscored(samples, "a", WBC6) == {"blast": 1, "non-blast": 1}
-    within = unseen(samples, Cell("x", 0), WBC6)
+    assert unscored_labels(samples, "a", WBC6) == {"blast": 1, "non-blast": 1}
+    within = scored_samples(samples, Training("x", 0), WBC6)
     assert [one.id for one in within] == ["a2", "b2", "c1"]
     assert within[0].label == "non-blast"
 
@@ -154,23 +154,27 @@ def test_a_label_finer_than_all_that_was_taught_is_asked_for_as_the_broader_one(
     held = ["band neutrophil", "segmented neutrophil", "myelocyte", "platelet", "monocyte"]
     samples = [sample(f"a{k}", label) for k, label in enumerate(held)]
     samples += [sample(f"b{k}", label) for k, label in enumerate(FIVE_TYPES)]
-    asked = {one.id: one.label for one in unseen(samples, Cell("x", 0, "a"), WBC11)}
+    asked = {one.id: one.label for one in scored_samples(samples, Training("x", 0, "a"), WBC11)}
     assert asked == {"a0": "neutrophil", "a1": "neutrophil", "a2": None, "a3": None, "a4": "monocyte"}
-    assert unscored(samples, "a", WBC11) == {"myelocyte": 1, "platelet": 1}
+    assert unscored_labels(samples, "a", WBC11) == {"myelocyte": 1, "platelet": 1}
     bands = [*samples, sample("c1", "band neutrophil")]
-    asked = {one.id: one.label for one in unseen(bands, Cell("x", 0, "a"), WBC11)}
+    asked = {one.id: one.label for one in scored_samples(bands, Training("x", 0, "a"), WBC11)}
     assert (asked["a0"], asked["a1"]) == ("band neutrophil", "neutrophil")
     own = LabelSpace(("platelet", "monocyte", "lymphocyte"))
     platelets = [sample("a1", "platelet"), sample("b1", "monocyte"), sample("b2", "lymphocyte")]
-    assert unscored(platelets, "a", own) == {"platelet": 1}
+    assert unscored_labels(platelets, "a", own) == {"platelet": 1}
 
 
 def test_a_label_that_leaves_no_wrong_answer_is_not_scored():
     five = [sample(f"b{k}", label) for k, label in enumerate(FIVE_TYPES)]
     asked = [sample("a1", "blast"), sample("a2", "non-blast"), sample("a3", "neutrophil")]
-    assert unscored([*asked, *five], "a", WBC6) == {"blast": 1, "non-blast": 1}
-    assert unscored([*asked, *five, sample("c1", "blast")], "a", WBC6) == {}
-    assert unscored([*asked, sample("b1", "neutrophil")], "a", WBC6) == {"blast": 1, "neutrophil": 1, "non-blast": 1}
+    assert unscored_labels([*asked, *five], "a", WBC6) == {"blast": 1, "non-blast": 1}
+    assert unscored_labels([*asked, *five, sample("c1", "blast")], "a", WBC6) == {}
+    assert unscored_labels([*asked, sample("b1", "neutrophil")], "a", WBC6) == {
+        "blast": 1,
+        "neutrophil": 1,
+        "non-blast": 1,
+    }
 
 
 def drawn(seed: int = 0) -> list[dict[str, np.ndarray]]:
@@ -203,7 +207,7 @@ def by_hand(said: Predictions, rows: np.ndarray) -> tuple[float, float, float, f
 @settings(max_examples=3, deadline=None)
 def test_leads_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed):
     answers = runs(seed, seed + 100)
-    entries = found(Contest(answers, QUICK))
+    entries = found(Comparison(answers, QUICK))
 
     def mean_score(name, places):
         return np.mean([np.mean([by_hand(one[s], places[s]) for s in ROWS]) for one in answers[name].values()])
@@ -238,8 +242,8 @@ def test_both_protocols_together_count_a_data_set_left_out_as_one_more(seed):
 
     everything = {source: np.arange(rows) for source, rows in ROWS.items()}
     leads = [mean_score("unet", places) - mean_score(REFERENCE, places) for places in drawn()]
-    (entry,) = (e for e in together(within, apart, QUICK) if (e.contender, e.figure) == ("unet", SCORE))
-    assert (entry.protocol, entry.data) == (Protocol.LEFT_OUT, TOGETHER)
+    (entry,) = (e for e in pooled_entries(within, apart, QUICK) if (e.candidate, e.figure) == ("unet", SCORE))
+    assert (entry.protocol, entry.data) == (Protocol.LEFT_OUT, BOTH_PROTOCOLS)
     assert entry.score.value == pytest.approx(mean_score("unet", everything))
     assert entry.lead.value == pytest.approx(mean_score("unet", everything) - mean_score(REFERENCE, everything))
     assert (entry.lead.low, entry.lead.high) == pytest.approx(np.quantile(leads, (0.025, 0.975)))
@@ -248,7 +252,7 @@ def test_both_protocols_together_count_a_data_set_left_out_as_one_more(seed):
 def test_who_was_scored_under_one_protocol_alone_is_not_counted_under_both():
     within, apart = runs(1, 2, 3), runs(4, 5, 6)
     del within["unet"], apart["no-prior"][1]
-    told = {(one.contender, one.figure): one.seeds for one in together(within, apart, QUICK)}
+    told = {(one.candidate, one.figure): one.seeds for one in pooled_entries(within, apart, QUICK)}
     seeds = {REFERENCE: 2, "no-prior": 1}
     assert told == {(name, figure): count for name, count in seeds.items() for figure in (SCORE, TYPE_SCORE)}
 
@@ -257,7 +261,7 @@ def test_who_was_scored_under_one_protocol_alone_is_not_counted_under_both():
 @settings(max_examples=5, deadline=None)
 def test_a_contender_that_says_the_same_leads_by_exactly_nothing(seed):
     answers = runs(seed)
-    entries = found(Contest({**answers, "unet": answers[REFERENCE]}, QUICK))
+    entries = found(Comparison({**answers, "unet": answers[REFERENCE]}, QUICK))
     leads = [entry.lead for (name, *_), entry in entries.items() if name == "unet"]
     assert len(leads) > 20
     assert {(lead.value, lead.low, lead.high) for lead in leads} <= {(0, 0, 0), (0, None, None)}
@@ -267,16 +271,16 @@ def test_a_contender_that_says_the_same_leads_by_exactly_nothing(seed):
 
 def test_a_lead_is_told_where_it_is_large_and_lower_is_better_for_calibration():
     good, bad = run(1, 0.6), run(2, 0.0)
-    entries = found(Contest({REFERENCE: {0: bad}, "unet": {0: good}}, QUICK))
+    entries = found(Comparison({REFERENCE: {0: bad}, "unet": {0: good}}, QUICK))
     assert entries["unet", OVERALL, TYPE_SCORE].verdict == 1
     assert entries["unet", "a", "calibration_error"].lead.high < 0
     assert entries["unet", "a", "calibration_error"].verdict == 1
-    swapped = found(Contest({REFERENCE: {0: good}, "unet": {0: bad}}, QUICK))
+    swapped = found(Comparison({REFERENCE: {0: good}, "unet": {0: bad}}, QUICK))
     assert swapped["unet", "a", "calibration_error"].verdict == swapped["unet", OVERALL, TYPE_SCORE].verdict == -1
 
 
 def test_who_learns_no_outlines_has_no_scores_of_them():
-    entries = found(Contest(runs(1, 2, 3, 4), QUICK, frozenset({"resnet50"})))
+    entries = found(Comparison(runs(1, 2, 3, 4), QUICK, frozenset({"resnet50"})))
     own = {place for name, *place in map(tuple, entries) if name == "resnet50" for place in [tuple(place)]}
     assert {figure for _, figure in own} == {
         "accuracy", "balanced_accuracy", "macro_f1", "calibration_error", TYPE_SCORE,
@@ -287,16 +291,16 @@ def test_who_learns_no_outlines_has_no_scores_of_them():
 def test_what_is_not_finished_lacks_the_mean_over_data_sets_only():
     answers = runs(1, 2)
     answers["unet"] = {0: {"a": answers["unet"][0]["a"]}}
-    entries = found(Contest(answers, QUICK))
+    entries = found(Comparison(answers, QUICK))
     assert entries["unet", "a", "accuracy"].seeds == 1
     assert ("unet", OVERALL, SCORE) not in entries
     assert ("unet", "b", "accuracy") not in entries
-    assert found(Contest({}, QUICK)) == {}
+    assert found(Comparison({}, QUICK)) == {}
 
 
 def test_figures_of_one_run_are_the_means_over_one_seed():
     answers = runs(5, seeds=1)
-    entries, alone = found(Contest(answers, QUICK)), values(answers[REFERENCE][0], QUICK.calibration_bins)
+    entries, alone = found(Comparison(answers, QUICK)), scores_of_seed(answers[REFERENCE][0], QUICK.calibration_bins)
     assert alone == pytest.approx({place: entries[REFERENCE, *place].score.value for place in alone})
     assert (OVERALL, SCORE) in alone
 
@@ -305,23 +309,26 @@ def test_other_images_cannot_be_compared():
     answers = runs(1, 2)
     whole = answers["unet"][0]["a"]
     answers["unet"][0] = {**answers["unet"][0], "a": replace(whole, table=whole.table.slice(0, 50))}
-    with pytest.raises(InputError, match=r"other images or labels of a"):
-        found(Contest(answers, QUICK))
+    with pytest.raises(InputError, match=r"different images or labels of a"):
+        found(Comparison(answers, QUICK))
 
 
 def test_unchanged_answers_keep_the_whole_score_and_worse_ones_less():
     clean = runs(1, 2)
     worse = {name: {seed: run(seed + 50, 0.2) for seed in seeds} for name, seeds in clean.items()}
-    changed = {change: clean if change[1] < 3 else worse for change in CHANGES}
-    entries = {(one.contender, *one.place): one for one in Trial(clean, dict.fromkeys(CHANGES, clean), QUICK).entries()}
+    changed = {change: clean if change[1] < 3 else worse for change in CORRUPTIONS}
+    entries = {
+        (one.candidate, *one.column): one
+        for one in RobustnessComparison(clean, dict.fromkeys(CORRUPTIONS, clean), QUICK).entries()
+    }
     assert {entries[name, OVERALL, SHARE].score for name in clean} == {replace(entries["unet", OVERALL, SHARE].score)}
     assert entries["unet", OVERALL, SHARE].score.value == pytest.approx(1)
-    told = {(one.contender, *one.place): one for one in Trial(clean, changed, QUICK).entries()}
+    told = {(one.candidate, *one.column): one for one in RobustnessComparison(clean, changed, QUICK).entries()}
     steps = [told["unet", "hue", f"{TYPE_SCORE}@{strength}"].score.value for strength in range(1, 6)]
     assert steps[0] == steps[1] == told["unet", OVERALL, f"clean_{TYPE_SCORE}"].score.value > steps[2]
     assert told["unet", "hue", TYPE_SCORE].score.value == pytest.approx(np.mean(steps))
-    del changed[CHANGES[-1]]
-    assert not list(Trial(clean, changed, QUICK).entries())
+    del changed[CORRUPTIONS[-1]]
+    assert not list(RobustnessComparison(clean, changed, QUICK).entries())
 
 
 @pytest.fixture(scope="module")
@@ -330,29 +337,29 @@ def table():
     clean = runs(1, 2, 3, 4)
     lone = frozenset({"resnet50"})
     entries = [
-        *Contest(clean, QUICK, lone).entries(Protocol.WITHIN),
-        *Contest({REFERENCE: clean[REFERENCE]}, QUICK).entries(Protocol.LEFT_OUT),
-        *together(clean, clean, QUICK, lone),
-        *Trial(clean, dict.fromkeys(CHANGES, clean), QUICK, lone).entries(),
+        *Comparison(clean, QUICK, lone).entries(Protocol.WITHIN),
+        *Comparison({REFERENCE: clean[REFERENCE]}, QUICK).entries(Protocol.LEFT_OUT),
+        *pooled_entries(clean, clean, QUICK, lone),
+        *RobustnessComparison(clean, dict.fromkeys(CORRUPTIONS, clean), QUICK, lone).entries(),
     ]
     samples = [sample("a1", "blast"), sample("a2", None, Split.TEST), sample("b1", None)]
     names = tuple(clean)
-    done = [CellRecord(name, 0, "", training="training/x") for name in names]
-    sizes = [Size(name, 5_000_000 + k, 10**9, name != "resnet50", 50.0 * (k + 1)) for k, name in enumerate(names)]
-    return Table(
-        {"data": "0123"}, names, tuple(Protocol), ("a", "b"), 2, tuple(counts(samples)), tuple(sizes), tuple(entries),
-        (*done, CellRecord("unet", 1, "a", "training")), 900.0, ("a note",),
+    done = [TrainingEntry(name, 0, "", training="training/x") for name in names]
+    sizes = [ModelSize(name, 5_000_000 + k, 10**9, name != "resnet50", 50.0 * (k + 1)) for k, name in enumerate(names)]
+    return BenchmarkTable(
+        {"data": "0123"}, names, tuple(Protocol), ("a", "b"), 2, tuple(image_counts(samples)), tuple(sizes),
+        tuple(entries), (*done, TrainingEntry("unet", 1, "a", "training")), 900.0, ("a note",),
     )  # fmt: skip
 
 
 def test_the_table_is_read_back_as_it_was_written(table):
-    assert Table.from_json(table.to_json()) == table
+    assert BenchmarkTable.from_json(table.to_json()) == table
     with pytest.raises(InputError, match="run the benchmark again"):
-        Table.from_json('{"head": 3}')
+        BenchmarkTable.from_json('{"head": 3}')
 
 
 def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):
-    text = page(table, ["plots/cost.png"])
+    text = markdown_page(table, ["plots/cost.png"])
     assert "**Unfinished:** 1 of 5" in text
     assert "- unet, seed 1, without a: training" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -362,22 +369,22 @@ def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):
         "the left-out table has to say that unet is not finished"
     )
     best = max(table.of(Protocol.WITHIN, OVERALL, SCORE).values(), key=lambda entry: entry.score.value)
-    assert any(line.startswith(f"| {best.contender} | **{best.score.value:.3f}**") for line in rows)
+    assert any(line.startswith(f"| {best.candidate} | **{best.score.value:.3f}**") for line in rows)
     assert any(line.startswith("| resnet50 | - | - | - | 0.") for line in rows), "it has scores of types alone"
-    assert text.index("## All together") < text.index("## Within the data sets")
+    assert text.index("## Both protocols") < text.index("## Within the data sets")
     assert "![plots/cost.png](plots/cost.png)" in text
     assert text.endswith("- a note\n")
 
 
 def test_pictures_are_drawn_of_whatever_there_is(table, tmp_path):
-    pictures = draw(table, {"unet": list(runs(1)[REFERENCE].values())}, tmp_path / "whole")
+    pictures = draw_plots(table, {"unet": list(runs(1)[REFERENCE].values())}, tmp_path / "whole")
     assert {path.stem for path in pictures} == {
         "leads-together", "leads-within", "leads-robustness", "cost", "robustness", "reliability",
     }  # fmt: skip
     for path in pictures:
         with Image.open(path) as image:
             assert min(image.size) > 200
-    assert draw(replace(table, entries=()), {}, tmp_path / "empty") == ()
+    assert draw_plots(replace(table, entries=()), {}, tmp_path / "empty") == ()
 
 
 def test_reliability_is_that_of_counted_bins():

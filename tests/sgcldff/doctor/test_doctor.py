@@ -16,7 +16,7 @@ import pytest
 
 from sgcldff.cluster import connect
 from sgcldff.doctor import Setup, State, examine, folders, hardware, packages, servers
-from sgcldff.doctor.exposure import settings
+from sgcldff.doctor.exposure import unsafe_variables
 
 Usage = namedtuple("Usage", "total used free")
 USER, PASSWORD = "ann", "correct-horse"
@@ -111,7 +111,7 @@ def test_a_library_that_reads_wrong_pixels_is_noticed(monkeypatch):
 
 
 def test_a_gpu_that_torch_does_not_see(monkeypatch):
-    monkeypatch.setattr(hardware, "driver_shows", lambda: ["NVIDIA H100, 550.1, 81559 MiB"])
+    monkeypatch.setattr(hardware, "gpus_of_driver", lambda: ["NVIDIA H100, 550.1, 81559 MiB"])
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     told = hardware.gpu()
     assert told.state is State.FAILED
@@ -152,13 +152,13 @@ def test_a_workspace_that_may_not_be_written(tmp_path, monkeypatch):
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(folders.fcntl, "flock", lambda file, how: None)
-    assert "locks of files do not hold" in folders.workspace(tmp_path).found
+    assert "file locks do not work" in folders.workspace(tmp_path).found
 
 
 def test_a_workspace_that_anybody_may_write_to(tmp_path):
     (tmp_path / "ws").mkdir()
     (tmp_path / "ws").chmod(0o777)
-    assert folders.doors(tmp_path / "ws").state is State.WARNING
+    assert folders.permissions(tmp_path / "ws").state is State.WARNING
 
 
 def test_what_killed_runs_left_is_found_once_it_is_old(tmp_path):
@@ -220,7 +220,7 @@ class TestServers:
         monkeypatch.setenv(variable, f"http://{USER}:{PASSWORD}@{place}{path}")
         told = look()
         assert told.state is State.OK
-        assert "asks for a password" in told.found
+        assert "requires a password" in told.found
         assert PASSWORD not in str(told)
 
     def test_credentials_of_the_environment_are_used(self, look, variable, path, stand, monkeypatch):
@@ -273,7 +273,7 @@ def test_a_port_that_is_taken(monkeypatch):
 
 
 def test_a_server_on_all_addresses_is_found(monkeypatch):
-    monkeypatch.setattr(servers, "_listeners", lambda: iter([("mlflow", 7, 5000)]))
+    monkeypatch.setattr(servers, "_public_servers", lambda: iter([("mlflow", 7, 5000)]))
     told = servers.listening()
     assert (told.state, "mlflow (process 7, port 5000)" in told.found) == (State.WARNING, True)
 
@@ -288,9 +288,9 @@ def test_a_server_on_all_addresses_is_found(monkeypatch):
     ],
 )
 def test_unsafe_settings_are_named_and_secrets_are_not(name, value, monkeypatch):
-    assert settings().state is State.OK
+    assert unsafe_variables().state is State.OK
     monkeypatch.setenv(name, value)
-    told = settings()
+    told = unsafe_variables()
     assert told.state is State.WARNING
     assert name in told.found
     assert PASSWORD not in str(told)

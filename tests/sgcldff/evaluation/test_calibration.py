@@ -13,9 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import WBC11
 from sgcldff.evaluation.calibration.adaptation import FOLDS, Candidate, Kind, adapt
-from sgcldff.evaluation.calibration.labelled_cells import TypedCells, are_right, log_losses
+from sgcldff.evaluation.calibration.labelled_cells import LabelledCells, are_correct, log_losses
 from sgcldff.evaluation.calibration.temperature import fit_temperature
-from sgcldff.evaluation.predictions import Choice
+from sgcldff.evaluation.predictions import AnswerLabels
 
 
 def laboratory(n=200, classes=4, width=6, seed=0, shift=None, noise=1.0):
@@ -27,7 +27,7 @@ def laboratory(n=200, classes=4, width=6, seed=0, shift=None, noise=1.0):
     logits = (embedding @ centres.T - 0.5 * (centres**2).sum(axis=1)) / noise**2
     moved = logits if shift is None else logits + shift
     slides = tuple(f"slide {k % 7}" for k in range(n))
-    return TypedCells(moved, embedding, np.eye(classes, dtype=bool)[types], slides)
+    return LabelledCells(moved, embedding, np.eye(classes, dtype=bool)[types], slides)
 
 
 class Logits(ClassifierMixin, BaseEstimator):
@@ -68,7 +68,7 @@ def test_every_stain_counts_alike_for_the_temperature_however_many_cells_it_has(
 @pytest.mark.parametrize("penalty", [0.1, 1.0, 10.0])
 def test_a_head_on_a_model_without_opinions_is_the_logistic_regression_of_scikit_learn(penalty):
     cells = laboratory(n=60)
-    blank = TypedCells(np.zeros_like(cells.logits), cells.embedding, cells.allowed, cells.groups)
+    blank = LabelledCells(np.zeros_like(cells.logits), cells.embedding, cells.allowed, cells.groups)
     scale = np.sqrt((cells.embedding**2).sum(axis=1).mean())
     design = np.column_stack((np.ones(60), cells.embedding / scale))
     oracle = LogisticRegression(C=1 / penalty, fit_intercept=False, tol=1e-8, max_iter=10_000)
@@ -79,7 +79,7 @@ def test_a_head_on_a_model_without_opinions_is_the_logistic_regression_of_scikit
 
 def test_a_bias_on_a_model_without_opinions_gives_every_class_its_share():
     types = np.repeat(np.arange(3), (10, 25, 5))
-    blank = TypedCells(np.zeros((40, 3)), np.ones((40, 2)), np.eye(3, dtype=bool)[types], ("slide",) * 40)
+    blank = LabelledCells(np.zeros((40, 3)), np.ones((40, 2)), np.eye(3, dtype=bool)[types], ("slide",) * 40)
     bias = Candidate(Kind.BIAS, 1e-6).fit(blank).bias
     np.testing.assert_allclose(softmax(bias), [10 / 40, 25 / 40, 5 / 40], atol=1e-4)
 
@@ -91,7 +91,7 @@ def test_a_shifted_model_is_put_right_by_a_few_cells_of_the_laboratory(cells):
     fresh = laboratory(n=4000, noise=2.0, shift=shift).take(range(1000, 4000))
     ideal = laboratory(n=4000, noise=2.0).take(range(1000, 4000))
     before, after, best = (
-        are_right(logits, fresh.allowed).mean() for logits in (fresh.logits, found.adjustment(fresh), ideal.logits)
+        are_correct(logits, fresh.allowed).mean() for logits in (fresh.logits, found.adjustment(fresh), ideal.logits)
     )
     assert found.helps
     assert after > before + 0.6 * (best - before)
@@ -104,11 +104,11 @@ def test_held_out_cells_are_never_classified_worse_than_before(seed, n, shifted,
     make = np.random.default_rng(seed)
     cells = laboratory(n, seed=seed, shift=4 * make.normal(size=4) * shifted, noise=2.0)
     if senseless:
-        cells = TypedCells(cells.logits, cells.embedding, make.permutation(cells.allowed), cells.groups)
+        cells = LabelledCells(cells.logits, cells.embedding, make.permutation(cells.allowed), cells.groups)
     found = adapt(cells)
     assert found.after.right >= found.before.right
     assert found.after.log_loss <= found.before.log_loss
-    assert found.before.right == are_right(cells.logits, cells.allowed).sum()
+    assert found.before.right == are_correct(cells.logits, cells.allowed).sum()
     assert found.helps or not (found.adjustment.weight.any() or found.adjustment.bias.any())
 
 
@@ -137,7 +137,7 @@ def test_slides_are_held_out_whole_where_there_are_enough(monkeypatch):
     slides = tuple(f"slide {k % (FOLDS + 5)}" for k in range(len(cells)))
     original = Candidate.fit
     monkeypatch.setattr(Candidate, "fit", lambda self, part: seen.append(set(part.groups)) or original(self, part))
-    adapt(TypedCells(cells.logits, cells.embedding, cells.allowed, slides))
+    adapt(LabelledCells(cells.logits, cells.embedding, cells.allowed, slides))
     *fits, whole = seen
     assert whole == set(slides)
     assert all(len(part) < len(set(slides)) for part in fits)
@@ -151,8 +151,11 @@ def test_rightness_and_loss_are_those_of_labels_that_stand_for_several_classes(s
     logits = 2 * make.normal(size=(12, len(WBC11.classes)))
     allowed = np.stack([WBC11.allowed(label) for label in labels])
     chances = softmax(logits, axis=1)
-    choices = (Choice.among([label], WBC11).tell(p, label, WBC11)[0] for p, label in zip(chances, labels, strict=True))
-    assert are_right(logits, allowed).tolist() == [told == label for told, label in zip(choices, labels, strict=True)]
+    choices = (
+        AnswerLabels.for_labels([label], WBC11).predict(p, label, WBC11)[0]
+        for p, label in zip(chances, labels, strict=True)
+    )
+    assert are_correct(logits, allowed).tolist() == [told == label for told, label in zip(choices, labels, strict=True)]
     losses, slopes = log_losses(logits, allowed)
     np.testing.assert_allclose(losses, -np.log((chances * allowed).sum(axis=1)), rtol=1e-9)
     nudge = 1e-6 * make.normal(size=logits.shape)

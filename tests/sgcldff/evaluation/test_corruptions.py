@@ -15,7 +15,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import Perturbation
 from sgcldff.data.synthetic import write_dataset
-from sgcldff.evaluation.corruptions import AMOUNTS, change_of
+from sgcldff.evaluation.corruptions import AMOUNTS, corruption
 from sgcldff.slides.images import read_rgb
 
 ONE = Sample("s/a", "s", "g", "a.png", 0.2, "none", sha256="ab" * 32)
@@ -39,31 +39,31 @@ def test_a_change_is_the_same_for_all_models_and_leaves_the_input(
     kind: Perturbation, strength: int, smear: np.ndarray
 ) -> None:
     before = smear.copy()
-    changed = change_of(kind, strength)(smear, ONE)
+    changed = corruption(kind, strength)(smear, ONE)
     assert (changed.dtype, changed.shape) == (np.uint8, smear.shape)
-    assert (changed == change_of(kind, strength)(smear, replace(ONE, image="elsewhere.png"))).all()
-    assert (changed == pickle.loads(pickle.dumps(change_of(kind, strength)))(smear, ONE)).all()
+    assert (changed == corruption(kind, strength)(smear, replace(ONE, image="elsewhere.png"))).all()
+    assert (changed == pickle.loads(pickle.dumps(corruption(kind, strength)))(smear, ONE)).all()
     assert (smear == before).all()
 
 
 @pytest.mark.parametrize("mpp", [0.1, 0.2])
 @pytest.mark.parametrize("kind", Perturbation)
 def test_the_stronger_the_worse(kind: Perturbation, mpp: float, smear: np.ndarray) -> None:
-    done = [damage(change_of(kind, strength)(smear, replace(ONE, mpp=mpp)), smear) for strength in STRENGTHS]
+    done = [damage(corruption(kind, strength)(smear, replace(ONE, mpp=mpp)), smear) for strength in STRENGTHS]
     assert done[0] > 0
     assert all(weaker < stronger for weaker, stronger in pairwise(done))
 
 
 @pytest.mark.parametrize("kind", Perturbation)
 def test_promotion_sees_a_mild_change_of_the_middle_strength(kind: Perturbation, smear: np.ndarray) -> None:
-    changed = change_of(kind)(smear, ONE)
-    assert (changed == change_of(kind, 3)(smear, ONE)).all()
+    changed = corruption(kind)(smear, ONE)
+    assert (changed == corruption(kind, 3)(smear, ONE)).all()
     assert 0.5 < np.abs(changed.astype(float) - smear).mean() < 45
 
 
 def test_the_middle_strength_is_what_it_was(smear: np.ndarray) -> None:
     """Each against another library, or NumPy alone, with the numbers that promotion began with."""
-    changed = {kind: change_of(kind)(smear, ONE).astype(float) for kind in Perturbation}
+    changed = {kind: corruption(kind)(smear, ONE).astype(float) for kind in Perturbation}
     hsv = rgb2hsv(smear)
     hsv[..., 0] = (hsv[..., 0] + 12 / 360) % 1
     blurred = gaussian_filter(smear.astype(float), (0.25 / 0.2, 0.25 / 0.2, 0), mode="mirror")
@@ -79,21 +79,21 @@ def test_the_middle_strength_is_what_it_was(smear: np.ndarray) -> None:
 
 def test_the_blur_is_as_wide_in_um_whatever_the_scale(smear: np.ndarray) -> None:
     flat = np.full((40, 40, 3), 200, np.uint8)
-    assert change_of(Perturbation.BLUR)(flat, ONE) == pytest.approx(flat)
+    assert corruption(Perturbation.BLUR)(flat, ONE) == pytest.approx(flat)
     fine, coarse = (
-        np.abs(np.diff(change_of(Perturbation.BLUR)(smear, replace(ONE, mpp=mpp)).astype(float), axis=0)).sum()
+        np.abs(np.diff(corruption(Perturbation.BLUR)(smear, replace(ONE, mpp=mpp)).astype(float), axis=0)).sum()
         for mpp in (0.1, 0.4)
     )
     assert fine < coarse
 
 
 def test_every_image_has_a_noise_of_its_own(smear: np.ndarray) -> None:
-    other = change_of(Perturbation.NOISE)(smear, replace(ONE, sha256="cd" * 32))
-    assert (other != change_of(Perturbation.NOISE)(smear, ONE)).any()
+    other = corruption(Perturbation.NOISE)(smear, replace(ONE, sha256="cd" * 32))
+    assert (other != corruption(Perturbation.NOISE)(smear, ONE)).any()
 
 
 @pytest.mark.parametrize("strength", [0, 6, -1])
 def test_other_strengths_are_refused(strength: int) -> None:
     assert list(AMOUNTS) == list(STRENGTHS)
     with pytest.raises(InputError, match=rf"strength {strength} of blur.*1 to 5"):
-        change_of(Perturbation.BLUR, strength)
+        corruption(Perturbation.BLUR, strength)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import energy_distance, ks_2samp
 
 from sgcldff.core.settings import DriftSpec
-from sgcldff.evaluation.drift import DriftReport, Observations, compare
+from sgcldff.evaluation.drift import DriftReport, Observations, measure_drift
 from sgcldff.evaluation.drift.distances import energy_coefficients, random_parts, share_distances
 
 
@@ -83,34 +83,38 @@ def images(n, seed, shift=0.0, groups=12, shares=(0.6, 0.3, 0.1)):
 
 
 def test_patients_of_one_source_seldom_drift_and_a_shift_always_does():
-    drifted = [bool(compare(images(300, 2 * at), images(80, 2 * at + 1), DriftSpec()).exceeding) for at in range(12)]
+    drifted = [
+        bool(measure_drift(images(300, 2 * at), images(80, 2 * at + 1), DriftSpec()).exceeding) for at in range(12)
+    ]
     assert sum(drifted) <= 1
-    report = compare(images(300, 0), images(80, 1, shift=1.0), DriftSpec())
+    report = measure_drift(images(300, 0), images(80, 1, shift=1.0), DriftSpec())
     assert {figure.name for figure in report.exceeding} == {"stain", "embedding"}
-    mixed = compare(images(300, 0), images(80, 1, shares=(0.1, 0.3, 0.6)), DriftSpec())
+    mixed = measure_drift(images(300, 0), images(80, 1, shares=(0.1, 0.3, 0.6)), DriftSpec())
     assert [figure.name for figure in mixed.exceeding] == ["class mix"]
     assert mixed.shares["c"][1] > 0.4
 
 
 def test_the_least_that_chance_gives_and_the_least_that_matters_both_count():
     """Many images make a trifle certain, few make a large distance chance: neither is drift."""
-    trifle = compare(images(1500, 0, groups=1500), images(1500, 1, shift=0.2, groups=1500), DriftSpec()).figures[0]
+    trifle = measure_drift(images(1500, 0, groups=1500), images(1500, 1, shift=0.2, groups=1500), DriftSpec()).figures[
+        0
+    ]
     assert trifle.chance < trifle.value < trifle.limit
     assert not trifle.exceeds
     strict = DriftSpec(stain=0, prior=0, embedding=0, class_mix=1, min_images=5)
-    few = [compare(images(120, at, groups=120), images(8, at + 99, groups=8), strict) for at in range(30)]
+    few = [measure_drift(images(120, at, groups=120), images(8, at + 99, groups=8), strict) for at in range(30)]
     assert sum(len(report.exceeding) for report in few) <= 5, "90 distances, of which 1 % exceed by chance"
     assert np.mean([report.figures[0].chance for report in few]) > 5 * trifle.chance
 
 
 def test_too_few_images_are_not_compared_and_reports_survive_json():
-    assert compare(images(300, 0), images(19, 1), DriftSpec()).figures == ()
-    report = compare(images(100, 0), images(40, 1), DriftSpec())
+    assert measure_drift(images(300, 0), images(19, 1), DriftSpec()).figures == ()
+    report = measure_drift(images(100, 0), images(40, 1), DriftSpec())
     assert DriftReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
     assert "| stain |" in report.to_markdown()
     unlabelled = images(40, 1)
     object.__setattr__(unlabelled, "labels", ("",) * 40)
-    assert [figure.name for figure in compare(images(100, 0), unlabelled, DriftSpec()).figures] == [
+    assert [figure.name for figure in measure_drift(images(100, 0), unlabelled, DriftSpec()).figures] == [
         "stain",
         "prior coverage",
         "embedding",

@@ -25,13 +25,13 @@ from sgcldff.data.adapters import detect
 from sgcldff.evaluation import EvalReport, Predictions
 from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.metrics import Interval
-from sgcldff.evaluation.predict import window
-from sgcldff.evaluation.predictions import COUNTS, Choice, schema
-from sgcldff.evaluation.report import METRICS, SetAside, score
+from sgcldff.evaluation.predict import centred_view
+from sgcldff.evaluation.predictions import COUNTS, AnswerLabels, schema
+from sgcldff.evaluation.report import METRICS, SkippedImage, score
 from sgcldff.evaluation.scorable import scorable
 from sgcldff.models.model import Model
 from sgcldff.models.nets.base import Prediction
-from sgcldff.promotion import compare
+from sgcldff.promotion import compare_models
 
 PAPER, PLASMA = (240, 235, 220), (190, 190, 225)
 INKS = ((90, 40, 120), (40, 90, 120), (120, 40, 40), (40, 40, 160), (120, 90, 160), (40, 120, 60))
@@ -211,7 +211,7 @@ def test_images_of_all_sizes_are_read_and_their_order_does_not_matter(tmp_path: 
 
 def test_the_window_takes_pixels_as_they_are() -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 80, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(window((44.5, 39.5), 64).cut(image), image[13:77, 8:72])
+    np.testing.assert_array_equal(centred_view((44.5, 39.5), 64).cut(image), image[13:77, 8:72])
 
 
 def test_bad_images_are_set_aside_and_the_rest_is_scored(painted: tuple[Sample, ...], tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_bad_images_are_set_aside_and_the_rest_is_scored(painted: tuple[Sample, 
     seen: list[tuple[int, int]] = []
     report = evaluate(model_of(), [*painted, *bad], QUICK, lambda done, total: seen.append((done, total)))
     assert report.pooled.images == len(painted)
-    assert [item.id for item in report.set_aside] == ["painted/truncated", "painted/gone", "painted/mask"]
-    for item, name in zip(report.set_aside, ("truncated.png", "gone.png", "small_mask.png"), strict=True):
+    assert [item.id for item in report.skipped] == ["painted/truncated", "painted/gone", "painted/mask"]
+    for item, name in zip(report.skipped, ("truncated.png", "gone.png", "small_mask.png"), strict=True):
         assert name in item.reason
     assert seen[-1] == (18, 18)
 
@@ -239,14 +239,14 @@ def test_images_that_the_model_learned_from_are_set_aside(painted: tuple[Sample,
     known = frozenset(predictions.column("sha256")[:1])
     report = evaluate(model_of(), painted[:3], QUICK, trained_on=known)
     assert report.pooled.images == 2
-    assert "trained on this image" in report.set_aside[0].reason
+    assert "trained on this image" in report.skipped[0].reason
     with pytest.raises(InputError, match=r"none of 1 images can be scored.*trained on this image"):
         evaluate(model_of(), painted[:1], QUICK, trained_on=known)
 
 
 def test_another_label_space_is_refused_before_any_work() -> None:
     nowhere = sample_of((Path("/nowhere.png"), Path("/nowhere_mask.png")), "neutrophil")
-    with pytest.raises(LabelError, match="labelled neutrophil, the model tells non-blast, blast"):
+    with pytest.raises(LabelError, match="labelled neutrophil, the model predicts non-blast, blast"):
         evaluate(model_of(BLAST_OR_NOT), [nowhere], QUICK)
 
 
@@ -286,17 +286,17 @@ def test_coarse_labels_are_told_by_the_sum_of_their_classes(tmp_path: Path) -> N
 
 
 def test_classes_that_a_data_set_does_not_use_stay_wrong_answers() -> None:
-    choice = Choice.among(["neutrophil", "monocyte", None], WBC6)
+    choice = AnswerLabels.for_labels(["neutrophil", "monocyte", None], WBC6)
     assert choice.names == WBC6.classes
-    assert choice.tell(np.eye(6)[5], "neutrophil", WBC6) == (BLAST, 1.0)
+    assert choice.predict(np.eye(6)[5], "neutrophil", WBC6) == (BLAST, 1.0)
 
 
 def test_a_coarse_label_beside_a_fine_one_is_right_with_any_of_its_classes() -> None:
-    choice = Choice.among([NON_BLAST, "neutrophil"], WBC6)
+    choice = AnswerLabels.for_labels([NON_BLAST, "neutrophil"], WBC6)
     assert choice.names == WBC6.classes
-    assert choice.tell(np.eye(6)[4], NON_BLAST, WBC6)[0] == NON_BLAST
-    assert choice.tell(np.eye(6)[4], "neutrophil", WBC6)[0] == "monocyte"
-    assert choice.tell(np.eye(6)[5], NON_BLAST, WBC6)[0] == BLAST
+    assert choice.predict(np.eye(6)[4], NON_BLAST, WBC6)[0] == NON_BLAST
+    assert choice.predict(np.eye(6)[4], "neutrophil", WBC6)[0] == "monocyte"
+    assert choice.predict(np.eye(6)[5], NON_BLAST, WBC6)[0] == BLAST
 
 
 def predictions_of(rows: int, seed: int, skill: float = 0.7, groups: int = 40, truth: int = 0) -> Predictions:
@@ -351,7 +351,7 @@ def test_reported_scores_are_those_of_sklearn(seed: int) -> None:
 
 
 def test_a_report_comes_back_from_json_and_from_its_folder(report: EvalReport, tmp_path: Path) -> None:
-    full = replace(report, set_aside=(SetAside("a/b", "why"),))
+    full = replace(report, skipped=(SkippedImage("a/b", "why"),))
     assert EvalReport.from_json(full.to_json()) == full
     again = EvalReport.open(full.save(tmp_path / "out"))
     assert again == full
@@ -370,7 +370,7 @@ def test_files_that_are_no_reports_are_refused(tmp_path: Path) -> None:
             EvalReport.from_json(text)
     with pytest.raises(MissingInputError, match="gone"):
         Predictions.open(tmp_path / "gone.parquet")
-    former = schema(FIVE_TYPES).with_metadata({"sgcldff.layout": "predictions/1", "sgcldff.models.model": "m"})
+    former = schema(FIVE_TYPES).with_metadata({"sgcldff.layout": "predictions/1", "sgcldff.model": "m"})
     pq.write_table(former.empty_table(), tmp_path / "former.parquet")
     with pytest.raises(InputError, match=r"former\.parquet: not a table of layout predictions/2"):
         Predictions.open(tmp_path / "former.parquet")
@@ -388,7 +388,7 @@ def test_a_report_from_before_boundaries_were_scored_is_refused(report: EvalRepo
 
 
 def test_the_markdown_names_every_class_and_survives_odd_names(report: EvalReport) -> None:
-    text = replace(report, set_aside=(SetAside("a|b<script>", "two\nlines"),)).to_markdown()
+    text = replace(report, skipped=(SkippedImage("a|b<script>", "two\nlines"),)).to_markdown()
     assert all(name in text for name in (*FIVE_TYPES, *METRICS.values(), "1.000 (1.000 to 1.000)"))
     assert "a\\|b&lt;script> | two lines |" in text
     tables = [line for line in text.splitlines() if line.startswith("| a")]
@@ -411,22 +411,22 @@ def test_unlabelled_images_score_outlines_only(painted: tuple[Sample, ...]) -> N
 
 def test_examples_are_spread_over_the_images(painted: tuple[Sample, ...]) -> None:
     shown = examples(model_of(), painted, 5)
-    assert [one.reading.sample.label for one in shown] == list(FIVE_TYPES)
+    assert [one.prediction.sample.label for one in shown] == list(FIVE_TYPES)
     assert len(examples(model_of(), painted[:2], 5)) == 2
     assert examples(model_of(), [], 5) == ()
 
 
 def test_a_model_is_not_worse_than_itself() -> None:
     side = predictions_of(200, 1)
-    verdict = compare(side, side, PromotionSpec(margin=0, class_margin=0, evaluation=QUICK))
+    verdict = compare_models(side, side, PromotionSpec(margin=0, class_margin=0, evaluation=QUICK))
     assert verdict.promote
     assert {(found.figure, found.low, found.high) for found in verdict.findings} == {(0, 0, 0)}
 
 
 def test_the_better_one_is_promoted_and_the_worse_one_refused_with_figures() -> None:
     weak, strong = predictions_of(400, 1, skill=0.6), predictions_of(400, 2, skill=0.95)
-    verdict = compare(weak, strong, RULES)
-    (lead, *_), refused = verdict.findings, compare(strong, weak, RULES)
+    verdict = compare_models(weak, strong, RULES)
+    (lead, *_), refused = verdict.findings, compare_models(strong, weak, RULES)
     assert all(found.passed for found in verdict.findings if found.rule != "calibration")
     assert lead.low is not None
     assert lead.low > 0
@@ -447,7 +447,7 @@ def test_the_comparison_is_paired() -> None:
     other = replace(
         base, table=base.table.set_column(place, base.table.schema.field("told"), pa.array([told])[0].values)
     )
-    verdict = compare(base, other, RULES)
+    verdict = compare_models(base, other, RULES)
     assert verdict.promote
     assert verdict.findings[0].high - verdict.findings[0].low < 0.02  # type: ignore[operator]
     macro = score(base, WBC5, QUICK).pooled.macro_f1
@@ -466,17 +466,17 @@ def test_one_class_that_falls_is_enough_to_refuse() -> None:
         return replace(base, table=base.table.set_column(place, base.table.schema.field("told"), pa.array(labels)))
 
     rules = PromotionSpec(margin=0.5, calibration_margin=1, evaluation=QUICK)
-    refused = compare(with_recalls(1.0), with_recalls(0.9), rules)
+    refused = compare_models(with_recalls(1.0), with_recalls(0.9), rules)
     assert not refused.promote
-    assert refused.reasons[0].startswith("recall of monocyte 0.8947 against the champion's 1.0000: difference -0.1053")
-    assert compare(with_recalls(1.0), with_recalls(0.98), rules).promote
+    assert refused.reasons[0].startswith("recall of monocyte 0.8947, champion 1.0000: difference -0.1053")
+    assert compare_models(with_recalls(1.0), with_recalls(0.98), rules).promote
 
 
 def test_other_images_or_labels_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match="other images or labels"):
-        compare(predictions_of(50, 1), predictions_of(50, 1, truth=1), RULES)
-    with pytest.raises(InputError, match="other images or labels"):
-        compare(predictions_of(50, 1), predictions_of(51, 1), RULES)
+    with pytest.raises(InputError, match="different images or labels"):
+        compare_models(predictions_of(50, 1), predictions_of(50, 1, truth=1), RULES)
+    with pytest.raises(InputError, match="different images or labels"):
+        compare_models(predictions_of(50, 1), predictions_of(51, 1), RULES)
 
 
 def test_an_outline_that_was_redrawn_cannot_be_compared(painted: tuple[Sample, ...], tmp_path: Path) -> None:
@@ -488,11 +488,11 @@ def test_an_outline_that_was_redrawn_cannot_be_compared(painted: tuple[Sample, .
         for one in (sample, replace(sample, mask=str(tmp_path / "redrawn.png")))
     ]
     with pytest.raises(InputError, match="evaluate both on the same test split"):
-        compare(*sides, RULES)
+        compare_models(*sides, RULES)
 
 
 def test_a_single_group_is_not_enough_to_promote() -> None:
-    verdict = compare(predictions_of(50, 1, groups=1), predictions_of(50, 2, groups=1), RULES)
+    verdict = compare_models(predictions_of(50, 1, groups=1), predictions_of(50, 2, groups=1), RULES)
     assert not verdict.promote
     assert "one group" in verdict.reasons[0]
 
@@ -501,10 +501,10 @@ def test_a_model_that_misses_a_type_is_refused_end_to_end(painted: tuple[Sample,
     blind = evaluate(model_of(blind_to=[4]), painted, QUICK).predictions
     assert blind is not None
     assert report.predictions is not None
-    assert compare(blind, report.predictions, RULES).promote
-    refused = compare(report.predictions, blind, RULES)
+    assert compare_models(blind, report.predictions, RULES).promote
+    refused = compare_models(report.predictions, blind, RULES)
     assert not refused.promote
-    assert any("recall of monocyte 0.0000 against the champion's 1.0000" in reason for reason in refused.reasons)
+    assert any("recall of monocyte 0.0000, champion 1.0000" in reason for reason in refused.reasons)
 
 
 @pytest.mark.real
@@ -517,7 +517,7 @@ def test_real_smears_are_read_and_scored_as_far_as_their_truth_goes() -> None:
     asked = scorable(WBC6, samples).samples
     assert len(asked) > len(samples) / 2
     report = evaluate(model_of(WBC6), asked, QUICK)
-    assert report.set_aside == ()
+    assert report.skipped == ()
     assert report.pooled.images == len(asked)
     for part in report.sources:
         assert (part.cell_iou is None) == (part.outlined == 0)

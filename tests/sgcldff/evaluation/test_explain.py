@@ -12,8 +12,16 @@ from torch import Tensor, nn
 from sgcldff.core.labels import WBC5
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
-from sgcldff.evaluation.explain import Explanation, cell_of, consistency, energy_share, explain, grad_cam, picture
-from sgcldff.evaluation.predict import Crop, Reading
+from sgcldff.evaluation.explain import (
+    Explanation,
+    cell_of,
+    consistency,
+    draw_explanations,
+    energy_share,
+    explain,
+    grad_cam,
+)
+from sgcldff.evaluation.predict import Crop, ImagePrediction
 from sgcldff.models.model import Model
 from sgcldff.models.nets import build
 from sgcldff.models.nets.base import Prediction
@@ -56,14 +64,14 @@ def inputs(count: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return rgb, rng.random((count, 1, SIDE, SIDE), dtype=np.float32)
 
 
-def reading(rgb: np.ndarray, prior: np.ndarray, label: str | None = "monocyte") -> Reading:
+def reading(rgb: np.ndarray, prior: np.ndarray, label: str | None = "monocyte") -> ImagePrediction:
     labels = np.zeros((SIDE, SIDE), np.uint8)
     labels[20:44, 20:44], labels[28:36, 28:36] = 1, 2
     target = np.where(labels == 0, 1, np.where(labels == 1, 2, 4)).astype(np.uint8)
     sample = Sample("set/one", "set", "g", "one.png", 0.2, "none", label)
     scene = Scene(rgb, target, ((32.0, 32.0),), True)
     probabilities = np.array([0.1, 0.1, 0.1, 0.1, 0.6], np.float32)
-    return Reading(sample, scene, labels, True, Crop(rgb, prior, labels, target), probabilities, prior[0])
+    return ImagePrediction(sample, scene, labels, True, Crop(rgb, prior, labels, target), probabilities, prior[0])
 
 
 def test_grad_cam_is_the_formula_of_the_paper() -> None:
@@ -142,7 +150,7 @@ def test_explanations_come_in_order_and_nothing_comes_of_nothing() -> None:
     readings = [reading(rgb[i], prior[i]) for i in range(2)]
     model = model_of(Probe())
     both = explain(model, readings)
-    assert [one.reading for one in both] == readings
+    assert [one.prediction for one in both] == readings
     alone = explain(model, readings[1:])[0]
     np.testing.assert_allclose(both[1].cam, alone.cam, atol=1e-5)
     assert alone.consistency == pytest.approx(1)
@@ -154,8 +162,8 @@ def test_a_picture_has_a_row_an_image(tmp_path: Path, label: str | None) -> None
     rgb, prior = inputs(3)
     cam = np.zeros((SIDE, SIDE), np.float32)
     rows = [Explanation(reading(rgb[i], prior[i], label), cam, float("nan"), 0.5) for i in range(3)]
-    one = cv2.imread(str(picture(rows[:1], WBC5.classes, tmp_path / "one.png")))
-    three = cv2.imread(str(picture(rows, WBC5.classes, tmp_path / "three.png")))
+    one = cv2.imread(str(draw_explanations(rows[:1], WBC5.classes, tmp_path / "one.png")))
+    three = cv2.imread(str(draw_explanations(rows, WBC5.classes, tmp_path / "three.png")))
     assert one is not None
     assert three is not None
     assert three.shape[0] == pytest.approx(3 * one.shape[0], rel=0.02)

@@ -13,13 +13,13 @@ from sgcldff.core.labels import WBC11
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
 from sgcldff.evaluation.calibration import adaptation
 from sgcldff.evaluation.calibration.adaptation import Candidate, Kind
-from sgcldff.evaluation.calibration.laboratory import CALIBRATION_FILE, calibrate, typed_cells
+from sgcldff.evaluation.calibration.laboratory import CALIBRATION_FILE, calibrate_for_lab, labelled_cells
 from sgcldff.evaluation.drift.observe import observe
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import NETWORKS, build
 from sgcldff.models.reference import Reference
-from sgcldff.promotion.leakage import Training
+from sgcldff.promotion.leakage import TrainingRecord
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def test_the_type_layer_turns_embeddings_into_types(name):
 
 def test_cells_have_the_logits_with_which_the_network_answers(parent, cells):
     model = load_model(parent, "cpu")
-    found, used = typed_cells(model, [*cells[:5], replace(cells[5], label=None)])
+    found, used = labelled_cells(model, [*cells[:5], replace(cells[5], label=None)])
     assert [sample.id for sample in used] == [sample.id for sample in cells[:5]]
     assert found.allowed.tolist() == [WBC11.allowed(sample.label).tolist() for sample in used]
     layer = model.net.type_layer
@@ -61,13 +61,13 @@ def test_cells_have_the_logits_with_which_the_network_answers(parent, cells):
 
 def test_a_calibrated_model_answers_as_calibrated_and_outlines_as_before(parent, cells, tmp_path):
     before = saved_digest(parent)
-    calibration = calibrate(parent, cells, tmp_path / "ours")
+    calibration = calibrate_for_lab(parent, cells, tmp_path / "ours")
     assert calibration.adaptation.helps
     assert calibration.folder == tmp_path / "ours"
     model, old = load_model(tmp_path / "ours", "cpu"), load_model(parent, "cpu")
     assert saved_digest(parent) == before == calibration.parent
     assert model.digest == saved_digest(tmp_path / "ours") != before
-    known, now = typed_cells(old, cells)[0], typed_cells(model, cells)[0]
+    known, now = labelled_cells(old, cells)[0], labelled_cells(model, cells)[0]
     np.testing.assert_allclose(now.embedding, known.embedding, atol=1e-6)
     expected = softmax(calibration.adaptation.adjustment(known), axis=1)
     np.testing.assert_allclose(softmax(now.logits, axis=1), expected, atol=1e-4)
@@ -79,7 +79,7 @@ def test_a_calibrated_model_answers_as_calibrated_and_outlines_as_before(parent,
 def test_a_calibrated_model_says_what_it_came_from_and_which_images_it_knows(parent, cells, tmp_path):
     (parent / TRAINED_ON).write_text(json.dumps({"sha256": ["f" * 64], "data": "first", "complete": True}))
     unread = replace(cells[0], sha256="")
-    calibration = calibrate(parent, [unread, *cells[1:20]], tmp_path / "ours")
+    calibration = calibrate_for_lab(parent, [unread, *cells[1:20]], tmp_path / "ours")
     record = json.loads((tmp_path / "ours" / CALIBRATION_FILE).read_text())
     assert record["parent"] == saved_digest(parent)
     assert record["model"] == saved_digest(tmp_path / "ours")
@@ -87,37 +87,37 @@ def test_a_calibrated_model_says_what_it_came_from_and_which_images_it_knows(par
     assert record["before"]["right"] <= record["after"]["right"]
     low, high = record["after"]["accuracy_interval"]
     assert low <= record["after"]["right"] / 20 <= high
-    known = Training.read(tmp_path / "ours" / TRAINED_ON)
+    known = TrainingRecord.read(tmp_path / "ours" / TRAINED_ON)
     assert known.images == {"f" * 64, *(sample.sha256 for sample in cells[:20])}
     assert (known.data, known.complete) == ("first", True)
-    assert str(calibration).startswith(f"20 cells: {record['before']['right']} right with the model as it is")
+    assert str(calibration).startswith(f"20 cells: {record['before']['right']} correct with the unchanged model")
 
 
 def test_a_model_that_cannot_be_helped_is_not_written_and_it_is_said(parent, cells, tmp_path, monkeypatch):
     monkeypatch.setattr(adaptation, "CANDIDATES", (Candidate(Kind.NOTHING),))
-    calibration = calibrate(parent, cells, tmp_path / "ours")
+    calibration = calibrate_for_lab(parent, cells, tmp_path / "ours")
     assert calibration.folder is None
     assert not (tmp_path / "ours").exists()
-    assert str(calibration).endswith("does better on cells held out: left as it is")
+    assert str(calibration).endswith("does better on held-out cells: left unchanged")
 
 
 def test_a_folder_with_a_model_is_not_written_over(parent, cells):
-    with pytest.raises(InputError, match="holds a model already"):
-        calibrate(parent, cells, parent)
+    with pytest.raises(InputError, match="contains a model already"):
+        calibrate_for_lab(parent, cells, parent)
 
 
 def test_cells_whose_place_or_type_is_not_known_are_passed_over(parent, smears, tmp_path):
     catalog, _ = smears
     fields = [sample for sample in catalog.samples if sample.label is None]
     with pytest.raises(InputError, match="0 cells with a type are too few"):
-        calibrate(parent, fields, tmp_path / "ours")
+        calibrate_for_lab(parent, fields, tmp_path / "ours")
 
 
 def test_the_drift_reference_of_a_calibrated_model_names_its_weights(parent, cells, tmp_path):
     model = load_model(parent, "cpu")
     observations = observe(model, cells[:6])
     Reference(model.digest, {}, observations, None).save(parent)
-    calibrate(parent, cells, tmp_path / "ours")
+    calibrate_for_lab(parent, cells, tmp_path / "ours")
     reference = Reference.open(tmp_path / "ours")
     assert reference.model == saved_digest(tmp_path / "ours")
     np.testing.assert_array_equal(reference.observations.embedding, observations.embedding)

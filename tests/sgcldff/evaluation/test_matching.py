@@ -33,7 +33,7 @@ def test_as_many_pairs_as_possible_each_cell_once(found, true, radius):
 
 def test_shares():
     got = match_cells(np.array([[0.0, 0], [50, 50], [90, 90]]), np.array([[1.0, 1], [51, 50]]), 5)
-    assert (got.recall, got.missed, got.invented) == (1.0, 0, 1)
+    assert (got.recall, got.missed, got.false_positives) == (1.0, 0, 1)
     assert got.precision == pytest.approx(2 / 3)
     nothing = match_cells(np.empty((0, 2)), np.empty((0, 2)), 5)
     assert (nothing.recall, nothing.precision) == (1.0, 1.0)

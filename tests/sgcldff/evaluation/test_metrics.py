@@ -15,7 +15,7 @@ from sgcldff.evaluation.metrics import (
     Boundary,
     Interval,
     Overlap,
-    Typing,
+    TypePredictions,
     auroc,
     bootstrap,
     boundary_f1,
@@ -37,11 +37,11 @@ SPEC = EvalSpec(resamples=200)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def typing_of(seed: int, n: int = 60, k: int = 4) -> Typing:
+def typing_of(seed: int, n: int = 60, k: int = 4) -> TypePredictions:
     rng = np.random.default_rng(seed)
     true = np.append(np.arange(k), rng.integers(0, k, n - k))
     told = np.where(rng.random(n) < 0.6, true, rng.integers(0, k, n))
-    return Typing(tuple("abcdefgh"[:k]), true, told, rng.uniform(1 / k, 1, n))
+    return TypePredictions(tuple("abcdefgh"[:k]), true, told, rng.uniform(1 / k, 1, n))
 
 
 @given(seeds)
@@ -214,21 +214,21 @@ def test_type_scores_agree_with_sklearn(seed: int, k: int) -> None:
     scores = type_scores(typing)(rows)
     for row, weight in zip(scores, rows, strict=True):
         options = {"sample_weight": weight}
-        assert row[0] == pytest.approx(oracle.accuracy_score(typing.true, typing.told, **options))
-        assert row[1] == pytest.approx(oracle.balanced_accuracy_score(typing.true, typing.told, **options))
-        every = oracle.precision_recall_fscore_support(typing.true, typing.told, labels=range(k), **options)
+        assert row[0] == pytest.approx(oracle.accuracy_score(typing.true, typing.predicted, **options))
+        assert row[1] == pytest.approx(oracle.balanced_accuracy_score(typing.true, typing.predicted, **options))
+        every = oracle.precision_recall_fscore_support(typing.true, typing.predicted, labels=range(k), **options)
         assert row[2] == pytest.approx(every[2].mean())
         np.testing.assert_allclose(row[3 : 3 + k], every[0 + 1])
-        told = np.bincount(typing.told, weight, k) > 0
+        told = np.bincount(typing.predicted, weight, k) > 0
         np.testing.assert_allclose(row[3 + k : 3 + 2 * k][told], every[0][told])
         np.testing.assert_allclose(row[3 + 2 * k :], every[2])
     np.testing.assert_array_equal(
-        confusion(typing, rows)[1], oracle.confusion_matrix(typing.true, typing.told, sample_weight=weights)
+        confusion(typing, rows)[1], oracle.confusion_matrix(typing.true, typing.predicted, sample_weight=weights)
     )
 
 
 def test_a_label_that_is_only_told_lowers_recall_but_has_no_f1_of_its_own() -> None:
-    typing = Typing(("a", "b", "c"), np.array([0, 0, 1]), np.array([0, 2, 1]), np.full(3, 0.9))
+    typing = TypePredictions(("a", "b", "c"), np.array([0, 0, 1]), np.array([0, 2, 1]), np.full(3, 0.9))
     accuracy, balanced, macro, *every = type_scores(typing)(np.ones((1, 3)))[0]
     assert (accuracy, balanced) == (pytest.approx(2 / 3), 0.75)
     assert macro == pytest.approx((2 / 3 + 1) / 2)
@@ -237,7 +237,7 @@ def test_a_label_that_is_only_told_lowers_recall_but_has_no_f1_of_its_own() -> N
 
 
 def test_one_label_alone_has_accuracy_but_no_balanced_one() -> None:
-    typing = Typing(("a", "b"), np.array([0, 0]), np.array([0, 1]), np.full(2, 0.9))
+    typing = TypePredictions(("a", "b"), np.array([0, 0]), np.array([0, 1]), np.full(2, 0.9))
     accuracy, balanced, macro, *_ = intervals(type_scores(typing), ["x", "y"], SPEC)
     assert accuracy is not None
     assert accuracy.value == 0.5
@@ -272,7 +272,7 @@ def test_calibration_error_agrees_with_torchmetrics(seed: int, bins: int) -> Non
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(4), 80)
     true = rng.integers(0, 4, 80)
-    typing = Typing(tuple("abcd"), true, probabilities.argmax(1), probabilities.max(1))
+    typing = TypePredictions(tuple("abcd"), true, probabilities.argmax(1), probabilities.max(1))
     expected = multiclass_calibration_error(
         torch.from_numpy(probabilities), torch.from_numpy(true), num_classes=4, n_bins=bins
     )
@@ -312,12 +312,12 @@ def test_bootstrap_in_chunks_is_the_bootstrap_at_once(monkeypatch: pytest.Monkey
     values = np.random.default_rng(2).random((30, 2))
     groups = [str(i % 9) for i in range(30)]
     at_once = bootstrap(mean_of(values), groups, SPEC)
-    monkeypatch.setattr("sgcldff.evaluation.metrics.CHUNK", 30 * 7)
+    monkeypatch.setattr("sgcldff.evaluation.metrics.WEIGHTS_AT_ONCE", 30 * 7)
     np.testing.assert_allclose(bootstrap(mean_of(values), groups, SPEC), at_once)
 
 
 def test_too_few_groups_give_a_value_without_an_interval() -> None:
-    typing = Typing(("a", "b"), np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1]), np.full(4, 0.9))
+    typing = TypePredictions(("a", "b"), np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1]), np.full(4, 0.9))
     assert intervals(type_scores(typing), ["g"] * 4, SPEC)[0] == Interval(0.75)
     accuracy, _, _, recall_a, recall_b, *_ = intervals(type_scores(typing), list("wxyz"), SPEC)
     assert accuracy is not None

@@ -13,7 +13,7 @@ from sgcldff.core.label_codes import MAY_BE_ANYTHING, MAY_BE_BACKGROUND, MAY_BE_
 from sgcldff.core.labels import FIVE_TYPES, WBC5, WBC11
 from sgcldff.core.records import MaskCode, Sample
 from sgcldff.evaluation.evaluate import evaluate
-from sgcldff.evaluation.report import EvalReport, UntypedLabel
+from sgcldff.evaluation.report import EvalReport, UnknownLabel
 from sgcldff.evaluation.scorable import scorable
 from sgcldff.models.nets.base import Prediction
 from sgcldff.models.training.examples import Example, read_scene
@@ -36,16 +36,16 @@ def test_of_images_with_unknown_labels_those_with_masks_keep_their_outlines(samp
         ("blast", None),
         ("other", None),
     ]
-    assert found.untyped == (UntypedLabel("blast", 2),)
-    assert [one.id for one in found.set_aside] == ["bare"]
-    assert "labelled blast, which the model does not tell; it tells neutrophil" in found.set_aside[0].reason
-    with pytest.raises(LabelError, match="knows no blast"):
+    assert found.unknown_labels == (UnknownLabel("blast", 2),)
+    assert [one.id for one in found.skipped] == ["bare"]
+    assert "labelled blast, which the model does not predict; it predicts neutrophil" in found.skipped[0].reason
+    with pytest.raises(LabelError, match="but not blast"):
         scorable(WBC5, [bare])
 
 
 def test_a_report_names_the_labels_that_were_not_scored(sample):
     report = evaluate(model_of(), [replace(sample, label=None)], QUICK)
-    told = replace(report, untyped=(UntypedLabel("blast", 108), UntypedLabel("non-blast", 107)))
+    told = replace(report, unknown_labels=(UnknownLabel("blast", 108), UnknownLabel("non-blast", 107)))
     assert "108 images labelled blast, 107 images labelled non-blast" in told.to_markdown()
     assert EvalReport.from_json(told.to_json()) == replace(told, predictions=None)
 
@@ -65,10 +65,10 @@ def test_rivals_are_compared_at_the_depth_that_the_champion_knows(sample):
     fine = replace(sample, label="band neutrophil")
     foreign = replace(sample, id="x", label="myelocyte")
     located = replace(FrozenTest.of([fine]).locate([]), samples=(fine, foreign))
-    (common,) = located.told_by(WBC5).samples
+    (common,) = located.labelled_for(WBC5).samples
     assert common == replace(fine, label="neutrophil")
     assert WBC11.members(common.label) == ("segmented neutrophil", "band neutrophil")
-    assert located.told_by(WBC11).samples == located.samples
+    assert located.labelled_for(WBC11).samples == located.samples
 
 
 def test_masks_of_whole_cells_score_cells_and_no_nuclei(sample):

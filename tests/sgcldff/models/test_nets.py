@@ -10,7 +10,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.label_codes import MAY_BE_BACKGROUND
 from sgcldff.core.labels import BLAST_OR_NOT, WBC5, WBC6
 from sgcldff.core.settings import LossSpec, Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
-from sgcldff.evaluation.predict import read
+from sgcldff.evaluation.predict import predict_images
 from sgcldff.models.model import Model
 from sgcldff.models.nets import build
 from sgcldff.models.nets.base import NETWORKS
@@ -110,7 +110,7 @@ def test_a_pure_classifier_classifies_the_cell_that_the_prior_shows(smears):
     spec = ModelSpec(net=replace(OFF, name="efficientnet"))
     model = Model(spec, build(spec).eval(), torch.device("cpu"))
     crops = [sample for sample in catalog.samples if sample.label][:20]
-    readings = read(model, [(sample, read_scene(sample, spec.mpp)) for sample in crops])
+    readings = predict_images(model, [(sample, read_scene(sample, spec.mpp)) for sample in crops])
     middle = spec.crop_px // 2
     on_cell = [reading.found and not reading.crop.target[middle, middle] & MAY_BE_BACKGROUND for reading in readings]
     assert np.mean(on_cell) >= 0.9

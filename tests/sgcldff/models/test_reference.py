@@ -14,7 +14,7 @@ from sgcldff.core.labels import WBC5
 from sgcldff.core.records import Split
 from sgcldff.core.settings import DriftSpec, Engine, ModelSpec, NetSpec, Precision, Pretrained
 from sgcldff.core.stain import stain_statistics
-from sgcldff.evaluation.drift import compare
+from sgcldff.evaluation.drift import measure_drift
 from sgcldff.evaluation.drift.describe import describe
 from sgcldff.evaluation.drift.observe import observe
 from sgcldff.models.model import load_model, save_model
@@ -28,7 +28,7 @@ from sgcldff.models.reference import (
 )
 from sgcldff.models.runtimes import load_runtime
 from sgcldff.models.training.examples import read_scene
-from sgcldff.promotion.retrain_policy import labelled_cells
+from sgcldff.promotion.retrain_policy import count_labelled_cells
 from sgcldff.slides.images import sha256_of
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
@@ -90,16 +90,16 @@ def test_images_are_new_if_unseen_or_annotated_differently(folder, smears):
         replace(field, mask=None, mask_code=None, mask_sha256="", boxes=((0, 0, 9, 9), (20, 20, 30, 30))),
     ]
     assert reference.unknown([*samples, *fresh]) == tuple(fresh)
-    assert labelled_cells(fresh) == 5
+    assert count_labelled_cells(fresh) == 5
 
 
 def test_halves_of_a_set_are_alike_and_a_copy_with_another_stain_is_not(folder, model, smears, tmp_path):
     seen, spec = Reference.open(folder).observations, DriftSpec(min_images=10)
     order = np.random.default_rng(0).permutation(np.unique(seen.groups))
     first = np.isin(seen.groups, order[: len(order) // 2])
-    assert compare(seen.take(np.flatnonzero(first)), seen.take(np.flatnonzero(~first)), spec).exceeding == ()
+    assert measure_drift(seen.take(np.flatnonzero(first)), seen.take(np.flatnonzero(~first)), spec).exceeding == ()
     paler = observe(model, [restained(sample, tmp_path) for sample in smears[0].samples if sample.label][:20])
-    assert "stain" in {figure.name for figure in compare(seen, paler, spec).exceeding}
+    assert "stain" in {figure.name for figure in measure_drift(seen, paler, spec).exceeding}
 
 
 def restained(sample, folder):

@@ -23,7 +23,7 @@ from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.models.reference import REFERENCE_FILE, Reference
 from sgcldff.models.released import RELEASED, RELEASED_NAME, RELEASED_VERSION, released, released_folder
-from sgcldff.registry import Registry, choose
+from sgcldff.registry import Registry, choose_model
 from tests import servers
 
 pytestmark = pytest.mark.slow
@@ -93,7 +93,7 @@ def test_a_wheel_contains_it(made, tmp_path):
 
 def test_without_a_champion_it_is_used_and_no_database_is_created(checkout):
     registry = Registry(checkout / "workspace" / "mlflow")
-    choice = choose(checkout / "workspace" / "mlflow")
+    choice = choose_model(checkout / "workspace" / "mlflow")
     assert (choice.model, choice.folder) == released()
     assert registry.resolve(choice.reference) == released()
     assert f"{RELEASED_NAME} {RELEASED_VERSION} ({choice.model.digest})" in str(choice)
@@ -104,22 +104,22 @@ def test_without_a_champion_it_is_used_and_no_database_is_created(checkout):
 def test_a_champion_takes_precedence_unless_it_is_requested(checkout, made, tmp_path):
     registry = Registry(tmp_path / "mlflow")
     challenger = registry.register(made)
-    assert choose(tmp_path / "mlflow").model == released()[0], "a challenger is no champion"
+    assert choose_model(tmp_path / "mlflow").model == released()[0], "a challenger is no champion"
     registry.promote(challenger)
-    choice = choose(tmp_path / "mlflow")
+    choice = choose_model(tmp_path / "mlflow")
     assert choice.model == challenger
     assert "champion" in choice.why
-    assert choose(tmp_path / "mlflow", RELEASED).model == released()[0]
-    assert choose(tmp_path / "mlflow", str(made)).model.version == "folder"
+    assert choose_model(tmp_path / "mlflow", RELEASED).model == released()[0]
+    assert choose_model(tmp_path / "mlflow", str(made)).model.version == "folder"
     later = registry.register(made)
     registry.promote(later)
     assert registry.resolve(choice.reference)[0] == challenger, "what was chosen stays what it was"
-    assert choose(tmp_path / "mlflow").model == later
+    assert choose_model(tmp_path / "mlflow").model == later
 
 
 def test_a_server_that_does_not_answer_is_no_reason_to_use_it(checkout):
     with pytest.raises(ServiceError, match="does not answer"):
-        choose(f"http://127.0.0.1:{servers.unused_port()}")
+        choose_model(f"http://127.0.0.1:{servers.unused_port()}")
 
 
 def test_the_doctor_checks_that_it_is_complete(checkout):

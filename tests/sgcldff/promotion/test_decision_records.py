@@ -22,7 +22,7 @@ from tests.servers import mlflow_server
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
 ADA = Signature("ada", "2026-11-24T06:00:00.000001+00:00", "lab")
 EVIDENCE = Evidence("testset", 9, 8, "catalog", {"margin": 0.01}, "0.1.0", "code")
@@ -91,7 +91,7 @@ def test_a_record_that_is_gone_is_said_so(registry: Registry) -> None:
     source = registry.client.get_model_version("sgcldff", "3").source
     for path in (Path(source.removeprefix("file://")) / "decisions").glob("20261124T07*.json"):
         path.unlink()
-    with pytest.raises(StoreError, match="it is gone"):
+    with pytest.raises(StoreError, match="it is missing"):
         registry.decision(one.challenger)
 
 
@@ -130,9 +130,9 @@ def test_a_rollback_is_recorded_with_both_versions(registry: Registry) -> None:
 
 def test_the_frozen_test_set_stays_until_it_is_frozen_anew(registry: Registry) -> None:
     assert registry.test_set() is None
-    assert registry.freeze(FROZEN, ADA, anew=False) == FROZEN
+    assert registry.freeze(FROZEN, ADA, replace=False) == FROZEN
     other = FrozenTest((replace(FROZEN.samples[0], label="lymphocyte"),))
-    assert registry.freeze(other, ADA, anew=False) == FROZEN
+    assert registry.freeze(other, ADA, replace=False) == FROZEN
     assert Registry(registry.address.folder).test_set() == FROZEN
     assert registry.freeze(other, ADA) == other
     assert registry.test_set() == other
@@ -145,10 +145,10 @@ def test_a_frozen_test_set_that_was_touched_is_refused(registry: Registry) -> No
     run = registry.client.get_registered_model("sgcldff").tags["sgcldff.test_set"]
     place = registry.client.get_run(run).info.artifact_uri.removeprefix("file://")
     FrozenTest((replace(FROZEN.samples[0], label="basophil"),)).save(Path(place) / "test_set.parquet")
-    with pytest.raises(StoreError, match="another test set than was frozen"):
+    with pytest.raises(StoreError, match="not the one that was frozen"):
         registry.test_set()
     (Path(place) / "test_set.parquet").unlink()
-    with pytest.raises(StoreError, match="it is gone"):
+    with pytest.raises(StoreError, match="it is missing"):
         registry.test_set()
 
 
@@ -197,7 +197,7 @@ def test_of_two_processes_that_promote_on_a_server_one_wins_and_the_other_is_tol
     ends = dict(line.split(" ", 1) for line in run.stdout.splitlines() if line[:2] in ("2 ", "3 "))
     (winner,) = [number for number, end in ends.items() if end == "won"]
     (loser,) = {"2", "3"} - {winner}
-    assert f"champion is now version {winner}" in ends[loser]
+    assert f"the champion is now version {winner}" in ends[loser]
     registry = Registry(server)
     assert registry.aliases() == {"challenger": "1", "champion": winner, "previous": "1"}
     kept = registry.decision(ref(int(winner), registry))

@@ -28,10 +28,10 @@ from sgcldff.data.synthetic import write_dataset
 from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
 from sgcldff.models.model import Model
 from sgcldff.models.nets.base import Prediction
-from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, Signature, Verdict, compare
-from sgcldff.promotion.cost import Cost, LiveTensors, cost_findings, costs, shortest
+from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, Signature, Verdict, compare_models
+from sgcldff.promotion.cost import Cost, LiveTensors, cost_findings, costs, shortest_times
 from sgcldff.promotion.decision_record import finding_cells, require_approvable, require_not_held
-from sgcldff.promotion.leakage import Training, champion_leak_finding, find_leaks, known_images, leak_finding
+from sgcldff.promotion.leakage import TrainingRecord, champion_leak_finding, find_leaks, known_images, leak_finding
 from sgcldff.promotion.rules import mean_score
 from sgcldff.slides.images import sha256_of
 
@@ -74,7 +74,7 @@ def draws(groups: int, rows: int, spec: EvalSpec) -> list[np.ndarray]:
 @settings(max_examples=3, deadline=None)
 def test_recalls_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed: int) -> None:
     sides = [model_answers(seed + k, skill) for k, skill in enumerate((0.8, 0.7))]
-    found = {item.rule: item for item in compare(*sides, RULES).findings}
+    found = {item.rule: item for item in compare_models(*sides, RULES).findings}
     true, tolds = np.array(sides[0].column("label")), [np.array(side.column("told")) for side in sides]
 
     def recalls(places: np.ndarray) -> np.ndarray:
@@ -98,7 +98,9 @@ def test_a_wider_margin_never_refuses_what_a_narrower_one_lets_pass(seed: int, m
     narrow, wide = (
         PromotionSpec(margin=m, class_margin=m, calibration_margin=m, evaluation=QUICK) for m in (margin, margin + 0.1)
     )
-    for tight, loose in zip(compare(*sides, narrow).findings, compare(*sides, wide).findings, strict=True):
+    for tight, loose in zip(
+        compare_models(*sides, narrow).findings, compare_models(*sides, wide).findings, strict=True
+    ):
         assert loose.passed or not tight.passed
 
 
@@ -113,7 +115,7 @@ def monocytes_missed(missed: int, cells: int, groups: int) -> Predictions:
 def test_a_class_of_few_groups_is_judged_without_an_interval_and_said_so() -> None:
     def judged(cells: int) -> Finding:
         sides = monocytes_missed(0, cells, 100), monocytes_missed(2, cells, 100)
-        (item,) = [item for item in compare(*sides, RULES).findings if item.rule.endswith(FIVE_TYPES[2])]
+        (item,) = [item for item in compare_models(*sides, RULES).findings if item.rule.endswith(FIVE_TYPES[2])]
         return item
 
     few, many = judged(29), judged(30)
@@ -125,7 +127,7 @@ def test_a_class_of_few_groups_is_judged_without_an_interval_and_said_so() -> No
 
 def test_a_class_of_few_groups_can_still_refuse() -> None:
     sides = monocytes_missed(0, 5, 100), monocytes_missed(1, 5, 100)
-    assert any(f"recall of {FIVE_TYPES[2]}" in reason for reason in compare(*sides, RULES).reasons)
+    assert any(f"recall of {FIVE_TYPES[2]}" in reason for reason in compare_models(*sides, RULES).reasons)
 
 
 def test_calibration_is_held_against_what_the_challenger_is_sure_of() -> None:
@@ -135,7 +137,7 @@ def test_calibration_is_held_against_what_the_challenger_is_sure_of() -> None:
     modest, sure = (answers(true, told, np.full(400, confidence), 80) for confidence in (0.8, 0.99))
 
     def judged(champion: Predictions, challenger: Predictions) -> Finding:
-        return next(item for item in compare(champion, challenger, RULES).findings if item.rule == "calibration")
+        return next(item for item in compare_models(champion, challenger, RULES).findings if item.rule == "calibration")
 
     worse, better, same = judged(modest, sure), judged(sure, modest), judged(sure, sure)
     accuracy = float((told == true).mean())
@@ -149,7 +151,7 @@ def test_images_without_labels_are_judged_by_outlines_alone() -> None:
     side = model_answers(1, 0.9)
     column = side.table.column_names.index("label")
     unlabelled = replace(side, table=side.table.set_column(column, "label", pa.nulls(300, pa.string())))
-    verdict = compare(unlabelled, unlabelled, RULES)
+    verdict = compare_models(unlabelled, unlabelled, RULES)
     assert [item.rule for item in verdict.findings] == ["score"]
     assert verdict.promote
 
@@ -225,7 +227,7 @@ def test_other_work_on_the_machine_only_delays_and_the_shortest_time_stays(noise
 
         return advance
 
-    assert shortest([run(takes) for takes in true], 7, lambda: now[0]) == pytest.approx(true)
+    assert shortest_times([run(takes) for takes in true], 7, lambda: now[0]) == pytest.approx(true)
 
 
 def test_costs_are_limited_as_multiples_of_the_champions() -> None:
@@ -235,7 +237,7 @@ def test_costs_are_limited_as_multiples_of_the_champions() -> None:
         found = cost_findings(base, Cost(seconds, memory * 2**20, 5_000_000), rules)
         assert tuple(item.passed for item in found) == kept
     assert (
-        "0.310 s against the champion's 0.200 s: 1.55 times, above the limit of 1.50"
+        "0.310 s, champion 0.200 s: 1.55 times, above the limit of 1.50"
         in cost_findings(base, Cost(0.31, 1, 1), rules)[0].text
     )
 
@@ -291,7 +293,7 @@ def test_what_is_gone_or_changed_is_named_with_the_remedy(lab: tuple[Path, Catal
     finding = frozen.locate(catalog.samples).finding()
     assert not finding.passed
     assert finding.figure == 2
-    assert f"{first.id} has no image any more ({first.image})" in finding.text
+    assert f"{first.id} no longer has its image ({first.image})" in finding.text
     assert f"{second.id} has another mask" in finding.text
     assert "sgcldff registry freeze" in finding.text
 
@@ -317,9 +319,9 @@ def test_nothing_and_damaged_files_are_no_test_set(tmp_path: Path) -> None:
 # Leakage
 
 
-def training_of(catalog: Catalog) -> Training:
+def training_of(catalog: Catalog) -> TrainingRecord:
     images = frozenset(item.sha256 for item in catalog.samples if item.split is not Split.TEST)
-    return Training(images, catalog.digest)
+    return TrainingRecord(images, catalog.digest)
 
 
 def test_a_split_of_the_catalog_does_not_leak(lab: tuple[Path, Catalog]) -> None:
@@ -338,7 +340,7 @@ def test_the_same_image_leaks(lab: tuple[Path, Catalog]) -> None:
     training = replace(training_of(catalog), images=training_of(catalog).images | {test[0].sha256})
     finding = leak_finding(find_leaks(training, test, known_images(catalog.folder)))
     assert not finding.passed
-    assert f"learned from {test[0].id}" in finding.text
+    assert f"trained on {test[0].id}" in finding.text
     unfair = champion_leak_finding(training, test)
     assert unfair is not None
     assert not unfair.passed
@@ -367,14 +369,14 @@ def test_a_near_duplicate_leaks(lab: tuple[Path, Catalog], tmp_path: Path, turn:
     assert f"near-duplicate of {test[0].id}" in finding.text
     blind = leak_finding(find_leaks(training, test, known_images(catalog.folder)))
     assert blind.passed
-    assert "1 of them, which are not in the catalog, by digest only" in blind.text
+    assert "1 of them, which are not in the catalog, were compared by digest only" in blind.text
 
 
 def test_who_does_not_say_what_was_learned_from_cannot_be_cleared(tmp_path: Path) -> None:
-    assert Training.read(tmp_path / "trained_on.json") is None
+    assert TrainingRecord.read(tmp_path / "trained_on.json") is None
     (tmp_path / "half.json").write_text('{"sha256": ["ab"], "data": "d", "complete": false}')
-    half = Training.read(tmp_path / "half.json")
-    assert half == Training(frozenset(["ab"]), "d", complete=False)
+    half = TrainingRecord.read(tmp_path / "half.json")
+    assert half == TrainingRecord(frozenset(["ab"]), "d", complete=False)
     for leaks in (None, find_leaks(half, (), {})):
         finding = leak_finding(leaks)
         assert not finding.passed
@@ -441,7 +443,7 @@ def test_an_account_without_a_name_signs_by_its_number(monkeypatch: pytest.Monke
 def test_approval_holds_only_while_nothing_has_changed() -> None:
     assert require_approvable(WAITING, "weights2", "1", "testset") == WAITING
     for state, words in {
-        ("others", "1", "testset"): "the weights are others",
+        ("others", "1", "testset"): "the weights have changed",
         ("weights2", "3", "testset"): "the champion is now version 3, not 1",
         ("weights2", None, "testset"): "champion is now version None",
         ("weights2", "1", "refrozen"): "another test set",

@@ -22,7 +22,7 @@ def drift(value):
     [
         (News(None), False, "no champion"),
         (News(CHAMPION, 10), False, None),
-        (News(CHAMPION, 10), True, "a person asks"),
+        (News(CHAMPION, 10), True, "requested by a person"),
         (News(CHAMPION, 10, 40, 49), False, None),
         (News(CHAMPION, 10, 40, 50), False, "50 new labelled cells"),
         (News(CHAMPION, 10, 40, 40, drift=drift(0.1)), False, None),
@@ -30,11 +30,11 @@ def drift(value):
         (News(CHAMPION, 31), False, None),
         (News(CHAMPION, 31, 1, 0), False, "31 days old"),
         (News(CHAMPION, 29, 1, 0), False, None),
-        (News(CHAMPION, 10, 1, 1, ("blast",)), False, "does not tell: blast"),
+        (News(CHAMPION, 10, 1, 1, ("blast",)), False, "does not predict: blast"),
     ],
 )
 def test_the_policy(news, asked, reason):
-    decision = decide(news, POLICY, asked=asked)
+    decision = decide(news, POLICY, force=asked)
     assert decision.retrain is (reason is not None)
     if reason:
         assert len(decision.reasons) == 1
@@ -42,12 +42,12 @@ def test_the_policy(news, asked, reason):
         assert decision.to_markdown().startswith("# Retrain\n")
     else:
         assert decision.outcome.startswith("Nothing to do: ")
-        assert f"{news.images} new images with {news.cells} labelled cells (from 50 on)" in decision.outcome
+        assert f"{news.images} new images with {news.cells} labelled cells (limit 50)" in decision.outcome
         assert f"{CHAMPION} is {news.age_days} days old" in decision.outcome
 
 
 def test_all_reasons_are_told_and_all_figures():
-    decision = decide(News(CHAMPION, 40, 90, 60, ("blast",), drift(0.3)), POLICY, asked=True)
+    decision = decide(News(CHAMPION, 40, 90, 60, ("blast",), drift(0.3)), POLICY, force=True)
     assert len(decision.reasons) == 5
     assert "stain 0.300 (limit 0.100)" in decision.to_markdown()
     assert "| stain | 0.300 | 0.050 | 0.100 | yes |" in decision.to_markdown()

@@ -35,7 +35,7 @@ from tests.servers import mlflow_server, unused_port
 pytestmark = pytest.mark.slow
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ODD = "a?b p%20q #1 'ü'"
 """A folder's name with what addresses give a meaning to."""
 
@@ -206,7 +206,7 @@ def test_champions_follow_each_other_and_one_goes_back(registry: Registry, train
     assert registry.resolve("models:/sgcldff@champion")[0] == three
     assert registry.rollback() == two
     assert registry.aliases() == {"challenger": "1", "champion": "2"}
-    with pytest.raises(InputError, match=r"no former champion to put back: aliases .*champion \(version 2\)"):
+    with pytest.raises(InputError, match=r"no previous champion to restore: aliases .*champion \(version 2\)"):
         registry.rollback()
 
 
@@ -224,7 +224,7 @@ def test_a_promotion_that_died_halfway_is_finished_by_the_next(registry: Registr
     one, two = versions_of(registry, trained, 2)
     registry.promote(one)
     registry.client.set_registered_model_alias("sgcldff", "previous", "1")  # killed before `champion` moved
-    with pytest.raises(InputError, match="no former champion"):
+    with pytest.raises(InputError, match="no previous champion"):
         registry.rollback()
     assert registry.promote(two) == {"challenger": "1", "champion": "2", "previous": "1"}
 
@@ -319,7 +319,7 @@ def test_a_registration_that_fails_leaves_a_failed_run_and_no_version(
     with pytest.raises(ServiceError, match="disk full"):
         registry.register(trained)
     assert registry.versions() == ()
-    (run,) = registry.client.search_runs([registry.experiment_id])
+    (run,) = registry.client.search_runs([registry.runs.experiment_id])
     assert run.info.status == "FAILED"
 
 
@@ -333,7 +333,7 @@ def test_weights_that_changed_on_disk_are_noticed(registry: Registry, trained: P
     with pytest.raises(StoreError, match="not the weights registered"):
         registry.resolve(f"models:/sgcldff/{ref.version}")
     shutil.rmtree(folder)
-    with pytest.raises(StoreError, match="it is gone"):
+    with pytest.raises(StoreError, match="it is missing"):
         registry.resolve(f"models:/sgcldff/{ref.version}")
 
 
@@ -348,16 +348,16 @@ def test_a_run_keeps_parameters_figures_and_files(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "note.txt").write_text("hello")
-    run = registry.start("train", {"snapshot": "abc"})
-    registry.log(run, {f"p{i}": i for i in range(150)}, {"loss": 0.5})
-    registry.tag(run, {"stage": "done"})
-    registry.attach(run, tmp_path / "note.txt", "notes")
+    run = registry.runs.start("train", {"snapshot": "abc"})
+    registry.runs.log(run, {f"p{i}": i for i in range(150)}, {"loss": 0.5})
+    registry.runs.tag(run, {"stage": "done"})
+    registry.runs.attach(run, tmp_path / "note.txt", "notes")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    curve = registry.experiment_logger(run)
+    curve = registry.runs.experiment_logger(run)
     assert "MLFLOW_TRACKING_URI" not in os.environ
     curve.log_metrics({"val": 0.25}, step=3)
     curve.finalize("success")
-    registry.finish(run)
+    registry.runs.finish(run)
     kept = registry.client.get_run(run)
     assert len(kept.data.params) == 150
     assert kept.data.metrics == {"loss": 0.5, "val": 0.25}
@@ -365,8 +365,8 @@ def test_a_run_keeps_parameters_figures_and_files(
     assert kept.info.status == "FINISHED"
     assert [item.path for item in registry.client.list_artifacts(run, "notes")] == ["notes/note.txt"]
     assert kept.info.artifact_uri.startswith(registry.address.folder.as_uri())
-    failed = registry.start("train")
-    registry.finish(failed, failed=True)
+    failed = registry.runs.start("train")
+    registry.runs.finish(failed, failed=True)
     assert registry.client.get_run(failed).info.status == "FAILED"
 
 

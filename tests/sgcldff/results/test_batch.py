@@ -216,10 +216,10 @@ def test_the_page_tells_what_needs_a_look_and_links_to_reports(tmp_path):
     slides = [stored(tmp_path, one) for one in (summary("a b"), summary("few", {"neutrophil": 9}), aside("lost"))]
     shown = page(tmp_path, slides)
     words = " ".join(shown.text)
-    assert "2 of 3 slides need a look" in words
+    assert "2 of 3 slides need review" in words
     assert "2 read, 1 skipped; 509 white blood cells counted." in words
-    assert words.index("skipped: cannot be decoded") < words.index("9 cells counted") < words.index("The other slides")
-    assert words.index("The other slides") < words.index("a b")
+    assert words.index("skipped: cannot be decoded") < words.index("9 cells counted") < words.index("Other slides")
+    assert words.index("Other slides") < words.index("a b")
     assert shown.links == ["few/report.html", "a%20b/report.html"]
     assert all((tmp_path / unquote(link)).exists() for link in shown.links)
     assert "script" not in shown.tags
@@ -247,7 +247,7 @@ def test_names_from_files_cannot_become_markup(tmp_path, name):
 
 
 def test_an_empty_batch_has_a_page_that_says_so(tmp_path):
-    assert "No slide does." in page(tmp_path, []).text
+    assert "No slide needs review." in page(tmp_path, []).text
     assert len(pd.read_parquet(tmp_path / "batch.parquet")) == 0
 
 

@@ -102,7 +102,7 @@ def test_a_report_has_all_its_parts(tmp_path):
     _, page = report(tmp_path, LABELS)
     assert {"flags", "differential", "overview", "gallery", "lineage"} <= set(page.ids)
     words = " ".join(page.text)
-    for expected in ("Not for diagnosis", "93 white blood cells found, 90 typed, 3 left unidentified", *FIVE_TYPES):
+    for expected in ("Not for diagnosis", "93 white blood cells found, 90 classified, 3 unidentified", *FIVE_TYPES):
         assert expected in words
     for value in ("ab" * 32, "cd" * 8, "ef" * 8, "sgcldff, version 3", "1,200 × 800 px at 0.1 µm/px (0.12 × 0.08 mm)"):
         assert value in words
@@ -183,7 +183,7 @@ def test_cells_outside_the_usable_area_are_shown_apart(tmp_path):
     found = differential([row.label for row in rows if row.counted], FIVE_TYPES, excluded=4)
     text = write_report(tmp_path, slide(), Gallery(rows), found, LINEAGE).read_text(encoding="utf-8")
     words = " ".join(Page(text).text)
-    assert "93 white blood cells found, 86 typed, 3 left unidentified, 4 outside the usable area" in words
+    assert "93 white blood cells found, 86 classified, 3 unidentified, 4 outside the usable area" in words
     paths = re.findall(r'<path d="(M[^"]*)" stroke="#fff"', text)
     assert [path.count("M") for path in paths] == [56, 25, 5, 3, 4]
     assert text.count("µm², neutrophil, thick") == 2 * 4
@@ -196,7 +196,7 @@ def test_of_very_many_cells_some_are_ringed_and_it_is_said_how_many_are_not(tmp_
     text, page = report(tmp_path / "a", labels)
     paths = re.findall(r'<path d="(M[^"]*)" stroke="#fff"', text)
     assert [path.count("M") for path in paths] == [DRAWN, 2]
-    assert "neutrophil: 5,000 cells, drawn by lot, are ringed; 1,234 are not shown." in " ".join(page.text)
+    assert "neutrophil: 5,000 cells, chosen at random, are ringed; 1,234 are not shown." in " ".join(page.text)
     assert [picture.strip("%") for picture in page.captions][:1] == ["99"]
     left = sum(float(x) < 250 for x in re.findall(r"M(-?[\d.]+) ", paths[0]))
     assert left / DRAWN == pytest.approx(0.5, abs=0.03)
