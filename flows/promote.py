@@ -8,26 +8,23 @@ from prefect import flow
 from flows.settings import Settings
 from sgcldff.core.errors import InputError, PromotionRefusedError
 from sgcldff.core.records import ModelRef
-from sgcldff.models.checkpoint import SPEC_FILE, read_spec, saved_digest
-from sgcldff.promotion import Decision, Finding, Outcome, Signature, Verdict
+from sgcldff.core.settings import Perturbation
+from sgcldff.evaluation import Predictions
+from sgcldff.evaluation.report import PREDICTIONS_FILE
+from sgcldff.models.checkpoint import saved_digest
+from sgcldff.promotion import Decision, Finding, Outcome, Signature, judge
 from sgcldff.promotion.decision_record import require_approvable, require_not_held
 from sgcldff.promotion.frozen_test_set import LocatedTest
 from sgcldff.registry import CHAMPION, Registry
 from tasks.evaluation import EvalJob, evaluate_model
 from tasks.promotion import (
-    ModelPair,
-    check_leakage,
-    compare_corrupted,
-    compare_costs,
-    compare_evaluations,
     evidence,
     freeze_test_set,
     locate_test_set,
+    predict_corrupted,
     show_decision,
 )
 from tasks.workspace import Workspace
-
-NO_CHAMPION = Finding("champion", True, "there is no champion yet")
 
 
 @dataclass(frozen=True)
@@ -80,10 +77,16 @@ def promote(
     champion, champion_folder = (
         registry.resolve(f"models:/{registry.name}/{champion_version}") if champion_version else (None, None)
     )
-    pair = ModelPair(str(folder), str(champion_folder) if champion_folder else None)
     located = locate_test_set(freeze_test_set(root, Signature.now(by)), root)
-    verdict = judge(pair, located, root, spec)
-    basis = evidence(pair.challenger, located.frozen, spec.promote)
+
+    def predictions(model: str, test: LocatedTest, kind: Perturbation | None) -> Predictions:
+        if kind is not None:
+            return Predictions.open(predict_corrupted(model, test, kind, root))
+        report = evaluate_model(EvalJob(model, test.samples, spec.evaluate), root)
+        return Predictions.open(Path(report) / PREDICTIONS_FILE)
+
+    verdict = judge(folder, champion_folder, located, root.catalog, spec.promote, spec.ingest, predictions)
+    basis = evidence(folder, located.frozen, spec.promote)
     outcome = Outcome.REFUSED
     if verdict.promote:
         outcome = Outcome.WAITING if spec.promote.approval else Outcome.PROMOTED
@@ -91,29 +94,6 @@ def promote(
     if outcome is Outcome.REFUSED:
         raise PromotionRefusedError(f"{model} stays challenger: {'; '.join(verdict.reasons)}")
     return Promotion(challenger, outcome)
-
-
-def judge(pair: ModelPair, located: LocatedTest, workspace: Workspace, settings: Settings) -> Verdict:
-    """Apply all rules to a challenger; scores are not computed on a test set that is incomplete or leaked."""
-    spec = settings.promote
-    findings: tuple[Finding, ...] = (located.finding(),)
-    if not Verdict(findings).promote:
-        return Verdict(findings)
-    findings += check_leakage(pair, located, workspace, settings.ingest)
-    if not Verdict(findings).promote:
-        return Verdict(findings)
-    challenger = evaluate_model(EvalJob(pair.challenger, located.samples, settings.evaluate), workspace)
-    if pair.champion is None:
-        return Verdict((*findings, NO_CHAMPION))
-    shared = located.labelled_for(read_spec(Path(pair.champion) / SPEC_FILE).labels)
-    if len(shared.samples) < len(located.samples):
-        findings += (shared.shared(located),)
-    if shared.samples != located.samples:
-        challenger = evaluate_model(EvalJob(pair.challenger, shared.samples, settings.evaluate), workspace)
-    champion = evaluate_model(EvalJob(pair.champion, shared.samples, settings.evaluate), workspace)
-    findings += compare_evaluations(champion, challenger, spec)
-    findings += tuple(compare_corrupted(pair, shared, kind, workspace, spec) for kind in spec.robustness)
-    return Verdict(findings + compare_costs(pair, spec))
 
 
 def carry_out(registry: Registry, decision: Decision) -> None:

@@ -23,7 +23,7 @@ __version__ = VERSION
 
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
-    submodules=["promotion"],
+    submodules=["models", "promotion"],
     submod_attrs={
         "core.settings": ["InferSpec"],
         "data.adapters": ["Source"],

@@ -46,9 +46,9 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     if not (folder / REPORT_FILE).is_file():
         from sgcldff.evaluation.evaluate import evaluate, examples  # imports torch; finished reports are found without
         from sgcldff.evaluation.explain import draw_explanations
-        from sgcldff.models.model import load_model
+        from sgcldff.models.model import cached_model
 
-        model = load_model(job.model)
+        model = cached_model(job.model)
         with bar("evaluate") as progress:
             report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
         report = replace(report, skipped=(*job.skipped, *report.skipped), unknown_labels=job.unknown_labels)

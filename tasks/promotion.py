@@ -1,37 +1,26 @@
 """Tasks that compare a challenger with the champion, and record the decision."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from sgcldff.core.records import Split
-from sgcldff.core.settings import EvalSpec, IngestSpec, Perturbation, PromotionSpec, digest
+from sgcldff.core.settings import EvalSpec, Perturbation, PromotionSpec, digest
 from sgcldff.data.catalog import Catalog
-from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.corruptions import corruption
 from sgcldff.evaluation.evaluate import predict
 from sgcldff.evaluation.report import PREDICTIONS_FILE
-from sgcldff.models.model import load_model
-from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Signature, compare_models
-from sgcldff.promotion.cost import cost_findings, costs
+from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
+from sgcldff.models.model import cached_model
+from sgcldff.promotion import Decision, Evidence, FrozenTest, Signature
 from sgcldff.promotion.frozen_test_set import LocatedTest
-from sgcldff.promotion.leakage import TrainingRecord, champion_leak_finding, find_leaks, known_images, leak_finding
-from sgcldff.promotion.rules import mean_score
-from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, TRAINED_ON, Registry, code_tags
+from sgcldff.promotion.leakage import TrainingRecord
+from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, Registry, code_tags
 from tasks.artifacts import show_markdown
 from tasks.evaluation import save_predictions
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
 from tasks.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class ModelPair:
-    """Folders of the models that are compared."""
-
-    challenger: str
-    champion: str | None
-    """None if there is no champion yet."""
 
 
 @stage("freeze-test-set", MODEL)
@@ -56,55 +45,22 @@ def locate_test_set(frozen: FrozenTest, workspace: Workspace) -> LocatedTest:
     return frozen.locate(Catalog.open(workspace.catalog).samples)
 
 
-@stage("check-leakage", MODEL)
-def check_leakage(pair: ModelPair, located: LocatedTest, workspace: Workspace, spec: IngestSpec) -> tuple[Finding, ...]:
-    """Check whether a model was trained on the test set."""
-    training = TrainingRecord.read(Path(pair.challenger) / TRAINED_ON)
-    known = known_images(workspace.catalog)
-    leaks = find_leaks(training, located.samples, known, spec) if training else None
-    champion_training = TrainingRecord.read(Path(pair.champion) / TRAINED_ON) if pair.champion else None
-    champion_finding = champion_leak_finding(champion_training, located.samples)
-    return leak_finding(leaks), *([champion_finding] if champion_finding else [])
-
-
-@stage("compare", MODEL)
-def compare_evaluations(champion: str, challenger: str, spec: PromotionSpec) -> tuple[Finding, ...]:
-    """Compare two evaluations of the same images."""
-    sides = [Predictions.open(Path(folder) / PREDICTIONS_FILE) for folder in (champion, challenger)]
-    return compare_models(sides[0], sides[1], spec).findings
-
-
-@stage("compare-changed", MODEL)
-def compare_corrupted(
-    pair: ModelPair, located: LocatedTest, kind: Perturbation, workspace: Workspace, spec: PromotionSpec
-) -> Finding:
-    """Compare two models on images with the same corruption."""
-    assert pair.champion is not None
-    sides = [_predict_corrupted(folder, located, kind, workspace) for folder in (pair.champion, pair.challenger)]
-    return mean_score(sides[0], sides[1], f"score under {kind}", spec.robustness_margin, spec.evaluation)
-
-
-def _predict_corrupted(folder: str, located: LocatedTest, kind: Perturbation, workspace: Workspace) -> Predictions:
-    """Predict corrupted images, or find earlier predictions."""
-    model = load_model(folder)
-    ids = sorted(sample.id for sample in located.samples)
-    key = digest((model.digest, located.frozen.digest, ids, kind.value, PromotionSpec.version, EvalSpec.version))
+@stage("evaluate-corrupted", MODEL)
+def predict_corrupted(folder: str, test: LocatedTest, kind: Perturbation, workspace: Workspace) -> str:
+    """Predict corrupted images, or find earlier predictions; returns their file."""
+    ids = sorted(sample.id for sample in test.samples)
+    key = digest((saved_digest(folder), test.frozen.digest, ids, kind.value, PromotionSpec.version, EvalSpec.version))
     path = workspace.evaluation(key) / PREDICTIONS_FILE
     if not path.is_file():
         with bar(f"evaluate under {kind}") as progress:
-            predictions, _ = predict(model, located.samples, progress, change=corruption(kind), explained=False)
+            predictions, _ = predict(
+                cached_model(folder), test.samples, progress, change=corruption(kind), explained=False
+            )
         save_predictions(predictions, path)
-    return Predictions.open(path)
+    return str(path)
 
 
-@stage("compare-costs", MODEL)
-def compare_costs(pair: ModelPair, spec: PromotionSpec) -> tuple[Finding, ...]:
-    """Compare time and memory of two models."""
-    assert pair.champion is not None
-    return cost_findings(*costs(load_model(pair.champion), load_model(pair.challenger), spec.timing_rounds), spec)
-
-
-def evidence(challenger: str, frozen: FrozenTest, spec: PromotionSpec) -> Evidence:
+def evidence(challenger: str | Path, frozen: FrozenTest, spec: PromotionSpec) -> Evidence:
     """Return the data, rules and code behind a verdict."""
     training, code = TrainingRecord.read(Path(challenger) / TRAINED_ON), code_tags()
     return Evidence(

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, pad
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import ModelSpec, Pretrained
-from sgcldff.models.checkpoint import SPEC_FILE, WEIGHTS_FILE, open_spec, spec_to_dict, tensors_digest
+from sgcldff.models.checkpoint import SPEC_FILE, WEIGHTS_FILE, open_spec, saved_digest, spec_to_dict, tensors_digest
 from sgcldff.models.nets import build
 from sgcldff.models.nets.base import Network
 from sgcldff.models.runtimes.padding import margins
@@ -162,3 +162,13 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{weights}: does not fit {SPEC_FILE} ({error}); export the model again") from error
     return Model(spec, net.eval().to(target).to(memory_format=torch.channels_last), target)
+
+
+def cached_model(folder: str | Path) -> Model:
+    """Load a model as `load_model` does, or return the one that this process loaded from the same files before."""
+    return _cached_model(str(folder), saved_digest(folder))
+
+
+@lru_cache(maxsize=2)
+def _cached_model(folder: str, weights: str) -> Model:
+    return load_model(folder)

@@ -11,8 +11,6 @@ import pytest
 from prefect.client.orchestration import get_client
 from typer.testing import CliRunner
 
-import flows.infer
-import flows.promote
 from flows.cli import app
 from flows.infer import infer
 from flows.promote import promote, reject, rollback
@@ -21,7 +19,7 @@ from sgcldff.core.labels import FIVE_TYPES, LabelSpace
 from sgcldff.core.records import ArrayRef, ModelRef, Sample, Split
 from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec
 from sgcldff.data.catalog import Catalog
-from sgcldff.promotion import FrozenTest, Outcome, Signature
+from sgcldff.promotion import FrozenTest, Outcome, Signature, judgement
 from sgcldff.registry import CHAMPION, Registry
 from tasks.compute import Compute
 from tasks.data import Prepared
@@ -208,7 +206,7 @@ def test_both_are_compared_on_images_whose_labels_the_champion_can_tell(workspac
     test = Catalog.open(Workspace(workspace).catalog).select(Split.TEST)
     lacking = next(sample.label for sample in test if sample.label)
     told = LabelSpace(tuple(name for name in FIVE_TYPES if name != lacking))
-    monkeypatch.setattr(flows.promote, "read_spec", lambda path: ModelSpec(labels=told))
+    monkeypatch.setattr(judgement, "read_spec", lambda path: ModelSpec(labels=told))
     assert promote(workspace, SECOND, quick()).outcome is Outcome.PROMOTED
     found = {finding.rule: finding for finding in registry_of(workspace).decision(second(workspace)).findings}
     without = sum(sample.label == lacking for sample in test)
@@ -218,16 +216,16 @@ def test_both_are_compared_on_images_whose_labels_the_champion_can_tell(workspac
 
 def test_who_comes_second_is_told_and_so_is_the_record(workspace, quick, monkeypatch):
     """Another promotion is done while this one still measures."""
-    registry, held = registry_of(workspace), flows.promote.compare_costs
+    registry, costs = registry_of(workspace), judgement.costs
 
     def meanwhile(*given):
         registry.client.set_registered_model_alias("sgcldff", CHAMPION, "2")
         third = registry.client.get_model_version("sgcldff", "2")
         made = registry.client.create_model_version("sgcldff", third.source, tags=third.tags)
         registry.client.set_registered_model_alias("sgcldff", CHAMPION, str(made.version))
-        return held(*given)
+        return costs(*given)
 
-    monkeypatch.setattr(flows.promote, "compare_costs", meanwhile)
+    monkeypatch.setattr(judgement, "costs", meanwhile)
     with pytest.raises(PromotionRefusedError, match="another promotion came first, champion is now version 3"):
         promote(workspace, SECOND, quick())
     record = registry.decision(second(workspace))
