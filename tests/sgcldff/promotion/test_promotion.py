@@ -35,7 +35,7 @@ from sgcldff.promotion.leakage import TrainingRecord, champion_leak_finding, fin
 from sgcldff.promotion.rules import mean_score
 from sgcldff.slides.images import sha256_of
 
-QUICK = EvalSpec(resamples=200)
+QUICK = EvalSpec(resamples=100)
 RULES = PromotionSpec(evaluation=QUICK)
 
 
@@ -245,10 +245,15 @@ def test_costs_are_limited_as_multiples_of_the_champions() -> None:
 # The frozen test set
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("drawn") / "data", 14, 0, seed=8)
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> tuple[Path, Catalog]:
+def lab(drawn: Path, tmp_path: Path) -> tuple[Path, Catalog]:
     """Give a folder of images and its catalog, some of them in the test split."""
-    data = write_dataset(tmp_path / "data", 14, 0, seed=8)
+    data = Path(shutil.copytree(drawn, tmp_path / "data"))
     catalog = ingest(detect(data), tmp_path / "catalog")
     assert len(catalog.select(Split.TEST)) >= 2
     return data, catalog
