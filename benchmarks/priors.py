@@ -23,7 +23,7 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import CELL_UM, MODEL_MPP, PriorSpec
 from sgcldff.data.adapters import Source, detect
-from sgcldff.saliency.priors import REGISTRY, SaliencyPrior, build
+from sgcldff.saliency.priors import PRIORS, SaliencyPrior, build
 from sgcldff.saliency.priors.resize import decimate, enlarge
 from sgcldff.slides.images import read_grey, read_rgb
 
@@ -72,7 +72,7 @@ def print_precision(data: dict[str, list[Truth]]) -> None:
     """Print the average precision of every prior on every data set."""
     print("| prior | " + " | ".join(f"{name} ({len(images)})" for name, images in data.items()) + " |")
     print("| --- |" + " --- |" * len(data))
-    for name in sorted(REGISTRY):
+    for name in sorted(PRIORS):
         cells = ["{:.3f} / {:.3f}".format(*precision(name, images)) for images in data.values()]
         print(f"| {name} | " + " | ".join(cells) + " |")
 
@@ -104,7 +104,7 @@ def print_speed(field: Rgb, mpp: float) -> None:
     factor = max(1, round(CELL_UM / mpp / 32))
     speeds = {name: megapixels_per_second(function, image) for name, function in floors(factor).items()}
     floor = speeds["floor: decimation, enlargement"]
-    for name in sorted(REGISTRY):
+    for name in sorted(PRIORS):
         prior: SaliencyPrior = build(PriorSpec((name,), mpp=mpp)).priors[0]
         speeds[name] = megapixels_per_second(prior, image)
         speeds[f"{name}, slide statistics"] = megapixels_per_second(prior.fit(image), image)

@@ -15,7 +15,7 @@ from sgcldff.evaluation.drift.describe import describe
 from sgcldff.evaluation.drift.observe import observe
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.model import load_model
-from sgcldff.models.observations import KEPT
+from sgcldff.models.observations import MAX_OBSERVATIONS
 from sgcldff.models.reference import Reference, reference_digest
 from sgcldff.promotion.retrain_policy import Decision, News, decide, labelled_cells
 from sgcldff.registry import CHAMPION, Registry
@@ -79,7 +79,7 @@ def drift_of(new: Sequence[Sample], folder: Path, workspace: Workspace, spec: Dr
     content = sorted((sample.sha256, sample.label or "", sample.mask_sha256) for sample in new)
     path = workspace.drift(digest((reference_digest(folder), digest(spec), content)))
     if not path.is_file():
-        chosen = np.sort(np.random.default_rng(spec.seed).permutation(len(new))[:KEPT])
+        chosen = np.sort(np.random.default_rng(spec.seed).permutation(len(new))[:MAX_OBSERVATIONS])
         with bar("measure") as progress:
             seen = observe(load_model(folder), [new[place] for place in chosen], progress)
         write_json(path, compare(Reference.open(folder).observations, seen, spec).to_dict())

@@ -30,7 +30,7 @@ from sgcldff.core.settings import Engine, GateSpec, InferSpec, ModelSpec, Precis
 from sgcldff.inference import Plan, Runner, ShardTask, Step, Tally, label_array, plan_slide, serially
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.runtimes import Runtime, Types, load_runtime, resolve
-from sgcldff.models.runtimes.openvino_runtime import threads
+from sgcldff.models.runtimes.openvino_runtime import thread_count
 from sgcldff.slides import open_slide
 
 READ_PX = 320
@@ -177,7 +177,7 @@ def main() -> None:
         "skipped": total.skipped,
         "stages": total.seconds,
     }
-    print(json.dumps(told | {"threads": threads()}))
+    print(json.dumps(told | {"threads": thread_count()}))
 
 
 if __name__ == "__main__":

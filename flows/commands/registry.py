@@ -252,9 +252,9 @@ def show_none(as_json: bool) -> None:
 
 def released_name() -> str:
     """Name the model that is used where there is no champion."""
-    from sgcldff.models.released import NAME, VERSION
+    from sgcldff.models.released import RELEASED_NAME, RELEASED_VERSION
 
-    return f"{NAME} {VERSION}"
+    return f"{RELEASED_NAME} {RELEASED_VERSION}"
 
 
 def show_versions(registry: "Registry", as_json: bool) -> None:

@@ -166,9 +166,9 @@ def test_settings_are_printed_as_json_too(tmp_path):
 
 
 def test_an_empty_registry_says_that_the_released_model_is_used(tmp_path):
-    from sgcldff.models.released import NAME
+    from sgcldff.models.released import RELEASED_NAME
 
     text = shown("registry", "show", "-w", str(tmp_path))
-    assert text.startswith(f"No model is registered yet: slides are read with the released model ({NAME} ")
+    assert text.startswith(f"No model is registered yet: slides are read with the released model ({RELEASED_NAME} ")
     assert json.loads(shown("registry", "show", "--json", "-w", str(tmp_path))) == {"test_set": None, "versions": []}
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic import write_dataset
 from sgcldff.data.synthetic.slides import write_slide
 from sgcldff.models.checkpoint import saved_digest
-from sgcldff.models.released import NAME, VERSION
+from sgcldff.models.released import RELEASED_NAME, RELEASED_VERSION
 from sgcldff.registry import Registry
 from tasks.workspace import Workspace
 from tests.terminal import Ran
@@ -41,10 +41,12 @@ def model_line(ran: Ran) -> str:
 
 
 def test_a_new_workspace_reads_slides_with_the_released_model(shipped, slide, run, tmp_path):
-    workspace, released = tmp_path / "ws", ModelRef(NAME, VERSION, saved_digest(shipped))
+    workspace, released = tmp_path / "ws", ModelRef(RELEASED_NAME, RELEASED_VERSION, saved_digest(shipped))
     ran = run("infer", slide.slide, "-o", tmp_path / "out", "-w", workspace, "--workers", "0", "--no-gate")
     assert ran.code == 0
-    told = f"Model {NAME} {VERSION} ({released.digest}): the released model, since there is no champion"
+    told = (
+        f"Model {RELEASED_NAME} {RELEASED_VERSION} ({released.digest}): the released model, since there is no champion"
+    )
     assert model_line(ran).startswith(told)
     assert models_of(tmp_path / "out") == {released}
     assert not (workspace / "mlflow").exists(), "looking for a champion makes no database"
@@ -62,7 +64,7 @@ def test_the_released_model_is_not_scored_on_what_it_learned_from(shipped, lab, 
     given = ("--model", "released", "-w", lab.workspace, "--settings", settings)
     ran = run("evaluate", "-d", lab.sources[0].folder, *given)
     assert ran.code == 0
-    assert model_line(ran) == f"Model {NAME} {VERSION} ({saved_digest(shipped)}): as asked"
+    assert model_line(ran) == f"Model {RELEASED_NAME} {RELEASED_VERSION} ({saved_digest(shipped)}): as asked"
     samples = Catalog.open(Workspace(lab.workspace).catalog)
     learned = len(samples.samples) - len(samples.select(Split.TEST))
     assert f"Skipped: {learned}" in ran.out
@@ -98,14 +100,14 @@ def test_the_released_model_is_adopted_and_promoted_by_the_rules(shipped, lab, r
     assert "models:/sgcldff/1 is champion" in promoted.out
     registry = Registry(Workspace(str(tmp_path / "ws")).tracking_uri)
     assert registry.champion() == "models:/sgcldff/1"
-    assert registry.versions()[0].tags["sgcldff.adopted"] == f"{NAME} {VERSION}"
+    assert registry.versions()[0].tags["sgcldff.adopted"] == f"{RELEASED_NAME} {RELEASED_VERSION}"
 
 
 def test_only_what_is_registered_can_be_promoted(shipped, lab, run):
     """The released model and the champion may have the same number."""
     ran = run("promote", "--model", "released", "-w", lab.workspace)
     assert ran.code == 2
-    assert f"models:/{NAME}/{VERSION}: no such version" in ran.line
+    assert f"models:/{RELEASED_NAME}/{RELEASED_VERSION}: no such version" in ran.line
 
 
 def test_a_registered_model_is_exported_in_half_precision(lab, run, tmp_path):
@@ -125,4 +127,4 @@ def test_the_model_that_ships_finds_cells_on_a_slide_without_any_preparation(ser
     ran = run("infer", made.slide, "-o", tmp_path / "out", "-w", tmp_path / "ws", "--workers", "0")
     assert ran.code == 0
     assert len(pq.read_table(tmp_path / "out" / "smear" / "cells.parquet")) > 0
-    assert {model.name for model in models_of(tmp_path / "out")} == {NAME}
+    assert {model.name for model in models_of(tmp_path / "out")} == {RELEASED_NAME}
