@@ -132,7 +132,7 @@ def test_names_of_one_type_are_summed(tmp_path):
         ("slide_id,neut,eos\ns,6,4\ns,6,4\n", r"row 2 .*was counted in an earlier row too: keep one"),
         ("slide_id,neut,blast\ns,6,4\n", r"row 1 .*type 'blast' is in no class; known are basophil"),
         ("slide_id,neut\n,6\n", r"row 1: slide_id is empty"),
-        ("slide_id\ns\n", r"neither the columns label and count nor a column a type"),
+        ("slide_id\ns\n", r"neither the columns label and count nor one column per type"),
         ("slide,neut\ns,6\n", r"lacks column slide_id"),
     ],
 )

@@ -83,7 +83,7 @@ def test_cells_outside_the_usable_area_are_told_but_enter_no_share():
     inside, both = differential(labels, FIVE_TYPES), differential(labels, FIVE_TYPES, excluded=401)
     assert (both.excluded, both.counted, both.shares) == (401, 400, inside.shares)
     assert inside.flags == differential(labels, FIVE_TYPES, excluded=400).flags == ()
-    assert both.flags == ("50% of the cells found lie outside the usable area and were not counted: look at the smear",)
+    assert both.flags == ("50% of the cells found lie outside the usable area and were not counted: check the smear",)
 
 
 def test_none_stands_for_unidentified():
@@ -109,7 +109,7 @@ def test_no_cells_leave_every_share_open():
 
 
 def test_labels_of_no_class_are_refused_by_name():
-    with pytest.raises(LabelError, match=r"martian.*known are neutrophil"):
+    with pytest.raises(LabelError, match=r"martian.*the classes are neutrophil"):
         differential(["martian"], FIVE_TYPES)
     with pytest.raises(InputError, match="confidence is 95"):
         differential(["monocyte"], FIVE_TYPES, 95)

@@ -35,7 +35,7 @@ def test_widths_out_of_range_are_refused(text):
 
 
 def test_unknown_and_repeated_types_are_refused():
-    with pytest.raises(LabelError, match=r"goal for martian.*known are neutrophil"):
+    with pytest.raises(LabelError, match=r"goal for martian.*the classes are neutrophil"):
         Goal.parse("martian:0.02", WBC6.classes)
     with pytest.raises(LabelError, match="no type 'martian'"):
         Goal.parse("martian:0.02").reached(counted(1, 200))
