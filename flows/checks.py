@@ -126,12 +126,12 @@ def require_known_model(reference: str | None, workspace: Path) -> tuple[str, ..
     InputError
         If there is no such model.
     """
-    from sgcldff.models.names import registered_models, require_model
+    from sgcldff.models.names import models_in_registry, require_model
     from sgcldff.models.released import RELEASED
 
     address = Address.parse(Workspace(str(workspace)).tracking_uri)
     if reference is None:
-        models = registered_models(address)
+        models = models_in_registry(address)
         if models is None or any("champion" in model.aliases for model in models.values()):
             return None
     spec = require_model(reference or RELEASED, address)

@@ -34,11 +34,11 @@ def registered_models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete an alias or version in the workspace's registry, if it is a file."""
     from flows.options import WORKSPACE
     from sgcldff.core.locations import Address
-    from sgcldff.models.names import registered_models
+    from sgcldff.models.names import models_in_registry
     from tasks.workspace import Workspace
 
     workspace = Workspace(str(ctx.params.get("workspace") or WORKSPACE))
-    by_name = registered_models(Address.parse(workspace.tracking_uri)) or {}
+    by_name = models_in_registry(Address.parse(workspace.tracking_uri)) or {}
     aliases = [f"models:/{name}@{alias}" for name, model in by_name.items() for alias in model.aliases]
     versions = [f"models:/{name}/{number}" for name, model in by_name.items() for number in model.versions]
     return _starting(incomplete, aliases + versions)

@@ -209,9 +209,9 @@ def registry_of(workspace: Path) -> "Registry":
 
 def is_empty(workspace: Path) -> bool:
     """Return whether a registry is known, without MLflow, to be empty."""
-    from sgcldff.models.names import registered_models
+    from sgcldff.models.names import models_in_registry
 
-    return registered_models(Address.parse(Workspace(str(workspace)).tracking_uri)) == {}
+    return models_in_registry(Address.parse(Workspace(str(workspace)).tracking_uri)) == {}
 
 
 def require_registered(model: str, workspace: Path) -> None:

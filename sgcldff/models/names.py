@@ -58,7 +58,7 @@ class RegisteredModel:
         return f"aliases {aliases}, versions {', '.join(self.versions)}; name one of these"
 
 
-def registered_models(address: Address) -> dict[str, RegisteredModel] | None:
+def models_in_registry(address: Address) -> dict[str, RegisteredModel] | None:
     """List the models of a registry in a SQLite file; None if that requires MLflow.
 
     MLflow's tables are read directly and not changed; a file that does not exist yet is an empty registry.
@@ -98,7 +98,7 @@ def require_model(reference: str, address: Address) -> ModelSpec | None:
     if not reference.startswith(REGISTRY_PREFIX):
         return open_spec(require_folder(reference))
     name, alias, number = parse_model_name(reference)
-    known = registered_models(address)
+    known = models_in_registry(address)
     if known is None:
         return None
     if name not in known:

@@ -249,12 +249,12 @@ def test_good_answers_become_reviews(queue, tmp_path):
 
 BAD = {
     "unknown cell": (("nobody", "monocyte", "A", "2026-03-01T12:00:00Z"), "'nobody' is not in the queue"),
-    "unknown label": ((None, "martian", "A", "2026-03-01T12:00:00Z"), "'martian'.*is in no class"),
+    "unknown label": ((None, "martian", "A", "2026-03-01T12:00:00Z"), "'martian'.*is unknown"),
     "no reviewer": ((None, "monocyte", "  ", "2026-03-01T12:00:00Z"), "reviewer is empty"),
     "no time": ((None, "monocyte", "A", "yesterday"), "'yesterday' is no time"),
     "no time zone": ((None, "monocyte", "A", "2026-03-01T12:00:00"), "no time zone"),
     "far away": ((None, "monocyte", "A", "0001-01-01T00:00:00+23:59"), "is no time"),
-    "no label": ((None, "", "A", "2026-03-01T12:00:00Z"), "in no class"),
+    "no label": ((None, "", "A", "2026-03-01T12:00:00Z"), "is unknown"),
 }
 
 
