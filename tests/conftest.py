@@ -58,11 +58,11 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
-def smear(tmp_path_factory):
+def smear():
     """Make a slide of 40 white cells."""
     from sgcldff.data.synthetic.slides import write_slide
 
-    return write_slide(tmp_path_factory.mktemp("smear") / "smear.tiff", (3000, 3000), cells=40, seed=5)
+    return shared.once("smear", lambda folder: write_slide(folder / "smear.tiff", (3000, 3000), cells=40, seed=5))
 
 
 @pytest.fixture(scope="session")
