@@ -78,7 +78,7 @@ def score(out: Path) -> None:
     known = true["label"].notna()
     pairs = [(true["label"][a], told["label"][b]) for b, a in found.pairs if known[a]]
     right = sum(a == b for a, b in pairs)
-    print(f"{found.true} WBCs: {len(found.pairs)} found, {found.missed} missed, {found.invented} invented")
+    print(f"{found.true} WBCs: {len(found.pairs)} found, {found.missed} missed, {found.false_positives} false")
     print(f"recall {found.recall:.3f}, precision {found.precision:.3f}, type right {right} of {len(pairs)}")
     for (a, b), count in sorted(Counter(pairs).items()):
         print(f"  {a} told {b}: {count}")

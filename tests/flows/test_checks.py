@@ -122,7 +122,7 @@ WRONG = {
     "catalog to freeze": (("registry", "freeze"), "run `sgcldff prepare --data FOLDER` first"),
     "device": (("train", "--device", "quantum"), "'quantum' is not one of"),
     "precision": (("train", "--precision", "float"), "TrainSpec.precision is 'float': must be one of auto, 32-true"),
-    "network": (("benchmark", *SMEARS, "-o", "out", "--networks", "unnet"), "contender unnet is unknown"),
+    "network": (("benchmark", *SMEARS, "-o", "out", "--networks", "unnet"), "candidate unnet is unknown"),
     "protocol": (("benchmark", *SMEARS, "-o", "out", "--protocols", "without"), "protocol without is unknown"),
     "budget": (("benchmark", *SMEARS, "-o", "out", "--budget", "much"), "budget 'much'"),
     "challenger": (("promote",), "registered models are none yet"),

@@ -213,5 +213,5 @@ def test_a_slide_is_written_strip_by_strip_in_little_memory(tmp_path):
 
 
 def test_a_tiny_slide_is_refused_by_name(tmp_path):
-    with pytest.raises(InputError, match=r"smear\.tiff: a slide of \(100, 300\) px"):
+    with pytest.raises(InputError, match=r"smear\.tiff: the slide is \(100, 300\) px"):
         write_slide(tmp_path / "smear.tiff", (100, 300))

@@ -69,7 +69,7 @@ def test_only_the_examples_of_skipped_images_change(n, batch, skipped, epoch):
     assert [draw for draw in whole if draw.index not in skipped] == [
         now for now, before in zip(rest, whole, strict=True) if before.index not in skipped
     ]
-    assert [draw.key for draw in rest] == [draw.key for draw in whole]
+    assert [draw.seed for draw in rest] == [draw.seed for draw in whole]
 
 
 def test_a_resumed_epoch_skips_the_same_images_even_if_they_are_back():
