@@ -15,7 +15,7 @@ import sgcldff
 from flows.commands import benchmark, data, demo, doctor, registry, review, settings, slides, training
 from flows.interruption import Interruption
 from sgcldff.core.disks import full_disk_reported
-from sgcldff.core.errors import SgcldffError
+from sgcldff.core.errors import InputError, SgcldffError
 from sgcldff.core.redaction import redacted
 
 LOGGING = "Logging"
@@ -112,6 +112,16 @@ def main() -> None:
     except SgcldffError as error:
         err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        from flows.extras import extra_with
+
+        if (extra := extra_with(error.name)) is None:
+            raise
+        err.print(
+            f"[bold red]sgcldff:[/bold red] this command needs {error.name}: pip install 'sgcldff\\[{extra}]'",
+            highlight=False,
+        )
+        sys.exit(InputError.exit_code)
     finally:
         if interruption.received:
             interruption.exit()

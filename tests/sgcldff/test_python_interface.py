@@ -173,3 +173,19 @@ def test_the_released_model_is_loaded_by_default():
     model = sgcldff.load_model(device="cpu")
     assert model.spec.labels.classes[0] == "neutrophil"
     assert isinstance(model, sgcldff.Model)
+
+
+def test_a_command_that_needs_an_extra_names_it(field, tmp_path):
+    (tmp_path / "neutrophil").mkdir()
+    (tmp_path / "neutrophil" / "cell.png").write_bytes(field[0].read_bytes())
+    script = f"""
+import sys
+sys.modules["imagehash"] = None
+from flows.cli import main
+where = ["-d", {str(tmp_path)!r}, "--adapter", "folder", "--mpp", "0.2", "-w", {str(tmp_path / "workspace")!r}]
+sys.argv[1:] = ["prepare", *where]
+main()
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert ran.stderr.strip() == "sgcldff: this command needs imagehash: pip install 'sgcldff[training]'"
