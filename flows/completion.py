@@ -32,10 +32,9 @@ def data_sets(incomplete: str) -> list[str]:
 
 def registered_models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete an alias or version in the workspace's registry, if it is a file."""
-    from flows.options import WORKSPACE
     from sgcldff.core.locations import Address
     from sgcldff.models.names import models_in_registry
-    from tasks.workspace import Workspace
+    from tasks.workspace import WORKSPACE, Workspace
 
     workspace = Workspace(str(ctx.params.get("workspace") or WORKSPACE))
     by_name = models_in_registry(Address.parse(workspace.tracking_uri)) or {}

@@ -30,7 +30,6 @@ class Device(StrEnum):
     GPU = "gpu"
 
 
-WORKSPACE = Path("sgcldff-workspace")
 FROM_SETTINGS = "as the settings say"
 """Default shown for options that are also settings."""
 SEE_SETTINGS = "TOML file of settings; `sgcldff settings` prints one with every key, its default and its meaning."

@@ -9,6 +9,9 @@ from typing import Any
 
 from sgcldff.core.locations import sqlite_uri
 
+WORKSPACE = Path("sgcldff-workspace")
+"""Folder of the workspace where none is named."""
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -11,7 +11,6 @@ from rich.text import Text
 from flows import completion
 from flows.checks import require_all, require_parts, require_sources
 from flows.options import (
-    WORKSPACE,
     AdapterOption,
     DataOption,
     MppOption,
@@ -28,6 +27,7 @@ from flows.options import (
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
 from sgcldff.core.wording import counted
+from tasks.workspace import WORKSPACE
 
 app = typer.Typer()
 data_app = typer.Typer(help="List, download or draw labelled images.", no_args_is_help=True)

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.options import WORKSPACE, Panel, WorkspaceOption, examples
+from flows.options import Panel, WorkspaceOption, examples
 from sgcldff.core.errors import ServiceError, SgcldffError
+from tasks.workspace import WORKSPACE
 
 app = typer.Typer()
 

@@ -13,7 +13,6 @@ from rich.table import Table
 from flows import completion
 from flows.checks import require_all, require_known_model, require_prepared
 from flows.options import (
-    WORKSPACE,
     Panel,
     SettingsOption,
     WorkspaceOption,
@@ -27,7 +26,7 @@ from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import InputError
 from sgcldff.core.locations import Address
 from sgcldff.core.wording import counted
-from tasks.workspace import Workspace
+from tasks.workspace import WORKSPACE, Workspace
 
 if TYPE_CHECKING:
     from sgcldff.promotion import Decision

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.checks import require_all, require_any_slide, require_there
-from flows.options import WORKSPACE, Panel, WorkspaceOption, examples, out, output, print_outcome
+from flows.options import Panel, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
 from sgcldff.core.wording import counted
+from tasks.workspace import WORKSPACE
 
 if TYPE_CHECKING:
     from sgcldff.counting.differential import Differential

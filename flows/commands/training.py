@@ -17,7 +17,6 @@ from flows.checks import (
 from flows.commands.registry import choose_and_print
 from flows.options import (
     FROM_SETTINGS,
-    WORKSPACE,
     AdapterOption,
     DataOption,
     Device,
@@ -41,6 +40,7 @@ from flows.options import (
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
 from sgcldff.core.wording import counted
+from tasks.workspace import WORKSPACE
 
 app = typer.Typer()
 
