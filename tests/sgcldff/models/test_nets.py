@@ -16,6 +16,8 @@ from sgcldff.models.nets.base import REGISTRY
 from sgcldff.models.training.examples import read_scene
 from sgcldff.models.training.losses import SmearLoss
 
+pytestmark = pytest.mark.slow
+
 OFF = NetSpec(pretrained=Pretrained.OFF)
 
 
@@ -28,7 +30,6 @@ def answer(spec, height=64, width=64, batch=2, prior=None):
         return net(image, prior)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 @pytest.mark.parametrize("labels", [WBC5, WBC6, BLAST_OR_NOT], ids=lambda space: str(len(space.classes)))
 def test_every_network_answers_for_any_label_space(name, labels):
@@ -51,7 +52,6 @@ def batch_for(spec):
     return image, prior, target, torch.eye(len(spec.labels.classes))[[0, 3]].bool()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_a_batch_teaches_every_weight_of_every_network(name, bf16):
