@@ -39,7 +39,7 @@ def pytest_configure(config):
     os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
     os.environ["COLUMNS"] = "200"
     set_defaults(ALWAYS | QUIET)
-    hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
+    hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
     hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 

@@ -15,7 +15,7 @@ import tifffile
 import zarr
 from PIL import Image, PngImagePlugin
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 
 from flows.infer import infer
 from sgcldff.core.errors import IncompleteBatchError
@@ -123,11 +123,15 @@ def stop(levels):
 def records_of(log: Path) -> str:
     """Give what Prefect keeps of the run: artifacts, and how its tasks ended; its parameters are the user's words."""
     run = json.loads(log.read_text().splitlines()[0])["run_id"]
+    this = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
     with get_client(sync_client=True) as client:
         artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
         )
-        states = [client.read_flow_run(run).state, *(task.state for task in client.read_task_runs())]
+        states = [
+            client.read_flow_run(run).state,
+            *(task.state for task in client.read_task_runs(flow_run_filter=this)),
+        ]
     return str([*artifacts, *states])
 
 

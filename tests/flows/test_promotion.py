@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -93,8 +94,8 @@ def test_a_refusal_is_kept_with_all_that_was_found(contest):
 
 def test_the_decision_is_an_artifact_on_prefects_page(contest):
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts()
-    pages = [item.data for item in found if item.key == "verdict"]
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["verdict"])))
+    pages = [item.data for item in found]
     assert any("# Refused: version 2" in page and "| score |" in page for page in pages)
 
 

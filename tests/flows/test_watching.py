@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
@@ -66,11 +67,16 @@ def test_a_port_in_use_ends_a_command_before_it_begins(invoke, lab):
     assert f"port {port}" in str(ended.exception)
 
 
+def keyed(key: str) -> ArtifactFilter:
+    return ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+
+
 def test_every_stage_leaves_an_artifact(contest):
+    keys = {"catalog", "priors", "training", "evaluation", "examples", "registered", "verdict"}
     with get_client(sync_client=True) as client:
-        keys = {artifact.key for artifact in client.read_artifacts(limit=200)}
-        (training, *_) = [one for one in client.read_artifacts(limit=200) if one.key == "training"]
-    assert {"catalog", "priors", "training", "evaluation", "examples", "registered", "verdict"} <= keys
+        found = {key: client.read_artifacts(artifact_filter=keyed(key)) for key in keys}
+    assert all(found.values()), found
+    (training, *_) = found["training"]
     (row, *_) = json.loads(training.data)
     assert row["epoch"] == 0
     assert row["loss"] > 0

@@ -13,7 +13,6 @@ from prefect.artifacts import Artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
 from sgcldff.core.tally import Tally
@@ -200,7 +199,10 @@ def batch_flow(view: BatchView) -> tuple[Artifact, Artifact]:
     return found
 
 
+@pytest.mark.slow
 def test_prefect_has_the_same_numbers(clock, written):
+    from prefect.testing.utilities import prefect_test_harness
+
     view = BatchView(3, console=written, clock=clock)
     view.dashboard_at(DASHBOARD)
     with prefect_test_harness(server_startup_timeout=60):

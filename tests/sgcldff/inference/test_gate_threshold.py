@@ -21,6 +21,8 @@ from sgcldff.inference.gate import Area, Recall, calibrate
 from sgcldff.inference.gate.threshold import COVERED, SAFETY, fit_gates, halves, keeping_scores, marked, share_read
 from sgcldff.slides.images import read_grey
 
+pytestmark = pytest.mark.slow
+
 SPEC = GateSpec(threshold=0.25)
 
 

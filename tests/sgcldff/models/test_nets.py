@@ -17,6 +17,8 @@ from sgcldff.models.nets.base import NETWORKS
 from sgcldff.models.training.examples import read_scene
 from sgcldff.models.training.losses import SmearLoss
 
+pytestmark = pytest.mark.slow
+
 OFF = NetSpec(pretrained=Pretrained.OFF)
 
 
@@ -29,7 +31,6 @@ def answer(spec, height=64, width=64, batch=2, prior=None):
         return net(image, prior)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 @pytest.mark.parametrize("labels", [WBC5, WBC6, BLAST_OR_NOT], ids=lambda space: str(len(space.classes)))
 def test_every_network_supports_any_label_space(name, labels):
@@ -52,7 +53,6 @@ def batch_for(spec):
     return image, prior, target, torch.eye(len(spec.labels.classes))[[0, 3]].bool()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_a_batch_trains_every_weight_of_every_network(name, bf16):

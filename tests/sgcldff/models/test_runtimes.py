@@ -111,7 +111,7 @@ def test_the_oracle_decides(model):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("n", "height", "width"), [(5, 96, 64), (2, 33, 127), (1, 1, 1)])
+@pytest.mark.parametrize(("n", "height", "width"), [(5, 96, 64), (2, 65, 63), (1, 1, 1)])
 def test_results_equal_those_of_the_model(loaded, model, engine, precision, n, height, width):
     runtime, (rgb, prior) = loaded[engine, precision], smooth(n, height, width)
     expected = model.predict(rgb, prior)
