@@ -85,7 +85,9 @@ def test_cells_further_off_than_half_a_cell_are_missed_and_invented(told):
     assert (alone.false_positives, alone.missed) == (1, alone.true)
 
 
-@pytest.mark.parametrize(("kept", "added", "says"), [(0.9, 0.0, "90.0% of the cells"), (1.0, 0.1, "9.1% of its detections are false")])
+@pytest.mark.parametrize(
+    ("kept", "added", "says"), [(0.9, 0.0, "90.0% of the cells"), (1.0, 0.1, "9.1% of its detections are false")]
+)
 def test_too_few_or_too_many_cells_end_the_demo_with_what_to_do(kept, added, says):
     matching = Matching(np.zeros((round(100 * kept), 2), np.int64), round(100 * (kept + added)), 100)
     with pytest.raises(SgcldffError, match=rf"{says}.*--epochs"):
