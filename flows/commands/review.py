@@ -82,7 +82,7 @@ def make(
         print_outcome(cells, page=to / "review.html")
     else:
         labels = " or ".join(choice.labels)
-        print_outcome("No cells to review.", hint=f"none is {labels}; --below and --sample select others")
+        print_outcome(f"No cells to review: none is {labels}.", hint="--below and --sample select others")
     _raise_if_incomplete(made.skipped, "input was skipped", "inputs were skipped")
 
 

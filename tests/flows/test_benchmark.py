@@ -120,7 +120,7 @@ def test_all_protocols_are_in_one_table(done):
     assert str(done.out) not in (done.out / "table.json").read_text()
     pictures = [line for line in page.splitlines() if line.startswith("![")]
     assert len(pictures) == 7
-    assert "## All together" in page
+    assert "## Both protocols" in page
     assert all((done.out / line.partition("](")[2].rstrip(")")).is_file() for line in pictures)
 
 
@@ -205,7 +205,7 @@ def test_killed_and_started_again_it_goes_on(server, smears, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--networks", "alexnet", r"contender alexnet is unknown.*sgcldff"),
+        ("--networks", "alexnet", r"candidate alexnet is unknown.*sgcldff"),
         ("--networks", "unet,unet", "named twice"),
         ("--protocols", "within,bagging", r"protocol bagging is unknown.*robustness"),
         ("--budget", "soon", r"budget 'soon'.*1h30m"),

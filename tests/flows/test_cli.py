@@ -299,5 +299,5 @@ def test_a_batch_without_unidentified_cells_has_nothing_to_review(server, run, s
     results = read_as(tmp_path / "results" / "smear", smear, [cell.label for cell in smear.cells]).parent
     made = run("review", "make", results, "-s", smear.slide, "-o", tmp_path / "queue", "-w", tmp_path / "ws")
     assert made.code == 0
-    assert "No cell to review" in made.out
+    assert "No cells to review" in made.out
     assert not (tmp_path / "queue").exists()

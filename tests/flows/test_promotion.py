@@ -227,7 +227,7 @@ def test_who_comes_second_is_told_and_so_is_the_record(workspace, quick, monkeyp
         return costs(*given)
 
     monkeypatch.setattr(judgement, "costs", meanwhile)
-    with pytest.raises(PromotionRefusedError, match="another promotion came first, champion is now version 3"):
+    with pytest.raises(PromotionRefusedError, match="another promotion came first, and the champion is now version 3"):
         promote(workspace, SECOND, quick())
     record = registry.decision(second(workspace))
     assert (record.outcome, record.findings[-1].rule) == (Outcome.REFUSED, "turn")
