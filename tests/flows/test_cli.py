@@ -223,7 +223,7 @@ def test_drawn_smears_are_a_data_set_and_the_same_again(server, run, tmp_path):
     assert len(once) == 2 * 6 + 1
     assert run("prepare", "-d", tmp_path / "once", "-w", tmp_path / "ws").code == 0
     nothing = run("data", "synthesize", "--out", tmp_path / "none", "--crops", 0, "--fields", 0)
-    assert "give at least 1" in nothing.line
+    assert "need at least 1" in nothing.line
 
 
 def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(server, unused_port, tmp_path):
