@@ -116,7 +116,9 @@ def halved(lab) -> Path:
 def shipped(halved, tmp_path, monkeypatch) -> Path:
     """Put that model where the released one lies; gives its folder."""
     monkeypatch.setattr(released, "ROOT", tmp_path / "root")
-    return shutil.copytree(halved, tmp_path / "root" / "models" / f"{released.NAME}_{released.VERSION}")
+    return shutil.copytree(
+        halved, tmp_path / "root" / "models" / f"{released.RELEASED_NAME}_{released.RELEASED_VERSION}"
+    )
 
 
 class Contest(NamedTuple):

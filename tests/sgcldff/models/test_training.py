@@ -78,7 +78,7 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(smears, undisturbed, tmp_pat
     assert process.returncode != 0
     assert not (tmp_path / "run" / "model").exists()
     catalog, priors = smears
-    train((catalog.samples, priors), MODEL, SPEC, tmp_path / "run", None, "cpu")
+    train(catalog.samples, priors, MODEL, SPEC, tmp_path / "run", None, "cpu")
     assert load_model(tmp_path / "run" / "model", "cpu").digest == undisturbed
 
 
