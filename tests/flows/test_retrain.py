@@ -126,7 +126,7 @@ def test_a_registered_model_brings_its_reference(grown, slide, tmp_path):
     assert Reference.open(folder).model == load_model(folder, "cpu").digest
     assert len(Reference.open(folder).known) > len(Reference.open(registry.resolve("models:/sgcldff/1")[1]).known)
     limits = read_settings(None, {"infer": {"min_typicality": 1e-6}})
-    with pytest.raises(InputError, match="tells nothing below"):
+    with pytest.raises(InputError, match="resolves nothing below"):
         infer([str(slide.slide)], str(tmp_path), grown.workspace, str(folder), None, Compute(workers=0), limits)
 
 

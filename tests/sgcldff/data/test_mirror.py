@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_mirrored_is_an_error(bucket, tmp_path):
     assert mirrored(local, tmp_path) is local
     bucket.put_object(Bucket=BUCKET, Key="evil/../../escaped.png", Body=b"x")
     for folder, error, told in (
-        (f"s3://{BUCKET}/nothing", MissingInputError, "nothing: is not there"),
+        (f"s3://{BUCKET}/nothing", MissingInputError, "nothing: does not exist"),
         (f"s3://{BUCKET}/{SHELF}/manifest.csv", InputError, "is a file; name the folder"),
         ("http://127.0.0.1:9/x", InputError, "web servers do not list folders"),
         (f"s3://{BUCKET}/evil", SlideError, "leads out of its folder"),
