@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.data.catalog.overlap import thumbnail
 from sgcldff.slides.images import read_grey, read_rgb, sha256_of
@@ -122,7 +123,8 @@ def measure_all(
 
 def _attempt(key: FileKey) -> MeasureResult:
     try:
-        return measure(key.path, mask=key.mask)
+        with reading(key.path, "cannot be measured", "export it again"):
+            return measure(key.path, mask=key.mask)
     except InputError as error:
         return error
 
