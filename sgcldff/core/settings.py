@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from textwrap import shorten
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from annotated_types import Interval, MultipleOf
 
@@ -70,8 +70,6 @@ class Spec:
         If a value does not.
     """
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "allow_inf_nan": False}
-
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
@@ -103,15 +101,16 @@ def validated(kind: type[T], values: Any, name: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError  # slow to import, and only files need it
 
+    strict = TypeAdapter(list[kind], config={"extra": "forbid"})  # type: ignore[valid-type]  # dataclasses inherit it
     try:
-        return TypeAdapter(kind).validate_python(values)
+        return strict.validate_python([values])[0]
     except ValidationError as error:
         raise InputError(f"{name}: {'; '.join(map(_problem, error.errors()))}") from error
 
 
 def _problem(item: Any) -> str:
     """Word a problem that pydantic found."""
-    key, value = ".".join(map(str, item["loc"])), item["input"]
+    key, value = ".".join(map(str, item["loc"][1:])), item["input"]
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if isinstance(value, str | int | float):
         return f"{key} is {shorten(repr(value), 60, placeholder=' ...')}: {message}"

@@ -94,7 +94,7 @@ def in_um(length: float, unit: str | None) -> float | None:
 def square_mpp(path: Path, spacing: Spacing) -> float | None:
     """Return the um/px of square pixels: the geometric mean, which preserves areas; None if none is plausible.
 
-    Implausible scales in metadata, such as 72 dpi, are ignored. If only one side is known, pixels are assumed to be square.
+    Implausible scales, such as 72 dpi, are ignored. If only one side is known, pixels are assumed to be square.
 
     Raises
     ------
