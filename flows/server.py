@@ -7,6 +7,7 @@ traceback on the terminal.
 import atexit
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -34,7 +35,7 @@ ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
 
 
 def start_temporary_server() -> None:
-    """Start a server that ends with this process.
+    """Start a server that ends with this process and answers only those who know its password, its children.
 
     Nothing is started if a server is configured, if a Prefect profile may name one, or if Prefect has been imported
     and would not notice the new address.
@@ -52,12 +53,18 @@ def start_temporary_server() -> None:
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    secret = f"sgcldff:{secrets.token_urlsafe()}"
     log, address = home / LOG, f"http://127.0.0.1:{port}/api"
     with log.open("wb") as file:
-        process = subprocess.Popen(command, env=os.environ | INTERNAL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            env=os.environ | INTERNAL | {"PREFECT_SERVER_API_AUTH_STRING": secret},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
     atexit.register(_stop, process)
     _wait_until_healthy(process, address, log)
-    os.environ["PREFECT_API_URL"] = address
+    os.environ |= {"PREFECT_API_URL": address, "PREFECT_API_AUTH_STRING": secret}
 
 
 def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

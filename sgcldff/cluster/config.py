@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Interval
 from dask.utils import parse_bytes
@@ -33,14 +33,16 @@ class SchedulerSpec(Spec):
     """A running scheduler, with the workers that it has."""
 
     address: str
-    """Address such as `tcp://host:8786`."""
+    """Address such as `tcp://host:8786`, or `tls://host:8786` with certificates in Dask's settings."""
     patience_s: Seconds = 60.0
     """How long the first worker may take to join, s."""
+    security: Any = field(default=None, repr=False, compare=False)
+    """`distributed.Security` with the certificates of a cluster that this process started."""
 
 
 @dataclass(frozen=True)
 class LocalSpec(Spec):
-    """Processes on this machine, with all ports on 127.0.0.1."""
+    """Processes on this machine, with all ports on 127.0.0.1 and certificates that only they have."""
 
     workers: Count | None = None
     """Worker processes; None: one per core."""

@@ -1,4 +1,4 @@
-"""Hostile files, drawn by hypothesis from valid ones: each strategy gives a function that writes a case into a folder."""
+"""Hostile files, drawn by hypothesis from valid ones: strategies of functions that write a case into a folder."""
 
 import io
 import json
