@@ -155,8 +155,9 @@ def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> di
     def note(job: SlideJob, outcome: str | Exception) -> None:
         if isinstance(outcome, Exception):
             failed[job.slide.id] = outcome
-            set_aside(job, str(outcome))
-            view.skip(job.slide.id, str(outcome))
+            reason = job.slide.without_place(str(outcome))
+            set_aside(job, reason)
+            view.skip(job.slide.id, reason)
 
     if found.here:
         for job in jobs:
