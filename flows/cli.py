@@ -109,7 +109,7 @@ def print_and_exit(error: SgcldffError) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line; known errors, full disks, Ctrl-C and SIGTERM end with one line and an exit code of their own."""
+    """Run the command line; known errors, full disks, Ctrl-C and SIGTERM end with one line and their own exit code."""
     interruption = Interruption(err)
     interruption.watch()
     try:

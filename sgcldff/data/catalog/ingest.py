@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import readable
 from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.core.settings import IngestSpec, digest
@@ -32,6 +34,8 @@ from sgcldff.data.catalog.paths import FACTS, MANIFEST, QUARANTINE, SPLITS, requ
 from sgcldff.data.catalog.splits import SplitItem, assign_splits, link
 
 SPLITS_SCHEMA = pa.schema([("pixels", pa.string()), ("split", pa.string())])
+
+NOT_UTF8 = "its name, or that of its folder, is not UTF-8; rename it"
 
 SplitOfPixels = Mapping[str, Split]
 """Digest of an image's pixels -> its split."""
@@ -126,9 +130,14 @@ def _scan(sources: Iterable[Source]) -> tuple[list[Sample], dict[str, PublishedS
     samples, sizes, rejected = list[Sample](), dict[str, PublishedSize](), list[QuarantinedInput]()
     for source in sources:
         size = source.published
-        for item in source.scan():
+        with reading(source.folder, "cannot be read as a data set", "grant access, or fetch it again"):
+            items = tuple(source.scan())
+        for item in items:
+            texts = "".join(map(str, astuple(item)))
             if isinstance(item, Rejected):
-                rejected.append(QuarantinedInput(source.adapter, item.image, item.reason))
+                rejected.append(QuarantinedInput(source.adapter, readable(item.image), readable(item.reason)))
+            elif readable(texts) != texts:
+                rejected.append(QuarantinedInput(source.adapter, readable(item.image), NOT_UTF8))
             else:
                 samples.append(item)
                 sizes |= {item.id: size} if size else {}
