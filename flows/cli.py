@@ -4,7 +4,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -102,16 +102,21 @@ def options(
     """Find, outline and classify white blood cells in stained smears, and keep the model current."""
 
 
+def print_and_exit(error: SgcldffError) -> NoReturn:
+    """Print an error in one line and exit with its code."""
+    err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
+    sys.exit(error.exit_code)
+
+
 def main() -> None:
-    """Run the command line; known errors, full disks and Ctrl-C end with one line and an exit code of their own."""
+    """Run the command line; known errors, full disks, Ctrl-C and SIGTERM end with one line and their own exit code."""
     interruption = Interruption(err)
     interruption.watch()
     try:
         with full_disk_reported():
             app()
     except SgcldffError as error:
-        err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
-        sys.exit(error.exit_code)
+        print_and_exit(error)
     except ModuleNotFoundError as error:
         from flows.extras import extra_with
 
@@ -122,6 +127,14 @@ def main() -> None:
             highlight=False,
         )
         sys.exit(InputError.exit_code)
+    except Exception as error:
+        from tasks.stages import raise_if_prefect_failed
+
+        try:
+            raise_if_prefect_failed(error)
+        except SgcldffError as failure:
+            print_and_exit(failure)
+        raise
     finally:
         if interruption.received:
             interruption.exit()

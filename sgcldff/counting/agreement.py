@@ -1,13 +1,12 @@
 """Comparison of a differential with a manual count of the same smear."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError, LabelError
+from sgcldff.core.errors import InputError, LabelError, StoreError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import canonical, resolve_label
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.tables import LARGEST, TableRow, read_rows, whole_number
@@ -165,12 +164,9 @@ def write_agreements(
     path: str | Path, agreements: Sequence[Agreement], slide_id: str, lineage: Lineage, confidence: float = 0.95
 ) -> Path:
     """Write a comparison as JSON, with where it comes from; the file appears whole or not at all."""
-    path = Path(path)
     lines = [asdict(one) | {"within_limits": one.within_limits} for one in agreements]
     content = {"slide_id": slide_id, "confidence": confidence, "types": lines, "lineage": asdict(lineage), "version": 1}
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_json(path, content)
 
 
 def read_agreements(path: str | Path) -> tuple[Agreement, ...]:
@@ -179,12 +175,13 @@ def read_agreements(path: str | Path) -> tuple[Agreement, ...]:
     Raises
     ------
     InputError
-        If the file is not JSON or not a comparison.
+        If the file is missing, damaged or not a comparison.
     """
+    remedy = "remove it and run again"
     try:
-        return tuple(_agreement(line) for line in json.loads(Path(path).read_text(encoding="utf-8"))["types"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a comparison with a manual count ({error}): remove it and run again") from error
+        return tuple(_agreement(line) for line in read_json(path, remedy)["types"])
+    except (StoreError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a comparison with a manual count ({error}): {remedy}") from error
 
 
 def _agreement(line: Mapping[str, object]) -> Agreement:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import ModelSpec, Pretrained
@@ -123,9 +124,10 @@ def save_model(folder: str | Path, spec: ModelSpec, net: nn.Module, *, half: boo
     if half:
         state = {name: _to_half(name, tensor) for name, tensor in state.items()}
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    save_file(state, target / WEIGHTS_FILE)
-    (target / SPEC_FILE).write_text(json.dumps(spec_to_dict(spec), indent=2))
+    with atomic_write(target / WEIGHTS_FILE) as draft:
+        save_file(state, draft)
+    with atomic_write(target / SPEC_FILE) as draft:
+        draft.write_text(json.dumps(spec_to_dict(spec), indent=2))
     return target
 
 
