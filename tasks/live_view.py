@@ -24,7 +24,7 @@ from sgcldff.core.tally import Tally
 from sgcldff.core.wording import counted
 from tasks import metrics
 from tasks.artifacts import client_errors
-from tasks.progress import BatchProgress, BatchStatus, Clock, SlideStatus, by_count, in_words
+from tasks.progress import BatchProgress, BatchStatus, Clock, by_count, in_words
 from tasks.stages import in_flow_run
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class BatchView:
         console: Console | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._progress, self._timed = BatchProgress(slides, clock), timed
+        self._progress, self._timed, self._clock = BatchProgress(slides, clock), timed, clock
         self._dashboard: str | None = None
         self._console = console or Console(stderr=True)
         self._line, self._update = RateLimit(LINE_S, clock), RateLimit(ARTIFACT_S, clock)
@@ -141,7 +141,9 @@ class BatchView:
             unfinished.pop_all()
         ended = self._progress.finish(slide)
         if ended is not None:
-            self._print(slide_summary(ended, self._progress.elapsed(ended.start)))
+            tally, seconds = ended.tally, hours_minutes_seconds(self._clock() - ended.start)
+            read = f"{tally.tiles:,} of {tally.tiles + tally.skipped:,} tiles read"
+            self._print(Text(f"{slide}: done in {seconds}, {read}, {sum(tally.cells.values()):,} cells"))
 
     def skip(self, slide: str, reason: str) -> None:
         """Count a slide as skipped, and show the reason."""
@@ -289,14 +291,6 @@ def status_texts(status: BatchStatus) -> tuple[str, str, str, str]:
 def hours_minutes_seconds(seconds: float) -> str:
     """Write a duration as in `1:02:03`."""
     return str(timedelta(seconds=round(seconds)))
-
-
-def slide_summary(slide: SlideStatus, seconds: float) -> Text:
-    """Describe a finished slide in one line."""
-    tally = slide.tally
-    read = f"{tally.tiles:,} of {tally.tiles + tally.skipped:,} tiles read"
-    duration = hours_minutes_seconds(seconds)
-    return Text(f"{slide.slide}: done in {duration}, {read}, {sum(tally.cells.values()):,} cells")
 
 
 def screen(status: BatchStatus, dashboard: str | None) -> Group:
