@@ -11,7 +11,7 @@ from contextvars import copy_context
 from datetime import timedelta
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 from rich.console import Console, Group
@@ -106,7 +106,13 @@ class BatchView:
     ) -> None:
         self._open.close()
         if self._timed and (seconds := self.stages()):
-            self._console.print(stage_table(seconds))
+            total = sum(seconds.values())
+            table = Table("stage", "all workers, s", "share")
+            for column in table.columns[1:]:
+                column.justify = "right"
+            for stage, spent in seconds.items():
+                table.add_row(stage, f"{spent:,.1f}", f"{spent / total:.0%}" if total else "")
+            self._console.print(table)
 
     def dashboard_at(self, address: str) -> None:
         """Show the address of the workers' dashboard, once there are workers."""
@@ -240,8 +246,9 @@ class Artifacts:
         percent, rows = 100 * status.share, numbers(status)
         text = status_line(status) + (f" [Dask dashboard]({self.dashboard})" if self.dashboard else "")
         if self._progress is None or self._table is None:
-            self._progress = create_progress_artifact(percent, PROGRESS_KEY, text)
-            self._table = TableArtifact(key=NUMBERS_KEY, description="Slides", table=rows).create().id
+            table = TableArtifact(key=NUMBERS_KEY, description="Slides", table=rows)
+            self._progress = cast(UUID, create_progress_artifact(percent, PROGRESS_KEY, text))
+            self._table = cast(Any, table.create()).id
             return
         update_progress_artifact(self._progress, percent, text)
         get_client(sync_client=True).update_artifact(self._table, ArtifactUpdate(data=json.dumps(rows)))
@@ -315,14 +322,3 @@ def screen(status: BatchStatus, dashboard: str | None) -> Group:
     if dashboard:
         table.add_row("Dask", Text(dashboard, style=f"link {dashboard}", overflow="fold"))
     return Group(bars, table)
-
-
-def stage_table(seconds: Mapping[str, float]) -> Table:
-    """Draw a table of the time of each stage, summed over workers, with its share."""
-    total = sum(seconds.values())
-    table = Table("stage", "all workers, s", "share")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for stage, spent in seconds.items():
-        table.add_row(stage, f"{spent:,.1f}", f"{spent / total:.0%}" if total else "")
-    return table

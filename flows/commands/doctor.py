@@ -34,7 +34,7 @@ def doctor(
     checks = list(examine(Setup(workspace, cluster)))
     out = Console(soft_wrap=as_json)
     if as_json:
-        out.print_json(json.dumps([asdict(check) for check in checks]))
+        out.print_json(json.dumps([asdict(check) | {"server": check.server} for check in checks]))
     else:
         table = Table("check", "state", "found", "what to do", show_lines=True)
         for check in checks:
