@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, LabelError
 from sgcldff.core.labels import canonical, resolve_label
@@ -184,12 +186,7 @@ def read_agreements(path: str | Path) -> tuple[Agreement, ...]:
         If the file is not JSON or not a comparison.
     """
     try:
-        return tuple(_agreement(line) for line in json.loads(Path(path).read_text(encoding="utf-8"))["types"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        lines = json.loads(Path(path).read_text(encoding="utf-8"))["types"]
+        return TypeAdapter(tuple[Agreement, ...]).validate_python(lines)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValidationError) as error:
         raise InputError(f"{path}: not a comparison with a manual count ({error}): remove it and run again") from error
-
-
-def _agreement(line: Mapping[str, object]) -> Agreement:
-    values = {name: line[name] for name in Agreement.__dataclass_fields__}
-    shares = {name: ClassShare(**values[name]) for name in ("manual", "found")}  # type: ignore[arg-type]
-    return Agreement(**(values | shares))  # type: ignore[arg-type]
