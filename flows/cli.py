@@ -3,10 +3,12 @@
 import copy
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
@@ -113,7 +115,7 @@ def main() -> None:
         err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        from flows.extras import extra_with
+        from flows.cli import extra_with
 
         if (extra := extra_with(error.name)) is None:
             raise
@@ -125,3 +127,19 @@ def main() -> None:
     finally:
         if interruption.received:
             interruption.exit()
+
+
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""Modules that are not named as the package that provides them."""
+
+
+def extra_with(module: str | None) -> str | None:
+    """Return the extra of sgcldff that provides a module; None if none does."""
+    top = (module or "").partition(".")[0]
+    package = DISTRIBUTIONS.get(top, top.replace("_", "-"))
+    for requirement in map(Requirement, requires("sgcldff") or ()):
+        if requirement.name.lower() == package and requirement.marker is not None:
+            for extra in ("training", "tracking", "openvino", "s3", "geo"):
+                if requirement.marker.evaluate({"extra": extra}):
+                    return extra
+    return None

@@ -68,8 +68,7 @@ def benchmark(
 ) -> None:
     """Train SG-CLDFF, baselines and ablations on the same splits, and compare them in tables and plots."""
     from flows.candidates import select_candidates
-    from sgcldff.benchmark.budget import Budget
-    from sgcldff.benchmark.protocols import BenchmarkPlan, read_protocols
+    from sgcldff.benchmark.protocols import BenchmarkPlan, Budget, read_protocols
 
     names = [name.strip() for name in networks.split(",") if name.strip()]
     require_all(

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sgcldff.benchmark.pooled import BOTH_PROTOCOLS
 from sgcldff.benchmark.protocols import REFERENCE, Protocol
 from sgcldff.benchmark.robustness import SHARE, TYPE_SHARE
-from sgcldff.benchmark.scoring import FIGURES, LOWER_IS_BETTER, OVERALL, SCORE, TYPE_SCORE, ScoreEntry
+from sgcldff.benchmark.scoring import BOTH_PROTOCOLS, FIGURES, LOWER_IS_BETTER, OVERALL, SCORE, TYPE_SCORE, ScoreEntry
 from sgcldff.benchmark.speed import CROPS_PER_BATCH, ModelSize
 from sgcldff.benchmark.table import BenchmarkTable
 from sgcldff.core.markdown import markdown_table
