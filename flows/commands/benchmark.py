@@ -77,12 +77,9 @@ def benchmark(
         lambda: select_candidates(names, settings_from(settings)),
         lambda: require_sources(data, adapter, mpp),
     )
-    from flows.environment import configure, serve_metrics
-    from flows.server import start_temporary_server
+    from flows.environment import start_run
 
-    serve_metrics(metrics_port)
-    configure(to)
-    start_temporary_server()
+    start_run(to, metrics_port)
     from flows.benchmark import benchmark as flow
 
     limits = Budget.parse(budget)
