@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from sgcldff.core.errors import InputError, LabelError, MissingInputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.records import UNIDENTIFIED, Lineage
@@ -72,7 +74,7 @@ class Differential:
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form; `from_dict` reads it back."""
-        return asdict(self) | {"shares": [asdict(share) for share in self.shares], "flags": list(self.flags)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> "Differential":
@@ -86,12 +88,8 @@ class Differential:
         try:
             version = int(data["version"])  # type: ignore[call-overload]
             require(version <= VERSION, f"version is {version}, known are up to {VERSION}: update the software")
-            data = {"excluded": 0, **data, "version": VERSION}
-            known: dict[str, object] = {name: data[name] for name in cls.__dataclass_fields__}
-            known["shares"] = tuple(ClassShare(**share) for share in data["shares"])  # type: ignore[attr-defined]
-            known["flags"] = tuple(data["flags"])  # type: ignore[arg-type]
-            return cls(**known)  # type: ignore[arg-type]
-        except (KeyError, TypeError) as error:
+            return TypeAdapter(cls).validate_python({**data, "version": VERSION})
+        except (KeyError, TypeError, ValidationError) as error:
             raise InputError(
                 f"not a differential ({error}); its keys are {', '.join(cls.__dataclass_fields__)}"
             ) from error
