@@ -63,6 +63,11 @@ class Version:
     tags: Mapping[str, str]
 
     @property
+    def calibrated(self) -> str:
+        """What `sgcldff calibrate` changed; empty if it did not make this version."""
+        return self.tags.get(CALIBRATED_TAG, "")
+
+    @property
     def outcome(self) -> str:
         """The last decision on it; empty if there is none."""
         records = sorted(tag for tag in self.tags if tag.startswith(DECISION_TAG))
