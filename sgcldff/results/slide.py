@@ -51,7 +51,7 @@ from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.review.apply import forget_reviews
-from sgcldff.results.slide_page import Gallery, write_report
+from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.slides.images import sha256_of
 
@@ -281,7 +281,8 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     agreements = _agreements(found, job, plan)
     forget_reviews(folder)
-    write_report(folder, scaled, gallery, found, plan.lineage, agreements)
+    facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
+    write_report(folder, scaled, gallery, found, facts, agreements)
     tally = committed_work(plan) if shards is None else sampled_work(plan)
     areas = _area_shares(slide_areas(plan)) if shards is None else {}
     summary = SlideSummary(
