@@ -103,10 +103,12 @@ def _representative(
     cells, embeddings = [drawn.head(0)], []
     for slide in found:
         rows = drawn[drawn["slide_id"] == slide.slide_id]
-        outcome = embed_candidates.attempt(slide, rows, entries, runtime) if len(rows) else []
+        if rows.empty:
+            continue
+        outcome = embed_candidates.attempt(slide, rows, entries, runtime)
         if isinstance(outcome, Exception):
             skipped.append(str(outcome))
-        elif len(outcome):
+        else:
             cells.append(rows)
             embeddings.append(outcome)
     if not embeddings:

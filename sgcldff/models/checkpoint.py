@@ -51,10 +51,8 @@ def original_digest(folder: str | Path) -> str | None:
     path = Path(folder) / CALIBRATION_FILE
     if not path.is_file():
         return None
-    try:
+    with reading(path, "damaged", "export the model again"):
         return str(json.loads(path.read_text())["parent"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error!r}); export the model again") from error
 
 
 def saved_digest(folder: str | Path) -> str:
