@@ -64,6 +64,8 @@ BAD = {
     "no time": ((None, "monocyte", "A", "yesterday"), "'yesterday' is no time"),
     "no time zone": ((None, "monocyte", "A", "2026-03-01T12:00:00"), "no time zone"),
     "far away": ((None, "monocyte", "A", "0001-01-01T00:00:00+23:59"), "is no time"),
+    "a formula": ((None, "monocyte", "=cmd()", "2026-03-01T12:00:00Z"), "starts a formula"),
+    "the future": ((None, "monocyte", "A", "3026-03-01T12:00:00Z"), "lies in the future"),
     "no label": ((None, "", "A", "2026-03-01T12:00:00Z"), "is unknown"),
 }
 
@@ -212,6 +214,11 @@ def test_the_last_word_of_more_than_half_of_the_reviewers_holds(given_, rng):
         assert verdict.label == (None if most == CANNOT_TELL else most)
         assert verdict.disputed == (most is None)
         assert len(verdict.reviewers) == len(votes)
+
+
+def test_a_review_from_the_future_outranks_none_of_the_same_reviewer():
+    (verdict,) = consensus_of([review(), review(label="basophil", reviewed_at=NOON.replace(year=3026))])
+    assert verdict.label == "monocyte"
 
 
 def test_half_is_no_majority():
