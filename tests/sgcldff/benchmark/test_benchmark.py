@@ -37,7 +37,7 @@ from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
 from sgcldff.models.model import Model, pick_device
 from sgcldff.models.nets import build
 from tasks.benchmark import common_start
-from tests.sgcldff.benchmark.said import sample
+from tests.sgcldff.benchmark.samples import sample
 
 QUICK = EvalSpec(resamples=100)
 

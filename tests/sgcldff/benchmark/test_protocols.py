@@ -18,7 +18,7 @@ from sgcldff.benchmark.protocols import (
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import FIVE_TYPES, WBC6, WBC11, LabelSpace
 from sgcldff.core.records import Split
-from tests.sgcldff.benchmark.said import sample
+from tests.sgcldff.benchmark.samples import sample
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Catalogs whose images come, change and go: nothing is read twice, and splits stay."""
 
+import os
 import time
 from collections import Counter, defaultdict
 

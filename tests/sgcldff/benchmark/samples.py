@@ -1,4 +1,4 @@
-"""Predictions for the tests of benchmarks."""
+"""Samples for the tests of benchmarks."""
 
 from sgcldff.core.records import Sample, Split
 
