@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -21,8 +19,6 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1280,900",
 )
-
-
 PATIENCE_S = 120
 
 

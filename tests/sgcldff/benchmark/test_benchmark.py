@@ -40,8 +40,6 @@ from tasks.benchmark import common_start
 from tests.sgcldff.benchmark.samples import sample
 
 QUICK = EvalSpec(resamples=100)
-
-
 ROWS, GROUPS = {"a": 60, "b": 40}, {"a": 20, "b": 10}
 
 

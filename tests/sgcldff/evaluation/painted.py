@@ -18,17 +18,9 @@ from sgcldff.models.model import Model
 from sgcldff.models.nets.base import Prediction
 
 PAPER, PLASMA = (240, 235, 220), (190, 190, 225)
-
-
 INKS = ((90, 40, 120), (40, 90, 120), (120, 40, 40), (40, 40, 160), (120, 90, 160), (40, 120, 60))
-
-
 SIDE = 96
-
-
 QUICK = EvalSpec(resamples=200)
-
-
 CODE = MaskCode(cytoplasm=64, nucleus=200)
 
 

@@ -28,8 +28,6 @@ from sgcldff.promotion.decision_record import finding_cells, require_approvable,
 from sgcldff.promotion.rules import mean_score
 
 QUICK = EvalSpec(resamples=100)
-
-
 RULES = PromotionSpec(evaluation=QUICK)
 
 
@@ -234,11 +232,7 @@ def test_costs_are_limited_as_multiples_of_the_champions() -> None:
 
 
 EVIDENCE = Evidence("testset", 9, 8, "catalog", {"margin": 0.01, "robustness": ["blur"]}, "0.1.0", "code")
-
-
 PASSED = (Finding("score", True, "as good", 0.9, 0.91, 0.01, -0.005, 0.02, -0.01),)
-
-
 WAITING = Decision(
     Outcome.WAITING,
     Signature("ada", "2026-11-24T06:00:00.000000+00:00", "lab"),

@@ -9,8 +9,6 @@ from sgcldff.evaluation.predictions import Predictions, schema
 from sgcldff.evaluation.report import EvalReport, Scores
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
-
-
 ODD = "a?b p%20q #1 'ü'"
 """A folder's name with what addresses give a meaning to."""
 

@@ -24,8 +24,6 @@ from sgcldff.saliency.priors import build as build_priors
 from tests.sgcldff.registry.odd_model import ODD, SPEC, report_of
 
 pytestmark = pytest.mark.slow
-
-
 ROOT = Path(__file__).parents[3]
 
 

@@ -5,14 +5,8 @@ import numpy as np
 import tifffile
 
 SHAPE = (700, 523)
-
-
 MPP = 0.25
-
-
 PER_CM = (1e4 / MPP,) * 2
-
-
 TAGS = {"resolution": PER_CM, "resolutionunit": "CENTIMETER"}
 
 
@@ -25,8 +19,6 @@ def drawn(shape=SHAPE, seed=0):
 
 
 PICTURE = drawn()
-
-
 LEVELS = (PICTURE, np.ascontiguousarray(PICTURE[::2, ::2]), np.ascontiguousarray(PICTURE[::4, ::4]))
 
 

@@ -22,8 +22,6 @@ from sgcldff.slides.remote.cache import local_copy
 from tests.sgcldff.slides.buckets import SHAPE, kept, same
 
 BUCKET = "smears"
-
-
 OPEN = "import sys; from sgcldff.slides import open_slide; print(open_slide(sys.argv[1]).ref.sha256)"
 """A process of its own that opens a slide."""
 

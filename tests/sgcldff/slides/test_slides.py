@@ -59,8 +59,6 @@ WRITERS = {
     "plain.png": lambda path: Image.fromarray(PICTURE).save(path, dpi=(25400 / MPP,) * 2),
     "plain.bmp": lambda path: Image.fromarray(PICTURE).save(path),
 }
-
-
 SILENT = ("plain.bmp",)
 """Formats whose metadata carry no usable scale."""
 

@@ -56,8 +56,6 @@ def web(slides, cache):
 
 
 SECRETS = ("hush-one", "hush-two")
-
-
 SIGNED = f"?X-Amz-Signature={SECRETS[0]}&name=%2Fa"
 
 
