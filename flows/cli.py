@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from packaging.requirements import Requirement
@@ -14,7 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import sgcldff
-from flows.commands import benchmark, data, registry, review, setup, slides, training
+from flows.commands import benchmark, calibration, data, registry, review, setup, slides, training
 from flows.interruption import Interruption
 from sgcldff.core.disks import full_disk_reported
 from sgcldff.core.errors import InputError, SgcldffError
@@ -70,7 +70,7 @@ LOGGING_SETUP: dict[str, Callable[[Any], None]] = {"verbose": set_up_terminal, "
 """Function that applies each logging option; called once it is known which command runs."""
 
 app = typer.Typer(cls=CommandLine, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-for group in (slides, review, data, training, benchmark, registry, setup):
+for group in (slides, review, data, training, benchmark, calibration, registry, setup):
     app.add_typer(group.app)
 err = Console(stderr=True, soft_wrap=True)
 
@@ -104,16 +104,21 @@ def options(
     """Find, outline and classify white blood cells in stained smears, and keep the model current."""
 
 
+def print_and_exit(error: SgcldffError) -> NoReturn:
+    """Print an error in one line and exit with its code."""
+    err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
+    sys.exit(error.exit_code)
+
+
 def main() -> None:
-    """Run the command line; known errors, full disks and Ctrl-C end with one line and an exit code of their own."""
+    """Run the command line; known errors, full disks, Ctrl-C and SIGTERM end with one line and their own exit code."""
     interruption = Interruption(err)
     interruption.watch()
     try:
         with full_disk_reported():
             app()
     except SgcldffError as error:
-        err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
-        sys.exit(error.exit_code)
+        print_and_exit(error)
     except ModuleNotFoundError as error:
         from flows.cli import extra_with
 
@@ -124,6 +129,14 @@ def main() -> None:
             highlight=False,
         )
         sys.exit(InputError.exit_code)
+    except Exception as error:
+        from tasks.stages import raise_if_prefect_failed
+
+        try:
+            raise_if_prefect_failed(error)
+        except SgcldffError as failure:
+            print_and_exit(failure)
+        raise
     finally:
         if interruption.received:
             interruption.exit()

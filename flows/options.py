@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from flows import completion
 from sgcldff.core.disks import require_writable
+from sgcldff.core.settings import MAX_MPP, MIN_MPP
 
 
 class Panel(StrEnum):
@@ -52,8 +53,8 @@ AdapterOption = Annotated[
     ),
 ]
 MPP = typer.Option(
-    min=0.02,
-    max=8,
+    min=MIN_MPP,
+    max=MAX_MPP,
     help="Scale in um per pixel (0.25 at 40x, 0.1 at 100x), for files that do not state it.",
     show_default="as the files say",
 )

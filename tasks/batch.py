@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sgcldff.core.errors import IncompleteBatchError, InputError
+from sgcldff.core.errors import IncompleteBatchError, InputError, ServiceError, TaskLostError
 from sgcldff.core.locations import is_remote
 from sgcldff.core.settings import InferSpec, ModelSpec
 from sgcldff.core.wording import skipped
@@ -143,11 +143,19 @@ def failed_before(folder: Path) -> bool:
 
 
 def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> dict[str, Exception]:
-    """Read slides, a few at a time where workers compute; give the errors of those that could not be read."""
+    """Read slides, a few at a time where workers compute; give the errors of those that could not be read.
+
+    Raises
+    ------
+    ServiceError
+        If a service fails that the slides need: none of them is bad.
+    """
     failed: dict[str, Exception] = {}
 
     def note(job: SlideJob, outcome: str | Exception) -> None:
         if isinstance(outcome, Exception):
+            if isinstance(outcome, ServiceError) and not isinstance(outcome, TaskLostError):
+                raise outcome
             failed[job.slide.id] = outcome
             set_aside(job, str(outcome))
             view.skip(job.slide.id, str(outcome))

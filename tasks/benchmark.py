@@ -25,7 +25,7 @@ from sgcldff.models.model import load_model, pick_device
 from sgcldff.models.nets import build
 from sgcldff.registry import Registry
 from tasks.artifacts import show_image, show_markdown
-from tasks.evaluation import content_of, save_predictions, trained_on
+from tasks.evaluation import content_of, trained_on
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
@@ -105,7 +105,7 @@ def predict_states(job: PredictionJob, workspace: Workspace, until: float | None
                 require_time(until, f"{len(missing) - done} of {len(paths)} sets of images are left to predict")
                 change = corruption(*state) if state else None
                 predictions, _ = predict(model, job.samples, None, training_images, change, explained=False)
-                save_predictions(predictions, paths[state])
+                predictions.save(paths[state])
                 progress(done + 1, len(missing))
     return {state: str(path) for state, path in paths.items()}
 

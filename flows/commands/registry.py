@@ -264,6 +264,9 @@ def show_versions(registry: "Registry", as_json: bool) -> None:
         aliases = ", ".join(version.aliases)
         table.add_row(version.ref.version, aliases, registered, version.outcome, *scores, version.ref.digest)
     out.print(table)
+    for version in versions:
+        if version.calibrated:
+            out.print(f"Version {version.ref.version} is calibrated: {escape(version.calibrated)}.", highlight=False)
     if not any("champion" in version.aliases for version in versions):
         out.print(
             f"There is no champion: slides are read with the released model ({released_name()}).", highlight=False
@@ -276,14 +279,19 @@ def show_versions(registry: "Registry", as_json: bool) -> None:
 
 def show_version(registry: "Registry", model: str, as_json: bool) -> None:
     """Print the decision records of a version: the newest in full, and the earlier ones in one line each."""
-    ref = registry.resolve(model)[0]
+    from sgcldff.models.checkpoint import open_spec
+
+    ref, folder = registry.resolve(model)
     aliases = [alias for alias, number in registry.aliases().items() if number == ref.version]
+    calibrated = open_spec(folder).calibrated
     decisions = registry.decisions(ref)
     if as_json:
         records = [json.loads(decision.to_json()) for decision in decisions]
-        out.print_json(json.dumps(asdict(ref) | {"aliases": aliases, "decisions": records}))
+        out.print_json(json.dumps(asdict(ref) | {"aliases": aliases, "calibrated": calibrated, "decisions": records}))
         return
     out.print(f"{ref.name} version {ref.version} ({ref.digest}), {', '.join(aliases) or 'no alias'}", highlight=False)
+    if calibrated:
+        out.print(f"calibrated: {escape(calibrated)}", highlight=False)
     if not decisions:
         out.print("There is no decision on it yet: `sgcldff promote` judges it.")
         return

@@ -33,7 +33,7 @@ PATTERNS = (
     (re.compile(r"(authorization['\"]?\s*[:=]\s*b?['\"]?(?:basic|bearer)\s+)[^\s'\",]+", re.I), rf"\1{BLOT}"),
     (
         re.compile(
-            r"([\w-]*(?:password|passwd|secret|token|api_?key|access_?key)[\w-]*(?:['\"]\s*:\s*|\s*=\s*)['\"]?)"
+            r"([\w-]*(?:password|passwd|secret|token|api_?key|access_?key)[\w-]*['\"]?\s*[:=]\s*['\"]?)"
             r"[^\s'\",;&<>]+",
             re.I,
         ),

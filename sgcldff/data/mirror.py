@@ -7,6 +7,7 @@ that changed or has the wrong size is copied again, and one that was deleted in 
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,14 +80,9 @@ def _update(mirror: Mirror) -> None:
     with mirror.journal.open("a") as journal:
         for start in range(0, len(missing), FILES_AT_ONCE):
             batch = missing[start : start + FILES_AT_ONCE]
-            targets = [mirror.files / file.name for file in batch]
-            partials = [target.with_name(f".{target.name}.partial") for target in targets]
-            for folder in {target.parent for target in targets}:
-                folder.mkdir(parents=True, exist_ok=True)
-            with store_errors(mirror.uri):
+            with ExitStack() as drafts, store_errors(mirror.uri):
+                partials = [drafts.enter_context(atomic_write(mirror.files / file.name)) for file in batch]
                 download_files(store, mirror.uri, batch, partials)
-            for partial, target in zip(partials, targets, strict=True):
-                partial.replace(target)
             journal.writelines(_journal_line(file) for file in batch)
             journal.flush()
 

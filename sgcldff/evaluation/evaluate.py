@@ -60,7 +60,8 @@ def evaluate(
         As `predict`.
     """
     predictions, skipped = predict(model, samples, progress, trained_on)
-    return replace(score(predictions, model.spec.labels, spec or EvalSpec()), skipped=skipped)
+    report = score(predictions, model.spec.labels, spec or EvalSpec())
+    return replace(report, skipped=skipped, calibrated=model.spec.calibrated)
 
 
 def predict(

@@ -140,6 +140,8 @@ class EvalReport:
     """Row by row; not part of the JSON."""
     version: int = 2
     unknown_labels: Annotated[tuple[UnknownLabel, ...], Field(alias="untyped")] = ()
+    calibrated: str = ""
+    """`ModelSpec.calibrated` of the model."""
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
@@ -287,6 +289,7 @@ def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelS
 def _sections(report: EvalReport) -> Iterable[str]:
     columns = [report.pooled, *report.sources]
     yield f"# Evaluation of model {report.model}"
+    yield f"Calibrated for a laboratory: {report.calibrated}." if report.calibrated else ""
     yield (
         f"Intervals contain {report.spec.confidence:.0%} of {report.spec.resamples} bootstrap samples, resampled by "
         "patient or slide."

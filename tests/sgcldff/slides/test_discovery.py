@@ -162,9 +162,12 @@ def test_lists_give_scale_and_id(tree, name):
 
 
 BAD_LISTS = {
-    "slide,mpp\nx2.svs,0.25\nx10.svs,quarter\n": r"list\.csv, row 2: mpp 'quarter' is not a number",
-    "slide,mpp\nx2.svs,-1\n": r"row 1: mpp is -1",
-    "slide,mpp\nx2.svs,nan\n": r"row 1: mpp is nan",
+    "slide,mpp\nx2.svs,0.25\nx10.svs,quarter\n": r"list\.csv, row 2: mpp is 'quarter'; give a number from 0.02 to 8",
+    "slide,mpp\nx2.svs,-1\n": r"row 1: mpp is '-1'",
+    "slide,mpp\nx2.svs,nan\n": r"row 1: mpp is 'nan'",
+    "slide,mpp\nx2.svs,0.00025\n": r"row 1: mpp is '0.00025'; give a number from 0.02 to 8",
+    "slide,page\nx2.svs,²\n": r"row 1: page is '²'",
+    'slide\n"x2\0.svs"\n': r"row 1: contains a NUL",
     "slide,mpp\n,0.25\n": r"row 1: names no slide",
     "file\nx2.svs\n": r"lacks the column slide, has file",
     "slide;mpp\nx2.svs;1\n": r"lacks the column slide, has slide;mpp",
