@@ -8,22 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows import completion
+from flows import completion, options
 from flows.checks import require_all, require_parts, require_sources
-from flows.options import (
-    AdapterOption,
-    DataOption,
-    MppOption,
-    Panel,
-    SettingsOption,
-    WorkspaceOption,
-    examples,
-    out,
-    output,
-    print_outcome,
-    settings_from,
-    sources_from,
-)
+from flows.options import Panel, examples, out, output, print_outcome, settings_from, sources_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
 from sgcldff.core.wording import counted
@@ -94,11 +81,11 @@ def data_synthesize(
     ),
 )
 def prepare(
-    data: DataOption,
-    adapter: AdapterOption = "auto",
-    mpp: MppOption = None,
-    workspace: WorkspaceOption = WORKSPACE,
-    settings: SettingsOption = None,
+    data: options.DataOption,
+    adapter: options.AdapterOption = "auto",
+    mpp: options.MppOption = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
 ) -> None:
     """Add images to the catalog and compute their saliency priors; finished work is not repeated."""
     require_all(
