@@ -25,8 +25,7 @@ def benchmark(
     budget: Annotated[
         str,
         typer.Option(
-            help="Epochs per training (40), or the total time (2h, 90m).",
-            show_default="the epochs of the settings",
+            help="Epochs per training (40), or the total time (2h, 90m).", show_default="the epochs of the settings"
         ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings per network.")] = 3,
@@ -41,9 +40,7 @@ def benchmark(
     networks: Annotated[
         str,
         typer.Option(
-            help="Networks and ablations, separated by commas.",
-            show_default="all",
-            autocompletion=completion.networks,
+            help="Networks and ablations, separated by commas.", show_default="all", autocompletion=completion.networks
         ),
     ] = "",
     adapter: options.AdapterOption = "auto",

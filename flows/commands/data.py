@@ -22,9 +22,7 @@ app.add_typer(data_app, name="data", rich_help_panel=Panel.DATA)
 
 
 @data_app.command("list", epilog=examples("sgcldff data list", "sgcldff data list --json"))
-def data_list(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
-) -> None:
+def data_list(as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False) -> None:
     """List the data sets that can be read, with their licences and where to get them."""
     from sgcldff.data.adapters import ADAPTERS
 
@@ -76,8 +74,7 @@ def data_synthesize(
 @app.command(
     rich_help_panel=Panel.DATA,
     epilog=examples(
-        "sgcldff prepare --data /data/smears",
-        "sgcldff prepare --data /data/cells --adapter folder --mpp 0.1",
+        "sgcldff prepare --data /data/smears", "sgcldff prepare --data /data/cells --adapter folder --mpp 0.1"
     ),
 )
 def prepare(

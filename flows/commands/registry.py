@@ -24,18 +24,14 @@ if TYPE_CHECKING:
     from sgcldff.registry import ChosenModel, Registry
 
 app = typer.Typer()
-registry_app = typer.Typer(
-    help="Show, approve, reject and copy versions of the model.",
-    no_args_is_help=True,
-)
+registry_app = typer.Typer(help="Show, approve, reject and copy versions of the model.", no_args_is_help=True)
 app.add_typer(registry_app, name="registry", rich_help_panel=Panel.REGISTRY)
 
 ByOption = Annotated[
     str | None, typer.Option(help="Who decides, for the record.", show_default="the account that runs this")
 ]
 ReferenceArgument = Annotated[
-    str,
-    typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.", autocompletion=completion.registered_models),
+    str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.", autocompletion=completion.registered_models)
 ]
 AnyModelArgument = Annotated[
     str,

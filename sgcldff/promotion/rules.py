@@ -133,10 +133,7 @@ def _count_groups(predictions: Predictions, label: str | None) -> int:
 
 
 def paired(
-    reduction: Callable[[Predictions], Reduction],
-    champion: Predictions,
-    challenger: Predictions,
-    spec: EvalSpec,
+    reduction: Callable[[Predictions], Reduction], champion: Predictions, challenger: Predictions, spec: EvalSpec
 ) -> tuple[PairedFigure, ...]:
     """Reduce both models' predictions on all images and on the same bootstrap samples, column by column."""
     before, after = (bootstrap_scores(reduction(side), side.groups, spec) for side in (champion, challenger))
