@@ -88,8 +88,7 @@ def options(
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     verbose: Annotated[
-        bool,
-        typer.Option("--verbose", "-v", rich_help_panel=LOGGING, help="Show the libraries' logs, and tracebacks."),
+        bool, typer.Option("--verbose", "-v", rich_help_panel=LOGGING, help="Show the libraries' logs, and tracebacks.")
     ] = False,
     log_json: Annotated[
         Path | None,

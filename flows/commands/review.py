@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 review_app = typer.Typer(
-    help="Have people classify the cells that the model was uncertain about.",
-    no_args_is_help=True,
+    help="Have people classify the cells that the model was uncertain about.", no_args_is_help=True
 )
 app.add_typer(review_app, name="review", rich_help_panel=Panel.SLIDES)
 
@@ -54,8 +53,7 @@ def make(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Cells classified as this; may be repeated.",
-            show_default="unidentified; none with --representative",
+            help="Cells classified as this; may be repeated.", show_default="unidentified; none with --representative"
         ),
     ] = None,
     below: Annotated[

@@ -13,21 +13,9 @@ from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import EvalSpec
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import intervals
-from sgcldff.evaluation.metrics import (
-    Bools,
-    Floats,
-    Interval,
-    TypePredictions,
-    boundary_f1,
-    calibration_error,
-    confusion,
-    dice,
-    iou,
-    macro_auroc,
-    mean_of,
-    type_scores,
-)
+from sgcldff.evaluation.metrics import Bools, Floats, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
@@ -210,7 +198,7 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
     """Score the rows of one data set, or of all."""
     groups = predictions.groups
     outlines = outline_scores(predictions)
-    spread = intervals(mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
+    spread = intervals(metrics.mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
     types = _type_report(predictions, labels, spec)
     return Scores(
         source=source,
@@ -230,8 +218,8 @@ def outline_scores(predictions: Predictions) -> Floats:
     Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and consistency.
     """
     parts = ("cell_", "nucleus_")
-    areas = [measure(*predictions.counts(part)) for part in parts for measure in (iou, dice)]
-    boundaries = [boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
+    areas = [measure(*predictions.counts(part)) for part in parts for measure in (metrics.iou, metrics.dice)]
+    boundaries = [metrics.boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
     explanations = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
     return np.column_stack([*areas, *boundaries, *explanations])
 
@@ -265,10 +253,10 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
     if not labelled.any():
         return TypeReport()
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
-    accuracy, balanced, macro, *per_class = intervals(type_scores(types), groups, spec)
+    accuracy, balanced, macro, *per_class = intervals(metrics.type_scores(types), groups, spec)
     (auroc,) = intervals(auroc_reduction(predictions.probabilities[labelled], types, space), groups, spec)
-    (gap,) = intervals(calibration_error(types, spec.calibration_bins), groups, spec)
-    counts = confusion(types, np.ones((1, len(groups))))[0].astype(int)
+    (gap,) = intervals(metrics.calibration_error(types, spec.calibration_bins), groups, spec)
+    counts = metrics.confusion(types, np.ones((1, len(groups))))[0].astype(int)
     size = len(types.labels)
     classes = tuple(
         ClassScore(label, int(counts[k].sum()), int(counts[:, k].sum()), *per_class[k::size])
@@ -283,7 +271,7 @@ def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelS
     present = np.unique(types.true)
     positive = types.true[:, None] == present
     disjoint = ~(members[types.true].astype(int) @ members[present].T.astype(int)).astype(bool)
-    return macro_auroc(probabilities @ members[present].T, positive, disjoint)
+    return metrics.macro_auroc(probabilities @ members[present].T, positive, disjoint)
 
 
 def _sections(report: EvalReport) -> Iterable[str]:

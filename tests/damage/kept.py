@@ -25,7 +25,7 @@ from sgcldff.results.slide import SlideJob, read_slide_job
 from sgcldff.saliency.priors.precompute import compute_priors
 from sgcldff.saliency.store import PriorStore
 from sgcldff.slides import SlideEntry
-from tests.sgcldff.inference.painted import SPEC, ColourModel, paint, saved
+from tests.sgcldff.painted import SPEC, ColourModel, paint, saved
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,12 @@
 import pytest
 
 from sgcldff.slides import open_slide
-from tests.sgcldff.inference.painted import CENTRES, SHAPE, paint, saved
+from tests.sgcldff.painted import (
+    CENTRES,
+    SHAPE,
+    paint,
+    saved,
+)
 
 
 @pytest.fixture(scope="module")

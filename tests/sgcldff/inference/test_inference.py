@@ -3,9 +3,12 @@
 import hashlib
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,21 +34,21 @@ from sgcldff.inference import (
 )
 from sgcldff.inference.instances import find_cells
 from sgcldff.slides import ScaledSlide, open_slide
-from tests.sgcldff.inference.painted import (
+from tests.sgcldff.inference.reading import REFERENCE, inferred
+from tests.sgcldff.painted import (
     CENTRES,
     EVERYTHING,
     MPP,
     PAPER,
-    REFERENCE,
     SHAPE,
     SPEC,
     ColourModel,
     classify,
-    inferred,
     paint,
     saved,
-    started,
 )
+
+ROOT = Path(__file__).parents[3]
 
 
 def facts(cells, factor=1.0):
@@ -260,6 +263,11 @@ def test_crops_at_the_border_are_mirrored_as_in_training(tmp_path):
     assert np.array_equal(seen, [folded[y0 : y0 + 96, x0 : x0 + 96]])
 
 
+def started(slide_path, out):
+    command = [sys.executable, "-m", "tests.sgcldff.inference.test_inference", str(slide_path), str(out)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
 def committed_below(folder):
     return {path.stem for path in (folder / "shards").rglob("*") if path.is_file() and DRAFT not in path.name}
 
@@ -303,3 +311,22 @@ def test_what_a_killed_run_left_half_written_is_removed(slide, tmp_path):
     (plan.labels / "labels" / "segmentation" / "0" / "c" / "0" / "1.1234.partial").write_bytes(b"torn")
     inferred(slide, tmp_path)
     assert tree(tmp_path) == before
+
+
+def main(slide_path, out):
+    """Infer a slide and tell of every shard when it is committed."""
+    model = ColourModel()
+    plan = plan_slide(open_slide(slide_path), model.spec, REFERENCE, SPEC, out)
+
+    def told(tasks):
+        for task in tasks:
+            done = task(model)
+            sys.stdout.write(plan.committed(task.step, task.index).stem + "\n")
+            sys.stdout.flush()
+            yield task, done
+
+    run_plan(plan, told)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

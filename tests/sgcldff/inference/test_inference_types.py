@@ -14,7 +14,16 @@ from sgcldff.inference import (
 )
 from sgcldff.models.out_of_distribution import fit
 from sgcldff.slides import open_slide
-from tests.sgcldff.inference.painted import CENTRES, NUCLEI, SHAPE, SPEC, ColourModel, inferred, paint, saved
+from tests.sgcldff.inference.reading import inferred
+from tests.sgcldff.painted import (
+    CENTRES,
+    NUCLEI,
+    SHAPE,
+    SPEC,
+    ColourModel,
+    paint,
+    saved,
+)
 
 
 def test_cells_lie_where_they_were_painted_at_level_0(tmp_path):

@@ -1,23 +1,14 @@
-"""A painted slide and a model that knows colours; as a command, reads a slide and names every shard it commits."""
+"""Slides that are painted so that a model of two colour thresholds segments them exactly."""
 
-import subprocess
-import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 import tifffile
 
-from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import GateSpec, InferSpec, ModelSpec
-from sgcldff.inference import (
-    plan_slide,
-    run_plan,
-    serially,
-)
 from sgcldff.models.out_of_distribution import Typicality
 from sgcldff.models.runtimes import Types
-from sgcldff.slides import open_slide
 
 PAPER, RED, CYTOPLASM = (236, 230, 232), (222, 176, 178), (176, 186, 226)
 NUCLEI = ((96, 64, 150), (96, 64, 190))
@@ -88,36 +79,3 @@ def saved(folder, image, mpp=MPP, name="slide.tif"):
 SHAPE = (500, 430)
 CENTRES = [(y, x) for y in (0, 128, 256, 384, 495) for x in (4, 128, 256, 384)] + [(64, 64), (320, 333), (192, 200)]
 """On every seam and corner of shards of 128 px, at the border, and inside."""
-REFERENCE = ModelRef("stub", "7", "colours")
-
-
-def inferred(slide, folder, spec=SPEC, model=None):
-    model = model or ColourModel()
-    known = "" if model.typicality is None else "known"
-    plan = plan_slide(slide, model.spec, replace(REFERENCE, digest=model.digest), spec, folder, known)
-    run_plan(plan, serially(model))
-    return plan
-
-
-def started(slide_path, out):
-    command = [sys.executable, __file__, str(slide_path), str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def main(slide_path, out):
-    """Infer a slide and tell of every shard when it is committed."""
-    model = ColourModel()
-    plan = plan_slide(open_slide(slide_path), model.spec, REFERENCE, SPEC, out)
-
-    def told(tasks):
-        for task in tasks:
-            done = task(model)
-            sys.stdout.write(plan.committed(task.step, task.index).stem + "\n")
-            sys.stdout.flush()
-            yield task, done
-
-    run_plan(plan, told)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
