@@ -21,7 +21,7 @@ from scipy.stats import beta
 from sgcldff.core.errors import MissingInputError, StoreError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import UNIDENTIFIED, Lineage
-from sgcldff.counting.differential import FLAGS, differential, read_differential
+from sgcldff.counting.differential import FLAGS, differential, from_counts, read_differential
 from sgcldff.counting.stopping import Goal
 from sgcldff.data.adapters import Source, adapter, detect
 from sgcldff.data.reviews.consensus import consensus_of, majority
@@ -334,6 +334,12 @@ def test_intervals_that_were_widened_for_a_goal_stay_so():
     assert again.shares == expected.shares
     assert any("counting stopped" in flag for flag in again.flags)
     plain = recounted(differential(labels, FIVE_TYPES), counts)
+    few = recounted(
+        Goal.parse("monocyte:0.3").settled(from_counts({"monocyte": 20, "neutrophil": 85}, FIVE_TYPES)),
+        {"monocyte": 25, "neutrophil": 80},
+    )
+    assert (few["monocyte"].low, few["monocyte"].high) == pytest.approx((0.1554, 0.3381), abs=1e-4)
+    assert any("counting stopped after 105 cells" in flag for flag in few.flags)
     assert plain == differential(list(counts.elements()), FIVE_TYPES)
     assert set(plain.flags) <= set(FLAGS.values())
 
