@@ -60,6 +60,21 @@ def configure(workspace: Path) -> None:
         require_answer(server)
 
 
+def start_run(workspace: Path, metrics_port: int | None = None) -> None:
+    """Do what precedes a recorded run: serve metrics, `configure`, and start a temporary server if none is configured.
+
+    Raises
+    ------
+    InputError, DiskFullError, ServiceError
+        As `configure`; or if the port is taken or the server does not start.
+    """
+    from flows.server import start_temporary_server
+
+    serve_metrics(metrics_port)
+    configure(workspace)
+    start_temporary_server()
+
+
 def database_address(home: Path) -> dict[str, str]:
     """Return the variable that sets Prefect's database, for paths that Prefect itself fails to escape."""
     path = home / "prefect.db"

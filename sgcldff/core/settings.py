@@ -243,6 +243,8 @@ class ModelSpec(Spec):
     """Side of the crop, centred on a cell, from which the cell is classified, px."""
     imagenet: str = ""
     """Package, version and licence of the ImageNet weights that training started from; empty if there were none."""
+    calibrated: str = ""
+    """How `sgcldff calibrate` fitted the types to a laboratory, and the digest of the original; empty if it did not."""
     min_confidence: Share = 0.0
     """Probability below which a cell stays unidentified, unless a run sets another limit; chosen on held-out stains."""
     version: int = 1

@@ -1,4 +1,7 @@
-"""Phrases for numbers in messages."""
+"""Phrases that messages, tables and pages share."""
+
+PURPOSE = "research use only, not for diagnosis"
+"""Stands in every result about a slide."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

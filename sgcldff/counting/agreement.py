@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from sgcldff.core.errors import InputError, LabelError, StoreError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import canonical, resolve_label
@@ -179,12 +181,7 @@ def read_agreements(path: str | Path) -> tuple[Agreement, ...]:
     """
     remedy = "remove it and run again"
     try:
-        return tuple(_agreement(line) for line in read_json(path, remedy)["types"])
-    except (StoreError, KeyError, TypeError) as error:
+        lines = read_json(path, remedy)["types"]
+        return TypeAdapter(tuple[Agreement, ...]).validate_python(lines)
+    except (StoreError, KeyError, TypeError, ValidationError) as error:
         raise InputError(f"{path}: not a comparison with a manual count ({error}): {remedy}") from error
-
-
-def _agreement(line: Mapping[str, object]) -> Agreement:
-    values = {name: line[name] for name in Agreement.__dataclass_fields__}
-    shares = {name: ClassShare(**values[name]) for name in ("manual", "found")}  # type: ignore[arg-type]
-    return Agreement(**(values | shares))  # type: ignore[arg-type]

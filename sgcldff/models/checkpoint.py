@@ -20,6 +20,8 @@ WEIGHTS_FILE = "weights.safetensors"
 """Weights in float32, or in float16 if the model was saved in half precision."""
 TRAINED_ON = "trained_on.json"
 """Digests of the images that a model was trained on, stored beside it if known, and registered with it."""
+CALIBRATION_FILE = "calibration.json"
+"""Beside a calibrated model: the digest of its original, the cells it was calibrated on, and the results."""
 
 
 def open_spec(folder: str | Path) -> ModelSpec:
@@ -36,6 +38,21 @@ def open_spec(folder: str | Path) -> ModelSpec:
         if not (Path(folder) / name).is_file():
             raise MissingInputError(f"{folder}: contains no {name}; name a folder that training or the registry wrote")
     return read_spec(Path(folder) / SPEC_FILE)
+
+
+def original_digest(folder: str | Path) -> str | None:
+    """Return the digest of the model from which a calibrated one was made; None if it is not calibrated.
+
+    Raises
+    ------
+    InputError
+        If the record of the calibration is damaged.
+    """
+    path = Path(folder) / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    with reading(path, "damaged", "export the model again"):
+        return str(json.loads(path.read_text())["parent"])
 
 
 def saved_digest(folder: str | Path) -> str:
