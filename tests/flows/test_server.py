@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from flows.environment import database_address
@@ -17,17 +19,61 @@ from flows.environment import configure
 from flows.server import start_temporary_server
 configure(Path(sys.argv[1]))
 start_temporary_server()
-import httpx
-print(httpx.get(os.environ["PREFECT_API_URL"] + "/health").status_code)
+print(os.environ["PREFECT_API_URL"], flush=True)
 """
+WAIT = START + "sys.stdin.read()"
+KILL = (
+    START
+    + """
+import signal, psutil
+from prefect import flow
+from sgcldff.core.errors import ServiceError
+from tasks.stages import prefect_failure, stage
+
+@stage("work", ["work"])
+def work():
+    (server,) = psutil.Process().children()
+    server.kill()
+    server.wait()
+    print("done")
+
+@flow
+def whole():
+    try:
+        work()
+    except ServiceError as error:
+        print("the stage:", error)
+        raise
+
+try:
+    whole()
+except Exception as error:
+    print("the flow:", prefect_failure(error) or error)
+"""
+)
 
 
-def test_a_server_keeps_its_database_in_a_workspace_of_any_name(tmp_path):
+def test_a_server_keeps_its_database_in_a_workspace_of_any_name_and_dies_with_its_command(tmp_path):
     workspace = tmp_path / "a?b p%20q #1 'ü'"
-    ended = subprocess.run([sys.executable, "-c", START, workspace], env=outside(), capture_output=True, text=True)
-    assert ended.stdout.split() == ["200"], ended.stderr
+    command = [sys.executable, "-c", WAIT, workspace]
+    running = subprocess.Popen(command, env=outside(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    health = running.stdout.readline().strip() + "/health"
+    assert httpx.get(health).is_success
     assert (workspace / "prefect" / "prefect.db").is_file()
     assert list(tmp_path.iterdir()) == [workspace]
+    (served,) = psutil.Process(running.pid).children()
+    running.kill()
+    running.communicate()
+    served.wait(60)
+
+
+def test_a_server_that_is_killed_fails_the_run_as_a_service_does_whatever_became_of_the_work(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", KILL, tmp_path], env=outside(), capture_output=True, text=True)
+    _, done, *told = ended.stdout.splitlines()
+    assert done == "done", ended.stderr
+    assert [line.split(" failed (")[0] for line in told] == [
+        f"the {part}: Prefect's server at {ended.stdout.split()[0].removesuffix('/api')}" for part in ("stage", "flow")
+    ]
 
 
 def test_a_server_that_does_not_come_up_ends_the_command_with_its_reason(tmp_path):

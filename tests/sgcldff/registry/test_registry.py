@@ -297,7 +297,7 @@ def test_files_that_changed_on_disk_are_noticed(registry: Registry, trained: Pat
     content = damaged.read_bytes()
     digit = next(at for at, byte in enumerate(content) if 0x31 <= byte <= 0x38)
     damaged.write_bytes(content[:digit] + bytes([content[digit] + 1]) + content[digit + 1 :])
-    with pytest.raises(StoreError, match="not the files registered|damaged"):
+    with pytest.raises(StoreError, match=r"not the files registered|damaged"):
         (registry.resolve("models:/sgcldff/1"), registry.report(ref), registry.decisions(ref))
 
 
