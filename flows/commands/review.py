@@ -79,10 +79,9 @@ def make(
         lambda: require_any_slide(slides),
         lambda: representative and require_known_model(model, workspace),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_make
     from sgcldff.core.records import UNIDENTIFIED
     from sgcldff.results.review.selection import ReviewSelection
@@ -113,10 +112,9 @@ def read(
         lambda: require_there(queue / "queue.parquet", "queue"),
         *(partial(require_there, path, "file or folder of answers") for path in answers),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_read
 
     stored = launch(review_read, [str(path) for path in answers], str(queue), str(store))
@@ -132,10 +130,9 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
         *(partial(require_there, folder, "folder of results") for folder in results),
         lambda: require_there(store / "reviews", "store of reviews"),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_apply
 
     done = launch(review_apply, [str(folder) for folder in results], str(store))
