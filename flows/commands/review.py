@@ -14,7 +14,7 @@ from flows.checks import require_all, require_any_slide, require_known_model, re
 from flows.options import ModelOption, Panel, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
-from sgcldff.core.wording import counted
+from sgcldff.core.wording import counted, first_few
 from tasks.workspace import WORKSPACE
 
 if TYPE_CHECKING:
@@ -174,6 +174,5 @@ def _raise_if_incomplete(reasons: Sequence[str], one: str, several: str) -> None
         return
     for reason in reasons[LISTED:]:
         out.print(escape(reason), highlight=False)
-    more = f"; and {len(reasons) - LISTED} more, listed above" if len(reasons) > LISTED else ""
-    failures = counted(len(reasons), one, several)
-    raise IncompleteBatchError(f"{failures}, the rest is done. {'; '.join(reasons[:LISTED])}{more}")
+    failures, rest = counted(len(reasons), one, several), ", listed above" if len(reasons) > LISTED else ""
+    raise IncompleteBatchError(f"{failures}, the rest is done. {first_few(reasons, LISTED)}{rest}")

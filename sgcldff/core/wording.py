@@ -1,4 +1,6 @@
-"""Phrases for numbers in messages."""
+"""Phrases for numbers and lists in messages."""
+
+from collections.abc import Sequence
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -24,3 +26,15 @@ def skipped(number: int, total: int, noun: str) -> str:
     if number == total:
         return f"the only {noun} was skipped" if total == 1 else f"all {counted(total, noun)} were skipped"
     return f"{number:,} of {counted(total, noun)} {'was' if number == 1 else 'were'} skipped, {rest} done"
+
+
+def first_few(items: Sequence[object], most: int = 3) -> str:
+    """List the first items, and how many more there are.
+
+    Examples
+    --------
+    >>> first_few("abcde"), first_few("abc")
+    ('a; b; c; and 2 more', 'a; b; c')
+    """
+    rest = [f"and {len(items) - most:,} more"] if len(items) > most else []
+    return "; ".join([*map(str, items[:most]), *rest])

@@ -20,11 +20,9 @@ class SaliencyPrior(Protocol):
 
     def __call__(self, rgb: Rgb) -> Saliency:
         """Return the saliency of every pixel of a uint8 image of shape (H, W, 3): float32 (H, W) in [0, 1]."""
-        ...
 
     def fit(self, overview: Rgb) -> Self:
         """Return the same prior with its image statistics frozen to those of `overview` (uint8 (h, w, 3))."""
-        ...
 
 
 PriorFactory = Callable[[float], SaliencyPrior]
