@@ -110,7 +110,7 @@ def print_and_exit(error: SgcldffError) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line; known errors, full disks, Ctrl-C and SIGTERM end with one line and their own exit code."""
+    """Run the command line; known errors, full disks and signals end it with one line and an exit code of their own."""
     interruption = Interruption(err)
     interruption.watch()
     try:
@@ -129,16 +129,13 @@ def main() -> None:
         )
         sys.exit(InputError.exit_code)
     except Exception as error:
-        from tasks.stages import raise_if_prefect_failed
+        from tasks.stages import prefect_failure
 
-        try:
-            raise_if_prefect_failed(error)
-        except SgcldffError as failure:
-            print_and_exit(failure)
-        raise
+        if (failure := prefect_failure(error)) is None:
+            raise
+        print_and_exit(failure)
     finally:
-        if interruption.received:
-            interruption.exit()
+        interruption.end()
 
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from flows import completion
 from sgcldff.core.disks import require_writable
+from sgcldff.core.errors import readable
 from sgcldff.core.settings import MAX_MPP, MIN_MPP
 
 
@@ -129,4 +130,4 @@ def sources_from(folders: list[str], adapter: str, mpp: float | None) -> list[An
 def print_outcome(title: str, **paths: object) -> None:
     """Print the last line of a command: its outcome, and where the results are."""
     named = "  ".join(f"{name}: {path}" for name, path in paths.items())
-    out.print(f"[bold]{escape(title)}[/bold] {escape(named)}", highlight=False)
+    out.print(f"[bold]{escape(title)}[/bold] {escape(readable(named))}", highlight=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sgcldff.core.boundary import reading
-from sgcldff.core.errors import InputError
+from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.settings import (
     EvalSpec,
     InferSpec,
@@ -45,6 +45,10 @@ def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) ->
         If it is not TOML, or a key or value is invalid; the message names its path.
     """
     name = path or "settings"
+    if path is not None and not path.exists():
+        raise MissingInputError(
+            f"{path}: no such settings file; `sgcldff settings > {path}` writes one with the defaults"
+        )
     with reading(name, "not TOML", "`sgcldff settings` prints an example"):
         values = merge(tomllib.loads(path.read_text(encoding="utf-8")) if path else {}, overrides or {})
         unknown = list(unknown_keys(values, Settings()))

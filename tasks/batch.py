@@ -157,8 +157,9 @@ def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> di
             if isinstance(outcome, ServiceError) and not isinstance(outcome, TaskLostError):
                 raise outcome
             failed[job.slide.id] = outcome
-            set_aside(job, str(outcome))
-            view.skip(job.slide.id, str(outcome))
+            reason = job.slide.without_place(str(outcome))
+            set_aside(job, reason)
+            view.skip(job.slide.id, reason)
 
     if found.here:
         for job in jobs:

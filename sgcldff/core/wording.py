@@ -1,6 +1,9 @@
-"""Phrases for numbers and lists in messages."""
+"""Phrases that messages, tables and pages share."""
 
 from collections.abc import Sequence
+
+PURPOSE = "research use only, not for diagnosis"
+"""Stands in every result about a slide."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

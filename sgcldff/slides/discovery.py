@@ -60,6 +60,7 @@ class SlideEntry:
 
     def without_place(self, text: str) -> str:
         """Remove the slide's folder from a text, and replace its file name by the id if a list provided that."""
+        text = readable(text)
         file = readable(_trail(self.uri)[-1])
         for uri in (readable(self.uri), shown(self.uri)):
             folder = uri.rpartition("/")[0]

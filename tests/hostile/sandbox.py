@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 MOST_MB, MOST_S = 2000, 20
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
@@ -48,8 +49,11 @@ class Sandbox:
 
 def serve() -> None:
     """Read the cases that standard input names."""
+    from sgcldff.data.synthetic import write_dataset
     from tests.hostile.readers import READERS
 
+    with TemporaryDirectory() as folder:  # what is imported late is imported before the first child
+        READERS["annotations"](write_dataset(Path(folder) / "data", 2, 0))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:

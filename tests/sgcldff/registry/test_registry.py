@@ -19,6 +19,7 @@ from sgcldff.core.labels import WBC5
 from sgcldff.core.records import ModelRef
 from sgcldff.models.checkpoint import WEIGHTS_FILE
 from sgcldff.models.model import load_model
+from sgcldff.promotion import Decision, Outcome, Signature
 from sgcldff.registry import Registry
 from sgcldff.saliency.priors import build as build_priors
 from tests.sgcldff.registry.odd_model import ODD, SPEC, report_of
@@ -58,6 +59,7 @@ def test_a_registered_model_is_challenger_and_comes_back_whole(filled: Registry,
 def test_nothing_of_a_registry_lies_outside_of_its_folder(filled: Registry) -> None:
     assert [place.name for place in filled.address.folder.parent.iterdir()] == [ODD]
     assert filled.address.database == filled.address.folder / "mlflow.db"
+    assert filled.address.database.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_version_says_where_it_comes_from(filled: Registry) -> None:
@@ -190,6 +192,7 @@ RIVALS = """
 import multiprocessing, sys
 from sgcldff.core.errors import PromotionRefusedError
 from sgcldff.core.records import ModelRef
+from sgcldff.promotion import Decision, Outcome, Signature
 from sgcldff.registry import Registry
 
 def promote(folder, number, barrier, ends):
@@ -231,6 +234,29 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(registry: Regi
     (loser,) = {"2", "3"} - {winner}
     assert f"champion is now version {winner}" in ends[loser]
     assert registry.aliases() == {"challenger": "1", "champion": winner, "previous": "1"}
+
+
+def test_of_two_promotions_of_one_version_at_once_neither_is_told_no(registry: Registry, trained: Path) -> None:
+    one, two = versions_of(registry, trained, 2)
+    registry.promote(one)
+    seen, won = registry.aliases(), Decision(Outcome.PROMOTED, Signature.now("Ada"), two, one)
+    registry.promote(two, seen, won)
+    registry.promote(two, seen, Decision(Outcome.PROMOTED, Signature.now("Max"), two, one))
+    with pytest.raises(PromotionRefusedError, match="version 2 has become champion by another promotion"):
+        registry.record(Decision(Outcome.REFUSED, Signature.now("Max"), two, one))
+    assert registry.decisions(two) == (won,)
+
+
+@pytest.mark.parametrize("file", ["artifacts/spec.json", "evaluation/report.json", "decisions/*.json"])
+def test_files_that_changed_on_disk_are_noticed(registry: Registry, trained: Path, file: str) -> None:
+    ref = registry.register(trained, report_of(0.5))
+    registry.promote(ref, decision=Decision(Outcome.PROMOTED, Signature.now("Ada"), ref, None))
+    (damaged,) = registry.resolve("models:/sgcldff/1")[1].parent.glob(file)
+    content = damaged.read_bytes()
+    digit = next(at for at, byte in enumerate(content) if 0x31 <= byte <= 0x38)
+    damaged.write_bytes(content[:digit] + bytes([content[digit] + 1]) + content[digit + 1 :])
+    with pytest.raises(StoreError, match=r"not the files registered|damaged"):
+        (registry.resolve("models:/sgcldff/1"), registry.report(ref), registry.decisions(ref))
 
 
 def test_what_is_not_there_is_refused_with_what_there_is(filled: Registry, registry: Registry, tmp_path: Path) -> None:

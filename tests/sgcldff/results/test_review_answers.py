@@ -21,7 +21,7 @@ from scipy.stats import beta
 from sgcldff.core.errors import MissingInputError, StoreError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import UNIDENTIFIED, Lineage
-from sgcldff.counting.differential import FLAGS, differential, read_differential
+from sgcldff.counting.differential import FLAGS, differential, from_counts, read_differential
 from sgcldff.counting.stopping import Goal
 from sgcldff.data.adapters import Source, adapter, detect
 from sgcldff.data.reviews.consensus import consensus_of, majority
@@ -64,6 +64,8 @@ BAD = {
     "no time": ((None, "monocyte", "A", "yesterday"), "'yesterday' is no time"),
     "no time zone": ((None, "monocyte", "A", "2026-03-01T12:00:00"), "no time zone"),
     "far away": ((None, "monocyte", "A", "0001-01-01T00:00:00+23:59"), "is no time"),
+    "a formula": ((None, "monocyte", "=cmd()", "2026-03-01T12:00:00Z"), "starts a formula"),
+    "the future": ((None, "monocyte", "A", "3026-03-01T12:00:00Z"), "lies in the future"),
     "no label": ((None, "", "A", "2026-03-01T12:00:00Z"), "is unknown"),
 }
 
@@ -214,6 +216,11 @@ def test_the_last_word_of_more_than_half_of_the_reviewers_holds(given_, rng):
         assert len(verdict.reviewers) == len(votes)
 
 
+def test_a_review_from_the_future_outranks_none_of_the_same_reviewer():
+    (verdict,) = consensus_of([review(), review(label="basophil", reviewed_at=NOON.replace(year=3026))])
+    assert verdict.label == "monocyte"
+
+
 def test_half_is_no_majority():
     assert majority(["a", "a", "b", "c"]) is None
     assert majority(["a", "a", "b"]) == "a"
@@ -327,6 +334,12 @@ def test_intervals_that_were_widened_for_a_goal_stay_so():
     assert again.shares == expected.shares
     assert any("counting stopped" in flag for flag in again.flags)
     plain = recounted(differential(labels, FIVE_TYPES), counts)
+    few = recounted(
+        Goal.parse("monocyte:0.3").settled(from_counts({"monocyte": 20, "neutrophil": 85}, FIVE_TYPES)),
+        {"monocyte": 25, "neutrophil": 80},
+    )
+    assert (few["monocyte"].low, few["monocyte"].high) == pytest.approx((0.1554, 0.3381), abs=1e-4)
+    assert any("counting stopped after 105 cells" in flag for flag in few.flags)
     assert plain == differential(list(counts.elements()), FIVE_TYPES)
     assert set(plain.flags) <= set(FLAGS.values())
 
