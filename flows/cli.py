@@ -3,16 +3,18 @@
 import copy
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
 import sgcldff
-from flows.commands import benchmark, data, demo, doctor, registry, review, settings, slides, training
+from flows.commands import benchmark, calibration, data, registry, review, setup, slides, training
 from flows.interruption import Interruption, exit_within_seconds
 from sgcldff.core.disks import full_disk_reported
 from sgcldff.core.errors import InputError, ServiceError, SgcldffError
@@ -68,7 +70,7 @@ LOGGING_SETUP: dict[str, Callable[[Any], None]] = {"verbose": set_up_terminal, "
 """Function that applies each logging option; called once it is known which command runs."""
 
 app = typer.Typer(cls=CommandLine, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-for group in (slides, review, data, training, benchmark, registry, doctor, settings, demo):
+for group in (slides, review, data, training, benchmark, calibration, registry, setup):
     app.add_typer(group.app)
 err = Console(stderr=True, soft_wrap=True)
 
@@ -86,8 +88,7 @@ def options(
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     verbose: Annotated[
-        bool,
-        typer.Option("--verbose", "-v", rich_help_panel=LOGGING, help="Show the libraries' logs, and tracebacks."),
+        bool, typer.Option("--verbose", "-v", rich_help_panel=LOGGING, help="Show the libraries' logs, and tracebacks.")
     ] = False,
     log_json: Annotated[
         Path | None,
@@ -120,7 +121,7 @@ def main() -> None:
     except SgcldffError as error:
         print_and_exit(error)
     except ModuleNotFoundError as error:
-        from flows.extras import extra_with
+        from flows.cli import extra_with
 
         if (extra := extra_with(error.name)) is None:
             raise
@@ -137,3 +138,19 @@ def main() -> None:
         print_and_exit(failure)
     finally:
         interruption.end()
+
+
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""Modules that are not named as the package that provides them."""
+
+
+def extra_with(module: str | None) -> str | None:
+    """Return the extra of sgcldff that provides a module; None if none does."""
+    top = (module or "").partition(".")[0]
+    package = DISTRIBUTIONS.get(top, top.replace("_", "-"))
+    for requirement in map(Requirement, requires("sgcldff") or ()):
+        if requirement.name.lower() == package and requirement.marker is not None:
+            for extra in ("training", "tracking", "openvino", "s3", "geo"):
+                if requirement.marker.evaluate({"extra": extra}):
+                    return extra
+    return None

@@ -7,6 +7,7 @@ traceback on the terminal.
 import atexit
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -47,7 +48,7 @@ ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
 
 
 def start_temporary_server() -> None:
-    """Start a server that ends with this process.
+    """Start a server that ends with this process and answers only those who know its password, its children.
 
     Nothing is started if a server is configured, if a Prefect profile may name one, or if Prefect has been imported
     and would not notice the new address.
@@ -63,11 +64,12 @@ def start_temporary_server() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
+    secret = f"sgcldff:{secrets.token_urlsafe()}"
     log, address = home / LOG, f"http://127.0.0.1:{port}/api"
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(port)],
-            env=os.environ | INTERNAL,
+            env=os.environ | INTERNAL | {"PREFECT_SERVER_API_AUTH_STRING": secret},
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -75,7 +77,7 @@ def start_temporary_server() -> None:
         )
     atexit.register(_stop, process)
     _wait_until_healthy(process, address, log)
-    os.environ["PREFECT_API_URL"] = address
+    os.environ |= {"PREFECT_API_URL": address, "PREFECT_API_AUTH_STRING": secret}
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")  # it does not come back
 
 

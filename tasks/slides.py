@@ -87,7 +87,7 @@ def run_shards(workers: Workers, job: SlideJob, shards: Sequence[ShardTask]) -> 
     from sgcldff.cluster import connect, load_once
 
     name = f"{job.reference.digest}-{job.spec.engine}-{job.spec.precision}"
-    with connect(workers.address()) as client:
+    with connect(workers.scheduler()) as client:
         load_once(client, name, partial(load_runtime, job.model, job.spec.engine, job.spec.precision))
         yield from on_cluster(client, name, shards)
 

@@ -76,6 +76,16 @@ SYNONYMS: Mapping[str, str] = {
 }
 
 
+WATCHED_FOR = (BLAST, IMMATURE_GRANULOCYTE, BAND, ERYTHROBLAST)
+"""Types that a person looks for in every smear, and that a model may lack."""
+
+
+def cannot_tell(classes: Iterable[str]) -> tuple[str, ...]:
+    """Return the types of `WATCHED_FOR` for which neither a class nor one of its subtypes stands."""
+    own = set(classes)
+    return tuple(name for name in WATCHED_FOR if not own & {name, *SUBTYPES.get(name, ())})
+
+
 def canonical(name: str) -> str:
     """Return the canonical name of a cell type ("EOSI", "Eosinophils" -> "eosinophil").
 

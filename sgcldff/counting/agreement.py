@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from sgcldff.core.errors import InputError, LabelError, StoreError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import canonical, resolve_label
 from sgcldff.core.records import UNIDENTIFIED, Lineage
-from sgcldff.core.tables import TableRow, read_rows
+from sgcldff.core.tables import LARGEST, TableRow, read_rows, whole_number
 from sgcldff.counting.differential import ClassShare, Differential, from_counts
 
 Counts = Mapping[str, int]
@@ -149,17 +151,15 @@ def _entries(path: Path, number: int, row: TableRow) -> list[_Entry]:
     if not slide:
         raise InputError(f"{path}, row {number}: slide_id is empty: name the slide")
     if {"label", "count"} <= row.keys():
-        return [_Entry(place, slide, row["label"].lower(), _count(place, row["label"], row["count"]))]
+        return [
+            _Entry(place, slide, row["label"].lower(), whole_number(place, row["label"], row["count"], (0, LARGEST)))
+        ]
     types = {name: text for name, text in row.items() if name != "slide_id"}
     if not types:
         raise InputError(f"{path}: has neither the columns label and count nor one column per type: add them")
-    return [_Entry(place, slide, name, _count(place, name, text or "0")) for name, text in types.items()]
-
-
-def _count(place: str, name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InputError(f"{place}: {name} is {text!r}: give a whole number of cells, at least 0")
-    return int(text)
+    return [
+        _Entry(place, slide, name, whole_number(place, name, text or "0", (0, LARGEST))) for name, text in types.items()
+    ]
 
 
 def write_agreements(
@@ -181,12 +181,7 @@ def read_agreements(path: str | Path) -> tuple[Agreement, ...]:
     """
     remedy = "remove it and run again"
     try:
-        return tuple(_agreement(line) for line in read_json(path, remedy)["types"])
-    except (StoreError, KeyError, TypeError) as error:
+        lines = read_json(path, remedy)["types"]
+        return TypeAdapter(tuple[Agreement, ...]).validate_python(lines)
+    except (StoreError, KeyError, TypeError, ValidationError) as error:
         raise InputError(f"{path}: not a comparison with a manual count ({error}): {remedy}") from error
-
-
-def _agreement(line: Mapping[str, object]) -> Agreement:
-    values = {name: line[name] for name in Agreement.__dataclass_fields__}
-    shares = {name: ClassShare(**values[name]) for name in ("manual", "found")}  # type: ignore[arg-type]
-    return Agreement(**(values | shares))  # type: ignore[arg-type]

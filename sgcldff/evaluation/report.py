@@ -2,31 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, InstanceOf, TypeAdapter, ValidationError
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import EvalSpec
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import intervals
-from sgcldff.evaluation.metrics import (
-    Bools,
-    Floats,
-    Interval,
-    TypePredictions,
-    boundary_f1,
-    calibration_error,
-    confusion,
-    dice,
-    iou,
-    macro_auroc,
-    mean_of,
-    type_scores,
-)
+from sgcldff.evaluation.metrics import Bools, Floats, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
@@ -52,8 +41,6 @@ OUTLINES = tuple(METRICS)[:6]
 """IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `outline_scores`."""
 LISTED = 20
 """Skipped images that the Markdown report lists."""
-JSON_KEYS = {"predicted": "told", "skipped": "set_aside", "unknown_labels": "untyped"}
-"""Fields that have another name in `report.json`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,7 @@ class ClassScore:
     label: str
     images: int
     """Images with this true label."""
-    predicted: int
+    predicted: Annotated[int, Field(alias="told")]
     """Images predicted to have this label."""
     recall: Interval | None
     precision: Interval | None
@@ -134,19 +121,19 @@ class EvalReport:
     spec: EvalSpec
     pooled: Scores
     sources: tuple[Scores, ...]
-    skipped: tuple[SkippedImage, ...] = ()
-    predictions: Predictions | None = field(default=None, compare=False, repr=False)
+    skipped: Annotated[tuple[SkippedImage, ...], Field(alias="set_aside")] = ()
+    predictions: Annotated[InstanceOf[Predictions] | None, Field(exclude=True)] = field(
+        default=None, compare=False, repr=False
+    )
     """Row by row; not part of the JSON."""
     version: int = 2
-    unknown_labels: tuple[UnknownLabel, ...] = ()
+    unknown_labels: Annotated[tuple[UnknownLabel, ...], Field(alias="untyped")] = ()
+    calibrated: str = ""
+    """`ModelSpec.calibrated` of the model."""
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
-        plain = asdict(replace(self, predictions=None))
-        del plain["predictions"]
-        plain = _with_keys(plain, JSON_KEYS)
-        plain["labels"] = self.labels.to_dict()
-        return json.dumps(plain, indent=2)
+        return json.dumps(TypeAdapter(EvalReport).dump_python(self, mode="json", by_alias=True), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "EvalReport":
@@ -158,20 +145,9 @@ class EvalReport:
             If it is not a report of this version.
         """
         try:
-            data = _with_keys(json.loads(text), {key: name for name, key in JSON_KEYS.items()})
-            parts = {
-                "labels": LabelSpace.from_dict(data["labels"]),
-                "spec": EvalSpec(**data["spec"]),
-                "pooled": _scores(data["pooled"]),
-                "sources": tuple(_scores(part) for part in data["sources"]),
-                "skipped": tuple(SkippedImage(**part) for part in data["skipped"]),
-                "unknown_labels": tuple(UnknownLabel(**part) for part in data.get("unknown_labels", ())),
-            }
-            return cls(**(data | parts))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(
-                f"not an evaluation report of this version ({error!r}); evaluate the model again"
-            ) from error
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            raise InputError(f"not an evaluation report of this version ({error}); evaluate the model again") from error
 
     def to_markdown(self) -> str:
         """Write tables for people: scores, classes and confusion of all data sets, and skipped images."""
@@ -222,7 +198,7 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
     """Score the rows of one data set, or of all."""
     groups = predictions.groups
     outlines = outline_scores(predictions)
-    spread = intervals(mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
+    spread = intervals(metrics.mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
     types = _type_report(predictions, labels, spec)
     return Scores(
         source=source,
@@ -242,8 +218,8 @@ def outline_scores(predictions: Predictions) -> Floats:
     Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and consistency.
     """
     parts = ("cell_", "nucleus_")
-    areas = [measure(*predictions.counts(part)) for part in parts for measure in (iou, dice)]
-    boundaries = [boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
+    areas = [measure(*predictions.counts(part)) for part in parts for measure in (metrics.iou, metrics.dice)]
+    boundaries = [metrics.boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
     explanations = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
     return np.column_stack([*areas, *boundaries, *explanations])
 
@@ -277,10 +253,10 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
     if not labelled.any():
         return TypeReport()
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
-    accuracy, balanced, macro, *per_class = intervals(type_scores(types), groups, spec)
+    accuracy, balanced, macro, *per_class = intervals(metrics.type_scores(types), groups, spec)
     (auroc,) = intervals(auroc_reduction(predictions.probabilities[labelled], types, space), groups, spec)
-    (gap,) = intervals(calibration_error(types, spec.calibration_bins), groups, spec)
-    counts = confusion(types, np.ones((1, len(groups))))[0].astype(int)
+    (gap,) = intervals(metrics.calibration_error(types, spec.calibration_bins), groups, spec)
+    counts = metrics.confusion(types, np.ones((1, len(groups))))[0].astype(int)
     size = len(types.labels)
     classes = tuple(
         ClassScore(label, int(counts[k].sum()), int(counts[:, k].sum()), *per_class[k::size])
@@ -295,32 +271,13 @@ def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelS
     present = np.unique(types.true)
     positive = types.true[:, None] == present
     disjoint = ~(members[types.true].astype(int) @ members[present].T.astype(int)).astype(bool)
-    return macro_auroc(probabilities @ members[present].T, positive, disjoint)
-
-
-def _with_keys(value: Any, keys: Mapping[str, str]) -> Any:
-    """Rename the keys of nested dictionaries."""
-    if isinstance(value, dict):
-        return {keys.get(name, name): _with_keys(item, keys) for name, item in value.items()}
-    return [_with_keys(item, keys) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _scores(data: dict[str, Any]) -> Scores:
-    spread = {name: _interval(data[name]) for name in METRICS}
-    classes = tuple(
-        ClassScore(**(part | {name: _interval(part[name]) for name in ("recall", "precision", "f1")}))
-        for part in data["classes"]
-    )
-    return Scores(**(data | spread | {"classes": classes, "confusion": tuple(map(tuple, data["confusion"]))}))
-
-
-def _interval(data: Mapping[str, float] | None) -> Interval | None:
-    return None if data is None else Interval(**data)
+    return metrics.macro_auroc(probabilities @ members[present].T, positive, disjoint)
 
 
 def _sections(report: EvalReport) -> Iterable[str]:
     columns = [report.pooled, *report.sources]
     yield f"# Evaluation of model {report.model}"
+    yield f"Calibrated for a laboratory: {report.calibrated}." if report.calibrated else ""
     yield (
         f"Intervals contain {report.spec.confidence:.0%} of {report.spec.resamples} bootstrap samples, resampled by "
         "patient or slide."

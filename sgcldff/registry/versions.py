@@ -25,7 +25,7 @@ from sgcldff.core.locks import locked
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import digest
 from sgcldff.evaluation.report import EvalReport
-from sgcldff.models.checkpoint import WEIGHTS_FILE
+from sgcldff.models.checkpoint import WEIGHTS_FILE, saved_digest
 from sgcldff.models.names import (
     REGISTRY_PREFIX,
     RegisteredModel,
@@ -48,6 +48,8 @@ DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
 """Folder of a version's decision records, and the prefix of its tags with their names and outcomes."""
 TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
 """The frozen test set: an artifact of the run whose id is in this tag of the registered model."""
+CALIBRATED_TAG, ORIGINAL_TAG = "sgcldff.calibrated", "sgcldff.original"
+"""What `sgcldff calibrate` changed, and the version that it calibrated."""
 ROLLED_BACK = "the previous champion was restored"
 
 
@@ -61,6 +63,11 @@ class Version:
     """Milliseconds since 1970 (UTC)."""
     run_id: str
     tags: Mapping[str, str]
+
+    @property
+    def calibrated(self) -> str:
+        """What `sgcldff calibrate` changed; empty if it did not make this version."""
+        return self.tags.get(CALIBRATED_TAG, "")
 
     @property
     def outcome(self) -> str:
@@ -118,6 +125,8 @@ class Registry:
 
         model = load_model(folder, "cpu")
         identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
+        if model.spec.calibrated:
+            identity[CALIBRATED_TAG] = model.spec.calibrated
         with TemporaryDirectory() as workspace, self.runs.run(run_id, "register") as run:
             package = write_package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
@@ -127,6 +136,11 @@ class Registry:
             )
             self.runs.log(run, {}, pooled_scores(report))
         return ModelRef(self.name, version, model.digest)
+
+    def with_weights(self, folder: str | Path) -> ModelRef | None:
+        """Return the newest version with the same weights as the model in a folder; None if there is none."""
+        digest = saved_digest(folder)
+        return next((version.ref for version in self.versions() if version.ref.digest == digest), None)
 
     def _upload(self, package: Path, run_id: str, tags: dict[str, str]) -> str:
         with self.runs.answering():
@@ -230,6 +244,8 @@ class Registry:
     ) -> dict[str, str]:
         """Make a version champion, and the former champion `previous`; idempotent.
 
+        If a calibrated version is the first champion, its original becomes `previous`, so that a rollback restores it.
+
         Parameters
         ----------
         expected
@@ -250,8 +266,7 @@ class Registry:
             If there is no such version.
         """
         with self.runs.lock(ALIAS_LOCK):
-            self._version(self.name, ref.version)
-            aliases = self.aliases()
+            version, aliases = self._version(self.name, ref.version), self.aliases()
             champion = aliases.get(CHAMPION)
             if champion == ref.version:
                 return aliases
@@ -259,8 +274,8 @@ class Registry:
                 raise _overtaken(ref, champion)
             if decision is not None:
                 self.keep(ref, decision)
-            if champion is not None:  # moves first: if killed in between, the champion is unchanged
-                self._set_alias(PREVIOUS, champion)
+            if former := champion or version.tags.get(ORIGINAL_TAG):
+                self._set_alias(PREVIOUS, former)  # moves first: if killed in between, the champion is unchanged
             self._set_alias(CHAMPION, ref.version)
             after = self.aliases()
             if after.get(CHAMPION) != ref.version:

@@ -142,7 +142,7 @@ def write_report(
     slide: ScaledSlide,
     gallery: Gallery,
     found: Differential,
-    lineage: Lineage,
+    facts: Sequence[tuple[str, str]],
     agreements: Sequence[Agreement] = (),
 ) -> Path:
     """Write `report.html`: differential, overview with cells marked, gallery by type, slide and lineage.
@@ -156,6 +156,8 @@ def write_report(
         The slide at the scale in which cells are shown.
     gallery
         All cells that were found, those outside the usable area too.
+    facts
+        What the slide is and where the results come from, as `slide_facts` lists it.
     agreements
         The comparison with a manual count, where there is one.
 
@@ -176,7 +178,7 @@ def write_report(
         ring_width=max(2.0, RING_PX / 2),
         outside=OUTSIDE,
         agreements=agreements,
-        facts=_facts(slide.source.ref, lineage),
+        facts=facts,
         crop_um=CROP_UM,
     )
     with atomic_write(path) as partial:
@@ -240,8 +242,14 @@ def _picture(mark: Mark, slide: ScaledSlide) -> Picture:
     return Picture(uri, f"{mark.confidence:.0%}", mark.caption)
 
 
-def _facts(ref: SlideRef, lineage: Lineage) -> list[tuple[str, str]]:
-    """List what the slide is and where the results come from; the folder of the slide is not shown."""
+def slide_facts(ref: SlideRef, lineage: Lineage, calibrated: str = "") -> list[tuple[str, str]]:
+    """List what the slide is and where the results come from; the folder of the slide is not shown.
+
+    Parameters
+    ----------
+    calibrated
+        `ModelSpec.calibrated` of the model.
+    """
     height, width = ref.shape
     wide, high = (f"{side * ref.mpp / 1e3:.2f}" for side in (width, height))
     turned = [("Stored", f"turned, orientation {ref.orientation}: all images and positions are upright")]
@@ -252,6 +260,7 @@ def _facts(ref: SlideRef, lineage: Lineage) -> list[tuple[str, str]]:
         ("Slide digest (SHA-256)", lineage.slide_sha256),
         ("Model", f"{lineage.model_name}, version {lineage.model_version}"),
         ("Model digest", lineage.model_digest),
+        *([("Calibration", calibrated)] if calibrated else []),
         ("Settings digest", lineage.spec_digest),
         ("Software version", lineage.code_version),
     ]

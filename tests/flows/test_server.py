@@ -1,10 +1,9 @@
-"""Prefect's temporary server: where its database lies, and what is said where it does not come up."""
+"""Prefect's temporary server: where its database lies, whom it answers, and what is said where it does not come up."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
@@ -19,7 +18,10 @@ from flows.environment import configure
 from flows.server import start_temporary_server
 configure(Path(sys.argv[1]))
 start_temporary_server()
-print(os.environ["PREFECT_API_URL"], flush=True)
+import httpx
+address, known = os.environ["PREFECT_API_URL"], tuple(os.environ["PREFECT_API_AUTH_STRING"].split(":"))
+paths = ("health", None), ("version", None), ("version", known)
+print(address, *(httpx.get(f"{address}/{path}", auth=auth).status_code for path, auth in paths), flush=True)
 """
 WAIT = START + "sys.stdin.read()"
 KILL = (
@@ -57,9 +59,8 @@ def test_a_server_keeps_its_database_in_a_workspace_of_any_name_and_dies_with_it
     workspace = tmp_path / "a?b p%20q #1 'ü'"
     command = [sys.executable, "-c", WAIT, workspace]
     running = subprocess.Popen(command, env=outside(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    health = running.stdout.readline().strip() + "/health"
-    assert httpx.get(health).is_success
-    assert (workspace / "prefect" / "prefect.db").is_file()
+    assert running.stdout.readline().split()[1:] == ["200", "401", "200"]
+    assert (workspace / "prefect" / "prefect.db").stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [workspace]
     (served,) = psutil.Process(running.pid).children()
     running.kill()

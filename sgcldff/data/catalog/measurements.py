@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError, StoreError
 from sgcldff.core.parquet_file import read_table
 from sgcldff.data.catalog.overlap import thumbnail
@@ -122,7 +123,8 @@ def measure_all(
 
 def _attempt(key: FileKey) -> MeasureResult:
     try:
-        return measure(key.path, mask=key.mask)
+        with reading(key.path, "cannot be measured", "export it again"):
+            return measure(key.path, mask=key.mask)
     except InputError as error:
         return error
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from sgcldff.core.errors import InputError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.records import ModelRef
@@ -101,8 +103,7 @@ def _read_summary(path: Path) -> SlideSummary:
             content["version"] == 1,
             f"version is {content['version']}, not 1: update the software or read the slide again",
         )
-        model = None if content["model"] is None else ModelRef(**content["model"])
-        return SlideSummary(**{name: content[name] for name in STORED}, model=model)
+        return TypeAdapter(SlideSummary).validate_python(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a slide's summary ({error}): read the slide again") from error
 

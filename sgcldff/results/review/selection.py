@@ -23,8 +23,8 @@ PROBABILITY = "probability_"
 PLACES = ("x", "y", "x_um", "y_um")
 LINEAGE = tuple(Lineage.__dataclass_fields__)
 
-LABEL, CONFIDENCE, SAMPLE = "label", "confidence", "sample"
-"""Why a cell is reviewed: its label, its confidence, or chance."""
+LABEL, CONFIDENCE, SAMPLE, REPRESENTATIVE = "label", "confidence", "sample", "representative"
+"""Why a cell is reviewed: its label, its confidence, chance, or because it represents others in a calibration."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,14 @@ class ReviewSelection:
     """So many of the others, drawn by chance, for quality control."""
     limit: int | None = None
     """At most so many cells, drawn by chance, the sample left out."""
+    representative: int = 0
+    """So many cells that together represent all, for a calibration."""
 
     def __post_init__(self) -> None:
         inside = self.below is None or 0 < self.below <= 1
         require(inside, f"the confidence is {self.below}: give more than 0, at most 1")
         require(self.sample >= 0, f"the sample is of {self.sample} cells: give at least 0")
+        require(self.representative >= 0, f"{self.representative} representative cells: give at least 0")
         require(self.limit is None or self.limit >= 1, f"the limit is {self.limit} cells: give at least 1")
 
 
