@@ -12,7 +12,6 @@ import sgcldff
 from flows.candidates import select_candidates
 from flows.prepare import prepare
 from flows.settings import Settings
-from sgcldff.benchmark.pooled import pooled_entries
 from sgcldff.benchmark.protocols import (
     CORRUPTIONS,
     BenchmarkPlan,
@@ -30,6 +29,7 @@ from sgcldff.benchmark.scoring import (
     Comparison,
     ScoreEntry,
     SeedPredictions,
+    pooled_entries,
     scores_of_seed,
 )
 from sgcldff.benchmark.speed import PRIOR, ModelSize, machine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from sgcldff.core.disks import require_free_space, require_writable
+from sgcldff.core.disks import private_file, require_free_space, require_writable
 from sgcldff.core.errors import ServiceError
 from sgcldff.core.locations import shown, sqlite_uri, user_cache
 
@@ -51,12 +51,28 @@ def configure(workspace: Path) -> None:
     require_writable(workspace)
     home = workspace.expanduser().resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
+    private_file(home / "prefect.db")
     require_free_space(home)
     user_cache()
     set_defaults({"PREFECT_HOME": str(home), **ALWAYS})
     set_defaults(database_address(Path(os.environ["PREFECT_HOME"])))
     if server := os.environ.get("PREFECT_API_URL"):
         require_answer(server)
+
+
+def start_run(workspace: Path, metrics_port: int | None = None) -> None:
+    """Do what precedes a recorded run: serve metrics, `configure`, and start a temporary server if none is configured.
+
+    Raises
+    ------
+    InputError, DiskFullError, ServiceError
+        As `configure`; or if the port is taken or the server does not start.
+    """
+    from flows.server import start_temporary_server
+
+    serve_metrics(metrics_port)
+    configure(workspace)
+    start_temporary_server()
 
 
 def database_address(home: Path) -> dict[str, str]:

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from prefect import flow
-from prefect.states import Completed, State
+from prefect import State, flow
+from prefect.states import Completed
 
 from flows.settings import Settings
 from sgcldff.core.errors import MissingInputError, NothingFoundError

@@ -103,10 +103,12 @@ def _representative(
     cells, embeddings = [drawn.head(0)], []
     for slide in found:
         rows = drawn[drawn["slide_id"] == slide.slide_id]
-        outcome = embed_candidates.attempt(slide, rows, entries, runtime) if len(rows) else []
+        if rows.empty:
+            continue
+        outcome = embed_candidates.attempt(slide, rows, entries, runtime)
         if isinstance(outcome, Exception):
             skipped.append(str(outcome))
-        elif len(outcome):
+        else:
             cells.append(rows)
             embeddings.append(outcome)
     if not embeddings:
@@ -172,26 +174,15 @@ def review_read(answers: list[str], queue: str, store: str) -> Stored:
         store: Folder of all reviews; created if needed.
     """
     reviews = ReviewStore(Path(store))
-    read, new = store_answers(answer_files(answers), Path(queue), reviews)
-    disputed = tuple(map(str, read.disputed(reviews.reviews())))
-    return Stored(len(read.usable), new, _show_skipped(read.set_aside), disputed)
-
-
-def answer_files(paths: Iterable[str]) -> list[Path]:
-    """Return the files that are named, and the CSV files directly in the folders that are named.
-
-    Raises
-    ------
-    MissingInputError
-        If a folder contains none.
-    """
     files = []
-    for path in map(Path, paths):
+    for path in map(Path, answers):
         in_folder = sorted(path.glob("*.csv")) if path.is_dir() else [path]
         if not in_folder:
             raise MissingInputError(f"{path}: contains no answers (*.csv)")
         files += in_folder
-    return files
+    read, new = store_answers(files, Path(queue), reviews)
+    disputed = tuple(map(str, read.disputed(reviews.reviews())))
+    return Stored(len(read.usable), new, _show_skipped(read.set_aside), disputed)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sgcldff.core.errors import IncompleteBatchError, InputError
-from sgcldff.core.labels import LabelSpace
+from sgcldff.core.errors import IncompleteBatchError, InputError, ServiceError, TaskLostError
 from sgcldff.core.locations import is_remote
 from sgcldff.core.settings import InferSpec, ModelSpec
 from sgcldff.core.wording import skipped
-from sgcldff.counting.agreement import Counts, read_manual
+from sgcldff.counting.agreement import read_manual
 from sgcldff.counting.stopping import Goal
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
@@ -45,7 +44,7 @@ class Batch:
     mpp: float | None = None
     """um/px of slides whose files do not say it."""
     until: str | None = None
-    """Read only a random sample of each slide: until the interval of a type is narrow enough, "blast:0.02"."""
+    """Read only a random sample of each slide: until the interval of a type is narrow enough, "monocyte:0.05"."""
     manual: str | None = None
     """Table of manual counts to compare with: slide_id, label, count."""
     retry_failed: bool = False
@@ -89,7 +88,7 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
     require_typicality(model.folder, spec.min_typicality)
     network = read_spec(model.folder / SPEC_FILE)
     goal = how.until and Goal.parse(how.until, network.labels.classes)
-    counts = manual_counts(how.manual, network.labels)
+    counts = {} if how.manual is None else read_manual(how.manual, network.labels.classes)
     few = reading.compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
@@ -143,20 +142,24 @@ def failed_before(folder: Path) -> bool:
     return (folder / "summary.json").exists() and bool(SlideSummary.read(folder).reason)
 
 
-def manual_counts(table: str | None, labels: LabelSpace) -> dict[str, Counts]:
-    """Read manual counts, if there are any, by slide."""
-    return {} if table is None else read_manual(table, labels.classes)
-
-
 def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> dict[str, Exception]:
-    """Read slides, a few at a time where workers compute; give the errors of those that could not be read."""
+    """Read slides, a few at a time where workers compute; give the errors of those that could not be read.
+
+    Raises
+    ------
+    ServiceError
+        If a service fails that the slides need: none of them is bad.
+    """
     failed: dict[str, Exception] = {}
 
     def note(job: SlideJob, outcome: str | Exception) -> None:
         if isinstance(outcome, Exception):
+            if isinstance(outcome, ServiceError) and not isinstance(outcome, TaskLostError):
+                raise outcome
             failed[job.slide.id] = outcome
-            set_aside(job, str(outcome))
-            view.skip(job.slide.id, str(outcome))
+            reason = job.slide.without_place(str(outcome))
+            set_aside(job, reason)
+            view.skip(job.slide.id, reason)
 
     if found.here:
         for job in jobs:

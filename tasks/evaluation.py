@@ -2,14 +2,13 @@
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, digest
-from sgcldff.evaluation import EvalReport, Predictions, SkippedImage, UnknownLabel
+from sgcldff.evaluation import EvalReport, SkippedImage, UnknownLabel
 from sgcldff.evaluation.report import PREDICTIONS_FILE, REPORT_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
 from sgcldff.promotion.frozen_test_set import content_digest
@@ -67,12 +66,6 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
 def content_of(samples: Sequence[Sample]) -> list[str]:
     """Return the sorted digests of images with their metadata, without paths."""
     return sorted(content_digest(sample) for sample in samples)
-
-
-def save_predictions(predictions: Predictions, path: Path) -> None:
-    """Write predictions atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    predictions.save(path.with_suffix(f".{os.getpid()}.partial")).replace(path)
 
 
 def trained_on(model: Path) -> frozenset[str]:

@@ -11,8 +11,7 @@ from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import DriftSpec, RetrainPolicy, digest
 from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation.drift import DriftReport, measure_drift
-from sgcldff.evaluation.drift.describe import describe
-from sgcldff.evaluation.drift.observe import observe
+from sgcldff.evaluation.drift.observe import describe, observe
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.model import load_model
 from sgcldff.models.observations import MAX_OBSERVATIONS

@@ -19,7 +19,7 @@ from sgcldff.inference import (
 )
 from sgcldff.models.runtimes import Runtime, caution, load_runtime, resolve
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.results.slide import SlideJob, read_slide_job
+from sgcldff.results.slide import SlideJob, held, read_slide_job
 from sgcldff.slides import SlideEntry
 from tasks.artifacts import show_link, show_table
 from tasks.compute import Workers
@@ -87,7 +87,7 @@ def run_shards(workers: Workers, job: SlideJob, shards: Sequence[ShardTask]) -> 
     from sgcldff.cluster import connect, load_once
 
     name = f"{job.reference.digest}-{job.spec.engine}-{job.spec.precision}"
-    with connect(workers.address()) as client:
+    with connect(workers.scheduler()) as client:
         load_once(client, name, partial(load_runtime, job.model, job.spec.engine, job.spec.precision))
         yield from on_cluster(client, name, shards)
 
@@ -144,6 +144,7 @@ def private(slide: SlideEntry) -> Iterator[None]:
 
 def set_aside(job: SlideJob, reason: str) -> None:
     """Record in a slide's folder why it was skipped."""
-    if not known_sha256(job.folder, job.slide.uri):
-        write_origin(job.folder, job.slide.uri)
-    write_summary(job.folder, SlideSummary(job.slide.id, job.slide.shown_name, reason, model=job.reference))
+    with held(job.folder):
+        if not known_sha256(job.folder, job.slide.uri):
+            write_origin(job.folder, job.slide.uri)
+        write_summary(job.folder, SlideSummary(job.slide.id, job.slide.shown_name, reason, model=job.reference))

@@ -5,6 +5,7 @@ seconds needs no server. In both cases its start, end and duration are logged an
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from sgcldff.core.errors import ServiceError
+from sgcldff.core.locations import shown
 from sgcldff.core.logs import log_context, start_json_log
 from sgcldff.core.records import ModelRef
 from tasks.metrics import STAGE_S, serve_if_configured
@@ -37,8 +40,20 @@ class Stage(Generic[P, R]):
         self.function, self.name, self.tags, self.ids = function, name, tags, ids
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run as a task of the current flow run, or directly if there is none."""
-        return self.task(*args, **kwargs) if in_flow_run() else self.directly(*args, **kwargs)
+        """Run as a task of the current flow run, or directly if there is none.
+
+        Raises
+        ------
+        ServiceError
+            If Prefect's server fails, whatever became of the work itself.
+        """
+        if not in_flow_run():
+            return self.directly(*args, **kwargs)
+        try:
+            return self.task(*args, **kwargs)
+        except Exception as error:
+            raise_if_prefect_failed(error)
+            raise
 
     def attempt(self, *args: P.args, **kwargs: P.kwargs) -> R | Exception:
         """Run and return the result or the error, so that a failing item does not stop a batch."""
@@ -109,6 +124,18 @@ def should_retry(task: "Task[Any, Any]", run: "TaskRun", state: "State[Any]") ->
 def in_flow_run() -> bool:
     """Return whether a flow or task run is in progress; does not import Prefect."""
     return bool(_contexts())
+
+
+def raise_if_prefect_failed(error: BaseException) -> None:
+    """Raise `ServiceError` if an error of Prefect's client says that its server does not answer or fails."""
+    import httpx
+
+    if "prefect" in sys.modules and isinstance(error, httpx.HTTPError):
+        server = shown(os.environ.get("PREFECT_API_URL", ""))
+        raise ServiceError(
+            f"Prefect's server {server} failed ({error}): what is finished is kept; run the same command again, with a "
+            "server that answers or without PREFECT_API_URL"
+        ) from error
 
 
 def run_ids() -> dict[str, str]:

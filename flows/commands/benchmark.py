@@ -68,8 +68,7 @@ def benchmark(
 ) -> None:
     """Train SG-CLDFF, baselines and ablations on the same splits, and compare them in tables and plots."""
     from flows.candidates import select_candidates
-    from sgcldff.benchmark.budget import Budget
-    from sgcldff.benchmark.protocols import BenchmarkPlan, read_protocols
+    from sgcldff.benchmark.protocols import BenchmarkPlan, Budget, read_protocols
 
     names = [name.strip() for name in networks.split(",") if name.strip()]
     require_all(
@@ -78,12 +77,9 @@ def benchmark(
         lambda: select_candidates(names, settings_from(settings)),
         lambda: require_sources(data, adapter, mpp),
     )
-    from flows.environment import configure, serve_metrics
-    from flows.server import start_temporary_server
+    from flows.environment import start_run
 
-    serve_metrics(metrics_port)
-    configure(to)
-    start_temporary_server()
+    start_run(to, metrics_port)
     from flows.benchmark import benchmark as flow
 
     limits = Budget.parse(budget)

@@ -142,19 +142,14 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
 
     done = launch(review_apply, [str(folder) for folder in results], str(store))
     if done.slides:
-        out.print(_summary(done.slides))
+        table = Table("slide", "cells", show_lines=True)
+        table.add_column("differential", no_wrap=True)
+        for one in done.slides:
+            table.add_row(Text(one.slide_id), Text(_cells(one)), Text(_shares(one.machine, one.reviewed)))
+        out.print(table)
     recomputed = f"Differentials of {counted(len(done.slides), 'slide')} recomputed."
     print_outcome(recomputed, unchanged=f"{done.unreviewed} without a review")
     _raise_if_incomplete(done.skipped, "slide was skipped", "slides were skipped")
-
-
-def _summary(slides: Sequence["Applied"]) -> Table:
-    """Return a table of the changes, one row per slide."""
-    table = Table("slide", "cells", show_lines=True)
-    table.add_column("differential", no_wrap=True)
-    for one in slides:
-        table.add_row(Text(one.slide_id), Text(_cells(one)), Text(_shares(one.machine, one.reviewed)))
-    return table
 
 
 def _cells(one: "Applied") -> str:

@@ -42,7 +42,7 @@ app = typer.Typer()
     epilog=examples(
         "sgcldff infer slide.svs --out results",
         "sgcldff infer /data/slides '/more/**/*.tif' --out results --mpp 0.25",
-        "sgcldff infer slides.csv --out results --until blast:0.02 --manual counts.csv",
+        "sgcldff infer slides.csv --out results --until monocyte:0.05 --manual counts.csv",
     ),
 )
 def infer(
@@ -70,7 +70,7 @@ def infer(
     until: Annotated[
         str | None,
         typer.Option(
-            help="Read a random sample until the interval of a type is this narrow: `blast:0.02`.",
+            help="Read a random sample until the interval of a type is this narrow: `monocyte:0.05`.",
             show_default="read everything",
         ),
     ] = None,

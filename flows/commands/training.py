@@ -63,12 +63,9 @@ def train(
         lambda: require_prepared(workspace),
         lambda: require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
     )
-    from flows.environment import configure, serve_metrics
-    from flows.server import start_temporary_server
+    from flows.environment import start_run
 
-    serve_metrics(metrics_port)
-    configure(workspace)
-    start_temporary_server()
+    start_run(workspace, metrics_port)
     from flows.train import train as flow
 
     spec = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
@@ -107,12 +104,9 @@ def retrain(
         lambda: require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
         lambda: require_sources(data, adapter, mpp),
     )
-    from flows.environment import configure, serve_metrics
-    from flows.server import start_temporary_server
+    from flows.environment import start_run
 
-    serve_metrics(metrics_port)
-    configure(workspace)
-    start_temporary_server()
+    start_run(workspace, metrics_port)
     from flows.retrain import retrain as flow
     from flows.retrain import with_start
 

@@ -11,9 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from sgcldff.benchmark.pooled import BOTH_PROTOCOLS
 from sgcldff.benchmark.protocols import BASELINES, REFERENCE, STRENGTHS, Protocol
-from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, ScoreEntry, SeedPredictions
+from sgcldff.benchmark.scoring import BOTH_PROTOCOLS, OVERALL, SCORE, TYPE_SCORE, ScoreEntry, SeedPredictions
 from sgcldff.benchmark.table import BenchmarkTable
 from sgcldff.core.settings import Perturbation
 from sgcldff.evaluation.predictions import Predictions

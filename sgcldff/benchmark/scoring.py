@@ -7,7 +7,7 @@ too; likewise for means over two protocols.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -39,6 +39,10 @@ SCORE, TYPE_SCORE = "score", "type_score"
 LOWER_IS_BETTER = frozenset({"calibration_error"})
 OVERALL = "all"
 """Name of means over data sets or corruptions."""
+BOTH_PROTOCOLS = "within and left-out"
+"""Name of the scores over both protocols."""
+LEFT_OUT_ROW = f"{Protocol.LEFT_OUT}/"
+"""Row of the left-out data sets, and prefix of their names."""
 
 SeedPredictions = Mapping[str, Predictions]
 """Predictions of one seed's models: data set -> predictions."""
@@ -53,7 +57,7 @@ class ScoreEntry:
     protocol: Protocol
     candidate: Annotated[str, Field(alias="contender")]
     data: str
-    """Data set, or kind of corruption; `OVERALL` for means over them, `pooled.BOTH_PROTOCOLS` for means over both."""
+    """Data set, or kind of corruption; `OVERALL` for means over them, `BOTH_PROTOCOLS` for means over both."""
     figure: str
     """A name of `FIGURES`, a score, or a strength of a corruption."""
     score: Interval
@@ -266,3 +270,29 @@ def score_entries(
             defined = own[np.isfinite(own)]
             spread = (float(defined.min()), float(defined.max()), len(defined))
             yield ScoreEntry(protocol, candidate, data, figure, score, *spread, lead)
+
+
+def pooled_entries(
+    within: CandidatePredictions,
+    left_out: CandidatePredictions,
+    spec: EvalSpec,
+    type_only: frozenset[str] = frozenset(),
+) -> Iterator[ScoreEntry]:
+    """Return scores over both protocols, for seeds that were scored in both, as `BOTH_PROTOCOLS` of `LEFT_OUT`.
+
+    The terms of the mean are the goals of every data set within, and each goal's mean over the left-out data sets.
+    """
+    runs = {
+        name: {
+            seed: {**within[name][seed], **{f"{LEFT_OUT_ROW}{source}": own for source, own in run.items()}}
+            for seed, run in seeds.items()
+            if seed in within[name]
+        }
+        for name, seeds in left_out.items()
+        if name in within
+    }
+    sources = {source for seeds in left_out.values() for run in seeds.values() for source in run}
+    rows = {f"{LEFT_OUT_ROW}{source}": LEFT_OUT_ROW for source in sources}
+    for entry in Comparison(runs, spec, type_only, rows).entries(Protocol.LEFT_OUT):
+        if entry.data == OVERALL:
+            yield replace(entry, data=BOTH_PROTOCOLS)

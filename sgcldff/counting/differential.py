@@ -1,13 +1,14 @@
 """The differential: how many cells of each type were counted, and how far chance may have moved their shares."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError, LabelError, MissingInputError
+from pydantic import TypeAdapter, ValidationError
+
+from sgcldff.core.errors import InputError, LabelError, MissingInputError, StoreError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
 
@@ -73,7 +74,7 @@ class Differential:
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form; `from_dict` reads it back."""
-        return asdict(self) | {"shares": [asdict(share) for share in self.shares], "flags": list(self.flags)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> "Differential":
@@ -87,12 +88,8 @@ class Differential:
         try:
             version = int(data["version"])  # type: ignore[call-overload]
             require(version <= VERSION, f"version is {version}, known are up to {VERSION}: update the software")
-            data = {"excluded": 0, **data, "version": VERSION}
-            known: dict[str, object] = {name: data[name] for name in cls.__dataclass_fields__}
-            known["shares"] = tuple(ClassShare(**share) for share in data["shares"])  # type: ignore[attr-defined]
-            known["flags"] = tuple(data["flags"])  # type: ignore[arg-type]
-            return cls(**known)  # type: ignore[arg-type]
-        except (KeyError, TypeError) as error:
+            return TypeAdapter(cls).validate_python({**data, "version": VERSION})
+        except (KeyError, TypeError, ValidationError) as error:
             raise InputError(
                 f"not a differential ({error}); its keys are {', '.join(cls.__dataclass_fields__)}"
             ) from error
@@ -176,11 +173,8 @@ def write_differential(
     orientation
         How the stored picture was turned, 1 to 8 as in EXIF: the places of all results are those of the upright slide.
     """
-    path = Path(path)
     content = {"slide_id": slide_id, "orientation": orientation, **found.to_dict(), "lineage": asdict(lineage)}
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_json(path, content)
 
 
 def read_differential(path: str | Path) -> Differential:
@@ -189,11 +183,13 @@ def read_differential(path: str | Path) -> Differential:
     Raises
     ------
     InputError
-        If there is no such file, or it is not JSON or not a differential.
+        If there is no such file, or it is damaged or not a differential.
     """
     try:
-        return Differential.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+        return Differential.from_dict(read_json(path, "read the slide again"))
+    except MissingInputError as error:
         raise MissingInputError(f"{path}: no such differential: read the slide") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, InputError) as error:
+    except StoreError as error:
+        raise InputError(str(error)) from error
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, InstanceOf, TypeAdapter, ValidationError
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
@@ -52,8 +53,6 @@ OUTLINES = tuple(METRICS)[:6]
 """IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `outline_scores`."""
 LISTED = 20
 """Skipped images that the Markdown report lists."""
-JSON_KEYS = {"predicted": "told", "skipped": "set_aside", "unknown_labels": "untyped"}
-"""Fields that have another name in `report.json`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class ClassScore:
     label: str
     images: int
     """Images with this true label."""
-    predicted: int
+    predicted: Annotated[int, Field(alias="told")]
     """Images predicted to have this label."""
     recall: Interval | None
     precision: Interval | None
@@ -134,21 +133,19 @@ class EvalReport:
     spec: EvalSpec
     pooled: Scores
     sources: tuple[Scores, ...]
-    skipped: tuple[SkippedImage, ...] = ()
-    predictions: Predictions | None = field(default=None, compare=False, repr=False)
+    skipped: Annotated[tuple[SkippedImage, ...], Field(alias="set_aside")] = ()
+    predictions: Annotated[InstanceOf[Predictions] | None, Field(exclude=True)] = field(
+        default=None, compare=False, repr=False
+    )
     """Row by row; not part of the JSON."""
     version: int = 2
-    unknown_labels: tuple[UnknownLabel, ...] = ()
+    unknown_labels: Annotated[tuple[UnknownLabel, ...], Field(alias="untyped")] = ()
     calibrated: str = ""
     """`ModelSpec.calibrated` of the model."""
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
-        plain = asdict(replace(self, predictions=None))
-        del plain["predictions"]
-        plain = _with_keys(plain, JSON_KEYS)
-        plain["labels"] = self.labels.to_dict()
-        return json.dumps(plain, indent=2)
+        return json.dumps(TypeAdapter(EvalReport).dump_python(self, mode="json", by_alias=True), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "EvalReport":
@@ -160,20 +157,9 @@ class EvalReport:
             If it is not a report of this version.
         """
         try:
-            data = _with_keys(json.loads(text), {key: name for name, key in JSON_KEYS.items()})
-            parts = {
-                "labels": LabelSpace.from_dict(data["labels"]),
-                "spec": EvalSpec(**data["spec"]),
-                "pooled": _scores(data["pooled"]),
-                "sources": tuple(_scores(part) for part in data["sources"]),
-                "skipped": tuple(SkippedImage(**part) for part in data["skipped"]),
-                "unknown_labels": tuple(UnknownLabel(**part) for part in data.get("unknown_labels", ())),
-            }
-            return cls(**(data | parts))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(
-                f"not an evaluation report of this version ({error!r}); evaluate the model again"
-            ) from error
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            raise InputError(f"not an evaluation report of this version ({error}); evaluate the model again") from error
 
     def to_markdown(self) -> str:
         """Write tables for people: scores, classes and confusion of all data sets, and skipped images."""
@@ -298,26 +284,6 @@ def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelS
     positive = types.true[:, None] == present
     disjoint = ~(members[types.true].astype(int) @ members[present].T.astype(int)).astype(bool)
     return macro_auroc(probabilities @ members[present].T, positive, disjoint)
-
-
-def _with_keys(value: Any, keys: Mapping[str, str]) -> Any:
-    """Rename the keys of nested dictionaries."""
-    if isinstance(value, dict):
-        return {keys.get(name, name): _with_keys(item, keys) for name, item in value.items()}
-    return [_with_keys(item, keys) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _scores(data: dict[str, Any]) -> Scores:
-    spread = {name: _interval(data[name]) for name in METRICS}
-    classes = tuple(
-        ClassScore(**(part | {name: _interval(part[name]) for name in ("recall", "precision", "f1")}))
-        for part in data["classes"]
-    )
-    return Scores(**(data | spread | {"classes": classes, "confusion": tuple(map(tuple, data["confusion"]))}))
-
-
-def _interval(data: Mapping[str, float] | None) -> Interval | None:
-    return None if data is None else Interval(**data)
 
 
 def _sections(report: EvalReport) -> Iterable[str]:

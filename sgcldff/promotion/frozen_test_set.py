@@ -5,11 +5,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from sgcldff.core.errors import InputError, StoreError
+from sgcldff.core.errors import InputError, MissingInputError, StoreError
 from sgcldff.core.labels import BROADER, LabelSpace
+from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import Sample, samples_from_table, samples_to_table
 from sgcldff.core.settings import digest
 from sgcldff.promotion.findings import Finding
@@ -52,8 +50,7 @@ class FrozenTest:
 
     def save(self, path: str | Path) -> Path:
         """Write a manifest (Parquet)."""
-        pq.write_table(samples_to_table(self.samples), path)
-        return Path(path)
+        return write_table(path, samples_to_table(self.samples))
 
     @classmethod
     def open(cls, path: str | Path) -> "FrozenTest":
@@ -65,8 +62,8 @@ class FrozenTest:
             If the file is damaged.
         """
         try:
-            return cls(samples_from_table(pq.read_table(path)))
-        except (OSError, pa.ArrowException, KeyError) as error:
+            return cls(samples_from_table(read_table(path, "freeze one again")))
+        except (MissingInputError, KeyError, ValueError) as error:
             raise StoreError(f"{path}: damaged test set ({error}); freeze one again") from error
 
     def locate(self, catalog: Sequence[Sample]) -> "LocatedTest":

@@ -59,19 +59,14 @@ def compare_models(champion: Predictions, challenger: Predictions, spec: Promoti
         If the two were not scored on the same images with the same labels.
     """
     rules = spec or PromotionSpec()
-    require_same_images(champion, challenger)
-    score = mean_score(champion, challenger, "score", rules.margin, rules.evaluation)
-    recalls = class_recalls(champion, challenger, rules)
-    return Verdict((score, *recalls, *calibration(champion, challenger, rules)))
-
-
-def require_same_images(champion: Predictions, challenger: Predictions) -> None:
-    """Raise `InputError` unless both were scored on the same images with the same labels."""
     if champion.truth != challenger.truth:
         raise InputError(
             f"champion {champion.model} and challenger {challenger.model} were scored on different images or labels"
             f" (digests {champion.truth} and {challenger.truth}): evaluate both on the same test split"
         )
+    score = mean_score(champion, challenger, "score", rules.margin, rules.evaluation)
+    recalls = class_recalls(champion, challenger, rules)
+    return Verdict((score, *recalls, *calibration(champion, challenger, rules)))
 
 
 def mean_score(champion: Predictions, challenger: Predictions, rule: str, margin: float, spec: EvalSpec) -> Finding:

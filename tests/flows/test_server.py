@@ -1,4 +1,4 @@
-"""Prefect's temporary server: where its database lies, and what is said where it does not come up."""
+"""Prefect's temporary server: where its database lies, whom it answers, and what is said where it does not come up."""
 
 import subprocess
 import sys
@@ -18,15 +18,17 @@ from flows.server import start_temporary_server
 configure(Path(sys.argv[1]))
 start_temporary_server()
 import httpx
-print(httpx.get(os.environ["PREFECT_API_URL"] + "/health").status_code)
+address = os.environ["PREFECT_API_URL"]
+print(httpx.get(f"{address}/health").status_code, httpx.get(f"{address}/version").status_code)
+print(httpx.get(f"{address}/version", auth=tuple(os.environ["PREFECT_API_AUTH_STRING"].split(":"))).status_code)
 """
 
 
 def test_a_server_keeps_its_database_in_a_workspace_of_any_name(tmp_path):
     workspace = tmp_path / "a?b p%20q #1 'ü'"
     ended = subprocess.run([sys.executable, "-c", START, workspace], env=outside(), capture_output=True, text=True)
-    assert ended.stdout.split() == ["200"], ended.stderr
-    assert (workspace / "prefect" / "prefect.db").is_file()
+    assert ended.stdout.split() == ["200", "401", "200"], ended.stderr
+    assert (workspace / "prefect" / "prefect.db").stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [workspace]
 
 

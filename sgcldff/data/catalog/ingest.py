@@ -1,17 +1,17 @@
 """Ingestion: images are checked, deduplicated, split without leakage, and listed in a catalog with a quarantine."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sgcldff.core.errors import StoreError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import readable
+from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.core.settings import IngestSpec, digest
 from sgcldff.data.adapters import PublishedSize, Rejected, Source
@@ -34,6 +34,8 @@ from sgcldff.data.catalog.paths import FACTS, MANIFEST, QUARANTINE, SPLITS, requ
 from sgcldff.data.catalog.splits import SplitItem, assign_splits, link
 
 SPLITS_SCHEMA = pa.schema([("pixels", pa.string()), ("split", pa.string())])
+
+NOT_UTF8 = "its name, or that of its folder, is not UTF-8; rename it"
 
 SplitOfPixels = Mapping[str, Split]
 """Digest of an image's pixels -> its split."""
@@ -78,7 +80,7 @@ class Catalog:
         """Save a copy of the manifest under its digest, and return the path."""
         path = self.folder / "snapshots" / f"{self.digest}.parquet"
         if not path.exists():
-            _write(samples_to_table(self.samples), path)
+            write_table(path, samples_to_table(self.samples))
         return path
 
 
@@ -116,10 +118,10 @@ def ingest(
     rows, leaking = _split(screened.rows, splits, spec)
     splits |= {row.facts.pixels: row.sample.split for row in rows}
     quarantine = [asdict(item) for item in (*rejected, *screened.quarantined, *leaking)]
-    _write(facts_table(results), folder / FACTS)
-    _write(_splits_table(splits, spec), folder / SPLITS)
-    _write(pa.Table.from_pylist(quarantine, schema=QUARANTINE_SCHEMA), folder / QUARANTINE)
-    _write(samples_to_table(row.sample for row in rows), folder / MANIFEST)
+    write_table(folder / FACTS, facts_table(results))
+    write_table(folder / SPLITS, _splits_table(splits, spec))
+    write_table(folder / QUARANTINE, pa.Table.from_pylist(quarantine, schema=QUARANTINE_SCHEMA))
+    write_table(folder / MANIFEST, samples_to_table(row.sample for row in rows))
     return Catalog.open(folder)
 
 
@@ -128,9 +130,14 @@ def _scan(sources: Iterable[Source]) -> tuple[list[Sample], dict[str, PublishedS
     samples, sizes, rejected = list[Sample](), dict[str, PublishedSize](), list[QuarantinedInput]()
     for source in sources:
         size = source.published
-        for item in source.scan():
+        with reading(source.folder, "cannot be read as a data set", "grant access, or fetch it again"):
+            items = tuple(source.scan())
+        for item in items:
+            texts = "".join(map(str, astuple(item)))
             if isinstance(item, Rejected):
-                rejected.append(QuarantinedInput(source.adapter, item.image, item.reason))
+                rejected.append(QuarantinedInput(source.adapter, readable(item.image), readable(item.reason)))
+            elif readable(texts) != texts:
+                rejected.append(QuarantinedInput(source.adapter, readable(item.image), NOT_UTF8))
             else:
                 samples.append(item)
                 sizes |= {item.id: size} if size else {}
@@ -201,14 +208,4 @@ def _splits_table(splits: SplitOfPixels, spec: IngestSpec) -> pa.Table:
 
 
 def _read(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: damaged ({error}); remove it and run `sgcldff prepare` again") from error
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    pq.write_table(table, part)
-    part.replace(path)
+    return read_table(path, "remove it and run `sgcldff prepare` again")

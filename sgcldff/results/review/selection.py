@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
 from sgcldff.results.batch.summary import SlideSummary
@@ -105,6 +106,7 @@ def read_slide_cells(folder: Path) -> SlideCells:
     """
     summary, path = SlideSummary.read(folder), folder / CELLS
     try:
+        require_intact(path, "read the slide again")
         names = pq.read_schema(path).names
         classes = tuple(name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY))
         columns = ["cell_id", "slide_id", *PLACES, "label", "confidence", "counted", *LINEAGE]

@@ -4,9 +4,8 @@ import math
 from pathlib import Path
 
 from sgcldff.core.errors import SlideError
+from sgcldff.core.settings import MAX_MPP, MIN_MPP
 
-PLAUSIBLE_MPP = (0.02, 8.0)
-"""Plausible um/px of a scanned smear; other values in metadata (such as 72 dpi) are ignored."""
 SQUARE = 0.02
 """Relative difference of um/px along y and x up to which pixels count as square."""
 SI_PREFIXES = {
@@ -95,7 +94,7 @@ def in_um(length: float, unit: str | None) -> float | None:
 def square_mpp(path: Path, spacing: Spacing) -> float | None:
     """Return the um/px of square pixels: the geometric mean, which preserves areas; None if none is plausible.
 
-    If only one side is known, pixels are assumed to be square.
+    Implausible scales, such as 72 dpi, are ignored. If only one side is known, pixels are assumed to be square.
 
     Raises
     ------
@@ -103,7 +102,7 @@ def square_mpp(path: Path, spacing: Spacing) -> float | None:
         If the sides differ by more than 2 %.
     """
     known = [mpp for mpp in spacing if mpp is not None and math.isfinite(mpp) and mpp > 0]
-    if not any(_plausible(mpp) for mpp in known):
+    if not any(MIN_MPP <= mpp <= MAX_MPP for mpp in known):
         return None
     if max(known) > min(known) * (1 + SQUARE):
         y, x = spacing
@@ -112,8 +111,3 @@ def square_mpp(path: Path, spacing: Spacing) -> float | None:
             " apart); resample it to square pixels, or correct its metadata where they are wrong"
         )
     return math.sqrt(math.prod(known)) if len(known) == 2 and known[0] != known[1] else known[0]
-
-
-def _plausible(mpp: float) -> bool:
-    low, high = PLAUSIBLE_MPP
-    return low <= mpp <= high

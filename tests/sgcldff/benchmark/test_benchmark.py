@@ -10,15 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as oracle
 
-from sgcldff.benchmark.budget import Budget
-from sgcldff.benchmark.common_start import common_start
 from sgcldff.benchmark.markdown_page import markdown_page
 from sgcldff.benchmark.plots import draw_plots, reliability
-from sgcldff.benchmark.pooled import BOTH_PROTOCOLS, pooled_entries
 from sgcldff.benchmark.protocols import (
     CORRUPTIONS,
     REFERENCE,
     BenchmarkPlan,
+    Budget,
     Protocol,
     Training,
     leave_out,
@@ -28,7 +26,15 @@ from sgcldff.benchmark.protocols import (
     unscored_labels,
 )
 from sgcldff.benchmark.robustness import SHARE, RobustnessComparison
-from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, Comparison, scores_of_seed
+from sgcldff.benchmark.scoring import (
+    BOTH_PROTOCOLS,
+    OVERALL,
+    SCORE,
+    TYPE_SCORE,
+    Comparison,
+    pooled_entries,
+    scores_of_seed,
+)
 from sgcldff.benchmark.speed import ModelSize, rates, size_of
 from sgcldff.benchmark.table import BenchmarkTable, TrainingEntry, image_counts
 from sgcldff.core.errors import InputError
@@ -38,6 +44,7 @@ from sgcldff.core.settings import EvalSpec, ModelSpec, NetSpec, Pretrained
 from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
 from sgcldff.models.model import Model, pick_device
 from sgcldff.models.nets import build
+from tasks.benchmark import common_start
 
 QUICK = EvalSpec(resamples=100)
 ROWS, GROUPS = {"a": 60, "b": 40}, {"a": 20, "b": 10}

@@ -204,7 +204,7 @@ def test_dask_cuda_gets_the_options_of_the_spec(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=LocalCUDACluster))
     with connect(CudaSpec(devices="0,1", memory="1 GB"), workers=1) as client:
         assert (devices, gpu_share(client), threads(client)) == (["0,1"], {"GPU": 1}, 1)
-        assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
 
 
 def test_workers_compute_with_one_thread_each(monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 
 from sgcldff.cluster import connect
 from sgcldff.doctor import Setup, State, examine, folders, hardware, packages, servers
-from sgcldff.doctor.exposure import unsafe_variables
+from sgcldff.doctor.servers import unsafe_variables
 
 Usage = namedtuple("Usage", "total used free")
 USER, PASSWORD = "ann", "correct-horse"

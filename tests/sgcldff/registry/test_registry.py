@@ -101,6 +101,7 @@ def test_a_registered_model_is_challenger_and_comes_back_whole(filled: Registry,
 def test_nothing_of_a_registry_lies_outside_of_its_folder(filled: Registry) -> None:
     assert [place.name for place in filled.address.folder.parent.iterdir()] == [ODD]
     assert filled.address.database == filled.address.folder / "mlflow.db"
+    assert filled.address.database.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_version_says_where_it_comes_from(filled: Registry) -> None:

@@ -247,7 +247,41 @@ def deep(path):
     tifffile.imwrite(path, PICTURE.astype(np.uint16), photometric="rgb", **TAGS)
 
 
+def one_piece(path):
+    """A TIFF that claims one strip of more pixels than memory can hold."""
+    tifffile.imwrite(path, PICTURE, photometric="rgb", compression="deflate", rowsperstrip=len(PICTURE), **TAGS)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for tag in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tiff.pages[0].tags[tag].overwrite(2**15)
+
+
+def wide(path):
+    """A TIFF whose width no glass has."""
+    tifffile.imwrite(path, PICTURE, photometric="rgb", tile=(128, 128), **TAGS)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages[0].tags["ImageWidth"].overwrite(2**31 - 1)
+
+
+def one_chunk(path):
+    write_ngff(path)
+    shape = (3, 10**5, 10**5)
+    first, *_ = zarr.open_group(path).arrays()
+    zarr.open_group(path).create_array(first[0], shape=shape, dtype="u1", chunks=shape, overwrite=True)
+
+
+def endless(path):
+    write_ngff(path)
+    chunk = next(file for file in path.rglob("*") if file.name.isdecimal() and file.is_file())
+    chunk.unlink()
+    chunk.symlink_to("/dev/zero")
+
+
 BAD = {
+    "one_piece.tif": (one_piece, "stored in one piece"),
+    "wide.tif": (wide, "more than the 20 cm of a slide|again"),
+    "one_chunk.zarr": (one_chunk, "stored in one piece"),
+    "endless.zarr": (endless, "a pipe or a device"),
+    "pipe.png": (os.mkfifo, "a pipe or a device"),
     "garbage.svs": (lambda path: path.write_bytes(b"not a slide" * 50), "no reader opens it.*OME-Zarr"),
     "garbage.tif": (lambda path: path.write_bytes(b"II*\0" + b"\xff" * 90), "again"),
     "empty.ndpi": (lambda path: path.write_bytes(b""), "empty"),
@@ -257,7 +291,7 @@ BAD = {
     "half.png": (lambda path: path.write_bytes(png()[:2000]), "no reader opens it"),
     "folder": (lambda path: path.mkdir(), "without Zarr metadata"),
     "no_image.zarr": (zarr_without_image, "multiscales"),
-    "broken.zarr": (lambda path: (path.mkdir(), (path / "zarr.json").write_text("{")), "Zarr metadata"),
+    "broken.zarr": (lambda path: (path.mkdir(), (path / "zarr.json").write_text("{")), "no reader opens it.*OME-Zarr"),
     "grey.tif": (lambda path: tifffile.imwrite(path, PICTURE[..., 0], **TAGS), "8-bit RGB"),
     "deep.tif": (deep, "uint16.*8-bit RGB"),
     "grey.zarr": (lambda path: write_ngff(path, (PICTURE[..., :1],)), "c 1.*8-bit RGB"),
