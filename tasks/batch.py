@@ -60,20 +60,15 @@ class Batch:
         return Plane(self.page, self.z)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """With what slides are read, and where results go."""
+def read_batch(
+    entries: Sequence[SlideEntry], model: ChosenModel, out: str, how: Batch, compute: Compute, spec: InferSpec
+) -> list[str]:
+    """Read slides; returns the folders of their results.
 
-    model: ChosenModel
-    out: str
-    """Folder for the results, one folder a slide, and a table and a page of the batch."""
-    batch: Batch
-    compute: Compute
-    spec: InferSpec
-
-
-def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
-    """Read slides; gives the folders of their results.
+    Parameters
+    ----------
+    out
+        Folder for the results, one folder per slide, and a table and a page of the batch.
 
     Raises
     ------
@@ -82,17 +77,16 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
     IncompleteBatchError
         If some slides were skipped; the message names them with their reasons.
     """
-    out, how, spec, model = reading.out, reading.batch, reading.spec, reading.model
     require_own_folders(entries, out)
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
     require_typicality(model.folder, spec.min_typicality)
     network = read_spec(model.folder / SPEC_FILE)
     goal = how.until and Goal.parse(how.until, network.labels.classes)
     counts = {} if how.manual is None else read_manual(how.manual, network.labels.classes)
-    few = reading.compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
+    few = compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
-        workers(reading.compute, here=few, announce=view.dashboard_at) as found,
+        workers(compute, here=few, announce=view.dashboard_at) as found,
     ):
         used = on_these_workers(spec, found)
         jobs = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import ArrayRef, samples_to_table
 from sgcldff.core.settings import IngestSpec, PriorSpec
+from sgcldff.core.wording import first_few
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import QUARANTINE, Catalog, ingest
 from sgcldff.data.mirror import mirrored
@@ -71,15 +72,12 @@ def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestS
 
 def reasons(catalog: Catalog, shown: int = 3) -> str:
     """Return the first skipped inputs with their reasons, and where all of them are listed."""
-    listed = [str(one) for one in rejected(catalog, shown)]
-    more = catalog.quarantine.num_rows - len(listed)
-    rest = [f"and {more} more"] if more > 0 else []
-    return f"{'; '.join([*listed, *rest])} (all in {catalog.folder / QUARANTINE})"
+    return f"{first_few(rejected(catalog), shown)} (all in {catalog.folder / QUARANTINE})"
 
 
-def rejected(catalog: Catalog, first: int | None = None) -> tuple[SkippedImage, ...]:
-    """Return the inputs that ingest skipped, or the first of them."""
-    return tuple(SkippedImage(row["image"], row["reason"]) for row in catalog.quarantine.slice(0, first).to_pylist())
+def rejected(catalog: Catalog) -> tuple[SkippedImage, ...]:
+    """Return the inputs that ingest skipped."""
+    return tuple(SkippedImage(row["image"], row["reason"]) for row in catalog.quarantine.to_pylist())
 
 
 @stage("priors", DATA)

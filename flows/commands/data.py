@@ -90,10 +90,9 @@ def prepare(
         lambda: require_parts(settings_from(settings)),
         lambda: require_sources(data, adapter, mpp),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.prepare import prepare as flow
     from sgcldff.data.catalog import Catalog
     from tasks.data import reasons

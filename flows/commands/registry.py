@@ -126,10 +126,9 @@ def freeze(by: ByOption = None, workspace: options.WorkspaceOption = WORKSPACE) 
 def approve(model: ReferenceArgument, by: ByOption = None, workspace: options.WorkspaceOption = WORKSPACE) -> None:
     """Promote a version that waits for approval, if nothing has changed since it was judged."""
     require_registered(model, workspace)
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.promote import approve as flow
 
     champion = launch(flow, str(workspace), model, by)
@@ -147,10 +146,9 @@ def reject(
 ) -> None:
     """Reject a version, so that no later promotion considers it again."""
     require_registered(model, workspace)
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.promote import reject as flow
 
     rejected = launch(flow, str(workspace), model, because, by)

@@ -108,7 +108,7 @@ def infer(
 
     spec, entries = settings_from(settings, overrides), find_slides(slides, mpp, Plane(page, z))
     chosen_model = choose_and_print(workspace, model)
-    from tasks.batch import Batch, Reading, chosen, read_batch
+    from tasks.batch import Batch, chosen, read_batch
     from tasks.compute import Compute
 
     batch = Batch(mpp, until, str(manual) if manual else None, retry_failed, page, z)
@@ -118,8 +118,8 @@ def infer(
 
         results = flow(slides, str(to), str(workspace), chosen_model.reference, batch, compute, spec)
     else:
-        reading = Reading(chosen_model, str(to), batch, compute, spec.infer)
-        results = read_batch(chosen(entries, to, retry_failed), reading)
+        wanted = chosen(entries, to, retry_failed)
+        results = read_batch(wanted, chosen_model, str(to), batch, compute, spec.infer)
     print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 

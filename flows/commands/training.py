@@ -115,13 +115,12 @@ def evaluate(
         lambda: checks.require_known_model(model, workspace),
         lambda: checks.require_report(report),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
     spec, sources = settings_from(settings), sources_from(data, adapter, mpp)
     chosen_model = choose_and_print(workspace, model)
     from flows.evaluate import evaluate as flow
-    from flows.launch import launch
 
     done = launch(flow, sources, str(workspace), chosen_model.reference, spec)
     folder = Path(done.folder)

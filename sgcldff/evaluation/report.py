@@ -15,6 +15,7 @@ from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import intervals
+from sgcldff.evaluation.calibration.abstention import Abstention, abstention
 from sgcldff.evaluation.metrics import Bools, Floats, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
@@ -130,6 +131,8 @@ class EvalReport:
     unknown_labels: Annotated[tuple[UnknownLabel, ...], Field(alias="untyped")] = ()
     calibrated: str = ""
     """`ModelSpec.calibrated` of the model."""
+    abstention: Abstention | None = None
+    """Effect of the model's limit of confidence; None if it has none, or no image has a label."""
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
@@ -182,8 +185,8 @@ class EvalReport:
         return replace(read, predictions=Predictions.open(table)) if table.is_file() else read
 
 
-def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec) -> EvalReport:
-    """Score predictions per data set and pooled.
+def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_confidence: float = 0.0) -> EvalReport:
+    """Score predictions per data set and pooled, without regard to `min_confidence`, whose effect is shown apart.
 
     Pooled, every image counts once and is correct if it is correct among its own data set's labels; AUROC excludes
     images whose label may include the label in question ("non-blast" for neutrophils).
@@ -191,7 +194,14 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec) -> EvalR
     sources = sorted(set(predictions.column("source")))
     parts = tuple(score_source(predictions.of(source), source, labels, spec) for source in sources)
     pooled = score_source(predictions, POOLED, labels, spec)
-    return EvalReport(predictions.model, labels, predictions.truth, spec, pooled, parts, (), predictions)
+    limited = None
+    if min_confidence and pooled.typed:
+        types, _ = type_predictions(predictions)
+        names = [types.labels[index] for index in types.true]
+        limited = abstention(types.confidence, types.true == types.predicted, names, min_confidence)
+    return EvalReport(
+        predictions.model, labels, predictions.truth, spec, pooled, parts, (), predictions, abstention=limited
+    )
 
 
 def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec: EvalSpec) -> Scores:
@@ -289,6 +299,8 @@ def _sections(report: EvalReport) -> Iterable[str]:
     for part in columns if len(report.sources) > 1 else columns[1:]:
         if part.classes:
             yield from _class_section(part)
+    if report.abstention:
+        yield from _abstention_section(report.abstention)
     if report.unknown_labels:
         labels = ", ".join(map(str, report.unknown_labels))
         yield f"Scored by their outlines only, since the label is unknown to the model: {labels}."
@@ -307,6 +319,16 @@ def _class_section(part: Scores) -> Iterable[str]:
     names = [one.label for one in part.classes]
     confusion_rows = [[name, *map(str, row)] for name, row in zip(names, part.confusion, strict=True)]
     yield markdown_table(["true / predicted", *names], confusion_rows)
+
+
+def _abstention_section(effect: Abstention) -> Iterable[str]:
+    yield "## Abstention"
+    right = "" if effect.accuracy is None else f", of which {effect.accuracy:.1%} are correct"
+    yield (
+        f"At the model's limit of confidence, {effect.min_confidence:g}, {effect.kept:.1%} of the images are classified"
+        f"{right}. The scores above do not abstain."
+    )
+    yield markdown_table(["class", "unidentified"], [[name, f"{share:.1%}"] for name, share in effect.rejected.items()])
 
 
 def _text(value: object) -> str:
