@@ -81,7 +81,7 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
     InputError
         If none of the slides could be read, or `out` holds results of others of the same name.
     IncompleteBatchError
-        If some slides were skipped; the message names them with their reasons.
+        If some slides were skipped, or a manual count is of none of the slides; the message names them.
     """
     out, how, spec, model = reading.out, reading.batch, reading.spec, reading.model
     require_own_folders(entries, out)
@@ -90,6 +90,7 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
     network = read_spec(model.folder / SPEC_FILE)
     goal = how.until and Goal.parse(how.until, network.labels.classes)
     counts = manual_counts(how.manual, network.labels)
+    ids = {slide.id for slide in entries}
     few = reading.compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
@@ -102,9 +103,15 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
         ]
         failed = read_slides(jobs, found, view)
     write_batch(out, [SlideSummary.read(job.folder) for job in jobs])
+    strangers = [slide for slide in counts if slide not in ids and not (Path(out) / slide).is_dir()]
     if failed:
         show_table([{"slide": name, "reason": str(why)} for name, why in failed.items()], key="set-aside")
         refuse(failed, len(jobs))
+    if strangers:
+        raise IncompleteBatchError(
+            f"{how.manual}: counts of {', '.join(strangers)} were compared with nothing, since no such slide was read:"
+            f" correct slide_id; the slides are {', '.join(sorted(ids))}"
+        )
     return [str(job.folder) for job in jobs]
 
 

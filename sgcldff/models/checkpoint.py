@@ -19,6 +19,8 @@ SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "weights.safetensors"
 """Weights in float32, or in float16 if the model was saved in half precision."""
 TRAINED_ON = "trained_on.json"
+CONFUSION_FILE = "confusion.json"
+"""What the model predicted for labelled cells that it was not trained on (`sgcldff.counting.confusion`)."""
 """Digests of the images that a model was trained on, stored beside it if known, and registered with it."""
 
 
