@@ -23,6 +23,7 @@ from sgcldff.evaluation.metrics import (
     Floats,
     Interval,
     Reduction,
+    averaged_labels,
     calibration_error,
     mean_of,
     nanmean,
@@ -154,7 +155,8 @@ def source_figures(predictions: Predictions, bins: int, *, outlines: bool = True
     per_image = outline_scores(predictions)[:, : len(OUTLINES)]
     mean_outlines = mean_of(per_image if outlines else np.full_like(per_image, np.nan))
     types, labelled = type_predictions(predictions)
-    scores, gap = type_scores(types), calibration_error(types, bins)
+    groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
+    scores, gap = type_scores(types, averaged_labels(types, groups)), calibration_error(types, bins)
 
     def reduce(weights: Floats) -> Floats:
         if not labelled.any():

@@ -70,8 +70,6 @@ SYNONYMS: Mapping[str, str] = {
     "erb": ERYTHROBLAST,
     "nrbc": ERYTHROBLAST,
     "normoblast": ERYTHROBLAST,
-    "smudge": SMUDGE,
-    "atypical lymphocyte": REACTIVE,
     "nucleated red cell": ERYTHROBLAST,
     "thrombocyte": PLATELET,
     "rbc": RED_CELL,

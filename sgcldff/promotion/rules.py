@@ -11,6 +11,7 @@ from sgcldff.evaluation.bootstrap import bootstrap_scores
 from sgcldff.evaluation.metrics import (
     Floats,
     Reduction,
+    averaged_labels,
     calibration_error,
     iou,
     mean_of,
@@ -159,10 +160,13 @@ def _mean_score(predictions: Predictions) -> Reduction:
     outlines = [iou(*predictions.counts(part)) for part in ("cell_", "nucleus_")]
     mean, (types, labelled) = mean_of(np.column_stack(outlines)), type_predictions(predictions)
 
+    groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
+    averaged = averaged_labels(types, groups)
+
     def reduce(weights: Floats) -> Floats:
         macro_f1 = np.full((len(weights), 1), np.nan)
         if labelled.any():
-            macro_f1 = type_scores(types)(weights[:, labelled])[:, 2:3]
+            macro_f1 = type_scores(types, averaged)(weights[:, labelled])[:, 2:3]
         return nanmean(np.column_stack((mean(weights), macro_f1)))[:, None]
 
     return reduce

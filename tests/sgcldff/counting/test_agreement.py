@@ -134,7 +134,7 @@ def test_long_and_wide_tables_say_the_same(tmp_path):
 
 
 def test_types_that_the_model_lacks_are_kept(tmp_path):
-    path = table(tmp_path, "slide_id,neutrophil,lymphoblast,smudge\ns,56,7,2\n")
+    path = table(tmp_path, "slide_id,neutrophil,lymphoblast,smudge cells\ns,56,7,2\n")
     assert read_manual(path, FIVE_TYPES) == {"s": {"neutrophil": 56, "blast": 7, "smudge cell": 2}}
 
 
