@@ -48,14 +48,17 @@ def bootstrap_scores(reduction: Reduction, groups: Sequence[str], spec: EvalSpec
     """Reduce all images, and `spec.resamples` resamples of their groups (see `metrics.bootstrap`).
 
     Resamples of few groups vary too little: for a mean by the factor sqrt((G - 1) / G), and the normal distribution in
-    place of Student's. Below `MANY_GROUPS` groups they are spread by both, so that the interval of a mean is as wide as
-    Student's; below `FEWEST_GROUPS` no score has an interval.
+    place of Student's. Below `MANY_GROUPS` groups they are spread by both, and every other one is mirrored, since the
+    skewness of so few groups misleads: the interval of a mean is then Student's. Below `FEWEST_GROUPS` no score has an
+    interval.
     """
     values = reduction(np.ones((1, len(groups))))[0]
     if len(set(groups)) < FEWEST_GROUPS:
         return BootstrapScores(values, np.empty((0, len(values))))
     draws = bootstrap(reduction, groups, spec)
-    return BootstrapScores(values, values + (draws - values) * _spread(_informative(reduction, groups, values), spec))
+    informative = _informative(reduction, groups, values)
+    odd = (np.arange(len(draws)) % 2 == 1)[:, None] & (informative < MANY_GROUPS)
+    return BootstrapScores(values, values + (draws - values) * np.where(odd, -1, 1) * _spread(informative, spec))
 
 
 def _informative(reduction: Reduction, groups: Sequence[str], values: Floats) -> NDArray[np.int64]:
