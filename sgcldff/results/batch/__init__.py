@@ -1,6 +1,6 @@
 """The results of a batch of slides: one table, and one page that shows which slides need review and why."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from sgcldff.results.batch.origin import known_sha256, require_own_folders, unread, write_origin
