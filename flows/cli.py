@@ -15,9 +15,9 @@ from typer.core import TyperGroup
 
 import sgcldff
 from flows.commands import benchmark, calibration, data, registry, review, setup, slides, training
-from flows.interruption import Interruption
+from flows.interruption import Interruption, exit_within_seconds
 from sgcldff.core.disks import full_disk_reported
-from sgcldff.core.errors import InputError, SgcldffError
+from sgcldff.core.errors import InputError, ServiceError, SgcldffError
 from sgcldff.core.redaction import redacted
 
 LOGGING = "Logging"
@@ -108,6 +108,8 @@ def options(
 def print_and_exit(error: SgcldffError) -> NoReturn:
     """Print an error in one line and exit with its code."""
     err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
+    if isinstance(error, ServiceError):
+        exit_within_seconds(error.exit_code)
     sys.exit(error.exit_code)
 
 

@@ -19,6 +19,14 @@ SHUTDOWN_S = 8.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def exit_within_seconds(code: int) -> NoReturn:
+    """Exit in the normal way, unless that takes long: threads may still wait for a service that is gone."""
+    timer = threading.Timer(SHUTDOWN_S, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+    sys.exit(code)
+
+
 class Interruption:
     """Remembers a signal, so that errors that follow from it are not reported."""
 

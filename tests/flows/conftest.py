@@ -14,6 +14,7 @@ from prefect.context import _temporary_global_settings_context, get_settings_con
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import interruption
 from flows.cli import main
 from flows.retrain import Retrained, retrain
 from flows.review import review_make
@@ -148,7 +149,8 @@ def contest(lab, quick) -> Contest:
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Give the function that runs the command line in this process."""
-    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
+    before, handlers = dict(os.environ), {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    monkeypatch.setattr(interruption, "SHUTDOWN_S", 1e6)
 
     def ran(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["sgcldff", *map(str, arguments)])
@@ -160,7 +162,8 @@ def run(monkeypatch, capsys):
     yield ran
     logging.captureWarnings(False)
     logging.raiseExceptions = True
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     os.environ.clear()
     os.environ.update(before)
 

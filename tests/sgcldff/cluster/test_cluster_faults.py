@@ -212,6 +212,7 @@ def test_workers_compute_with_one_thread_each(monkeypatch):
     with connect(workers=1) as client:
         assert set(client.run(cv2.getNumThreads).values()) == {1}
         assert set(client.run(lambda: os.environ["OMP_NUM_THREADS"]).values()) == {"1"}
+    assert "OMP_NUM_THREADS" not in os.environ, "this process keeps its own threads"
 
 
 def load(place, size):
