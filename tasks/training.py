@@ -35,6 +35,11 @@ logger = logging.getLogger(__name__)
 
 TRAINED = "trained.json"
 """Written last into a training folder; such a run is not repeated."""
+TRAIN, VAL, TOTAL = "train/", "val/", "train/loss"
+"""Beginnings of the names of curves, and the name of the total loss."""
+
+Curve = Sequence[tuple[int, float]]
+"""(step, value), in the order of the steps."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +160,6 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
     rows = [*asdict(registered).items(), ("data", job.prepared.digest), ("training", folder.name)]
     show_table([{"of": of, "value": value} for of, value in rows], key="registered")
     return registered
-
-
-Curve = Sequence[tuple[int, float]]
-"""(step, value), in the order of the steps."""
-TRAIN, VAL, TOTAL = "train/", "val/", "train/loss"
 
 
 class Gauges(Logger):
