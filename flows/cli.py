@@ -15,13 +15,15 @@ from typer.core import TyperGroup
 
 import sgcldff
 from flows.commands import benchmark, calibration, data, registry, review, setup, slides, training
-from flows.interruption import Interruption
+from flows.interruption import Interruption, exit_within_seconds
 from sgcldff.core.disks import full_disk_reported
-from sgcldff.core.errors import InputError, SgcldffError
+from sgcldff.core.errors import InputError, ServiceError, SgcldffError
 from sgcldff.core.redaction import redacted
 
 LOGGING = "Logging"
 """Help panel of the options that every command accepts, before or after its name."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""Modules that are not named as the package that provides them."""
 
 
 class CommandLine(TyperGroup):
@@ -88,8 +90,7 @@ def options(
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     verbose: Annotated[
-        bool,
-        typer.Option("--verbose", "-v", rich_help_panel=LOGGING, help="Show the libraries' logs, and tracebacks."),
+        bool, typer.Option("--verbose", "-v", rich_help_panel=LOGGING, help="Show the libraries' logs, and tracebacks.")
     ] = False,
     log_json: Annotated[
         Path | None,
@@ -107,11 +108,13 @@ def options(
 def print_and_exit(error: SgcldffError) -> NoReturn:
     """Print an error in one line and exit with its code."""
     err.print(f"[bold red]sgcldff:[/bold red] {escape(redacted(str(error)))}", highlight=False)
+    if isinstance(error, ServiceError):
+        exit_within_seconds(error.exit_code)
     sys.exit(error.exit_code)
 
 
 def main() -> None:
-    """Run the command line; known errors, full disks, Ctrl-C and SIGTERM end with one line and their own exit code."""
+    """Run the command line; known errors, full disks and signals end it with one line and an exit code of their own."""
     interruption = Interruption(err)
     interruption.watch()
     try:
@@ -120,8 +123,6 @@ def main() -> None:
     except SgcldffError as error:
         print_and_exit(error)
     except ModuleNotFoundError as error:
-        from flows.cli import extra_with
-
         if (extra := extra_with(error.name)) is None:
             raise
         err.print(
@@ -130,20 +131,13 @@ def main() -> None:
         )
         sys.exit(InputError.exit_code)
     except Exception as error:
-        from tasks.stages import raise_if_prefect_failed
+        from tasks.stages import prefect_failure
 
-        try:
-            raise_if_prefect_failed(error)
-        except SgcldffError as failure:
-            print_and_exit(failure)
-        raise
+        if (failure := prefect_failure(error)) is None:
+            raise
+        print_and_exit(failure)
     finally:
-        if interruption.received:
-            interruption.exit()
-
-
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
-"""Modules that are not named as the package that provides them."""
+        interruption.end()
 
 
 def extra_with(module: str | None) -> str | None:

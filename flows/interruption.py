@@ -19,6 +19,14 @@ SHUTDOWN_S = 8.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def exit_within_seconds(code: int) -> NoReturn:
+    """Exit in the normal way, unless that takes long: threads may still wait for a service that is gone."""
+    timer = threading.Timer(SHUTDOWN_S, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+    sys.exit(code)
+
+
 class Interruption:
     """Remembers a signal, so that errors that follow from it are not reported."""
 
@@ -27,31 +35,38 @@ class Interruption:
         """The signal; 0 if there was none."""
         self._reported = False
         self._console = console
+        self._reader, self._writer = os.pipe()
 
     def watch(self) -> None:
         """Install the signal handlers."""
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer)
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer)
         for number in SIGNALS:
             signal.signal(number, self._handle)
-        threading.Thread(target=self._force_exit, args=[reader], daemon=True).start()
+        threading.Thread(target=self._force_exit, daemon=True).start()
 
     def _handle(self, signum: int, frame: FrameType | None) -> NoReturn:
         self.received = self.received or signum
         raise KeyboardInterrupt
 
-    def _force_exit(self, pipe: int) -> None:
-        while self.received not in SIGNALS:
-            self.received = os.read(pipe, 1)[0]
+    def _force_exit(self) -> None:
+        for number in iter(lambda: os.read(self._reader, 1), b""):
+            if number[0] in SIGNALS:
+                self.received = number[0]
+                break
+        else:
+            return
         time.sleep(SHUTDOWN_S)
         self._report()
         os._exit(128 + self.received)
 
-    def exit(self) -> NoReturn:
-        """Exit in the normal way."""
-        self._report()
-        sys.exit(128 + self.received)
+    def end(self) -> None:
+        """Exit in the normal way if there was a signal; stop watching otherwise."""
+        if self.received:
+            self._report()
+            sys.exit(128 + self.received)
+        signal.set_wakeup_fd(-1)
+        os.close(self._writer)
 
     def _report(self) -> None:
         if not self._reported:

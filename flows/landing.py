@@ -12,7 +12,7 @@ from sgcldff.registry import choose_model
 from sgcldff.results.batch import unread
 from sgcldff.slides import SlideEntry, find_slides
 from sgcldff.slides.content import changed_at
-from tasks.batch import Batch, Reading, read_batch
+from tasks.batch import Batch, read_batch
 from tasks.compute import Compute
 from tasks.workspace import Workspace
 
@@ -51,7 +51,7 @@ def read_landing(
     if not new:
         return Completed(name=NOTHING_NEW, message=f"{landing}: no new slide", data=[])
     chosen_model = choose_model(Workspace(workspace).tracking_uri, model)
-    return read_batch(new, Reading(chosen_model, out, options, compute or Compute(), (settings or Settings()).infer))
+    return read_batch(new, chosen_model, out, options, compute or Compute(), (settings or Settings()).infer)
 
 
 def landed_slides(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:

@@ -37,8 +37,7 @@ FROM_SETTINGS = "as the settings say"
 SEE_SETTINGS = "TOML file of settings; `sgcldff settings` prints one with every key, its default and its meaning."
 
 WorkspaceOption = Annotated[
-    Path,
-    typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of the catalog, models and runs."),
+    Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of the catalog, models and runs.")
 ]
 DataOption = Annotated[
     list[str],

@@ -60,39 +60,34 @@ class Batch:
         return Plane(self.page, self.z)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """With what slides are read, and where results go."""
+def read_batch(
+    entries: Sequence[SlideEntry], model: ChosenModel, out: str, how: Batch, compute: Compute, spec: InferSpec
+) -> list[str]:
+    """Read slides; returns the folders of their results.
 
-    model: ChosenModel
-    out: str
-    """Folder for the results, one folder a slide, and a table and a page of the batch."""
-    batch: Batch
-    compute: Compute
-    spec: InferSpec
-
-
-def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
-    """Read slides; gives the folders of their results.
+    Parameters
+    ----------
+    out
+        Folder for the results, one folder per slide, and a table and a page of the batch.
 
     Raises
     ------
     InputError
         If none of the slides could be read, or `out` holds results of others of the same name.
     IncompleteBatchError
-        If some slides were skipped; the message names them with their reasons.
+        If some slides were skipped, or a manual count is of none of the slides; the message names them.
     """
-    out, how, spec, model = reading.out, reading.batch, reading.spec, reading.model
     require_own_folders(entries, out)
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
     require_typicality(model.folder, spec.min_typicality)
     network = read_spec(model.folder / SPEC_FILE)
     goal = how.until and Goal.parse(how.until, network.labels.classes)
     counts = {} if how.manual is None else read_manual(how.manual, network.labels.classes)
-    few = reading.compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
+    ids = {slide.id for slide in entries}
+    few = compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
-        workers(reading.compute, here=few, announce=view.dashboard_at) as found,
+        workers(compute, here=few, announce=view.dashboard_at) as found,
     ):
         used = on_these_workers(spec, found)
         jobs = [
@@ -101,9 +96,15 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
         ]
         failed = read_slides(jobs, found, view)
     write_batch(out, [SlideSummary.read(job.folder) for job in jobs])
+    strangers = [slide for slide in counts if slide not in ids and not (Path(out) / slide).is_dir()]
     if failed:
         show_table([{"slide": name, "reason": str(why)} for name, why in failed.items()], key="set-aside")
         refuse(failed, len(jobs))
+    if strangers:
+        raise IncompleteBatchError(
+            f"{how.manual}: counts of {', '.join(strangers)} were compared with nothing, since no such slide was read:"
+            f" correct slide_id; the slides are {', '.join(sorted(ids))}"
+        )
     return [str(job.folder) for job in jobs]
 
 

@@ -29,7 +29,7 @@ from tasks.evaluation import content_of, trained_on
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
-from tasks.training import TRAINED, TrainJob, record_of, tracked_run
+from tasks.training import TrainJob, record_of, tracked_run
 from tasks.workspace import Workspace, write_json
 
 START, SPEED = "start.json", "speed.json"
@@ -99,6 +99,7 @@ def predict_states(job: PredictionJob, workspace: Workspace, until: float | None
     paths = job.paths(workspace)
     missing = [state for state, path in paths.items() if not path.is_file()]
     if missing:
+        require_time(until, "images are left to predict")
         model, training_images = load_model(job.model), trained_on(Path(job.model))
         with bar(f"predict {model.spec.net.name}") as progress:
             for done, state in enumerate(missing):
@@ -114,11 +115,6 @@ def require_time(until: float | None, left: str) -> None:
     """Raise `OutOfTimeError`, saying what is left, if time is up."""
     if until is not None and time.monotonic() >= until:
         raise OutOfTimeError(f"time is up: {left}; the same command resumes there")
-
-
-def is_trained(job: TrainJob, workspace: Workspace) -> bool:
-    """Return whether a training is finished."""
-    return (workspace.training(job.key()) / TRAINED).is_file()
 
 
 @stage("log-cell", MODEL)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from sgcldff.core.errors import ServiceError
+from sgcldff.core.errors import ServiceError, SgcldffError
 from sgcldff.core.locations import shown
 from sgcldff.core.logs import log_context, start_json_log
 from sgcldff.core.records import ModelRef
@@ -52,8 +52,9 @@ class Stage(Generic[P, R]):
         try:
             return self.task(*args, **kwargs)
         except Exception as error:
-            raise_if_prefect_failed(error)
-            raise
+            if (failure := prefect_failure(error)) is None:
+                raise
+            raise failure from error
 
     def attempt(self, *args: P.args, **kwargs: P.kwargs) -> R | Exception:
         """Run and return the result or the error, so that a failing item does not stop a batch."""
@@ -126,16 +127,19 @@ def in_flow_run() -> bool:
     return bool(_contexts())
 
 
-def raise_if_prefect_failed(error: BaseException) -> None:
-    """Raise `ServiceError` if an error of Prefect's client says that its server does not answer or fails."""
+def prefect_failure(error: Exception) -> ServiceError | None:
+    """Explain an error that comes from Prefect's client because its server does not answer or fails, or return None."""
     import httpx
 
-    if "prefect" in sys.modules and isinstance(error, httpx.HTTPError):
-        server = shown(os.environ.get("PREFECT_API_URL", ""))
-        raise ServiceError(
-            f"Prefect's server {server} failed ({error}): what is finished is kept; run the same command again, with a "
-            "server that answers or without PREFECT_API_URL"
-        ) from error
+    first: BaseException | None = error
+    while first is not None and not isinstance(first, httpx.HTTPError):
+        first = first.__cause__ or first.__context__
+    if first is None or isinstance(error, SgcldffError):
+        return None
+    return ServiceError(
+        f"Prefect's server at {shown(os.environ.get('PREFECT_API_URL', ''))} failed ({error}): what is finished is "
+        "kept; run the same command again once it answers"
+    )
 
 
 def run_ids() -> dict[str, str]:

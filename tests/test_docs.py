@@ -272,7 +272,7 @@ def generated_anchors(page: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory):
-    """Make the folder in which the examples run: a slide and its results, a catalog, reviews and the released model."""
+    """Make the folder in which the examples run: a slide, its results, a catalog, reviews, the released model."""
     from flows.cli import app
     from sgcldff.data.catalog import Catalog
     from sgcldff.data.synthetic import write_slide

@@ -5,23 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flows import completion
+from flows import completion, options
 from flows.checks import require_all, require_sources
-from flows.options import (
-    AdapterOption,
-    DataOption,
-    Device,
-    DeviceOption,
-    MetricsOption,
-    MppOption,
-    Panel,
-    SettingsOption,
-    examples,
-    output,
-    print_outcome,
-    settings_from,
-    sources_from,
-)
+from flows.options import Panel, examples, output, print_outcome, settings_from, sources_from
 
 app = typer.Typer()
 
@@ -34,13 +20,12 @@ app = typer.Typer()
     ),
 )
 def benchmark(
-    data: DataOption,
+    data: options.DataOption,
     to: Annotated[Path, output("Folder for table.md, table.json, plots and the trainings.")],
     budget: Annotated[
         str,
         typer.Option(
-            help="Epochs per training (40), or the total time (2h, 90m).",
-            show_default="the epochs of the settings",
+            help="Epochs per training (40), or the total time (2h, 90m).", show_default="the epochs of the settings"
         ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings per network.")] = 3,
@@ -55,16 +40,14 @@ def benchmark(
     networks: Annotated[
         str,
         typer.Option(
-            help="Networks and ablations, separated by commas.",
-            show_default="all",
-            autocompletion=completion.networks,
+            help="Networks and ablations, separated by commas.", show_default="all", autocompletion=completion.networks
         ),
     ] = "",
-    adapter: AdapterOption = "auto",
-    mpp: MppOption = None,
-    settings: SettingsOption = None,
-    device: DeviceOption = Device.AUTO,
-    metrics_port: MetricsOption = None,
+    adapter: options.AdapterOption = "auto",
+    mpp: options.MppOption = None,
+    settings: options.SettingsOption = None,
+    device: options.DeviceOption = options.Device.AUTO,
+    metrics_port: options.MetricsOption = None,
 ) -> None:
     """Train SG-CLDFF, baselines and ablations on the same splits, and compare them in tables and plots."""
     from flows.candidates import select_candidates

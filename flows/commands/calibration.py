@@ -31,12 +31,11 @@ def calibrate(
         lambda: require_there(store / "reviews", "store of reviews"),
         lambda: require_known_model(model, workspace),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
     chosen = choose_and_print(workspace, model)
     from flows.calibrate import calibrate as flow
-    from flows.launch import launch
 
     done = launch(flow, str(store), str(workspace), chosen.reference)
     table = Table(f"{done.calibration.cells.total()} cells", "as it was", "calibrated, held out")

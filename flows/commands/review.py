@@ -14,7 +14,7 @@ from flows.checks import require_all, require_any_slide, require_known_model, re
 from flows.options import ModelOption, Panel, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
-from sgcldff.core.wording import counted
+from sgcldff.core.wording import counted, first_few
 from tasks.workspace import WORKSPACE
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 review_app = typer.Typer(
-    help="Have people classify the cells that the model was uncertain about.",
-    no_args_is_help=True,
+    help="Have people classify the cells that the model was uncertain about.", no_args_is_help=True
 )
 app.add_typer(review_app, name="review", rich_help_panel=Panel.SLIDES)
 
@@ -54,8 +53,7 @@ def make(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Cells classified as this; may be repeated.",
-            show_default="unidentified; none with --representative",
+            help="Cells classified as this; may be repeated.", show_default="unidentified; none with --representative"
         ),
     ] = None,
     below: Annotated[
@@ -81,10 +79,9 @@ def make(
         lambda: require_any_slide(slides),
         lambda: representative and require_known_model(model, workspace),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_make
     from sgcldff.core.records import UNIDENTIFIED
     from sgcldff.results.review.selection import ReviewSelection
@@ -115,10 +112,9 @@ def read(
         lambda: require_there(queue / "queue.parquet", "queue"),
         *(partial(require_there, path, "file or folder of answers") for path in answers),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_read
 
     stored = launch(review_read, [str(path) for path in answers], str(queue), str(store))
@@ -134,10 +130,9 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
         *(partial(require_there, folder, "folder of results") for folder in results),
         lambda: require_there(store / "reviews", "store of reviews"),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_apply
 
     done = launch(review_apply, [str(folder) for folder in results], str(store))
@@ -179,6 +174,5 @@ def _raise_if_incomplete(reasons: Sequence[str], one: str, several: str) -> None
         return
     for reason in reasons[LISTED:]:
         out.print(escape(reason), highlight=False)
-    more = f"; and {len(reasons) - LISTED} more, listed above" if len(reasons) > LISTED else ""
-    failures = counted(len(reasons), one, several)
-    raise IncompleteBatchError(f"{failures}, the rest is done. {'; '.join(reasons[:LISTED])}{more}")
+    failures, rest = counted(len(reasons), one, several), ", listed above" if len(reasons) > LISTED else ""
+    raise IncompleteBatchError(f"{failures}, the rest is done. {first_few(reasons, LISTED)}{rest}")

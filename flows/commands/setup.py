@@ -30,9 +30,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check GPU, slide library, packages, folders, servers and settings, and suggest remedies; changes nothing."""
-    from sgcldff.doctor import Setup, examine
+    from sgcldff.doctor import examine
 
-    checks = list(examine(Setup(workspace, cluster)))
+    checks = list(examine(workspace, cluster))
     console = Console(soft_wrap=as_json)
     if as_json:
         console.print_json(json.dumps([asdict(check) | {"server": check.server} for check in checks]))

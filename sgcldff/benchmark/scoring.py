@@ -17,17 +17,9 @@ from pydantic import Field
 from sgcldff.benchmark.protocols import REFERENCE, Protocol
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import EvalSpec
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import BootstrapScores, bootstrap_scores
-from sgcldff.evaluation.metrics import (
-    Bools,
-    Floats,
-    Interval,
-    Reduction,
-    calibration_error,
-    mean_of,
-    nanmean,
-    type_scores,
-)
+from sgcldff.evaluation.metrics import Bools, Floats, Interval, Reduction
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.report import OUTLINES, outline_scores, type_predictions
 
@@ -156,9 +148,11 @@ def scores_of_seed(run: SeedPredictions, bins: int, *, outlines: bool = True) ->
 def source_figures(predictions: Predictions, bins: int, *, outlines: bool = True) -> Reduction:
     """Prepare `FIGURES` of one data set: weights (R, N) to (R, F); those of outlines are NaN if none are learned."""
     per_image = outline_scores(predictions)[:, : len(OUTLINES)]
-    mean_outlines = mean_of(per_image if outlines else np.full_like(per_image, np.nan))
+    mean_outlines = metrics.mean_of(per_image if outlines else np.full_like(per_image, np.nan))
     types, labelled = type_predictions(predictions)
-    scores, gap = type_scores(types), calibration_error(types, bins)
+    groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
+    scores = metrics.type_scores(types, metrics.averaged_labels(types, groups))
+    gap = metrics.calibration_error(types, bins)
 
     def reduce(weights: Floats) -> Floats:
         if not labelled.any():
@@ -250,7 +244,7 @@ def mean_over_seeds(seeds: Iterable[BootstrapScores]) -> BootstrapScores:
     defined = np.isfinite(values)
     draws = np.where(defined[:, None], np.stack([one.draws for one in every]), 0).sum(axis=0)
     with np.errstate(invalid="ignore"):
-        return BootstrapScores(nanmean(values.T), draws / defined.sum(axis=0))
+        return BootstrapScores(metrics.nanmean(values.T), draws / defined.sum(axis=0))
 
 
 def score_entries(

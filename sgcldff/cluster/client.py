@@ -12,7 +12,7 @@ from distributed.comm import get_address_host_port
 
 from sgcldff.cluster.config import ClusterSpec, SchedulerSpec, cluster_of, resized
 from sgcldff.cluster.dask_settings import SETTINGS
-from sgcldff.cluster.launch import start_cluster
+from sgcldff.cluster.launch import restored_environment, start_cluster
 from sgcldff.cluster.scheduler import scheduler_errors
 from sgcldff.core.errors import InputError, ServiceError
 
@@ -55,7 +55,12 @@ def _client(spec: ClusterSpec) -> Iterator[Client]:
             yield client
         return
     # not `with Client(...)`, which must be closed in the context that opened it
-    with dask.config.set(SETTINGS), start_cluster(spec) as cluster, closing(Client(cluster)) as client:
+    with (
+        dask.config.set(SETTINGS),
+        restored_environment(),
+        start_cluster(spec) as cluster,
+        closing(Client(cluster)) as client,
+    ):
         yield client
 
 

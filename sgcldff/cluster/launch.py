@@ -1,12 +1,14 @@
 """Starting and closing of clusters of each kind."""
 
 import importlib
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import singledispatch
 from typing import Any
 
+import dask
 from dask.system import CPU_COUNT
 from distributed import Nanny, Scheduler, Security, SpecCluster
 from distributed.system import MEMORY_LIMIT
@@ -55,6 +57,21 @@ def _(spec: LocalSpec) -> Iterator[Any]:
         ) as cluster,
     ):
         yield cluster
+
+
+@contextmanager
+def restored_environment() -> Iterator[None]:
+    """Undo what a nanny sets for its workers in this process: programs started later would have only one thread."""
+    names = (*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED", "__DASK_PARENT_PID")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

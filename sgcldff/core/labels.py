@@ -25,6 +25,8 @@ BLAST = "blast"
 NON_BLAST = "non-blast"
 NO_WHITE_CELL = "no white cell"
 PLATELET, PLATELET_CLUMP, RED_CELL, DEBRIS = "platelet", "platelet clump", "red cell", "debris"
+SMUDGE, REACTIVE, PLASMA_CELL = "smudge cell", "reactive lymphocyte", "plasma cell"
+"""Types that people count, and that no preset has."""
 
 SUBTYPES: Mapping[str, tuple[str, ...]] = {
     NEUTROPHIL: (SEGMENTED, BAND),
@@ -36,6 +38,10 @@ BROADER: Mapping[str, str] = {fine: broad for broad, members in SUBTYPES.items()
 """Fine label -> the broad label that it belongs to."""
 
 NAMES = (*FIVE_TYPES, *SUBTYPES, *BROADER, ERYTHROBLAST, BLAST, NON_BLAST)
+COUNTED_NAMES = (*NAMES, SMUDGE, REACTIVE, PLASMA_CELL)
+"""Types that a manual count may have."""
+NOT_WHITE = (ERYTHROBLAST, SMUDGE, NO_WHITE_CELL, *SUBTYPES[NO_WHITE_CELL])
+"""What is reported per 100 white cells, and is no part of a differential."""
 SYNONYMS: Mapping[str, str] = {
     "neut": NEUTROPHIL,
     "neutro": NEUTROPHIL,
@@ -76,6 +82,16 @@ SYNONYMS: Mapping[str, str] = {
 }
 
 
+WATCHED_FOR = (BLAST, IMMATURE_GRANULOCYTE, BAND, ERYTHROBLAST)
+"""Types that a person looks for in every smear, and that a model may lack."""
+
+
+def cannot_tell(classes: Iterable[str]) -> tuple[str, ...]:
+    """Return the types of `WATCHED_FOR` for which neither a class nor one of its subtypes stands."""
+    own = set(classes)
+    return tuple(name for name in WATCHED_FOR if not own & {name, *SUBTYPES.get(name, ())})
+
+
 def canonical(name: str) -> str:
     """Return the canonical name of a cell type ("EOSI", "Eosinophils" -> "eosinophil").
 
@@ -86,7 +102,7 @@ def canonical(name: str) -> str:
     for candidate in (lowered, singular):
         if candidate in SYNONYMS:
             return SYNONYMS[candidate]
-    return singular if singular in NAMES else lowered
+    return singular if singular in COUNTED_NAMES else lowered
 
 
 def resolve_label(name: str, known: Collection[str]) -> str:

@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from sgcldff.core.errors import InputError, LabelError
 from sgcldff.core.labels import canonical
 from sgcldff.core.settings import require
-from sgcldff.counting.differential import ClassShare, Differential, exact_interval
+from sgcldff.counting.differential import GOAL_FLAG, Differential, widened_level
 
 FEWEST_CELLS = 100
 """Counting never stops before."""
-ALPHA_KEPT = 0.7
-"""Part of the error that intervals may spend; the rest pays for looking at them while counting."""
 NARROWEST, WIDEST = 0.01, 0.3
 """Widths that may be asked for; the coverage below was computed for these."""
 
@@ -29,8 +27,8 @@ class Goal:
     cell or every 50, waiting for several types, and reporting types that were not waited for were found to be no worse.
     (J. Frey, The American Statistician 64, 2010, adjusts intervals of fixed width the same way.)
 
-    Cells have to come in random order, as they do where tiles are sampled at random; correlation of the cells of one
-    tile is not taken into account.
+    Shards have to come in random order. That the cells of one shard are alike is allowed for by the design effect of
+    the differential (`from_parts`), both to stop and to report.
     """
 
     widths: Mapping[str, float]
@@ -85,22 +83,30 @@ class Goal:
         LabelError
             If the differential lacks a named type.
         """
-        shares = [(widened(found[label], found), width) for label, width in self.widths.items()]
-        return found.counted >= FEWEST_CELLS and all(share.high - share.low <= width for share, width in shares)
+        shares = self._widened(found)
+        narrow = all(shares[label].high - shares[label].low <= width for label, width in self.widths.items())
+        return found.counted >= FEWEST_CELLS and narrow
+
+    def _widened(self, found: Differential) -> Differential:
+        level = widened_level(found.confidence)
+        return found.retaken(replace(found.interval, level=level, goal=dict(self.widths)))
 
     def settled(self, found: Differential) -> Differential:
         """Return a differential counted towards this goal with intervals that allow for it, flagged as such."""
-        shares = tuple(widened(share, found) for share in found.shares)
-        return replace(found, shares=shares, flags=(*found.flags, self._flag(found)))
+        return replace(self._widened(found), flags=(*found.flags, self._flag(found)))
 
     def _flag(self, found: Differential) -> str:
         goal = " and ".join(
             f"the interval of {label} was at most {width:g} wide" for label, width in self.widths.items()
         )
-        level = f"intervals are taken at {100 * _level(found.confidence):g} % to hold {100 * found.confidence:g} %"
+        level = (
+            f"intervals are taken at {100 * widened_level(found.confidence):g} % to hold {100 * found.confidence:g} %"
+        )
         if self.reached(found):
-            return f"counting stopped after {found.counted:,} cells, when {goal}; {level} of the time in spite of that"
-        return f"counting was to stop when {goal}, which all cells together did not reach; {level} of the time"
+            return (
+                f"{GOAL_FLAG}stopped after {found.counted:,} cells, when {goal}; {level} of the time in spite of that"
+            )
+        return f"{GOAL_FLAG}was to stop when {goal}, which all cells together did not reach; {level} of the time"
 
 
 def _part(text: str, part: str) -> tuple[str, float]:
@@ -110,13 +116,3 @@ def _part(text: str, part: str) -> tuple[str, float]:
         return canonical(label), float(width)
     except ValueError as error:
         raise InputError(f"goal {text!r}: {part!r} is not a type and a width: write monocyte:0.05") from error
-
-
-def _level(confidence: float) -> float:
-    return 1 - ALPHA_KEPT * (1 - confidence)
-
-
-def widened(share: ClassShare, found: Differential) -> ClassShare:
-    """Return a share the interval that holds as often as the differential says although it decided when to stop."""
-    low, high = exact_interval(share.count, found.counted, _level(found.confidence))
-    return replace(share, low=low, high=high)

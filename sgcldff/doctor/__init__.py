@@ -1,7 +1,6 @@
 """Checks of this machine, its packages and the configured servers, with remedies for what they find."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from sgcldff.core.redaction import redacted
 from sgcldff.doctor import folders, hardware, packages, servers
 from sgcldff.doctor.check import Check, State, failed
 
-__all__ = ["Check", "Setup", "State", "examine"]
+__all__ = ["Check", "State", "examine"]
 
 BROKEN = (ImportError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
 """Errors of libraries that are missing, incompletely installed, or of an unexpected version."""
@@ -17,18 +16,8 @@ REINSTALL = "install the locked packages again (make install)"
 ACCESS = "give this user access, or name another folder"
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What is checked."""
-
-    workspace: Path
-    cluster: str | None = None
-    """Address of a Dask scheduler."""
-
-
-def examine(setup: Setup) -> Iterator[Check]:
-    """Run all checks; none of them changes anything or raises."""
-    folder = setup.workspace
+def examine(folder: Path, cluster: str | None = None) -> Iterator[Check]:
+    """Check the machine, a workspace and, if its address is given, a Dask scheduler; nothing is changed or raised."""
     checks: list[tuple[str, Callable[[], Check], str]] = [  # with the remedy if the check itself raises
         ("python", packages.python, REINSTALL),
         ("packages", packages.packages, REINSTALL),
@@ -49,8 +38,8 @@ def examine(setup: Setup) -> Iterator[Check]:
         ("ports", servers.ports, "check the network configuration of this machine"),
         ("safety", servers.unsafe_variables, REINSTALL),
     ]
-    if setup.cluster:
-        checks.append(("dask", partial(servers.dask, setup.cluster), REINSTALL))
+    if cluster:
+        checks.append(("dask", partial(servers.dask, cluster), REINSTALL))
     for name, check, remedy in checks:
         try:
             yield check()

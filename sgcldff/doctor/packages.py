@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.settings import require
+from sgcldff.core.wording import first_few
 from sgcldff.doctor.check import Check, failed, ok, warning
 from sgcldff.models.checkpoint import TRAINED_ON
 from sgcldff.models.reference import Reference
@@ -38,10 +39,10 @@ def packages() -> Check:
     required = [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
     problems = [text for text in map(problem, required) if text]
     if problems:
-        return failed("packages", first_few(problems), INSTALL)
+        return failed("packages", first_few(problems, LISTED), INSTALL)
     unlocked = [f"{name} {installed} (locked {pin})" for name, installed, pin in differences(LOCK)]
     if unlocked:
-        return warning("packages", f"not the locked versions: {first_few(unlocked)}", INSTALL)
+        return warning("packages", f"not the locked versions: {first_few(unlocked, LISTED)}", INSTALL)
     found = "all as locked" if LOCK.is_file() else "all in their ranges; there is no lock file to compare with"
     return ok("packages", f"{len(required)} packages, {found}")
 
@@ -71,11 +72,6 @@ def differences(lock: Path) -> list[tuple[str, str, str]]:
         if installed != pin.partition("+")[0]:
             found.append((name, installed, pin))
     return found
-
-
-def first_few(items: list[str]) -> str:
-    """List the first `LISTED` items, and how many more there are."""
-    return ", ".join(items[:LISTED]) + (f" and {len(items) - LISTED} more" if len(items) > LISTED else "")
 
 
 def released_model() -> Check:

@@ -10,15 +10,9 @@ import numpy as np
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, ModelSpec
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
-from sgcldff.evaluation.metrics import (
-    Boundary,
-    Overlap,
-    cell_boundary,
-    cell_overlap,
-    nucleus_boundary,
-    nucleus_overlap,
-)
+from sgcldff.evaluation.metrics import Boundary, Overlap
 from sgcldff.evaluation.predict import ImagePrediction, predict_images
 from sgcldff.evaluation.predictions import COUNTS, PREDICTED, PROBABILITY, AnswerLabels, Predictions, tabulate
 from sgcldff.evaluation.report import EvalReport, SkippedImage, score
@@ -162,10 +156,10 @@ def _row(
     predicted, confidence = answers.predict(probabilities, sample.label, spec.labels)
     pair = (prediction.labels, prediction.scene.target)
     counts: dict[str, Overlap | Boundary | None] = {
-        "cell_": cell_overlap(*pair),
-        "nucleus_": nucleus_overlap(*pair),
-        "cell_boundary_": cell_boundary(*pair, spec.mpp),
-        "nucleus_boundary_": nucleus_boundary(*pair, spec.mpp),
+        "cell_": metrics.cell_overlap(*pair),
+        "nucleus_": metrics.nucleus_overlap(*pair),
+        "cell_boundary_": metrics.cell_boundary(*pair, spec.mpp),
+        "nucleus_boundary_": metrics.nucleus_boundary(*pair, spec.mpp),
     }
     return {
         **{name: getattr(sample, name) for name in ("id", "source", "group", "label")},

@@ -13,22 +13,11 @@ from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import EvalSpec
-from sgcldff.evaluation.bootstrap import intervals
+from sgcldff.core.wording import counted
+from sgcldff.evaluation import metrics
+from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, MANY_GROUPS, intervals
 from sgcldff.evaluation.calibration.abstention import Abstention, abstention
-from sgcldff.evaluation.metrics import (
-    Bools,
-    Floats,
-    Interval,
-    TypePredictions,
-    boundary_f1,
-    calibration_error,
-    confusion,
-    dice,
-    iou,
-    macro_auroc,
-    mean_of,
-    type_scores,
-)
+from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Floats, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
@@ -97,6 +86,10 @@ class Scores:
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     """Images by true label (rows) and predicted label (columns), in the order of `classes`."""
+    averaged: tuple[str, ...] = ()
+    """Labels of which balanced accuracy and macro F1 are means."""
+    calibration_by_chance: float | None = None
+    """Calibration error that a perfectly calibrated model would show on so many images."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +213,7 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
     """Score the rows of one data set, or of all."""
     groups = predictions.groups
     outlines = outline_scores(predictions)
-    spread = intervals(mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
+    spread = intervals(metrics.mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
     types = _type_report(predictions, labels, spec)
     return Scores(
         source=source,
@@ -230,6 +223,8 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
         outlined=int(np.isfinite(predictions.numbers("cell_union")).sum()),
         classes=types.classes,
         confusion=types.confusion,
+        averaged=types.averaged,
+        calibration_by_chance=types.calibration_by_chance,
         **dict(zip(METRICS, (*spread[: len(OUTLINES)], *types.overall, *spread[len(OUTLINES) :]), strict=True)),
     )
 
@@ -240,8 +235,8 @@ def outline_scores(predictions: Predictions) -> Floats:
     Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and consistency.
     """
     parts = ("cell_", "nucleus_")
-    areas = [measure(*predictions.counts(part)) for part in parts for measure in (iou, dice)]
-    boundaries = [boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
+    areas = [measure(*predictions.counts(part)) for part in parts for measure in (metrics.iou, metrics.dice)]
+    boundaries = [metrics.boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
     explanations = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
     return np.column_stack([*areas, *boundaries, *explanations])
 
@@ -253,6 +248,8 @@ class TypeReport:
     overall: tuple[Interval | None, ...] = (None,) * 5
     classes: tuple[ClassScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    averaged: tuple[str, ...] = ()
+    calibration_by_chance: float | None = None
 
 
 def type_predictions(predictions: Predictions) -> tuple[TypePredictions, Bools]:
@@ -275,16 +272,23 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
     if not labelled.any():
         return TypeReport()
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
-    accuracy, balanced, macro, *per_class = intervals(type_scores(types), groups, spec)
+    averaged = metrics.averaged_labels(types, groups)
+    accuracy, balanced, macro, *per_class = intervals(metrics.type_scores(types, averaged), groups, spec)
     (auroc,) = intervals(auroc_reduction(predictions.probabilities[labelled], types, space), groups, spec)
-    (gap,) = intervals(calibration_error(types, spec.calibration_bins), groups, spec)
-    counts = confusion(types, np.ones((1, len(groups))))[0].astype(int)
+    (gap,) = intervals(metrics.calibration_error(types, spec.calibration_bins), groups, spec)
+    counts = metrics.confusion(types, np.ones((1, len(groups))))[0].astype(int)
     size = len(types.labels)
     classes = tuple(
         ClassScore(label, int(counts[k].sum()), int(counts[:, k].sum()), *per_class[k::size])
         for k, label in enumerate(types.labels)
     )
-    return TypeReport((accuracy, balanced, macro, auroc, gap), classes, tuple(tuple(map(int, r)) for r in counts))
+    return TypeReport(
+        (accuracy, balanced, macro, auroc, gap),
+        classes,
+        tuple(tuple(map(int, row)) for row in counts),
+        tuple(label for label, kept in zip(types.labels, averaged, strict=True) if kept),
+        metrics.calibration_by_chance(types, spec.calibration_bins),
+    )
 
 
 def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelSpace) -> Callable[[Floats], Floats]:
@@ -293,7 +297,7 @@ def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelS
     present = np.unique(types.true)
     positive = types.true[:, None] == present
     disjoint = ~(members[types.true].astype(int) @ members[present].T.astype(int)).astype(bool)
-    return macro_auroc(probabilities @ members[present].T, positive, disjoint)
+    return metrics.macro_auroc(probabilities @ members[present].T, positive, disjoint)
 
 
 def _sections(report: EvalReport) -> Iterable[str]:
@@ -301,12 +305,14 @@ def _sections(report: EvalReport) -> Iterable[str]:
     yield f"# Evaluation of model {report.model}"
     yield f"Calibrated for a laboratory: {report.calibrated}." if report.calibrated else ""
     yield (
-        f"Intervals contain {report.spec.confidence:.0%} of {report.spec.resamples} bootstrap samples, resampled by "
-        "patient or slide."
+        f"Intervals are of {report.spec.confidence:.0%}, by {report.spec.resamples} bootstrap samples of patients or "
+        f"slides, spread as Student's t below {MANY_GROUPS} of them; there is none below {FEWEST_GROUPS}."
     )
     counts = {"images": "images", "groups": "groups", "typed": "with a label", "outlined": "with an outline"}
     names = counts | dict(METRICS)
     rows = [[title, *(_text(getattr(part, name)) for part in columns)] for name, title in names.items()]
+    chance = [f"{part.calibration_by_chance:.3f}" if part.calibration_by_chance else "-" for part in columns]
+    rows.insert(list(names).index("calibration_error") + 1, ["... of a perfectly calibrated model", *chance])
     yield markdown_table(["", *(part.source for part in columns)], rows)
     for part in columns if len(report.sources) > 1 else columns[1:]:
         if part.classes:
@@ -328,6 +334,10 @@ def _class_section(part: Scores) -> Iterable[str]:
     fields = ("label", "images", "predicted", "recall", "precision", "f1")
     scores = [[_text(getattr(one, name)) for name in fields] for one in part.classes]
     yield markdown_table(["class", "images", "predicted", "recall", "precision", "F1"], scores)
+    rare = (one for one in part.classes if one.images and one.label not in part.averaged)
+    listed = ", ".join(f"{one.label} ({counted(one.images, 'image')})" for one in rare)
+    rest = f"; left out, since they occur in fewer than {LABEL_GROUPS} groups: {listed}" if listed else ""
+    yield f"Balanced accuracy and macro F1 are over {counted(len(part.averaged), 'class', 'classes')}{rest}."
     names = [one.label for one in part.classes]
     confusion_rows = [[name, *map(str, row)] for name, row in zip(names, part.confusion, strict=True)]
     yield markdown_table(["true / predicted", *names], confusion_rows)

@@ -177,10 +177,10 @@ def read_cells(plan: Plan, step: Step = Step.TYPE, shards: Iterable[int] | None 
     """Yield the classified cells of shards (default: all) that have passed a step, shard by shard."""
     for index in range(len(plan.grid)) if shards is None else shards:
         for row in plan.part(step, index).to_pylist():
-            yield cell_row(plan, row)
+            yield cell_row(plan, row, index)
 
 
-def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
+def cell_row(plan: Plan, row: dict[str, Any], shard: int) -> CellRow:
     """Build a cell's row: an id from its position, and its class unless the model abstains."""
     probabilities = np.array(row["probabilities"], np.float32)
     reason = abstention_reason(plan, probabilities, row["typicality"])
@@ -201,6 +201,7 @@ def cell_row(plan: Plan, row: dict[str, Any]) -> CellRow:
         at_edge=row["at_edge"],
         area=row["area"],
         counted=is_counted(plan, row["area"]),
+        shard=shard,
         nuclei=tuple(np.array(part).reshape(-1, 2) for part in row["nuclei"]),
     )
 

@@ -87,6 +87,11 @@ class Plan:
         return self.model.min_confidence if asked is None else asked
 
     @property
+    def abstains(self) -> bool:
+        """Whether any limit leaves cells unidentified."""
+        return self.min_confidence > 0 or self.spec.min_typicality > 0
+
+    @property
     def lineage(self) -> Lineage:
         """Where the cells come from."""
         model = self.reference

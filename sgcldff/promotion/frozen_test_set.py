@@ -10,11 +10,10 @@ from sgcldff.core.labels import BROADER, LabelSpace
 from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import Sample, samples_from_table, samples_to_table
 from sgcldff.core.settings import digest
+from sgcldff.core.wording import first_few
 from sgcldff.promotion.findings import Finding
 from sgcldff.slides.images import sha256_of
 
-LISTED = 3
-"""Images that a message lists."""
 REMEDY = "restore them, or freeze the current test split with `sgcldff registry freeze`"
 
 
@@ -134,9 +133,3 @@ class LocatedTest:
         missing = len(whole.samples) - len(self.samples)
         text = f"compared on {len(self.samples)} images: {missing} have labels that the champion does not predict"
         return Finding("shared labels", True, text, figure=missing)
-
-
-def first_few(items: Sequence[str]) -> str:
-    """List the first `LISTED` items, and how many more there are."""
-    rest = len(items) - LISTED
-    return "; ".join(items[:LISTED]) + (f"; and {rest} more" if rest > 0 else "")

@@ -40,6 +40,8 @@ from sgcldff.slides.images import sha256_of
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DIGEST_TAG, WEIGHTS_TAG = "sgcldff.digest", "sgcldff.weights_sha256"
+FILES_TAG = "sgcldff.sha256."
+"""Beginning of the tags with digests of the parts of a version."""
 ALIAS_LOCK = "aliases.lock"
 EVALUATION, ARTIFACTS = "evaluation", "artifacts"
 DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
@@ -129,7 +131,9 @@ class Registry:
             package = write_package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
                 report.save(package / EVALUATION)
-            version = self._upload(package, run, identity | score_tags(report) | code_tags() | dict(tags or {}))
+            version = self._upload(
+                package, run, identity | score_tags(report) | code_tags() | _files_tags(package) | dict(tags or {})
+            )
             self.runs.log(run, {}, pooled_scores(report))
         return ModelRef(self.name, version, model.digest)
 
@@ -223,12 +227,17 @@ class Registry:
             raise StoreError(
                 f"{folder / WEIGHTS_FILE}: not the weights registered as {text}; restore or register again"
             )
+        _require_registered(version, ARTIFACTS, folder)
         return _ref(version), folder
 
     def report(self, ref: ModelRef) -> EvalReport | None:
         """Return the report with which a version was registered, predictions included; None if there was none."""
         version = self._version(ref.name, ref.version)
-        return EvalReport.open(self._fetch(version, EVALUATION)) if TRUTH_TAG in version.tags else None
+        if TRUTH_TAG not in version.tags:
+            return None
+        folder = self._fetch(version, EVALUATION)
+        _require_registered(version, EVALUATION, folder)
+        return EvalReport.open(folder)
 
     def promote(
         self, ref: ModelRef, expected: Mapping[str, str] | None = None, decision: Decision | None = None
@@ -259,10 +268,10 @@ class Registry:
         with self.runs.lock(ALIAS_LOCK):
             version, aliases = self._version(self.name, ref.version), self.aliases()
             champion = aliases.get(CHAMPION)
-            if expected is not None and champion != expected.get(CHAMPION):
-                raise _overtaken(ref, champion)
             if champion == ref.version:
                 return aliases
+            if expected is not None and champion != expected.get(CHAMPION):
+                raise _overtaken(ref, champion)
             if decision is not None:
                 self.keep(ref, decision)
             if former := champion or version.tags.get(ORIGINAL_TAG):
@@ -297,6 +306,23 @@ class Registry:
                 self.client.delete_registered_model_alias(self.name, PREVIOUS)
         return restored
 
+    def record(self, decision: Decision) -> None:
+        """Store the record of a decision that moves no alias with its challenger.
+
+        Raises
+        ------
+        PromotionRefusedError
+            If another promotion has made that version champion meanwhile: nothing is recorded against a champion.
+        """
+        version = decision.challenger
+        with self.runs.lock(ALIAS_LOCK):
+            if version.name == self.name and self.aliases().get(CHAMPION) == version.version:
+                raise PromotionRefusedError(
+                    f"version {version.version} has become champion by another promotion: this decision on it "
+                    f"({decision.outcome.value}) is not recorded; to withdraw it, run `sgcldff rollback`"
+                )
+            self.keep(version, decision)
+
     def keep(self, ref: ModelRef, decision: Decision) -> None:
         """Store a decision's record with a version: first the file, then the tag that names it."""
         version, name = self._version(ref.name, ref.version), _record_name(decision)
@@ -321,6 +347,11 @@ class Registry:
         with TemporaryDirectory() as workspace:
             folder = self.runs.download(f"{version.source.rstrip('/')}/{DECISIONS}", workspace)
             return tuple(_read_decision(folder / f"{name}.json") for name in names)
+
+    def all_decisions(self) -> tuple[Decision, ...]:
+        """Return the records of all decisions on all versions."""
+        judged = (version.ref for version in self.versions() if version.outcome)
+        return tuple(decision for ref in judged for decision in self.decisions(ref))
 
     def decision(self, ref: ModelRef) -> Decision | None:
         """Return the newest decision on a version; None if there is none."""
@@ -430,6 +461,28 @@ def _ref(version: ModelVersion) -> ModelRef:
     return ModelRef(version.name, str(version.version), version.tags.get(DIGEST_TAG, ""))
 
 
+def _files_tags(package: Path) -> dict[str, str]:
+    """Return tags with digests of the names and contents of the files of a package that are read again."""
+    parts = (package / part for part in (ARTIFACTS, EVALUATION) if (package / part).is_dir())
+    return {FILES_TAG + part.name: _files_digest(part) for part in parts}
+
+
+def _files_digest(folder: Path) -> str:
+    return digest(
+        {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
+    )
+
+
+def _require_registered(version: ModelVersion, part: str, folder: Path) -> None:
+    """Check files against the tag of their version; versions of earlier releases have none."""
+    registered = version.tags.get(FILES_TAG + part)
+    if registered is not None and registered != _files_digest(folder):
+        raise StoreError(
+            f"{folder}: not the files registered as models:/{version.name}/{version.version}; restore them or register "
+            "the model again"
+        )
+
+
 def _record_name(decision: Decision) -> str:
     """Return a name that sorts by time and is unique to the content."""
     stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
@@ -439,7 +492,10 @@ def _record_name(decision: Decision) -> str:
 def _read_decision(path: Path) -> Decision:
     if not path.is_file():
         raise StoreError(f"{path.name}: a tag names this decision record, but it is missing; restore it")
-    return Decision.from_json(path.read_text())
+    decision = Decision.from_json(path.read_text(errors="replace"))
+    if _record_name(decision) != path.stem:
+        raise StoreError(f"{path.name}: damaged (its content belongs to {_record_name(decision)}); restore it")
+    return decision
 
 
 def _overtaken(ref: ModelRef, champion: str | None) -> PromotionRefusedError:

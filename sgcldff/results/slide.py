@@ -1,10 +1,10 @@
 """One slide: read from its pixels to a folder of results, and the results of such a folder."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,8 @@ from sgcldff.core.parquet_file import read_table
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import InferSpec, digest
 from sgcldff.counting.agreement import Agreement, Counts, compare, write_agreements
-from sgcldff.counting.differential import Differential, from_counts, write_differential
+from sgcldff.counting.confusion import Confusion
+from sgcldff.counting.differential import Differential, from_parts, write_differential
 from sgcldff.counting.stopping import Goal
 from sgcldff.inference import (
     Plan,
@@ -47,7 +48,7 @@ from sgcldff.inference.outputs import (
     instance_writer,
     write_labels_ngff,
 )
-from sgcldff.models.checkpoint import SPEC_FILE, read_spec
+from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.review.apply import forget_reviews
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
-LAYOUT = 2
+LAYOUT = 3
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
 CELLS, DIFFERENTIAL, LABELS = "cells.parquet", "differential.json", "labels.ome.zarr"
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", "report.html", "manual.json")
@@ -217,10 +218,9 @@ def _run(plan: Plan, run: Runner, progress: Progress, goal: Goal | None) -> list
     if goal is None:
         run_plan(plan, run, progress)
         return None
-    classes = plan.model.labels.classes
 
     def reached(cells: Iterable[CellRow]) -> bool:
-        return goal.reached(_differential(Counter(_counted_as(cell) for cell in cells), classes))
+        return goal.reached(_differential(Counter((cell.shard, _counted_as(cell)) for cell in cells), plan))
 
     return run_sample(plan, run, reached, progress)
 
@@ -230,15 +230,22 @@ def _counted_as(cell: CellRow) -> str | None:
     return cell.label if cell.counted else None
 
 
-def _differential(counts: Mapping[str | None, int], classes: Sequence[str]) -> Differential:
-    labels = {label: number for label, number in counts.items() if label}
-    return from_counts(labels, classes, excluded=counts.get(None, 0))
+def _differential(counts: Mapping[tuple[int, str | None], int], plan: Plan) -> Differential:
+    """Make the differential of counts by shard and label."""
+    shards: dict[int, dict[str, int]] = defaultdict(dict)
+    for (shard, label), number in counts.items():
+        if label is not None:
+            shards[shard][label] = number
+    excluded = sum(number for (_, label), number in counts.items() if label is None)
+    found = from_parts(list(shards.values()), plan.model.labels.classes, excluded=excluded)
+    return replace(found, abstains=plan.abstains)
 
 
 def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
+    confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
     wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
-    key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted))
+    key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
 
@@ -260,7 +267,7 @@ def _checksums(folder: Path) -> dict[str, str]:
 def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job: SlideJob, began: float) -> None:
     """Write every file of a slide's results in one pass over its cells; memory does not grow with their number."""
     folder, classes, scaled = plan.labels.parent, plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
-    gallery, counts, numbers = Gallery(), Counter[str | None](), count(1)
+    gallery, counts, numbers = Gallery(), Counter[tuple[int, str | None]](), count(1)
     cells = read_cells(plan, Step.TYPE if shards is None else Step.SAMPLE, shards)
     with (
         cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage) as write_table,
@@ -270,13 +277,15 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
         for batch, shapes in in_batches(cells):
             write_table(batch, shapes)
             write_outlines(batch, shapes)
-            counts.update(_counted_as(cell) for cell in batch)
+            counts.update((cell.shard, _counted_as(cell)) for cell in batch)
             for cell in batch:
                 write_instance(next(numbers), cell.outline / scaled.factor)
                 gallery.add(cell)
-    found = _differential(counts, classes)
+    found = _differential(counts, plan)
     if job.goal is not None:
         found = job.goal.settled(found)
+    if not plan.spec.min_typicality:  # how typical labelled cells are is not known
+        found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     agreements = _agreements(found, job, plan)

@@ -1,4 +1,4 @@
-"""Calibration end to end: slides of a stain that the released model never saw, reviews, a version, the way back."""
+"""Calibration from end to end: slides of an unknown stain, reviews, a version, and the way back."""
 
 import json
 import shutil

@@ -341,7 +341,10 @@ def models(draw: st.DrawFn) -> Case:
         name = draw(st.sampled_from(sorted(arrays)))
         value = draw(st.sampled_from([np.nan, np.inf, -1.0]))
         array = np.full_like(arrays[name], value if arrays[name].dtype.kind == "f" else 0)
-        data, weights = None, draw(st.sampled_from([{**arrays, name: array}, {**arrays, name: array[:0]}, {}]))
+        data, weights = (
+            None,
+            draw(st.sampled_from([{**arrays, name: array}, {**arrays, name: array.reshape(-1)[:0]}, {}])),
+        )
 
     def write(folder: Path) -> None:
         shutil.copytree(valid, folder, dirs_exist_ok=True)

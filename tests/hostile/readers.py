@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,9 @@ def numbers(value: object) -> list[float]:
     """Give all numbers in a tree of dataclasses."""
     if isinstance(value, (int, float)):
         return [value]
-    return [number for part in getattr(value, "__dict__", {}).values() for number in numbers(part)]
+    if not is_dataclass(value):
+        return []
+    return [number for part in vars(value).values() for number in numbers(part)]
 
 
 def cluster(folder: Path) -> None:

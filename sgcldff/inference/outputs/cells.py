@@ -72,6 +72,8 @@ class CellRow:
     """Part of the smear in which the centre lies ("monolayer", "thick", ...); empty where it is unknown."""
     counted: bool = True
     """False for a cell outside the smear's usable area: it is listed, but not counted in the differential."""
+    shard: int = 0
+    """Index of the shard of the slide in which it lies."""
 
 
 Shapes = tuple[shapely.Polygon, shapely.Geometry | None]

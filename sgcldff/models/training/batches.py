@@ -16,14 +16,12 @@ from torch.utils.data import DataLoader, Sampler
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import ModelSpec, TrainSpec
+from sgcldff.core.wording import first_few
 from sgcldff.models.training.examples import Example, ExampleOptions, SampleKey, SmearDataset, cycle_from
 from sgcldff.saliency.store import PriorStore
 from sgcldff.slides.images import sha256_of
 
 logger = logging.getLogger(__name__)
-
-MAX_LISTED = 3
-"""Largest number of skipped images that a warning names."""
 
 
 def balanced_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.float64]:
@@ -134,8 +132,7 @@ class SmearDataModule(lightning.LightningDataModule):
         new = [reason for name, reason in by_id.items() if self.skipped.get(name) != reason]
         self.skipped |= by_id
         if new:
-            rest = f"; and {len(new) - MAX_LISTED} more" if len(new) > MAX_LISTED else ""
-            logger.warning("training images skipped: %d (%s%s)", len(new), "; ".join(new[:MAX_LISTED]), rest)
+            logger.warning("training images skipped: %d (%s)", len(new), first_few(new))
         return faults.keys()
 
     def train_dataloader(self) -> DataLoader[Example]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from sgcldff.core.atomic import atomic_write
@@ -16,8 +15,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
-from sgcldff.counting.differential import Differential, from_counts, read_differential
-from sgcldff.counting.stopping import widened
+from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
 from sgcldff.results.review.selection import CELLS, LINEAGE
 
@@ -137,20 +135,11 @@ def _counts(cells: pa.Table, settled: Mapping[int, Consensus]) -> Counter[str]:
 
 
 def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
-    """Make a differential like `found` of other counts: same types, level, excluded cells, and kind of intervals."""
+    """Make a differential like `found` of other counts: same types, excluded cells, and kind of intervals."""
     classes = [share.label for share in found.shares]
-    own = {share.label: share.count for share in found.shares} | {UNIDENTIFIED: found.rejected}
-    plain = from_counts(own, classes, found.confidence, found.excluded)
-    fresh = from_counts(counts, classes, found.confidence, found.excluded)
-    if np.allclose(_ends(plain), _ends(found), rtol=0, atol=1e-9):
-        return fresh
-    goal = tuple(flag for flag in found.flags if flag not in plain.flags)
-    shares = tuple(widened(share, fresh) for share in fresh.shares)
-    return replace(fresh, shares=shares, flags=(*fresh.flags, *goal))
-
-
-def _ends(found: Differential) -> NDArray[np.float64]:
-    return np.array([(share.low, share.high) for share in found.shares])
+    fresh = from_counts(counts, classes, found.confidence, found.excluded, found.interval)
+    goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
+    return replace(fresh, flags=(*fresh.flags, *goal))
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
