@@ -341,7 +341,7 @@ class EvalSpec(Spec):
     """Bins of the expected calibration error."""
     seed: Seed = 0
     """Seed of the bootstrap."""
-    version: int = 2
+    version: int = 3
 
 
 class Perturbation(StrEnum):

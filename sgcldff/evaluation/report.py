@@ -35,7 +35,7 @@ METRICS: Mapping[str, str] = {
     "macro_f1": "macro F1",
     "auroc": "AUROC, one versus rest",
     "calibration_error": "expected calibration error",
-    "cam_on_cell": "Grad-CAM energy on the cell",
+    "cam_on_cell": "Grad-CAM on the cell beyond chance",
     "saliency_consistency": "evidence with prior (r)",
 }
 """Fields of `Scores` that are intervals, with the names shown to readers."""
