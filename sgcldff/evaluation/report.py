@@ -155,7 +155,7 @@ class EvalReport:
         return "\n\n".join(part for part in _sections(self) if part) + "\n"
 
     def save(self, folder: str | Path) -> Path:
-        """Write the predictions and the report, as Markdown and, last of all, as JSON, into a folder, which is created."""
+        """Write predictions and report, as Markdown and, last of all, as JSON, into a folder, which is created."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         if self.predictions is not None:
