@@ -90,10 +90,7 @@ def number(place: str, name: str, text: str, bounds: tuple[float, float]) -> flo
         If it is no number, or outside the bounds.
     """
     low, high = bounds
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _parsed(text)
     if not low <= value <= high:
         raise InputError(f"{place}: {name} is {text[:MAX_SHOWN]!r}; give a number from {low:g} to {high:g}")
     return value
@@ -101,10 +98,19 @@ def number(place: str, name: str, text: str, bounds: tuple[float, float]) -> flo
 
 def whole_number(place: str, name: str, text: str, bounds: tuple[int, int]) -> int:
     """Read a whole number as `number` does; "2.0" is one, as pandas writes integers beside empty cells."""
-    value = number(place, name, text, bounds)
-    if value != int(value):
-        raise InputError(f"{place}: {name} is {text[:MAX_SHOWN]!r}; give a whole number")
+    low, high = bounds
+    value = _parsed(text)
+    if not low <= value <= high or value % 1:
+        raise InputError(f"{place}: {name} is {text[:MAX_SHOWN]!r}; give a whole number from {low} to {high}")
     return int(value)
+
+
+def _parsed(text: str) -> float:
+    """Return the number that a text states; NaN if it states none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _text_row(name: str, number: int, columns: Sequence[str], line: Sequence[str]) -> dict[str, str]:

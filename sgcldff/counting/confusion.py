@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import UNIDENTIFIED
 
-CONFUSION_FILE = "confusion.json"
-"""Name of the file in a model's folder that `Confusion.write` writes."""
 FEWEST_LABELLED = 5
 """Labelled cells of every class without which shares are not adjusted."""
 DRAWS = 1000
@@ -53,19 +51,19 @@ class Confusion:
         Path(path).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Confusion | None":
-        """Read the confusion of the model in a folder; None where it has none.
+    def read(cls, path: str | Path) -> "Confusion | None":
+        """Read what `write` wrote; None if there is no such file.
 
         Raises
         ------
         InputError
             If the file is damaged.
         """
-        path = Path(folder) / CONFUSION_FILE
-        if not path.is_file():
-            return None
         try:
-            return cls(**{name: tuple(values) for name, values in json.loads(path.read_text("utf-8")).items()})
+            content = json.loads(Path(path).read_text("utf-8"))
+            return cls(**{name: tuple(values) for name, values in content.items()})
+        except FileNotFoundError:
+            return None
         except (ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{path}: not a model's confusion ({error}): remove it or register again") from error
 

@@ -54,7 +54,7 @@ def evaluate(
         As `predict`.
     """
     predictions, skipped = predict(model, samples, progress, trained_on)
-    report = score(predictions, model.spec.labels, spec or EvalSpec())
+    report = score(predictions, model.spec.labels, spec or EvalSpec(), model.spec.min_confidence)
     return replace(report, skipped=skipped, calibrated=model.spec.calibrated)
 
 

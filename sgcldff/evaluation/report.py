@@ -14,9 +14,11 @@ from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import EvalSpec
+from sgcldff.core.wording import counted
 from sgcldff.evaluation import metrics
-from sgcldff.evaluation.bootstrap import intervals
-from sgcldff.evaluation.metrics import Bools, Floats, Interval, TypePredictions
+from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, MANY_GROUPS, intervals
+from sgcldff.evaluation.calibration.abstention import Abstention, abstention
+from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Floats, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
@@ -34,7 +36,7 @@ METRICS: Mapping[str, str] = {
     "macro_f1": "macro F1",
     "auroc": "AUROC, one versus rest",
     "calibration_error": "expected calibration error",
-    "cam_on_cell": "Grad-CAM energy on the cell",
+    "cam_on_cell": "Grad-CAM on the cell beyond chance",
     "saliency_consistency": "evidence with prior (r)",
 }
 """Fields of `Scores` that are intervals, with the names shown to readers."""
@@ -85,6 +87,10 @@ class Scores:
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     """Images by true label (rows) and predicted label (columns), in the order of `classes`."""
+    averaged: tuple[str, ...] = ()
+    """Labels of which balanced accuracy and macro F1 are means."""
+    calibration_by_chance: float | None = None
+    """Calibration error that a perfectly calibrated model would show on so many images."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,8 @@ class EvalReport:
     unknown_labels: Annotated[tuple[UnknownLabel, ...], Field(alias="untyped")] = ()
     calibrated: str = ""
     """`ModelSpec.calibrated` of the model."""
+    abstention: Abstention | None = None
+    """Effect of the model's limit of confidence; None if it has none, or no image has a label."""
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
@@ -184,8 +192,8 @@ class EvalReport:
         return replace(read, predictions=Predictions.open(table)) if table.is_file() else read
 
 
-def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec) -> EvalReport:
-    """Score predictions per data set and pooled.
+def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_confidence: float = 0.0) -> EvalReport:
+    """Score predictions per data set and pooled, without regard to `min_confidence`, whose effect is shown apart.
 
     Pooled, every image counts once and is correct if it is correct among its own data set's labels; AUROC excludes
     images whose label may include the label in question ("non-blast" for neutrophils).
@@ -193,7 +201,14 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec) -> EvalR
     sources = sorted(set(predictions.column("source")))
     parts = tuple(score_source(predictions.of(source), source, labels, spec) for source in sources)
     pooled = score_source(predictions, POOLED, labels, spec)
-    return EvalReport(predictions.model, labels, predictions.truth, spec, pooled, parts, (), predictions)
+    limited = None
+    if min_confidence and pooled.typed:
+        types, _ = type_predictions(predictions)
+        names = [types.labels[index] for index in types.true]
+        limited = abstention(types.confidence, types.true == types.predicted, names, min_confidence)
+    return EvalReport(
+        predictions.model, labels, predictions.truth, spec, pooled, parts, (), predictions, abstention=limited
+    )
 
 
 def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec: EvalSpec) -> Scores:
@@ -210,6 +225,8 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
         outlined=int(np.isfinite(predictions.numbers("cell_union")).sum()),
         classes=types.classes,
         confusion=types.confusion,
+        averaged=types.averaged,
+        calibration_by_chance=types.calibration_by_chance,
         **dict(zip(METRICS, (*spread[: len(OUTLINES)], *types.overall, *spread[len(OUTLINES) :]), strict=True)),
     )
 
@@ -233,6 +250,8 @@ class TypeReport:
     overall: tuple[Interval | None, ...] = (None,) * 5
     classes: tuple[ClassScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    averaged: tuple[str, ...] = ()
+    calibration_by_chance: float | None = None
 
 
 def type_predictions(predictions: Predictions) -> tuple[TypePredictions, Bools]:
@@ -255,7 +274,8 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
     if not labelled.any():
         return TypeReport()
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
-    accuracy, balanced, macro, *per_class = intervals(metrics.type_scores(types), groups, spec)
+    averaged = metrics.averaged_labels(types, groups)
+    accuracy, balanced, macro, *per_class = intervals(metrics.type_scores(types, averaged), groups, spec)
     (auroc,) = intervals(auroc_reduction(predictions.probabilities[labelled], types, space), groups, spec)
     (gap,) = intervals(metrics.calibration_error(types, spec.calibration_bins), groups, spec)
     counts = metrics.confusion(types, np.ones((1, len(groups))))[0].astype(int)
@@ -264,7 +284,13 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
         ClassScore(label, int(counts[k].sum()), int(counts[:, k].sum()), *per_class[k::size])
         for k, label in enumerate(types.labels)
     )
-    return TypeReport((accuracy, balanced, macro, auroc, gap), classes, tuple(tuple(map(int, r)) for r in counts))
+    return TypeReport(
+        (accuracy, balanced, macro, auroc, gap),
+        classes,
+        tuple(tuple(map(int, row)) for row in counts),
+        tuple(label for label, kept in zip(types.labels, averaged, strict=True) if kept),
+        metrics.calibration_by_chance(types, spec.calibration_bins),
+    )
 
 
 def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelSpace) -> Callable[[Floats], Floats]:
@@ -281,16 +307,20 @@ def _sections(report: EvalReport) -> Iterable[str]:
     yield f"# Evaluation of model {report.model}"
     yield f"Calibrated for a laboratory: {report.calibrated}." if report.calibrated else ""
     yield (
-        f"Intervals contain {report.spec.confidence:.0%} of {report.spec.resamples} bootstrap samples, resampled by "
-        "patient or slide."
+        f"Intervals are of {report.spec.confidence:.0%}, by {report.spec.resamples} bootstrap samples of patients or "
+        f"slides, spread as Student's t below {MANY_GROUPS} of them; there is none below {FEWEST_GROUPS}."
     )
     counts = {"images": "images", "groups": "groups", "typed": "with a label", "outlined": "with an outline"}
     names = counts | dict(METRICS)
     rows = [[title, *(_text(getattr(part, name)) for part in columns)] for name, title in names.items()]
+    chance = [f"{part.calibration_by_chance:.3f}" if part.calibration_by_chance else "-" for part in columns]
+    rows.insert(list(names).index("calibration_error") + 1, ["... of a perfectly calibrated model", *chance])
     yield markdown_table(["", *(part.source for part in columns)], rows)
     for part in columns if len(report.sources) > 1 else columns[1:]:
         if part.classes:
             yield from _class_section(part)
+    if report.abstention:
+        yield from _abstention_section(report.abstention)
     if report.unknown_labels:
         labels = ", ".join(map(str, report.unknown_labels))
         yield f"Scored by their outlines only, since the label is unknown to the model: {labels}."
@@ -306,9 +336,23 @@ def _class_section(part: Scores) -> Iterable[str]:
     fields = ("label", "images", "predicted", "recall", "precision", "f1")
     scores = [[_text(getattr(one, name)) for name in fields] for one in part.classes]
     yield markdown_table(["class", "images", "predicted", "recall", "precision", "F1"], scores)
+    rare = (one for one in part.classes if one.images and one.label not in part.averaged)
+    listed = ", ".join(f"{one.label} ({counted(one.images, 'image')})" for one in rare)
+    rest = f"; left out, since they occur in fewer than {LABEL_GROUPS} groups: {listed}" if listed else ""
+    yield f"Balanced accuracy and macro F1 are over {counted(len(part.averaged), 'class', 'classes')}{rest}."
     names = [one.label for one in part.classes]
     confusion_rows = [[name, *map(str, row)] for name, row in zip(names, part.confusion, strict=True)]
     yield markdown_table(["true / predicted", *names], confusion_rows)
+
+
+def _abstention_section(effect: Abstention) -> Iterable[str]:
+    yield "## Abstention"
+    right = "" if effect.accuracy is None else f", of which {effect.accuracy:.1%} are correct"
+    yield (
+        f"At the model's limit of confidence, {effect.min_confidence:g}, {effect.kept:.1%} of the images are classified"
+        f"{right}. The scores above do not abstain."
+    )
+    yield markdown_table(["class", "unidentified"], [[name, f"{share:.1%}"] for name, share in effect.rejected.items()])
 
 
 def _text(value: object) -> str:

@@ -34,13 +34,16 @@ def test_writers_at_once_do_not_mix_and_leave_nothing_behind(tmp_path):
 
 def test_an_error_leaves_the_old_file_or_folder_and_no_draft(tmp_path):
     (tmp_path / "file").write_text("old")
-    for name in ("file", "folder"):
-        with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / name) as draft:
-            if name == "folder":
-                draft.mkdir()
-                draft /= "inside"
-            draft.write_text("new")
+
+    def fail(path, inside):
+        with atomic_write(path) as draft:
+            (draft / inside).parent.mkdir(exist_ok=True)
+            (draft / inside).write_text("new")
             raise ZeroDivisionError
+
+    for name, inside in (("file", ""), ("folder", "inside")):
+        with pytest.raises(ZeroDivisionError):
+            fail(tmp_path / name, inside)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "old"}
 
 

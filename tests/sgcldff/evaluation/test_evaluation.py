@@ -223,6 +223,18 @@ def test_a_coarse_label_beside_a_fine_one_is_right_with_any_of_its_classes() -> 
     assert choice.predict(np.eye(6)[5], NON_BLAST, WBC6)[0] == BLAST
 
 
+def test_a_report_shows_by_class_how_often_a_model_with_a_limit_abstains() -> None:
+    predictions = predictions_of(80, 1)
+    limit = float(np.median(predictions.numbers("confidence")))
+    report = score(predictions, WBC5, QUICK, limit)
+    assert report.abstention is not None
+    assert report.abstention.kept == pytest.approx(0.5, abs=0.02)
+    assert set(report.abstention.rejected) == set(predictions.column("label"))
+    assert EvalReport.from_json(report.to_json()) == report
+    assert f"{report.abstention.rejected['monocyte']:.1%}" in report.to_markdown().partition("## Abstention")[2]
+    assert score(predictions, WBC5, QUICK).abstention is None
+
+
 @given(st.integers(0, 2**16))
 @settings(max_examples=10, deadline=None)
 def test_reported_scores_are_those_of_sklearn(seed: int) -> None:
