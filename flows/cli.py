@@ -22,6 +22,8 @@ from sgcldff.core.redaction import redacted
 
 LOGGING = "Logging"
 """Help panel of the options that every command accepts, before or after its name."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""Modules that are not named as the package that provides them."""
 
 
 class CommandLine(TyperGroup):
@@ -121,8 +123,6 @@ def main() -> None:
     except SgcldffError as error:
         print_and_exit(error)
     except ModuleNotFoundError as error:
-        from flows.cli import extra_with
-
         if (extra := extra_with(error.name)) is None:
             raise
         err.print(
@@ -138,10 +138,6 @@ def main() -> None:
         print_and_exit(failure)
     finally:
         interruption.end()
-
-
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
-"""Modules that are not named as the package that provides them."""
 
 
 def extra_with(module: str | None) -> str | None:

@@ -13,7 +13,7 @@ from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import saved_digest
 from sgcldff.promotion import Decision, Finding, Outcome, Signature, judge
-from sgcldff.promotion.decision_record import require_approvable, require_not_held
+from sgcldff.promotion.decision_record import best_champion, require_approvable, require_not_held
 from sgcldff.promotion.frozen_test_set import LocatedTest
 from sgcldff.registry import CHAMPION, Registry
 from tasks.evaluation import EvalJob, evaluate_model
@@ -52,7 +52,7 @@ def promote(
     """Compare a challenger with the champion on the frozen test set, and promote or refuse it.
 
     The first promotion freezes the catalog's test split. Every decision is recorded with the version. If the settings
-    require approval, the alias does not move before a person approves.
+    require approval, or a class has too few cases to be judged, the alias does not move before a person approves.
 
     Args:
         workspace: Folder of the catalog, priors, models and runs.
@@ -85,11 +85,14 @@ def promote(
         report = evaluate_model(EvalJob(model, test.samples, spec.evaluate), root)
         return Predictions.open(Path(report) / PREDICTIONS_FILE)
 
-    verdict = judge(folder, champion_folder, located, root.catalog, spec.promote, spec.ingest, predictions)
+    best = champion and best_champion(registry.all_decisions(), champion, located.frozen.digest)
+    best_folder = registry.resolve(f"models:/{best.name}/{best.version}")[1] if best else None
+    verdict = judge(folder, champion_folder, located, root.catalog, spec.promote, spec.ingest, predictions, best_folder)
     basis = evidence(folder, located.frozen, spec.promote)
     outcome = Outcome.REFUSED
     if verdict.promote:
-        outcome = Outcome.WAITING if spec.promote.approval else Outcome.PROMOTED
+        asked = spec.promote.approval or (spec.promote.approve_rare and verdict.rare)
+        outcome = Outcome.WAITING if asked else Outcome.PROMOTED
     carry_out(registry, Decision(outcome, Signature.now(by), challenger, champion, basis, verdict.findings))
     if outcome is Outcome.REFUSED:
         raise PromotionRefusedError(f"{model} stays challenger: {'; '.join(verdict.reasons)}")

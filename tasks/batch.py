@@ -75,7 +75,7 @@ def read_batch(
     InputError
         If none of the slides could be read, or `out` holds results of others of the same name.
     IncompleteBatchError
-        If some slides were skipped; the message names them with their reasons.
+        If some slides were skipped, or a manual count is of none of the slides; the message names them.
     """
     require_own_folders(entries, out)
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
@@ -83,6 +83,7 @@ def read_batch(
     network = read_spec(model.folder / SPEC_FILE)
     goal = how.until and Goal.parse(how.until, network.labels.classes)
     counts = {} if how.manual is None else read_manual(how.manual, network.labels.classes)
+    ids = {slide.id for slide in entries}
     few = compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
@@ -95,9 +96,15 @@ def read_batch(
         ]
         failed = read_slides(jobs, found, view)
     write_batch(out, [SlideSummary.read(job.folder) for job in jobs])
+    strangers = [slide for slide in counts if slide not in ids and not (Path(out) / slide).is_dir()]
     if failed:
         show_table([{"slide": name, "reason": str(why)} for name, why in failed.items()], key="set-aside")
         refuse(failed, len(jobs))
+    if strangers:
+        raise IncompleteBatchError(
+            f"{how.manual}: counts of {', '.join(strangers)} were compared with nothing, since no such slide was read:"
+            f" correct slide_id; the slides are {', '.join(sorted(ids))}"
+        )
     return [str(job.folder) for job in jobs]
 
 

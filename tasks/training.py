@@ -14,7 +14,9 @@ from sgcldff.core.labels import smallest_label_space
 from sgcldff.core.records import ModelRef, Sample, Split
 from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
 from sgcldff.data.catalog import Catalog
-from sgcldff.models.checkpoint import saved_digest, spec_to_dict
+from sgcldff.evaluation import Predictions
+from sgcldff.evaluation.report import PREDICTIONS_FILE
+from sgcldff.models.checkpoint import CONFUSION_FILE, saved_digest, spec_to_dict
 from sgcldff.models.training.deadline import Deadline
 from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
 from sgcldff.models.training.warm_start import WarmStart
@@ -33,6 +35,11 @@ logger = logging.getLogger(__name__)
 
 TRAINED = "trained.json"
 """Written last into a training folder; such a run is not repeated."""
+TRAIN, VAL, TOTAL = "train/", "val/", "train/loss"
+"""Beginnings of the names of curves, and the name of the total loss."""
+
+Curve = Sequence[tuple[int, float]]
+"""(step, value), in the order of the steps."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,7 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
     if not record.is_file():
         run = tracked_run(registry, folder, job)
         registry.runs.attach(run, Path(evaluation), "evaluation")
+        Predictions.open(Path(evaluation) / PREDICTIONS_FILE).confusion.write(folder / "model" / CONFUSION_FILE)
         tags = {"data": job.prepared.digest, "training": folder.name}
         reference = registry.register(folder / "model", read_report(evaluation), tags, run)
         registry.runs.finish(run)
@@ -152,11 +160,6 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
     rows = [*asdict(registered).items(), ("data", job.prepared.digest), ("training", folder.name)]
     show_table([{"of": of, "value": value} for of, value in rows], key="registered")
     return registered
-
-
-Curve = Sequence[tuple[int, float]]
-"""(step, value), in the order of the steps."""
-TRAIN, VAL, TOTAL = "train/", "val/", "train/loss"
 
 
 class Gauges(Logger):

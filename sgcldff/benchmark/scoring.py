@@ -150,7 +150,9 @@ def source_figures(predictions: Predictions, bins: int, *, outlines: bool = True
     per_image = outline_scores(predictions)[:, : len(OUTLINES)]
     mean_outlines = metrics.mean_of(per_image if outlines else np.full_like(per_image, np.nan))
     types, labelled = type_predictions(predictions)
-    scores, gap = metrics.type_scores(types), metrics.calibration_error(types, bins)
+    groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
+    scores = metrics.type_scores(types, metrics.averaged_labels(types, groups))
+    gap = metrics.calibration_error(types, bins)
 
     def reduce(weights: Floats) -> Floats:
         if not labelled.any():

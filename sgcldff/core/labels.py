@@ -25,6 +25,8 @@ BLAST = "blast"
 NON_BLAST = "non-blast"
 NO_WHITE_CELL = "no white cell"
 PLATELET, PLATELET_CLUMP, RED_CELL, DEBRIS = "platelet", "platelet clump", "red cell", "debris"
+SMUDGE, REACTIVE, PLASMA_CELL = "smudge cell", "reactive lymphocyte", "plasma cell"
+"""Types that people count, and that no preset has."""
 
 SUBTYPES: Mapping[str, tuple[str, ...]] = {
     NEUTROPHIL: (SEGMENTED, BAND),
@@ -36,6 +38,10 @@ BROADER: Mapping[str, str] = {fine: broad for broad, members in SUBTYPES.items()
 """Fine label -> the broad label that it belongs to."""
 
 NAMES = (*FIVE_TYPES, *SUBTYPES, *BROADER, ERYTHROBLAST, BLAST, NON_BLAST)
+COUNTED_NAMES = (*NAMES, SMUDGE, REACTIVE, PLASMA_CELL)
+"""Types that a manual count may have."""
+NOT_WHITE = (ERYTHROBLAST, SMUDGE, NO_WHITE_CELL, *SUBTYPES[NO_WHITE_CELL])
+"""What is reported per 100 white cells, and is no part of a differential."""
 SYNONYMS: Mapping[str, str] = {
     "neut": NEUTROPHIL,
     "neutro": NEUTROPHIL,
@@ -96,7 +102,7 @@ def canonical(name: str) -> str:
     for candidate in (lowered, singular):
         if candidate in SYNONYMS:
             return SYNONYMS[candidate]
-    return singular if singular in NAMES else lowered
+    return singular if singular in COUNTED_NAMES else lowered
 
 
 def resolve_label(name: str, known: Collection[str]) -> str:

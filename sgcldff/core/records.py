@@ -7,6 +7,7 @@ from enum import StrEnum
 import pyarrow as pa
 
 from sgcldff.core.morphology import VALUES, CellAttributes
+from sgcldff.core.wording import PURPOSE
 
 UNIDENTIFIED = "unidentified"
 """Label of a cell that was found but not classified."""
@@ -208,4 +209,4 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
         ("outline", pa.binary()),
         ("nucleus", pa.binary()),
     ]
-    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/4"})
+    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/4", "sgcldff.purpose": PURPOSE})

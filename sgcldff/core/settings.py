@@ -271,7 +271,7 @@ class EvalSpec(Spec):
     """Bins of the expected calibration error."""
     seed: Seed = 0
     """Seed of the bootstrap."""
-    version: int = 2
+    version: int = 3
 
 
 class Perturbation(StrEnum):
@@ -310,8 +310,11 @@ class PromotionSpec(Spec):
     """How often each model is timed, in turn; the shortest time counts. At least 1."""
     approval: bool = False
     """Whether a person has to approve a challenger that passes, with `sgcldff registry approve`."""
-    evaluation: EvalSpec = field(default_factory=EvalSpec)
-    version: int = 2
+    approve_rare: bool = True
+    """Whether a person has to approve it where a class occurs in fewer than `class_groups` groups: so few cases cannot
+    show that its recall has not fallen."""
+    evaluation: EvalSpec = field(default_factory=lambda: EvalSpec(resamples=5000))
+    version: int = 3
 
 
 class Start(StrEnum):

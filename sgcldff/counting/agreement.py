@@ -1,21 +1,30 @@
 """Comparison of a differential with a manual count of the same smear."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
+from scipy.special import ndtr, ndtri
 
 from sgcldff.core.errors import InputError, LabelError, StoreError
 from sgcldff.core.json_file import read_json, write_json
-from sgcldff.core.labels import canonical, resolve_label
+from sgcldff.core.labels import COUNTED_NAMES, NOT_WHITE, canonical, resolve_label
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.tables import LARGEST, TableRow, read_rows, whole_number
+from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.differential import ClassShare, Differential, from_counts
 
 Counts = Mapping[str, int]
 """Cells of a slide by type."""
+
+
+FEWEST_CELLS = 100
+"""Cells in both counts below which the comparison says that they are too few."""
+DIFFERENCE = (0.5, 0.6)
+"""Shares whose difference, ten percentage points where they are hardest to tell apart, the power is stated for."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +34,13 @@ class Agreement:
     label: str
     manual: ClassShare
     """With Rümke's limits: the exact binomial interval of the manual share."""
-    found: ClassShare
-    p_value: float
-    """Of Fisher's exact test, two-sided, for this type alone."""
-    adjusted: float
+    found: ClassShare | None
+    """None where the model does not have the type."""
+    cells: tuple[int, int]
+    """White cells of the manual count, and those that the model classified."""
+    p_value: float | None
+    """Of Fisher's exact test, two-sided, for this type alone; None where the model does not have the type."""
+    adjusted: float | None
     """`p_value` for all types together (Holm)."""
     differs: bool
     """`adjusted` is below 1 - confidence: more than chance in the two counts explains."""
@@ -36,14 +48,28 @@ class Agreement:
     @property
     def within_limits(self) -> bool:
         """The share found lies within Rümke's limits of the manual one."""
-        return self.manual.low <= self.found.share <= self.manual.high
+        return self.found is not None and self.manual.low <= self.found.share <= self.manual.high
 
     @property
     def reads(self) -> str:
         """Say it in words."""
+        if self.found is None:
+            return "not a type of this model"
+        if min(self.cells) == 0:
+            return "cannot tell: nothing was counted"
         if self.differs:
             return "differs"
         return "agrees" if self.within_limits else "outside the limits, within chance"
+
+    @property
+    def power(self) -> float:
+        """Probability that these many cells show a difference of ten percentage points, for one type alone.
+
+        By the arc sine of the root (J. Cohen, Statistical Power Analysis, 1988), at a significance of 5 %.
+        """
+        one, other = self.cells
+        low, high = (2 * math.asin(math.sqrt(share)) for share in DIFFERENCE)
+        return float(ndtr((high - low) * math.sqrt(one * other / max(1, one + other)) - ndtri(0.975)))
 
 
 def compare(found: Differential, manual: Counts) -> tuple[Agreement, ...]:
@@ -60,18 +86,31 @@ def compare(found: Differential, manual: Counts) -> tuple[Agreement, ...]:
     slide below 1 - confidence (S. Holm, Scand. J. Statist. 6, 1979; never less powerful than Bonferroni); the limits
     are for each type alone.
 
-    Raises
-    ------
-    LabelError
-        If the manual count has a type that the differential does not know.
+    Types that the differential does not have come first. They are part of the manual count's denominator, unless they
+    are no white cells: nucleated red cells and smudge cells are counted beside, per white cell.
     """
-    by_hand = from_counts(manual, [share.label for share in found.shares], found.confidence)
-    pairs = list(zip(by_hand.shares, found.shares, strict=True))
+    own = [share.label for share in found.shares]
+    foreign = [label for label, count in manual.items() if count and label not in (*found.classes, UNIDENTIFIED)]
+    beside = [label for label in foreign if label in NOT_WHITE]
+    white = {label: count for label, count in manual.items() if label not in (*NOT_WHITE, UNIDENTIFIED)}
+    by_hand = from_counts(white, {*white, *own}, found.confidence)
+    cells = (by_hand.counted, found.counted)
+    lacking = [
+        _share_beside(label, manual[label], by_hand.counted) if label in beside else by_hand[label] for label in foreign
+    ]
+    pairs = [(by_hand[share.label], share) for share in found.shares]
     p_values = [_p_value(one, by_hand.counted, other, found.counted) for one, other in pairs]
-    return tuple(
-        Agreement(ours.label, theirs, ours, p_value, adjusted, adjusted < 1 - found.confidence)
-        for (theirs, ours), p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
+    return (
+        *(Agreement(share.label, share, None, cells, None, None, False) for share in lacking),
+        *(
+            Agreement(ours.label, theirs, ours, cells, p_value, adjusted, adjusted < 1 - found.confidence)
+            for (theirs, ours), p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
+        ),
     )
+
+
+def _share_beside(label: str, count: int, white: int) -> ClassShare:
+    return ClassShare(label, count, count / max(white, 1), 0.0, 1.0, 0.0, 1.0)
 
 
 def _p_value(one: ClassShare, total: int, other: ClassShare, other_total: int) -> float:
@@ -100,7 +139,8 @@ def read_manual(path: str | Path, classes: Iterable[str] | None = None) -> dict[
     Parameters
     ----------
     classes
-        Types that are known; None takes every name.
+        Types of the model; others that people count ("blast", "smudge cell") are kept under their own names. None takes
+        every name.
 
     Raises
     ------
@@ -137,8 +177,8 @@ class _Entry:
 
     def type_among(self, known: set[str] | None) -> str:
         label = canonical(self.name) if known is None else resolve_label(self.name, known)
-        if known is not None and label not in known:
-            names = ", ".join(sorted(known))
+        if known is not None and label not in {*known, *COUNTED_NAMES}:
+            names = ", ".join(sorted({*known, *COUNTED_NAMES}))
             raise LabelError(
                 f"{self.place}: type {self.name!r} is in no class; known are {names}: correct or remove it"
             )
@@ -166,8 +206,16 @@ def write_agreements(
     path: str | Path, agreements: Sequence[Agreement], slide_id: str, lineage: Lineage, confidence: float = 0.95
 ) -> Path:
     """Write a comparison as JSON, with where it comes from; the file appears whole or not at all."""
-    lines = [asdict(one) | {"within_limits": one.within_limits} for one in agreements]
-    content = {"slide_id": slide_id, "confidence": confidence, "types": lines, "lineage": asdict(lineage), "version": 1}
+    lines = [asdict(one) | {"within_limits": one.within_limits, "reads": one.reads} for one in agreements]
+    content = {
+        "slide_id": slide_id,
+        "confidence": confidence,
+        "types": lines,
+        "power_for_10_points": max((one.power for one in agreements), default=0.0),
+        "purpose": PURPOSE,
+        "lineage": asdict(lineage),
+        "version": 2,
+    }
     return write_json(path, content)
 
 

@@ -1,7 +1,7 @@
 """Shares adjusted for the confusion of types that a model showed on labelled cells."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import UNIDENTIFIED
 
-CONFUSION_FILE = "confusion.json"
-"""Name of the file in a model's folder that `Confusion.write` writes."""
 FEWEST_LABELLED = 5
 """Labelled cells of every class without which shares are not adjusted."""
 DRAWS = 1000
@@ -48,24 +46,32 @@ class Confusion:
         np.add.at(table, (np.array(self.true, int), predicted.astype(int)), 1)
         return table
 
+    def among(self, classes: Sequence[str]) -> "Confusion":
+        """Leave out the cells that are of other classes, or were predicted to be."""
+        place = {self.classes.index(label): at for at, label in enumerate(classes)}
+        rows = zip(self.true, self.predicted, self.confidence, strict=True)
+        kept = [(place[true], place[one], chance) for true, one, chance in rows if true in place and one in place]
+        true, predicted, confidence = zip(*kept, strict=True) if kept else ((), (), ())
+        return Confusion(tuple(classes), true, predicted, confidence)
+
     def write(self, path: str | Path) -> None:
         """Write as JSON."""
         Path(path).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Confusion | None":
-        """Read the confusion of the model in a folder; None where it has none.
+    def read(cls, path: str | Path) -> "Confusion | None":
+        """Read what `write` wrote; None if there is no such file.
 
         Raises
         ------
         InputError
             If the file is damaged.
         """
-        path = Path(folder) / CONFUSION_FILE
-        if not path.is_file():
-            return None
         try:
-            return cls(**{name: tuple(values) for name, values in json.loads(path.read_text("utf-8")).items()})
+            content = json.loads(Path(path).read_text("utf-8"))
+            return cls(**{name: tuple(values) for name, values in content.items()})
+        except FileNotFoundError:
+            return None
         except (ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{path}: not a model's confusion ({error}): remove it or register again") from error
 

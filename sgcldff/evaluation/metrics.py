@@ -6,7 +6,7 @@ undefined (for a class that does not occur, say); it becomes None, never a numbe
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ Reduction = Callable[[Floats], Floats]
 
 DEFINED = 0.9
 """Share of resamples that must define a score for an interval; not reached by a class in only one or two groups."""
+LABEL_GROUPS = 10
+"""Groups that a label must occur in to be part of averages over classes."""
 WEIGHTS_AT_ONCE = 4_000_000
 """Weights held in memory at a time (32 MB)."""
 BOUNDARY_TOLERANCE_UM = 0.4
@@ -207,12 +209,26 @@ def confusion(types: TypePredictions, weights: Floats) -> Floats:
     return np.asarray(weights @ entries).reshape(-1, size, size)
 
 
-def type_scores(types: TypePredictions) -> Reduction:
+def averaged_labels(types: TypePredictions, groups: Sequence[str]) -> Bools:
+    """Return which labels averages over classes are taken of, (K,): those in at least `LABEL_GROUPS` groups.
+
+    A label in fewer groups is missing from many resamples, which would average other classes than the rest. Where fewer
+    than two labels are in so many groups, all that occur are averaged.
+    """
+    _, members = np.unique(np.asarray(groups), return_inverse=True)
+    numbers = np.array([len(np.unique(members[types.true == k])) for k in range(len(types.labels))])
+    return numbers >= LABEL_GROUPS if (numbers >= LABEL_GROUPS).sum() > 1 else numbers > 0
+
+
+def type_scores(types: TypePredictions, averaged: Bools | None = None) -> Reduction:
     """Score types: accuracy, balanced accuracy, macro F1, then recall, precision and F1 of every label.
 
-    Balanced accuracy and macro F1 are means over the labels that occur in the truth, and undefined if all images have
-    the same label. Columns: (R, 3 + 3 K).
+    Balanced accuracy and macro F1 are means over the labels that are `averaged`, undefined where one of them does not
+    occur in the truth; by default over the labels that occur. Undefined if only one label is. Columns: (R, 3 + 3 K).
     """
+
+    def mean(scores: Floats) -> Floats:
+        return nanmean(scores) if averaged is None else scores[:, averaged].mean(axis=1)
 
     def reduce(weights: Floats) -> Floats:
         counts = confusion(types, weights)
@@ -221,7 +237,7 @@ def type_scores(types: TypePredictions) -> Reduction:
         f1 = np.where(true > 0, _ratio(2 * hits, true + predicted), np.nan)
         accuracy = _ratio(hits.sum(axis=1), true.sum(axis=1))
         several = np.where((true > 0).sum(axis=1) > 1, 1, np.nan)
-        return np.column_stack((accuracy, nanmean(recall) * several, nanmean(f1) * several, recall, precision, f1))
+        return np.column_stack((accuracy, mean(recall) * several, mean(f1) * several, recall, precision, f1))
 
     return reduce
 
@@ -234,12 +250,24 @@ def nanmean(scores: Floats) -> Floats:
 def calibration_error(types: TypePredictions, bins: int) -> Reduction:
     """Expected calibration error over `bins` equal bins of confidence (Naeini et al., AAAI 2015): (R, 1).
 
-    With few images the bootstrap interval lies above the score itself, since noise alone widens the gaps.
+    With few images the bootstrap interval lies above the score itself, since noise alone widens the gaps, and a
+    perfectly calibrated model has an error too: `calibration_by_chance`.
     """
     index = np.ceil(types.confidence * bins).astype(int).clip(1, bins) - 1
     gap = (types.true == types.predicted) - types.confidence
     table = np.eye(bins)[index] * gap[:, None]
     return lambda weights: _ratio(np.abs(weights @ table).sum(axis=1), weights.sum(axis=1))[:, None]
+
+
+def calibration_by_chance(types: TypePredictions, bins: int, draws: int = 200) -> float:
+    """Return the mean expected calibration error of a perfectly calibrated model with these confidences."""
+    right = np.random.default_rng(0).random((draws, len(types.confidence))) < types.confidence
+    wrong = np.full(len(types.true), -1)
+    errors = (
+        calibration_error(replace(types, predicted=np.where(one, types.true, wrong)), bins)(np.ones((1, len(one))))
+        for one in right
+    )
+    return float(np.mean([error[0, 0] for error in errors]))
 
 
 def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:

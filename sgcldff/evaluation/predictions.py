@@ -13,6 +13,7 @@ from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.settings import digest
+from sgcldff.counting.confusion import Confusion
 from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
 
 LAYOUT = "predictions/2"
@@ -66,6 +67,17 @@ class Predictions:
     def probabilities(self) -> Floats:
         """Probabilities of the model's classes, (N, C)."""
         return np.column_stack([self.numbers(PROBABILITY + name) for name in self.classes])
+
+    @property
+    def confusion(self) -> Confusion:
+        """The cells whose true type is one of the model's classes, with what the model predicted for them."""
+        rows = [
+            (self.classes.index(label), own)
+            for label, own in zip(self.column("label"), self.probabilities, strict=True)
+            if label in self.classes
+        ]
+        true, predicted = (index for index, _ in rows), (int(own.argmax()) for _, own in rows)
+        return Confusion(self.classes, tuple(true), tuple(predicted), tuple(float(own.max()) for _, own in rows))
 
     def of(self, source: str) -> "Predictions":
         """Return the rows of one data set."""

@@ -9,14 +9,16 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, InstanceOf, TypeAdapter, ValidationError
 
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import EvalSpec
+from sgcldff.core.wording import counted
 from sgcldff.evaluation import metrics
-from sgcldff.evaluation.bootstrap import intervals
+from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, MANY_GROUPS, intervals
 from sgcldff.evaluation.calibration.abstention import Abstention, abstention
-from sgcldff.evaluation.metrics import Bools, Floats, Interval, TypePredictions
+from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Floats, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
@@ -34,7 +36,7 @@ METRICS: Mapping[str, str] = {
     "macro_f1": "macro F1",
     "auroc": "AUROC, one versus rest",
     "calibration_error": "expected calibration error",
-    "cam_on_cell": "Grad-CAM energy on the cell",
+    "cam_on_cell": "Grad-CAM on the cell beyond chance",
     "saliency_consistency": "evidence with prior (r)",
 }
 """Fields of `Scores` that are intervals, with the names shown to readers."""
@@ -85,6 +87,10 @@ class Scores:
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     """Images by true label (rows) and predicted label (columns), in the order of `classes`."""
+    averaged: tuple[str, ...] = ()
+    """Labels of which balanced accuracy and macro F1 are means."""
+    calibration_by_chance: float | None = None
+    """Calibration error that a perfectly calibrated model would show on so many images."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +163,14 @@ class EvalReport:
         return "\n\n".join(part for part in _sections(self) if part) + "\n"
 
     def save(self, folder: str | Path) -> Path:
-        """Write the report as JSON and Markdown, and its predictions, into a folder, which is created."""
+        """Write predictions and report, as Markdown and, last of all, as JSON, into a folder, which is created."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        (path / REPORT_FILE).write_text(self.to_json())
-        (path / MARKDOWN_FILE).write_text(self.to_markdown())
         if self.predictions is not None:
             self.predictions.save(path / PREDICTIONS_FILE)
+        (path / MARKDOWN_FILE).write_text(self.to_markdown())
+        with atomic_write(path / REPORT_FILE) as draft:
+            draft.write_text(self.to_json())
         return path
 
     @classmethod
@@ -218,6 +225,8 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
         outlined=int(np.isfinite(predictions.numbers("cell_union")).sum()),
         classes=types.classes,
         confusion=types.confusion,
+        averaged=types.averaged,
+        calibration_by_chance=types.calibration_by_chance,
         **dict(zip(METRICS, (*spread[: len(OUTLINES)], *types.overall, *spread[len(OUTLINES) :]), strict=True)),
     )
 
@@ -241,6 +250,8 @@ class TypeReport:
     overall: tuple[Interval | None, ...] = (None,) * 5
     classes: tuple[ClassScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    averaged: tuple[str, ...] = ()
+    calibration_by_chance: float | None = None
 
 
 def type_predictions(predictions: Predictions) -> tuple[TypePredictions, Bools]:
@@ -263,7 +274,8 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
     if not labelled.any():
         return TypeReport()
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
-    accuracy, balanced, macro, *per_class = intervals(metrics.type_scores(types), groups, spec)
+    averaged = metrics.averaged_labels(types, groups)
+    accuracy, balanced, macro, *per_class = intervals(metrics.type_scores(types, averaged), groups, spec)
     (auroc,) = intervals(auroc_reduction(predictions.probabilities[labelled], types, space), groups, spec)
     (gap,) = intervals(metrics.calibration_error(types, spec.calibration_bins), groups, spec)
     counts = metrics.confusion(types, np.ones((1, len(groups))))[0].astype(int)
@@ -272,7 +284,13 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
         ClassScore(label, int(counts[k].sum()), int(counts[:, k].sum()), *per_class[k::size])
         for k, label in enumerate(types.labels)
     )
-    return TypeReport((accuracy, balanced, macro, auroc, gap), classes, tuple(tuple(map(int, r)) for r in counts))
+    return TypeReport(
+        (accuracy, balanced, macro, auroc, gap),
+        classes,
+        tuple(tuple(map(int, row)) for row in counts),
+        tuple(label for label, kept in zip(types.labels, averaged, strict=True) if kept),
+        metrics.calibration_by_chance(types, spec.calibration_bins),
+    )
 
 
 def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelSpace) -> Callable[[Floats], Floats]:
@@ -289,12 +307,14 @@ def _sections(report: EvalReport) -> Iterable[str]:
     yield f"# Evaluation of model {report.model}"
     yield f"Calibrated for a laboratory: {report.calibrated}." if report.calibrated else ""
     yield (
-        f"Intervals contain {report.spec.confidence:.0%} of {report.spec.resamples} bootstrap samples, resampled by "
-        "patient or slide."
+        f"Intervals are of {report.spec.confidence:.0%}, by {report.spec.resamples} bootstrap samples of patients or "
+        f"slides, spread as Student's t below {MANY_GROUPS} of them; there is none below {FEWEST_GROUPS}."
     )
     counts = {"images": "images", "groups": "groups", "typed": "with a label", "outlined": "with an outline"}
     names = counts | dict(METRICS)
     rows = [[title, *(_text(getattr(part, name)) for part in columns)] for name, title in names.items()]
+    chance = [f"{part.calibration_by_chance:.3f}" if part.calibration_by_chance else "-" for part in columns]
+    rows.insert(list(names).index("calibration_error") + 1, ["... of a perfectly calibrated model", *chance])
     yield markdown_table(["", *(part.source for part in columns)], rows)
     for part in columns if len(report.sources) > 1 else columns[1:]:
         if part.classes:
@@ -316,6 +336,10 @@ def _class_section(part: Scores) -> Iterable[str]:
     fields = ("label", "images", "predicted", "recall", "precision", "f1")
     scores = [[_text(getattr(one, name)) for name in fields] for one in part.classes]
     yield markdown_table(["class", "images", "predicted", "recall", "precision", "F1"], scores)
+    rare = (one for one in part.classes if one.images and one.label not in part.averaged)
+    listed = ", ".join(f"{one.label} ({counted(one.images, 'image')})" for one in rare)
+    rest = f"; left out, since they occur in fewer than {LABEL_GROUPS} groups: {listed}" if listed else ""
+    yield f"Balanced accuracy and macro F1 are over {counted(len(part.averaged), 'class', 'classes')}{rest}."
     names = [one.label for one in part.classes]
     confusion_rows = [[name, *map(str, row)] for name, row in zip(names, part.confusion, strict=True)]
     yield markdown_table(["true / predicted", *names], confusion_rows)

@@ -5,7 +5,7 @@ from pathlib import Path
 from shutil import copyfile
 
 from sgcldff.core.errors import InputError
-from sgcldff.models.checkpoint import CALIBRATION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
+from sgcldff.models.checkpoint import CALIBRATION_FILE, CONFUSION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.reference import Reference, read_typicality, reference_digest
 
@@ -32,7 +32,7 @@ def export_model(source: str | Path, to: str | Path, *, half: bool = False) -> P
     model = load_model(origin, "cpu")
     read_typicality(origin, model.digest)
     save_model(target, model.spec, model.net, half=half)
-    for record in (TRAINED_ON, CALIBRATION_FILE):
+    for record in (TRAINED_ON, CALIBRATION_FILE, CONFUSION_FILE):
         if (origin / record).is_file():
             copyfile(origin / record, target / record)
     if reference_digest(origin):

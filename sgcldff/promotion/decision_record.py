@@ -2,9 +2,10 @@
 
 import getpass
 import json
+import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -110,6 +111,16 @@ class Decision:
         """The reasons for the decision."""
         return (self.because,) if self.because else Verdict(self.findings).reasons
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader of the verdict has to know besides the reasons."""
+        verdict, texts = Verdict(self.findings), list[str]()
+        if verdict.chance is not None:
+            texts.append(f"a model as good as the champion passes at most {verdict.chance:.0%} of the time")
+        if verdict.rare:
+            texts.append(f"too few cases to judge without a person: {', '.join(verdict.rare)}")
+        return tuple(texts)
+
     def approved(self, signed: Signature) -> "Decision":
         """Return the record of the promotion that a person approves."""
         return replace(self, outcome=Outcome.PROMOTED, signed=signed, approved_by=signed.by, because="")
@@ -151,7 +162,7 @@ class Decision:
         """Write the record for people."""
         parts = [
             f"# {self.outcome.capitalize()}: version {self.challenger.version}",
-            "\n".join(f"- {escape_markdown(reason)}" for reason in self.reasons),
+            "\n".join(f"- {escape_markdown(reason)}" for reason in (*self.reasons, *self.cautions)),
             markdown_table(("", ""), facts_of(self).items()),
         ]
         if self.findings:
@@ -212,6 +223,30 @@ def require_approvable(decision: Decision | None, weights: str, champion: str | 
             f" {', '.join(changes)}; run `sgcldff promote` again"
         )
     return decision
+
+
+def best_champion(decisions: Iterable[Decision], champion: ModelRef, test_set: str) -> ModelRef | None:
+    """Return the former champion with the highest score on a test set, if it is better than the champion's.
+
+    Parameters
+    ----------
+    decisions
+        On all versions. Versions that a person rejected or withdrew are left out.
+    """
+    scores: dict[ModelRef, float] = {}
+    ordered = sorted(decisions, key=lambda decision: decision.signed.at)
+    for decision in ordered:
+        for finding in decision.findings:
+            if finding.rule == "score" and decision.evidence and decision.evidence.test_set == test_set:
+                sides = (decision.champion, finding.champion), (decision.challenger, finding.challenger)
+                scores |= {model: score for model, score in sides if model and score is not None}
+    last = {decision.challenger: decision.outcome for decision in ordered}
+    reigned = {decision.champion for decision in ordered} | {
+        decision.challenger for decision in ordered if decision.outcome is Outcome.PROMOTED
+    }
+    kept = {model: score for model, score in scores.items() if model in reigned and last.get(model) not in HELD}
+    best = max(kept, key=lambda model: kept[model], default=None)
+    return best if best is not None and kept[best] > kept.get(champion, -math.inf) else None
 
 
 def facts_of(decision: Decision) -> dict[str, str]:

@@ -23,6 +23,10 @@ class Finding:
     """Lower end of the figure's interval; None if there is no interval."""
     high: float | None = None
     limit: float | None = None
+    chance: float | None = None
+    """Probability that a model as good as the champion keeps the rule; None if it is not known."""
+    rare: bool = False
+    """Too few cases to show what the rule asks for: a person has to agree."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,16 @@ class Verdict:
     def promote(self) -> bool:
         """Whether there are findings and all rules are kept."""
         return bool(self.findings) and all(finding.passed for finding in self.findings)
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """Rules that so few cases cannot decide."""
+        return tuple(finding.rule for finding in self.findings if finding.rare)
+
+    @property
+    def chance(self) -> float | None:
+        """Probability, at most, that a model as good as the champion keeps all rules; None if it is not known."""
+        return min((finding.chance for finding in self.findings if finding.chance is not None), default=None)
 
     @property
     def reasons(self) -> tuple[str, ...]:

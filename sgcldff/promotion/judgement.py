@@ -29,6 +29,7 @@ def judge(
     spec: PromotionSpec | None = None,
     ingest: IngestSpec | None = None,
     predict_images: PredictImages | None = None,
+    best: str | Path | None = None,
 ) -> Verdict:
     """Apply all rules to a challenger; scores are not computed on a test set that is incomplete or leaked.
 
@@ -44,6 +45,9 @@ def judge(
         When two images count as near-duplicates.
     predict_images
         Predicts, or finds earlier predictions; by default everything is predicted, and nothing is kept.
+    best
+        Folder of the best champion ever, if that is another (`decision_record.best_champion`): each challenger may be a
+        little worse than the champion before it, but none much worse than the best.
 
     Raises
     ------
@@ -65,6 +69,10 @@ def judge(
         findings += (shared.shared(test),)
     old, new = str(champion), str(challenger)
     findings += compare_models(ask(old, shared, None), ask(new, shared, None), rules).findings
+    if best is not None:
+        known = shared.labelled_for(read_spec(Path(best) / SPEC_FILE).labels)
+        sides = ask(str(best), known, None), ask(new, known, None)
+        findings += (mean_score(*sides, "score against the best champion", rules.margin, rules.evaluation),)
     for kind in rules.robustness:
         before, after = ask(old, shared, kind), ask(new, shared, kind)
         findings += (mean_score(before, after, f"score under {kind}", rules.robustness_margin, rules.evaluation),)

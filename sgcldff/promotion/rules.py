@@ -7,8 +7,9 @@ import numpy as np
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import EvalSpec, PromotionSpec
+from sgcldff.core.wording import counted
 from sgcldff.evaluation import metrics
-from sgcldff.evaluation.bootstrap import bootstrap_scores
+from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, bootstrap_scores
 from sgcldff.evaluation.metrics import Floats, Reduction
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 from sgcldff.evaluation.report import type_predictions
@@ -24,18 +25,31 @@ class PairedFigure:
     low: float | None
     """Lower end of the interval of `difference`; None if too few bootstrap samples define it."""
     high: float | None
+    centred: Floats
+    """Differences that two equal models would show on R resamples, (R,)."""
 
     @property
     def difference(self) -> float:
         """Challenger minus champion."""
         return self.challenger - self.champion
 
-    def finding(self, rule: str, passed: bool, text: str, limit: float) -> Finding:
+    def chance(self, judged: float, limit: float) -> float | None:
+        """Return how often two equal models keep a limit, if this end of the interval (or the difference) is judged."""
+        shift, sign = judged - self.difference, -1 if limit > 0 else 1
+        defined = self.centred[np.isfinite(self.centred)]
+        return float((sign * (defined + shift - limit) >= -ROUNDING).mean()) if len(defined) else None
+
+    def finding(
+        self, rule: str, passed: bool, text: str, limit: float, *, judged: float = np.nan, rare: bool = False
+    ) -> Finding:
         """Return a finding on the difference; undefined figures are left out."""
+        chance = self.chance(judged, limit) if np.isfinite(judged) else None
+        if chance is not None:
+            text += f"; an equal model passes {chance:.0%} of the time"
         champion, challenger, difference = (
             value if np.isfinite(value) else None for value in (self.champion, self.challenger, self.difference)
         )
-        return Finding(rule, passed, text, champion, challenger, difference, self.low, self.high, limit)
+        return Finding(rule, passed, text, champion, challenger, difference, self.low, self.high, limit, chance, rare)
 
     def __str__(self) -> str:
         interval = "" if self.low is None or self.high is None else f" ({self.low:+.4f} to {self.high:+.4f})"
@@ -66,19 +80,20 @@ def mean_score(champion: Predictions, challenger: Predictions, rule: str, margin
     """Check that the lower end of the difference in mean score is at least `-margin`.
 
     The score is the mean of cell IoU, nucleus IoU and macro F1 over all data sets, as far as the images define them.
-    Without an interval, that is with a single group, the rule is broken.
+    Without an interval, that is below `FEWEST_GROUPS` groups, the rule is broken.
     """
     (pair,) = paired(_mean_score, champion, challenger, spec)
     if not np.isfinite(pair.difference):
         reason = "the images have neither outlines nor two labels to score: freeze a test split that has"
         return pair.finding(rule, False, reason, -margin)
     if pair.low is None:
-        reason = "all images are of one group, so that there is no interval: test on at least two patients or slides"
+        few = f"all images are of {counted(len(set(champion.groups)), 'group')}, too few for an interval"
+        reason = f"{few}: test on at least {FEWEST_GROUPS} patients or slides"
         return pair.finding(rule, False, reason, -margin)
     passed = pair.low >= -margin - ROUNDING
     side = "at or above" if passed else "below"
     text = f"mean {rule} {pair}, lower end {side} the limit of {-margin:+.4f}"
-    return pair.finding(rule, passed, text, -margin)
+    return pair.finding(rule, passed, text, -margin, judged=pair.low)
 
 
 def class_recalls(champion: Predictions, challenger: Predictions, spec: PromotionSpec) -> Iterator[Finding]:
@@ -86,7 +101,7 @@ def class_recalls(champion: Predictions, challenger: Predictions, spec: Promotio
 
     Intervals from few clusters are too narrow (Cameron, Gelbach and Miller, Rev. Econ. Stat. 2008), and for a class in
     few groups non-inferiority can hardly be shown: below `spec.class_groups` groups the difference itself is judged,
-    and the finding says so.
+    the finding says so, and a person has to agree.
     """
     labels = sorted({label for label in champion.column("label") if label is not None})
     pairs = paired(lambda side: _recalls(side, labels), champion, challenger, spec.evaluation) if labels else ()
@@ -97,9 +112,8 @@ def class_recalls(champion: Predictions, challenger: Predictions, spec: Promotio
         passed = judged >= -spec.class_margin - ROUNDING
         side = "within" if passed else "below"
         text = f"recall of {label} {pair}, {_basis('lower', groups, enough, spec)} {side}"
-        yield pair.finding(
-            f"recall of {label}", passed, f"{text} the limit of {-spec.class_margin:+.4f}", -spec.class_margin
-        )
+        text, rare = f"{text} the limit of {-spec.class_margin:+.4f}", groups < spec.class_groups
+        yield pair.finding(f"recall of {label}", passed, text, -spec.class_margin, judged=judged, rare=rare)
 
 
 def calibration(champion: Predictions, challenger: Predictions, spec: PromotionSpec) -> Iterator[Finding]:
@@ -118,7 +132,7 @@ def calibration(champion: Predictions, challenger: Predictions, spec: PromotionS
     passed = judged <= limit + ROUNDING
     side = "within" if passed else "above"
     text = f"calibration error {pair}, {_basis('upper', groups, enough, spec)} {side}"
-    yield pair.finding("calibration", passed, f"{text} the limit of {limit:+.4f}", limit)
+    yield pair.finding("calibration", passed, f"{text} the limit of {limit:+.4f}", limit, judged=judged)
 
 
 def _basis(end: str, groups: int, enough: bool, spec: PromotionSpec) -> str:
@@ -137,9 +151,9 @@ def paired(
 ) -> tuple[PairedFigure, ...]:
     """Reduce both models' predictions on all images and on the same bootstrap samples, column by column."""
     before, after = (bootstrap_scores(reduction(side), side.groups, spec) for side in (champion, challenger))
-    ends = (after - before).ends(spec)
-    columns = zip(before.values, after.values, ends, strict=True)
-    return tuple(PairedFigure(float(old), float(new), *interval) for old, new, interval in columns)
+    apart = after - before
+    columns = zip(before.values, after.values, apart.ends(spec), (apart.draws - apart.values).T, strict=True)
+    return tuple(PairedFigure(float(old), float(new), *ends, centred) for old, new, ends, centred in columns)
 
 
 def _mean_score(predictions: Predictions) -> Reduction:
@@ -147,10 +161,13 @@ def _mean_score(predictions: Predictions) -> Reduction:
     outlines = [metrics.iou(*predictions.counts(part)) for part in ("cell_", "nucleus_")]
     mean, (types, labelled) = metrics.mean_of(np.column_stack(outlines)), type_predictions(predictions)
 
+    groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
+    averaged = metrics.averaged_labels(types, groups)
+
     def reduce(weights: Floats) -> Floats:
         macro_f1 = np.full((len(weights), 1), np.nan)
         if labelled.any():
-            macro_f1 = metrics.type_scores(types)(weights[:, labelled])[:, 2:3]
+            macro_f1 = metrics.type_scores(types, averaged)(weights[:, labelled])[:, 2:3]
         return metrics.nanmean(np.column_stack((mean(weights), macro_f1)))[:, None]
 
     return reduce

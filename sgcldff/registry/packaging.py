@@ -12,7 +12,7 @@ from mlflow.types import Schema, TensorSpec
 
 from sgcldff.core.code import PACKAGE, VERSION
 from sgcldff.evaluation.report import METRICS, EvalReport
-from sgcldff.models.checkpoint import CALIBRATION_FILE, SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
+from sgcldff.models.checkpoint import CALIBRATION_FILE, CONFUSION_FILE, SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
 from sgcldff.models.reference import REFERENCE_FILE
 
 REQUIRED = (
@@ -68,6 +68,7 @@ def write_package(folder: Path, target: Path, classes: int) -> Path:
         "trained_on": TRAINED_ON,
         "reference": REFERENCE_FILE,
         "calibration": CALIBRATION_FILE,
+        "confusion": CONFUSION_FILE,
     }
     present = {name: path for name, file in files.items() if (path := folder.absolute() / file).is_file()}
     outputs = [

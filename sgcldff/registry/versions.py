@@ -348,6 +348,11 @@ class Registry:
             folder = self.runs.download(f"{version.source.rstrip('/')}/{DECISIONS}", workspace)
             return tuple(_read_decision(folder / f"{name}.json") for name in names)
 
+    def all_decisions(self) -> tuple[Decision, ...]:
+        """Return the records of all decisions on all versions."""
+        judged = (version.ref for version in self.versions() if version.outcome)
+        return tuple(decision for ref in judged for decision in self.decisions(ref))
+
     def decision(self, ref: ModelRef) -> Decision | None:
         """Return the newest decision on a version; None if there is none."""
         return (self.decisions(ref) or (None,))[-1]

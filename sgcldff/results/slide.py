@@ -48,7 +48,7 @@ from sgcldff.inference.outputs import (
     instance_writer,
     write_labels_ngff,
 )
-from sgcldff.models.checkpoint import SPEC_FILE, read_spec
+from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.review.apply import forget_reviews
@@ -243,7 +243,7 @@ def _differential(counts: Mapping[tuple[int, str | None], int], plan: Plan) -> D
 
 def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
-    confusion = Confusion.read(job.model)
+    confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
     wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
     key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
@@ -285,7 +285,7 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
     if job.goal is not None:
         found = job.goal.settled(found)
     if not plan.spec.min_typicality:  # how typical labelled cells are is not known
-        found = found.adjusted_for(Confusion.read(job.model), plan.min_confidence)
+        found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     agreements = _agreements(found, job, plan)

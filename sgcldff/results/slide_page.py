@@ -16,7 +16,7 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
-from sgcldff.counting.agreement import Agreement
+from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
 from sgcldff.counting.differential import ClassShare, Differential
 from sgcldff.inference.outputs.cells import CellRow
 from sgcldff.inference.outputs.colours import hex_of
@@ -46,8 +46,14 @@ class Line:
     count: int
     share: str
     interval: str
+    adjusted: str
+    """Share adjusted for the model's errors, with its interval; empty where it is not known."""
+    bounds: str
+    """Interval over all that unidentified cells may be."""
     bar: tuple[float, float, float]
     """Share and ends of its interval, % of the bar's full width."""
+    group: bool = False
+    """A broader type, whose cells are in other lines already."""
 
 
 @dataclass(frozen=True)
@@ -168,16 +174,20 @@ def write_report(
     """
     path = Path(folder) / "report.html"
     overview, overview_mpp = slide.overview(OVERVIEW_PX)
+    adjusted = any(share.adjusted for share in found.shares)
     page = template("report.html").render(
         slide=slide.source.ref,
         found=found,
         confidence=f"{found.confidence:.0%}",
-        lines=[_line(share) for share in found.shares],
-        groups=gallery.groups([share.label for share in found.shares], slide, overview_mpp),
+        adjusted=adjusted,
+        columns=3 + adjusted + bool(found.rejected),
+        lines=[*map(_line, found.shares), *(_line(share, group=True) for share in found.groups)],
+        groups=gallery.groups(found.classes, slide, overview_mpp),
         overview={"uri": data_uri(overview), "width": overview.shape[1], "height": overview.shape[0]},
         ring_width=max(2.0, RING_PX / 2),
         outside=OUTSIDE,
         agreements=agreements,
+        few=FEWEST_CELLS,
         facts=facts,
         crop_um=CROP_UM,
     )
@@ -205,14 +215,18 @@ def data_uri(rgb: Rgb) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
-def _line(share: ClassShare) -> Line:
+def _line(share: ClassShare, *, group: bool = False) -> Line:
+    adjusted = share.adjusted
     return Line(
         share.label,
         hex_of(share.label),
         share.count,
         percent(share.share),
         f"{percent(share.low)} – {percent(share.high)}",
+        f"{percent(adjusted.share)} ({percent(adjusted.low)} – {percent(adjusted.high)})" if adjusted else "",
+        f"{percent(share.lowest)} – {percent(share.highest)}",
         (100 * share.share, 100 * share.low, 100 * share.high),
+        group,
     )
 
 

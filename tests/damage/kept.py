@@ -50,10 +50,15 @@ def make_slide(folder: Path) -> None:
     read_slide(folder)
 
 
+def slide_job(folder: Path, out: Path) -> SlideJob:
+    """Describe how the slide is read."""
+    entry = SlideEntry(str(folder / "slide.tif"), None, "slide")
+    return SlideJob(entry, str(folder / "model"), ModelRef("stub", "7", "colours"), str(out), SPEC)
+
+
 def read_slide(folder: Path) -> str:
     """Read the slide, again or on; results are compared byte for byte, but for the time that it took."""
-    entry = SlideEntry(str(folder / "slide.tif"), None, "slide")
-    job = SlideJob(entry, str(folder / "model"), ModelRef("stub", "7", "colours"), str(folder / "out"), SPEC)
+    job = slide_job(folder, folder / "out")
     read_slide_job(job, serially(ColourModel()))
     return files_digest(job.folder, skipped=("summary.json", ".lock"))
 

@@ -59,7 +59,8 @@ def quick_settings(seed: int = 0, margin: float = 0.9, *, approval: bool = False
     """Give settings for one epoch; a margin of 0.9 lets every challenger pass, one of -0.9 none."""
     lenient = {
         "class_margin": 1.0, "calibration_margin": 1.0, "robustness": ["noise"], "robustness_margin": 1.0,
-        "max_time_ratio": 100.0, "timing_rounds": 1, "approval": approval, "evaluation": {"resamples": 100},
+        "max_time_ratio": 100.0, "timing_rounds": 1, "approval": approval, "approve_rare": False,
+        "evaluation": {"resamples": 100},
     }  # fmt: skip
     return read_settings(
         None,

@@ -13,9 +13,11 @@ from flows.train import train
 from sgcldff.core.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError
 from sgcldff.core.labels import WBC5
 from sgcldff.core.records import Split
+from sgcldff.counting.confusion import Confusion
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic import write_dataset
+from sgcldff.models.checkpoint import CONFUSION_FILE
 from sgcldff.models.model import load_model
 from sgcldff.models.training.trainer import lightning_precision
 from sgcldff.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
@@ -63,6 +65,9 @@ def test_the_evaluation_is_of_the_test_split(lab):
     report = read_report(lab.first.challenger.evaluation)
     samples = Catalog.open(Workspace(lab.workspace).catalog).select(Split.TEST)
     assert report.pooled.images == len(samples) > 0
+    _, folder = registry_of(lab).resolve("models:/sgcldff/1")
+    confusion = Confusion.read(folder / CONFUSION_FILE)
+    assert confusion.counts(0).sum() == report.pooled.typed
     assert (Path(lab.first.challenger.evaluation) / "report.md").read_text().startswith("#")
 
 

@@ -125,6 +125,14 @@ def test_a_manual_count_is_compared_with(result, read, slide):
     assert "manual" in (result / "report.html").read_text()
 
 
+def test_a_manual_count_of_no_slide_is_named_once_all_else_is_done(result, read, slide):
+    table = result.parent / "strangers.csv"
+    table.write_text("slide_id,label,count\nsmall,neutrophil,60\nsmal,lymphocyte,40\n")
+    with pytest.raises(IncompleteBatchError, match=r"counts of smal were compared with nothing.*the slides are small"):
+        read([slide.slide], result.parent, manual=str(table))
+    assert "neutrophil" in (result / "manual.json").read_text()
+
+
 def test_a_sample_is_read_until_it_is_enough(result, read, slide, tmp_path):
     """A small slide never is: all of it is read, and gives the same counts; looking early widens the intervals."""
     (folder,) = read([slide.slide], tmp_path, until="neutrophil:0.3")

@@ -27,9 +27,8 @@ WAIT = START + "sys.stdin.read()"
 KILL = (
     START
     + """
-import signal, psutil
+import psutil
 from prefect import flow
-from sgcldff.core.errors import ServiceError
 from tasks.stages import prefect_failure, stage
 
 @stage("work", ["work"])
@@ -41,16 +40,12 @@ def work():
 
 @flow
 def whole():
-    try:
-        work()
-    except ServiceError as error:
-        print("the stage:", error)
-        raise
+    work()
 
 try:
     whole()
 except Exception as error:
-    print("the flow:", prefect_failure(error) or error)
+    print(prefect_failure(error) or error)
 """
 )
 
@@ -70,11 +65,9 @@ def test_a_server_keeps_its_database_in_a_workspace_of_any_name_and_dies_with_it
 
 def test_a_server_that_is_killed_fails_the_run_as_a_service_does_whatever_became_of_the_work(tmp_path):
     ended = subprocess.run([sys.executable, "-c", KILL, tmp_path], env=outside(), capture_output=True, text=True)
-    _, done, *told = ended.stdout.splitlines()
+    started, done, told = ended.stdout.splitlines()
     assert done == "done", ended.stderr
-    assert [line.split(" failed (")[0] for line in told] == [
-        f"the {part}: Prefect's server at {ended.stdout.split()[0].removesuffix('/api')}" for part in ("stage", "flow")
-    ]
+    assert told.startswith(f"Prefect's server at {started.split()[0]} failed ([Errno 111] Connection refused)")
 
 
 def test_a_server_that_does_not_come_up_ends_the_command_with_its_reason(tmp_path):

@@ -89,15 +89,13 @@ def embed(model: Model, crops: Floats) -> Floats:
     return np.concatenate(embeddings) if embeddings else np.empty((0, model.embedding_width), np.float32)
 
 
-def describe(model: Model, samples: Sequence[Sample], progress: Progress | None = None, seed: int = 0) -> Reference:
+def describe(model: Model, samples: Sequence[Sample], progress: Progress | None = None) -> Reference:
     """Build the reference of a model from its images; the validation split gives the typical distances of cells.
 
     Parameters
     ----------
     samples
         The catalog on which the model was trained, all splits.
-    seed
-        Seed of the selection of images that are kept to measure drift.
 
     Raises
     ------
@@ -110,4 +108,4 @@ def describe(model: Model, samples: Sequence[Sample], progress: Progress | None 
     types = [name for name, out in zip(observations.types, held_out, strict=True) if not out]
     typicality = fit(observations.embedding[~held_out], types, observations.embedding[held_out])
     truths = {sample.sha256: annotation_digest(sample) for sample in samples}
-    return Reference(model.digest, truths, observations.sampled(seed), typicality)
+    return Reference(model.digest, truths, observations.sampled(seed=0), typicality)

@@ -8,16 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgcldff.core.atomic import atomic_write
+from sgcldff.core.wording import PURPOSE
+from sgcldff.counting.agreement import Agreement
 from sgcldff.counting.differential import Differential
 from sgcldff.inference.gate import Area
 from sgcldff.results.batch.summary import classes_of
 from sgcldff.results.batch.triage import TriagedSlide
 
+KINDS = ("count", "share", "low", "high", "lowest", "highest", "adjusted", "adjusted_low", "adjusted_high")
+"""Beginnings of the columns of each class."""
 
-def batch_schema(classes: Iterable[str]) -> pa.Schema:
+
+def batch_schema(classes: Iterable[str], beside: Iterable[str] = ()) -> pa.Schema:
     """Describe the table of a batch: one row per slide; what is not known of a slide that was skipped is missing."""
     text, whole, number = pa.string(), pa.int64(), pa.float64()
-    kinds = {"count": whole, "share": number, "low": number, "high": number}
+    kinds = dict.fromkeys(KINDS, number) | {"count": whole}
     return pa.schema(
         [
             *((name, text) for name in ("slide_id", "file", "status", "reason")),
@@ -25,21 +30,32 @@ def batch_schema(classes: Iterable[str]) -> pa.Schema:
             ("look", pa.list_(text)),
             *((name, whole) for name in ("counted", "rejected", "excluded")),
             *((f"{kind}_{label}", dtype) for label in classes for kind, dtype in kinds.items()),
+            *(
+                (f"{kind}_{label}", dtype)
+                for label in beside
+                for kind, dtype in (("count", whole), ("per_100", number))
+            ),
             *((f"area_{area.name.lower()}", number) for area in Area),
             ("usable", number),
             *((name, whole) for name in ("tiles", "skipped")),
             ("seconds", number),
             *((name, text) for name in ("model_name", "model_version", "model_digest")),
             ("flags", pa.list_(text)),
+            ("cannot_tell", pa.list_(text)),
+            ("interval_method", text),
+            ("interval_level", number),
+            ("design_effect", number),
             ("agrees_with_manual", pa.bool_()),
         ],
-        metadata={"sgcldff.layout": "batch/1"},
+        metadata={"sgcldff.layout": "batch/1", "sgcldff.purpose": PURPOSE},
     )
 
 
 def write_table(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
     """Write the table of a batch, in the order of the page; the file appears whole or not at all."""
-    schema = batch_schema(classes_of(one.slide for one in triaged))
+    found = [one.slide.found for one in triaged if one.slide.found is not None]
+    beside = dict.fromkeys(part.label for each in found for part in each.beside)
+    schema = batch_schema(classes_of(one.slide for one in triaged), beside)
     with atomic_write(path) as partial:
         pq.write_table(pa.Table.from_pylist([_row(one) for one in triaged], schema=schema), partial, compression="zstd")
     return path
@@ -56,12 +72,32 @@ def _row(one: TriagedSlide) -> dict[str, object]:
         "usable": slide.usable,
         **({} if model is None else {f"model_{name}": value for name, value in asdict(model).items()}),
         **({} if slide.found is None else _counts(slide.found)),
-        "agrees_with_manual": not any(line.differs for line in slide.agreements) if slide.agreements else None,
+        "agrees_with_manual": _agrees(slide.agreements),
     }
 
 
+def _agrees(agreements: Sequence[Agreement]) -> bool | None:
+    """Return whether no type differs or is lacking; None where nothing was compared."""
+    if not any(min(line.cells) for line in agreements):
+        return None
+    return not any(line.differs or line.found is None for line in agreements)
+
+
 def _counts(found: Differential) -> dict[str, object]:
-    kinds = ("count", "share", "low", "high")
-    shares = {f"{kind}_{one.label}": getattr(one, kind) for one in found.shares for kind in kinds}
+    shares = {f"{kind}_{one.label}": getattr(one, kind) for one in found.shares for kind in KINDS[:6]}
+    adjusted = {
+        f"{kind}_{one.label}": getattr(one.adjusted, part)
+        for one in found.shares
+        if one.adjusted
+        for kind, part in zip(KINDS[6:], ("share", "low", "high"), strict=True)
+    }
+    method, clusters = found.interval, found.interval.clusters
+    how = {
+        "interval_method": method.method,
+        "interval_level": method.level,
+        "design_effect": clusters.design_effect if clusters else None,
+    }
     totals = {name: getattr(found, name) for name in ("counted", "rejected", "excluded")}
-    return {**totals, **shares, "flags": list(found.flags)}
+    lists = {name: list(getattr(found, name)) for name in ("flags", "cannot_tell")}
+    beside = {f"{kind}_{one.label}": getattr(one, kind) for one in found.beside for kind in ("count", "per_100")}
+    return totals | shares | adjusted | beside | how | lists

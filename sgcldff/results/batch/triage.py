@@ -8,16 +8,20 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.core.labels import BLAST
+from sgcldff.core.labels import BLAST, ERYTHROBLAST, LYMPHOCYTE, MONOCYTE
 from sgcldff.counting.agreement import Agreement
-from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, ClassShare, Differential
+from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, ClassShare, CountBeside, Differential
 from sgcldff.results.batch.summary import SlideSummary, classes_of
 from sgcldff.results.slide_page import percent
 
 WATCHED = (BLAST,)
 """Types of which a single cell calls for review."""
+WATCHED_BESIDE = (ERYTHROBLAST,)
+"""Cells that are no white cells, but also call for review."""
 SMALL_USABLE = 0.1
 """Part of the smear that is usable below which a slide needs review."""
+MANY_MONONUCLEAR = 0.6
+"""Share of lymphocytes and monocytes above which they may be blasts where the model has none."""
 FAR = 3.5
 """Robust z-score beyond which a share is far outside of its batch (Iglewicz and Hoaglin 1993)."""
 FEWEST_SLIDES = 8
@@ -60,8 +64,9 @@ def triage(slides: Iterable[SlideSummary], watched: Sequence[str] = WATCHED) -> 
     """Decide which slides of a batch need review; they come first, and those that were skipped on top.
 
     A slide needs review that was skipped; that counted fewer than 100, 200 or 400 cells; of which many cells were left
-    unidentified or lie outside the usable area; whose usable area is small; with a cell of a watched type; that differs
-    from a manual count; or of which a type's share lies far outside of the batch.
+    unidentified or lie outside the usable area; whose usable area is small; with a cell of a watched type or a
+    nucleated red cell; with many lymphocytes and monocytes where the model does not know blasts; that differs from a
+    manual count, or has a type there that the model lacks; or of which a type's share lies far outside of the batch.
     """
     slides = tuple(slides)
     strange = outliers(slides)
@@ -78,8 +83,10 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
         return (Reason(Urgency.FIRST, f"skipped: {slide.reason}"),)
     reasons = [
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
-        *_few(slide.found),
+        *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
         *_manual(slide.agreements),
+        *_few(slide.found),
+        *_mononuclear(slide.found),
         *strange,
         *_left_out(slide.found),
         *_smear(slide.usable),
@@ -94,6 +101,19 @@ def _present(share: ClassShare) -> Reason:
     )
 
 
+def _beside(one: CountBeside) -> Reason:
+    cells = f"{one.count:,} {one.label}" + ("" if one.count == 1 else "s")
+    per_100 = "" if one.per_100 is None else f": {one.per_100:.1f} per 100 white cells"
+    return Reason(Urgency.LOOK, cells + per_100)
+
+
+def _mononuclear(found: Differential) -> list[Reason]:
+    """Say that many lymphocytes and monocytes may be blasts where the model does not know them."""
+    share = sum(one.share for one in found.shares if one.label in (LYMPHOCYTE, MONOCYTE))
+    text = f"{percent(share)} lymphocytes and monocytes: they may be blasts, which this model cannot tell"
+    return [Reason(Urgency.LOOK, text)] * (BLAST in found.cannot_tell and share > MANY_MONONUCLEAR)
+
+
 def _few(found: Differential) -> list[Reason]:
     urgency = {100: Urgency.FIRST, 200: Urgency.LOOK}
     short = [limit for limit in sorted(FLAGS) if found.counted < limit][:1]
@@ -104,14 +124,17 @@ def _few(found: Differential) -> list[Reason]:
 
 
 def _manual(agreements: Sequence[Agreement]) -> list[Reason]:
-    return [
-        Reason(
-            Urgency.FIRST,
-            f"{one.label} {percent(one.found.share)}, in the manual count {percent(one.manual.share)}: they differ",
-        )
+    lacking = [
+        f"{one.label} {percent(one.manual.share)} in the manual count, not a type of this model"
         for one in agreements
-        if one.differs
+        if one.found is None
     ]
+    differing = [
+        f"{one.label} {percent(one.found.share)}, in the manual count {percent(one.manual.share)}: they differ"
+        for one in agreements
+        if one.found is not None and one.differs
+    ]
+    return [Reason(Urgency.FIRST, text) for text in (*lacking, *differing)]
 
 
 def _left_out(found: Differential) -> list[Reason]:

@@ -33,18 +33,17 @@ def test_writers_at_once_do_not_mix_and_leave_nothing_behind(tmp_path):
 
 
 def test_an_error_leaves_the_old_file_or_folder_and_no_draft(tmp_path):
-    def fail(name):
-        with atomic_write(tmp_path / name) as draft:
-            if name == "folder":
-                draft.mkdir()
-                draft /= "inside"
-            draft.write_text("new")
+    (tmp_path / "file").write_text("old")
+
+    def fail(path, inside):
+        with atomic_write(path) as draft:
+            (draft / inside).parent.mkdir(exist_ok=True)
+            (draft / inside).write_text("new")
             raise ZeroDivisionError
 
-    (tmp_path / "file").write_text("old")
-    for name in ("file", "folder"):
+    for name, inside in (("file", ""), ("folder", "inside")):
         with pytest.raises(ZeroDivisionError):
-            fail(name)
+            fail(tmp_path / name, inside)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "old"}
 
 

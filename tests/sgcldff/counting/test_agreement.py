@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from sgcldff.core.errors import InputError, LabelError, MissingInputError
+from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import FIVE_TYPES, WBC6
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.agreement import compare, holm, read_agreements, read_manual, write_agreements
@@ -90,6 +90,8 @@ def test_outside_the_limits_but_within_chance_is_neither_agreement_nor_differenc
 
 def test_counts_without_cells_neither_agree_nor_differ_for_sure():
     assert {(one.p_value, one.differs) for one in compare(found({}), {})} == {(1.0, False)}
+    said = {one.reads for one in (*compare(found({}), {"monocyte": 9}), *compare(found(), {}))}
+    assert said == {"cannot tell: nothing was counted"}
 
 
 def test_unidentified_cells_of_the_manual_count_enter_no_share():
@@ -97,9 +99,25 @@ def test_unidentified_cells_of_the_manual_count_enter_no_share():
     assert compare(found(), {"neutrophil": 60, "lymphocyte": 40, UNIDENTIFIED: 11}) == plain
 
 
-def test_types_that_the_model_lacks_are_refused():
-    with pytest.raises(LabelError, match="blast"):
-        compare(found(), {"neutrophil": 60, "blast": 1})
+def test_types_that_the_model_lacks_come_first_and_stay_in_the_denominator():
+    first, *others = compare(found(), {"neutrophil": 60, "lymphocyte": 20, "blast": 20, "erythroblast": 5})
+    assert (first.label, first.manual.share, first.found, first.differs) == ("blast", 0.2, None, False)
+    assert first.reads == "not a type of this model"
+    nucleated, *known = others
+    assert (nucleated.label, nucleated.manual.share) == ("erythroblast", 0.05), "per white cell"
+    assert {one.label: one.manual.share for one in known}["neutrophil"] == 0.6
+    assert first.cells == (100, 1000)
+
+
+@pytest.mark.parametrize(("cells", "expected"), [(100, 0.30), (400, 0.81)])
+def test_the_power_is_that_of_fishers_test(cells, expected):
+    """Against simulation: ten points apart, where shares are hardest to tell apart."""
+    (one, *_) = compare(found({"neutrophil": cells}), {"neutrophil": cells})
+    assert one.power == pytest.approx(expected, abs=0.01)
+    rng = np.random.default_rng(0)
+    drawn = zip(rng.binomial(cells, 0.5, 300), rng.binomial(cells, 0.6, 300), strict=True)
+    seen = [fisher(int(a), cells, int(b), cells) < 0.05 for a, b in drawn]
+    assert one.power == pytest.approx(np.mean(seen), abs=0.08)
 
 
 def table(folder, text):
@@ -113,6 +131,11 @@ def test_long_and_wide_tables_say_the_same(tmp_path):
     wide = read_manual(table(tmp_path, "slide_id,Neut,lymphocytes,EOS\ns 1,60,40,\ns 2,,,3\n"), FIVE_TYPES)
     assert long == {"s 1": {"neutrophil": 60, "lymphocyte": 40}, "s 2": {"eosinophil": 3}}
     assert {slide: {name: n for name, n in counts.items() if n} for slide, counts in wide.items()} == long
+
+
+def test_types_that_the_model_lacks_are_kept(tmp_path):
+    path = table(tmp_path, "slide_id,neutrophil,lymphoblast,smudge cells\ns,56,7,2\n")
+    assert read_manual(path, FIVE_TYPES) == {"s": {"neutrophil": 56, "blast": 7, "smudge cell": 2}}
 
 
 def test_names_of_one_type_are_summed(tmp_path):
@@ -130,7 +153,7 @@ def test_names_of_one_type_are_summed(tmp_path):
         ("slide_id,label,count\ns,neut,²\n", r"give a whole number"),
         ("slide_id,label,count\ns,neut,6\nt,neut,6\ns,Neut,7\n", r"row 3 .*'neut' was counted in an earlier row"),
         ("slide_id,neut,eos\ns,6,4\ns,6,4\n", r"row 2 .*was counted in an earlier row too: keep one"),
-        ("slide_id,neut,blast\ns,6,4\n", r"row 1 .*type 'blast' is in no class; known are basophil"),
+        ("slide_id,neut,blats\ns,6,4\n", r"row 1 .*type 'blats' is in no class; known are band neutrophil, basophil"),
         ("slide_id,neut\n,6\n", r"row 1: slide_id is empty"),
         ("slide_id\ns\n", r"neither the columns label and count nor one column per type"),
         ("slide,neut\ns,6\n", r"lacks column slide_id"),

@@ -9,7 +9,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.labels import FIVE_TYPES, WBC12
 from sgcldff.core.proportions import clustering, exact_interval
 from sgcldff.core.records import UNIDENTIFIED
-from sgcldff.counting.confusion import CONFUSION_FILE, Confusion, adjusted_shares
+from sgcldff.counting.confusion import Confusion, adjusted_shares
 from sgcldff.counting.differential import Differential, from_counts, from_parts
 from sgcldff.counting.stopping import Goal
 
@@ -115,15 +115,16 @@ def test_bounds_for_unidentified_cells_are_those_of_all_and_of_none():
 
 def test_a_confusion_is_kept_with_the_model_and_says_nothing_of_a_class_without_cells(tmp_path):
     confusion = labelled(np.random.default_rng(0), 300)
-    confusion.write(tmp_path / CONFUSION_FILE)
-    assert Confusion.read(tmp_path) == confusion
+    path = tmp_path / "confusion.json"
+    confusion.write(path)
+    assert Confusion.read(path) == confusion
     assert Confusion.read(tmp_path / "other") is None
     few = Confusion(FIVE_TYPES, (0,) * 9, (0,) * 9, (1.0,) * 9)
     assert adjusted_shares({"neutrophil": 100}, few, 0, 0.95) == {}
     assert from_counts({"a": 3}, "ab").adjusted_for(confusion)["a"].adjusted is None
-    (tmp_path / CONFUSION_FILE).write_text("[]")
+    path.write_text("[]")
     with pytest.raises(InputError, match=r"confusion\.json: not a model's confusion"):
-        Confusion.read(tmp_path)
+        Confusion.read(path)
 
 
 def test_the_json_says_how_intervals_were_taken_and_what_they_leave_out():

@@ -99,7 +99,7 @@ def test_an_outline_that_was_redrawn_cannot_be_compared(painted: tuple[Sample, .
 def test_a_single_group_is_not_enough_to_promote() -> None:
     verdict = compare_models(predictions_of(50, 1, groups=1), predictions_of(50, 2, groups=1), RULES)
     assert not verdict.promote
-    assert "one group" in verdict.reasons[0]
+    assert "all images are of 1 group, too few" in verdict.reasons[0]
 
 
 def test_a_model_that_misses_a_type_is_refused_end_to_end(painted: tuple[Sample, ...], report: EvalReport) -> None:

@@ -293,7 +293,7 @@ def test_groups_are_drawn_whole() -> None:
     groups = ["a"] * 50 + ["b"] * 50
     draws = bootstrap(mean_of(values), groups, SPEC)
     assert set(np.unique(draws)) == {0.0, 0.5, 1.0}
-    (wide,) = intervals(mean_of(values), groups, SPEC)
+    (wide,) = intervals(mean_of(values), [str(i // 10) for i in range(100)], SPEC)
     (narrow,) = intervals(mean_of(values), [str(i) for i in range(100)], SPEC)
     assert wide is not None
     assert narrow is not None
@@ -318,8 +318,9 @@ def test_bootstrap_in_chunks_is_the_bootstrap_at_once(monkeypatch: pytest.Monkey
 
 def test_too_few_groups_give_a_value_without_an_interval() -> None:
     typing = TypePredictions(("a", "b"), np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1]), np.full(4, 0.9))
-    assert intervals(type_scores(typing), ["g"] * 4, SPEC)[0] == Interval(0.75)
-    accuracy, _, _, recall_a, recall_b, *_ = intervals(type_scores(typing), list("wxyz"), SPEC)
+    assert intervals(type_scores(typing), list("wxyz"), SPEC)[0] == Interval(0.75)
+    typing = TypePredictions(("a", "b"), np.array([0] * 6 + [1]), np.array([0, 1, 0, 1, 0, 0, 1]), np.full(7, 0.9))
+    accuracy, _, _, recall_a, recall_b, *_ = intervals(type_scores(typing), list("tuvwxyz"), SPEC)
     assert accuracy is not None
     assert accuracy.low is not None
     assert recall_a is not None

@@ -10,7 +10,7 @@ from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.settings import Engine, ModelSpec, NetSpec, Precision, Pretrained
 from sgcldff.evaluation.drift.observe import describe
-from sgcldff.models.checkpoint import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
+from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.export import export_model
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
@@ -29,6 +29,7 @@ def trained(tmp_path_factory, smears):
     torch.manual_seed(3)
     folder = save_model(tmp_path_factory.mktemp("trained") / "model", SPEC, build(SPEC))
     describe(load_model(folder, "cpu"), smears[0].samples).save(folder)
+    (folder / CONFUSION_FILE).write_text("{}")
     (folder / TRAINED_ON).write_text(json.dumps({"sha256": ["ab" * 32], "data": "d", "complete": True}))
     return folder
 
@@ -41,7 +42,7 @@ def halved(trained, tmp_path_factory):
 def test_a_copy_is_the_same_model_file_by_file(trained, tmp_path):
     copy = export_model(trained, tmp_path / "copy")
     assert saved_digest(copy) == saved_digest(trained)
-    for name in (SPEC_FILE, TRAINED_ON, REFERENCE_FILE, WEIGHTS_FILE):
+    for name in (SPEC_FILE, CONFUSION_FILE, TRAINED_ON, REFERENCE_FILE, WEIGHTS_FILE):
         assert (copy / name).read_bytes() == (trained / name).read_bytes(), name
 
 
@@ -71,7 +72,7 @@ def test_a_model_in_half_precision_can_be_registered_and_resolved(halved, tmp_pa
     found, folder = registry.resolve(f"models:/sgcldff/{ref.version}")
     assert found == ref
     assert saved_digest(folder) == ref.digest == saved_digest(halved)
-    assert {REFERENCE_FILE, TRAINED_ON} <= {path.name for path in folder.iterdir()}
+    assert {REFERENCE_FILE, TRAINED_ON, CONFUSION_FILE} <= {path.name for path in folder.iterdir()}
 
 
 def test_a_model_without_reference_and_record_is_exported_without(tmp_path):

@@ -1,5 +1,6 @@
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ from sgcldff.counting.agreement import compare, write_agreements
 from sgcldff.counting.differential import from_counts, write_differential
 from sgcldff.inference.outputs import create_labels, write_labels_ngff
 from sgcldff.results.batch import (
+    Reason,
     SlideSummary,
     Urgency,
     batch_schema,
@@ -89,6 +91,30 @@ def test_a_slide_that_differs_from_the_manual_count_needs_a_look():
         "neutrophil 60.0 %, in the manual count 30.0 %: they differ",
         "lymphocyte 30.0 %, in the manual count 62.0 %: they differ",
     ]
+
+
+def test_what_the_model_cannot_tell_decides_what_is_said(tmp_path):
+    """A leukaemia read with a model of five types must not pass as a lymphocytosis without a word."""
+    counts = {"neutrophil": 80, "lymphocyte": 410, "monocyte": 10}
+    five = replace(summary(), found=from_counts(counts, FIVE_TYPES))
+    (warning,) = texts(five)
+    assert warning == "84.0 % lymphocytes and monocytes: they may be blasts, which this model cannot tell"
+    assert texts(summary(counts=counts)) == [], "blasts would have been found"
+    pages = [write_batch(tmp_path / str(n), [one])[1].read_text() for n, one in enumerate([five, summary()])]
+    assert "a watched type such as blasts is present" not in pages[0]
+    assert "cannot tell band neutrophil, blast, erythroblast, immature granulocyte" in pages[0]
+    assert "a watched type such as blasts is present" in pages[1]
+    table = pq.read_table(tmp_path / "0" / "batch.parquet")
+    assert table.schema.metadata[b"sgcldff.purpose"] == b"research use only, not for diagnosis"
+    assert table["cannot_tell"].to_pylist() == [list(five.found.cannot_tell)]
+    assert table["interval_level"].to_pylist() == [0.95]
+
+
+def test_a_type_of_the_manual_count_that_the_model_lacks_comes_first():
+    slide = replace(summary(), found=from_counts(USUAL, FIVE_TYPES))
+    compared = replace(slide, agreements=compare(slide.found, {"neutrophil": 50, "lymphocyte": 30, "blast": 20}))
+    (first, *_) = triage([compared])[0].reasons
+    assert first == Reason(Urgency.FIRST, "blast 20.0 % in the manual count, not a type of this model")
 
 
 def batch(count, seed=0):
