@@ -13,7 +13,7 @@ from flows.settings_file import to_toml
 from sgcldff.cluster.config import cluster_of
 from sgcldff.core.geometry import Box
 from sgcldff.counting.agreement import read_manual
-from sgcldff.data.adapters import ADAPTERS, Source, detect
+from sgcldff.data.adapters import Source, detect
 from sgcldff.data.adapters.base import Rejected
 from sgcldff.data.catalog import ingest
 from sgcldff.models.model import load_model
@@ -84,10 +84,7 @@ def names(folder: Path) -> None:
         with closing(open_slide(entry.uri, entry.mpp, entry.id)) as source:
             read += min(source.ref.shape) > 0
     assert read >= 2
-    source = Source("folder", str(folder), 0.25)
-    assert sum(not isinstance(item, Rejected) for item in source.scan()) >= 1
-    assert "folder" in ADAPTERS
-    assert ingest([source], folder / ".catalog").samples
+    assert ingest([Source("folder", str(folder), 0.25)], folder / ".catalog").samples
 
 
 def settings(folder: Path) -> None:
