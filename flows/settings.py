@@ -8,6 +8,7 @@ from typing import Any
 from sgcldff.core import settings as specs
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.validation import validated
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) ->
             f"{path}: no such settings file; `sgcldff settings > {path}` writes one with the defaults"
         )
     with reading(name, "not TOML", "`sgcldff settings` prints an example"):
-        values = merge(tomllib.loads(path.read_text(encoding="utf-8")) if path else {}, overrides or {})
+        stated = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+    with reading(name, "a table is needed where there is a value", "see `sgcldff settings` for all tables"):
+        values = merge(stated, overrides or {})
         unknown = list(unknown_keys(values, Settings()))
     if unknown:
         raise InputError(f"{name}: unknown {', '.join(unknown)}; see `sgcldff settings` for all keys")
-    return specs.validated(Settings, values, str(name))
+    return validated(Settings, values, str(name))
 
 
 def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
