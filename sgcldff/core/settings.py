@@ -356,9 +356,11 @@ class DriftSpec:
     """Number of subsets drawn for it; at least 20."""
     min_images: int = 20
     """Fewer new images are not compared; at least 2."""
+    min_groups: int = 5
+    """New images of fewer patients or slides are not compared, since one patient is no sample; at least 2."""
     seed: int = 0
     """Seed for drawing the subsets."""
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         for name in ("stain", "prior", "embedding", "class_mix"):
@@ -366,6 +368,7 @@ class DriftSpec:
             require(0 <= limit <= 1, f"DriftSpec.{name} is {limit}: must be between 0 and 1")
         require(0.5 <= self.chance < 1, f"DriftSpec.chance is {self.chance}: must be 0.5 to below 1")
         require(self.resamples >= 20, f"DriftSpec.resamples is {self.resamples}: must be at least 20")
+        require(self.min_groups >= 2, f"DriftSpec.min_groups is {self.min_groups}: must be at least 2")
         require(self.min_images >= 2, f"DriftSpec.min_images is {self.min_images}: must be at least 2")
 
 
