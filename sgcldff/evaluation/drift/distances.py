@@ -77,10 +77,11 @@ def random_parts(
     """
     codes = np.unique(groups, return_inverse=True)[1]
     number = codes.max() + 1
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     first, second = np.zeros((2, count, len(codes)), bool)
     for row in range(count):
         drawn = rng.permutation(number)[: max(1, min(len(sizes), number // 2))]
         for group, size in zip(drawn, rng.permutation(sizes), strict=False):
-            first[row, rng.permutation(np.flatnonzero(codes == group))[:size]] = True
+            first[row, rng.permutation(members[group])[:size]] = True
         second[row] = ~np.isin(codes, drawn)
     return first, second
