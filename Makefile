@@ -26,7 +26,7 @@ test-fast: install
 
 # Ten thousand hostile files, other ones in every run.
 fuzz: install
-	SGCLDFF_FUZZ=10000 $(PYTEST) -n 0 -s --timeout 7200 tests/hostile
+	SGCLDFF_FUZZ=10000 $(PYTEST) -n 0 -s --timeout 7200 tests/hostile tests/damage
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -345,9 +345,11 @@ class DriftSpec(Spec):
     """Number of subsets drawn for it; at least 20."""
     min_images: Annotated[int, Interval(ge=2, le=10**9)] = 20
     """Fewer new images are not compared; at least 2."""
+    min_groups: Annotated[int, Interval(ge=2, le=10**9)] = 5
+    """New images of fewer patients or slides are not compared, since one patient is no sample; at least 2."""
     seed: Seed = 0
     """Seed for drawing the subsets."""
-    version: int = 1
+    version: int = 2
 
 
 @dataclass(frozen=True)
