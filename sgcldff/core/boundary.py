@@ -13,7 +13,9 @@ LONGEST_REASON = 300
 
 
 @contextmanager
-def reading(file: str | Path, complaint: str, remedy: str, error_type: type[InputError] = InputError) -> Iterator[None]:
+def reading(
+    file: str | Path, complaint: str, remedy: str, error_type: type[SgcldffError] = InputError
+) -> Iterator[None]:
     """Turn whatever a library raises about a file into one error of our own.
 
     Readers of broken files raise nearly anything: `struct.error`, `zlib.error`, `AssertionError`, `RecursionError`.
@@ -30,7 +32,7 @@ def reading(file: str | Path, complaint: str, remedy: str, error_type: type[Inpu
     ------
     MissingInputError
         If the file does not exist.
-    InputError
+    SgcldffError
         Of type `error_type`, with the file, the reason and the remedy. Errors of this package, interrupts, memory
         errors and missing packages pass unchanged.
     """

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import MissingInputError
 from sgcldff.core.records import Lineage
 from sgcldff.core.settings import digest, require
 from sgcldff.results.review.crops import FOLDER, Crops, crop_name
@@ -147,15 +148,14 @@ def read_queue(folder: str | Path) -> tuple[QueuedCell, ...]:
         If its table is damaged or of another layout.
     """
     path = Path(folder) / TABLE
-    try:
+    if not path.exists():
+        raise MissingInputError(f"{folder}: holds no {TABLE}; name the folder of `sgcldff review make`")
+    with reading(path, "not a queue", "make it again with `sgcldff review make`"):
         table = pq.read_table(path)
         layout = (table.schema.metadata or {}).get(b"sgcldff.layout", b"").decode()
-        require(layout == LAYOUT, f"its layout is {layout or 'unknown'}, not {LAYOUT}")
+        if layout != LAYOUT:
+            raise ValueError(f"its layout is {layout or 'unknown'}, not {LAYOUT}")
         return tuple(_cell(row) for row in table.to_pylist())
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{folder}: holds no {TABLE}; name the folder of `sgcldff review make`") from error
-    except (OSError, pa.ArrowException, KeyError, TypeError, InputError) as error:
-        raise InputError(f"{path}: not a queue ({error}); make it again with `sgcldff review make`") from error
 
 
 def _cell(row: dict) -> QueuedCell:  # type: ignore[type-arg]  # a decoded Arrow row
