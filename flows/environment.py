@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import httpx
 
-from sgcldff.core.disks import private_file, require_free_space, require_writable
+from sgcldff.core.disks import require_free_space, require_writable
 from sgcldff.core.errors import ServiceError
 from sgcldff.core.locations import shown, sqlite_uri, user_cache
 
@@ -58,7 +58,6 @@ def configure(workspace: Path) -> None:
     require_writable(workspace)
     home = workspace.expanduser().resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
-    private_file(home / "prefect.db")
     require_free_space(home)
     user_cache()
     set_defaults({"PREFECT_HOME": str(home), **ALWAYS})

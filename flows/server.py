@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from flows.environment import server_configured
+from sgcldff.core.disks import private_file
 from sgcldff.core.errors import ServiceError
 
 LOG = "server.log"
@@ -64,6 +65,7 @@ def start_temporary_server() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
+    private_file(home / "prefect.db")
     secret = f"sgcldff:{secrets.token_urlsafe()}"
     log, address = home / LOG, f"http://127.0.0.1:{port}/api"
     with log.open("wb") as file:

@@ -5,33 +5,24 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from sgcldff.core import settings as specs
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError
-from sgcldff.core.settings import (
-    EvalSpec,
-    InferSpec,
-    IngestSpec,
-    NetSpec,
-    PriorSpec,
-    PromotionSpec,
-    RetrainPolicy,
-    TrainSpec,
-    validated,
-)
+from sgcldff.core.validation import validated
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings by stage; each field is a table of the TOML file."""
 
-    ingest: IngestSpec = field(default_factory=IngestSpec)
-    prior: PriorSpec = field(default_factory=PriorSpec)
-    net: NetSpec = field(default_factory=NetSpec)
-    train: TrainSpec = field(default_factory=TrainSpec)
-    evaluate: EvalSpec = field(default_factory=EvalSpec)
-    promote: PromotionSpec = field(default_factory=PromotionSpec)
-    infer: InferSpec = field(default_factory=InferSpec)
-    retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+    ingest: specs.IngestSpec = field(default_factory=specs.IngestSpec)
+    prior: specs.PriorSpec = field(default_factory=specs.PriorSpec)
+    net: specs.NetSpec = field(default_factory=specs.NetSpec)
+    train: specs.TrainSpec = field(default_factory=specs.TrainSpec)
+    evaluate: specs.EvalSpec = field(default_factory=specs.EvalSpec)
+    promote: specs.PromotionSpec = field(default_factory=specs.PromotionSpec)
+    infer: specs.InferSpec = field(default_factory=specs.InferSpec)
+    retrain: specs.RetrainPolicy = field(default_factory=specs.RetrainPolicy)
 
 
 def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) -> Settings:
@@ -50,7 +41,9 @@ def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) ->
             f"{path}: no such settings file; `sgcldff settings > {path}` writes one with the defaults"
         )
     with reading(name, "not TOML", "`sgcldff settings` prints an example"):
-        values = merge(tomllib.loads(path.read_text(encoding="utf-8")) if path else {}, overrides or {})
+        stated = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+    with reading(name, "a table is needed where there is a value", "see `sgcldff settings` for all tables"):
+        values = merge(stated, overrides or {})
         unknown = list(unknown_keys(values, Settings()))
     if unknown:
         raise InputError(f"{name}: unknown {', '.join(unknown)}; see `sgcldff settings` for all keys")

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,6 @@ def drift_of(new: Sequence[Sample], folder: Path, workspace: Workspace, spec: Dr
 def decide_retraining(news: News, policy: RetrainPolicy, workspace: Workspace, force: bool = False) -> RetrainDecision:
     """Apply the policy; the decision becomes an artifact, and the latest one is kept in the workspace."""
     decision = decide(news, policy, force=force)
-    write_json(workspace.decision, decision.to_dict() | {"time": time.time()})
+    write_json(workspace.decision, asdict(decision) | {"time": time.time()})
     show_markdown(decision.to_markdown(), key="retraining", description=decision.outcome)
     return decision

@@ -141,7 +141,12 @@ def gate(
 
     calibration = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)
     spec, area = calibration.spec, f"{calibration.read:.1%} of the remaining area is read"
-    out.print(f"{spec.kept} of {spec.calibrated_on} cells of held-out groups kept, {area}.")
+    low, high = calibration.held_out.interval()
+    interval = f"{low:.1%} to {high:.1%} by patient or slide"
+    out.print(f"{spec.kept} of {spec.calibrated_on} cells of held-out groups kept ({interval}), {area}.")
+    for label, recall in calibration.by_type.items():
+        low, high = recall.interval()
+        out.print(f"{label}: {recall.kept} of {recall.of} ({low:.1%} to {high:.1%})")
     out.print(f"[infer.gate]\nthreshold = {spec.threshold}\nkept = {spec.kept}", highlight=False, markup=False)
     out.print(f"calibrated_on = {spec.calibrated_on}", highlight=False, markup=False)
     if report is not None:

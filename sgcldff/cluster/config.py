@@ -22,7 +22,8 @@ from dask.utils import parse_bytes
 
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
-from sgcldff.core.settings import Count, Spec, require, validated
+from sgcldff.core.settings import Count, require
+from sgcldff.core.validation import Spec, validated
 
 Devices = tuple[str, ...]
 Seconds = Annotated[float, Interval(gt=0, le=1e7)]

@@ -6,19 +6,15 @@ behind a spec change.
 
 import hashlib
 import json
-import operator
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from enum import StrEnum
-from textwrap import shorten
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any
 
 from annotated_types import Interval, MultipleOf
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import WBC5, LabelSpace
-
-T = TypeVar("T")
+from sgcldff.core.validation import Spec
 
 MODEL_MPP = 0.2
 """Scale (um/px) at which priors and networks see smears; a WBC of 13.5 um is then about 67 px wide."""
@@ -39,82 +35,16 @@ def require(holds: bool, message: str) -> None:
         raise InputError(message)
 
 
-BOUNDS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "ge": ("at least", operator.ge),
-    "gt": ("more than", operator.gt),
-    "le": ("at most", operator.le),
-    "lt": ("less than", operator.lt),
-    "multiple_of": ("a multiple of", lambda value, unit: value % unit == 0),
-}
-"""Constraint of a field -> its name in messages, and whether a value and a limit satisfy it; NaN satisfies none."""
-
 Share = Annotated[float, Interval(ge=0, le=1)]
 Margin = Annotated[float, Interval(ge=-1, le=1)]
 Weight = Annotated[float, Interval(ge=0, le=1e6)]
 Ratio = Annotated[float, Interval(gt=0, le=1e3)]
 Mpp = Annotated[float, Interval(ge=MIN_MPP, le=MAX_MPP)]
 Count = Annotated[int, Interval(ge=1, le=10**9)]
-CountOrNone = Annotated[int, Interval(ge=0, le=10**9)]
+CountOrZero = Annotated[int, Interval(ge=0, le=10**9)]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 Side = Annotated[int, Interval(ge=STRIDE, le=2**13), MultipleOf(STRIDE)]
 """Side of what a network sees, px."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Settings whose values lie within the bounds that the types of the fields state.
-
-    Raises
-    ------
-    InputError
-        If a value does not.
-    """
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            for bound in _bounds(item.type) if value is not None else ():
-                for name, (wording, holds) in BOUNDS.items():
-                    limit = getattr(bound, name, None)
-                    fits = limit is None or holds(value, limit)
-                    require(fits, f"{type(self).__name__}.{item.name} is {value}: must be {wording} {limit}")
-
-
-def _bounds(hint: Any) -> tuple[Any, ...]:
-    """Return the constraints in the type of a field, which may be optional."""
-    own = getattr(hint, "__metadata__", ())
-    return own or tuple(bound for part in get_args(hint) for bound in _bounds(part))
-
-
-def validated(kind: type[T], values: Any, name: str) -> T:
-    """Make a dataclass of plain values, such as those of a file.
-
-    Parameters
-    ----------
-    name
-        Of the file, for messages.
-
-    Raises
-    ------
-    InputError
-        If a key is unknown or missing, or a value is invalid; the message names all of them.
-    """
-    from pydantic import TypeAdapter, ValidationError  # slow to import, and only files need it
-
-    strict = TypeAdapter(list[kind], config={"extra": "forbid"})  # type: ignore[valid-type]  # dataclasses inherit it
-    try:
-        return strict.validate_python([values])[0]
-    except ValidationError as error:
-        raise InputError(f"{name}: {'; '.join(map(_problem, error.errors()))}") from error
-
-
-def _problem(item: Any) -> str:
-    """Word a problem that pydantic found."""
-    key, value = ".".join(map(str, item["loc"][1:])), item["input"]
-    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if isinstance(value, str | int | float):
-        return f"{key} is {shorten(repr(value), 60, placeholder=' ...')}: {message}"
-    return f"{key}: {message}" if key else message
 
 
 def digest(spec: Any) -> str:
@@ -289,7 +219,7 @@ class TrainSpec(Spec):
     """Share of the steps during which the learning rate rises, 0 to 1."""
     ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.995
     """Decay per step of the moving average of the weights, 0 to below 1; 0 switches it off."""
-    patience: CountOrNone = 0
+    patience: CountOrZero = 0
     """Epochs without a better validation score after which training stops; 0 never stops early."""
     augment: Annotated[float, Interval(ge=0, le=10)] = 0.5
     """Strength of the stain and intensity augmentation; 1 is strong, 0 switches it off."""
@@ -298,7 +228,7 @@ class TrainSpec(Spec):
     texture, as unseen stains require. Off: it costs accuracy on known stains."""
     prior_outlines: bool = True
     """Let the prior outline the cells, where it is certain, of images that have neither mask nor boxes."""
-    prior_epochs: CountOrNone = 0
+    prior_epochs: CountOrZero = 0
     """Initial epochs in which the network learns from the prior alone, without labels and without seeing the prior."""
     balance: Share = 0.5
     """Class balance of the sampling, 0 to 1: 0 samples images evenly, 1 all classes and data sets equally often."""
@@ -415,9 +345,11 @@ class DriftSpec(Spec):
     """Number of subsets drawn for it; at least 20."""
     min_images: Annotated[int, Interval(ge=2, le=10**9)] = 20
     """Fewer new images are not compared; at least 2."""
+    min_groups: Annotated[int, Interval(ge=2, le=10**9)] = 5
+    """New images of fewer patients or slides are not compared, since one patient is no sample; at least 2."""
     seed: Seed = 0
     """Seed for drawing the subsets."""
-    version: int = 1
+    version: int = 2
 
 
 @dataclass(frozen=True)
@@ -467,9 +399,9 @@ class GateSpec(Spec):
     """Score at or above which a region is read; 0 to 1."""
     recall: Annotated[float, Interval(gt=0.5, le=1)] = 0.995
     """Share of the white cells that the threshold was chosen to keep; more than 0.5, at most 1."""
-    kept: CountOrNone = 709
+    kept: CountOrZero = 709
     """White cells in labelled images that the threshold kept, ..."""
-    calibrated_on: CountOrNone = 709
+    calibrated_on: CountOrZero = 709
     """... of this many; the default was also chosen on these (BCCD, JTSC, ALL-IDB2): at least 99.48 % (exact, 95 %)."""
     mpp: Mpp = 0.8
     """Scale at which the gate views the slide, um/px; rounded to the model's scale times a power of two."""

@@ -90,9 +90,9 @@ def compare(found: Differential, manual: Counts) -> tuple[Agreement, ...]:
     are no white cells: nucleated red cells and smudge cells are counted beside, per white cell.
     """
     own = [share.label for share in found.shares]
-    foreign = [label for label, count in manual.items() if count and label not in (*own, UNIDENTIFIED)]
+    foreign = [label for label, count in manual.items() if count and label not in (*found.classes, UNIDENTIFIED)]
     beside = [label for label in foreign if label in NOT_WHITE]
-    white = {label: count for label, count in manual.items() if label not in (*beside, UNIDENTIFIED)}
+    white = {label: count for label, count in manual.items() if label not in (*NOT_WHITE, UNIDENTIFIED)}
     by_hand = from_counts(white, {*white, *own}, found.confidence)
     cells = (by_hand.counted, found.counted)
     lacking = [

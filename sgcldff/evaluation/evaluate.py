@@ -1,7 +1,7 @@
 """Evaluation of a model on images it was not trained on."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample
-from sgcldff.core.settings import EvalSpec, ModelSpec
+from sgcldff.core.settings import EvalSpec, ModelSpec, require
 from sgcldff.evaluation import metrics
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import Boundary, Overlap
@@ -81,7 +81,8 @@ def predict(
     """
     space = model.spec.labels
     require_same_space(samples, space)
-    require_unique(samples)
+    for name, count in Counter(sample.id for sample in samples).items():
+        require(count == 1, f"image id {name!r} occurs twice; give every image its own id")
     samples = [replace(sample, label=sample.label and space.resolve(sample.label)) for sample in samples]
     labels: dict[str, set[str | None]] = defaultdict(set)
     for sample in samples:
@@ -100,21 +101,6 @@ def predict(
         reason = f" (first reason, {skipped[0].id}: {skipped[0].reason})" if skipped else ""
         raise InputError(f"none of {len(samples)} images can be scored{reason}: name other images")
     return tabulate(rows, space.classes, model.digest), tuple(skipped)
-
-
-def require_unique(samples: Iterable[Sample]) -> None:
-    """Make sure that no two samples share an id.
-
-    Raises
-    ------
-    InputError
-        Naming the first id that occurs twice.
-    """
-    seen: set[str] = set()
-    for sample in samples:
-        if sample.id in seen:
-            raise InputError(f"image id {sample.id!r} occurs twice; give every image its own id")
-        seen.add(sample.id)
 
 
 def _read_scenes(

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, InstanceOf, TypeAdapter, ValidationError
 
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.markdown import markdown_table
@@ -162,13 +163,14 @@ class EvalReport:
         return "\n\n".join(part for part in _sections(self) if part) + "\n"
 
     def save(self, folder: str | Path) -> Path:
-        """Write the report as JSON and Markdown, and its predictions, into a folder, which is created."""
+        """Write predictions and report, as Markdown and, last of all, as JSON, into a folder, which is created."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        (path / REPORT_FILE).write_text(self.to_json())
-        (path / MARKDOWN_FILE).write_text(self.to_markdown())
         if self.predictions is not None:
             self.predictions.save(path / PREDICTIONS_FILE)
+        (path / MARKDOWN_FILE).write_text(self.to_markdown())
+        with atomic_write(path / REPORT_FILE) as draft:
+            draft.write_text(self.to_json())
         return path
 
     @classmethod

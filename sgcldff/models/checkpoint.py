@@ -13,7 +13,8 @@ from safetensors import safe_open
 
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import MissingInputError
-from sgcldff.core.settings import ModelSpec, validated
+from sgcldff.core.settings import ModelSpec
+from sgcldff.core.validation import validated
 
 SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "weights.safetensors"

@@ -52,6 +52,8 @@ class Line:
     """Interval over all that unidentified cells may be."""
     bar: tuple[float, float, float]
     """Share and ends of its interval, % of the bar's full width."""
+    group: bool = False
+    """A broader type, whose cells are in other lines already."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,8 @@ def write_report(
         confidence=f"{found.confidence:.0%}",
         adjusted=adjusted,
         columns=3 + adjusted + bool(found.rejected),
-        lines=[_line(share) for share in found.shares],
-        groups=gallery.groups([share.label for share in found.shares], slide, overview_mpp),
+        lines=[*map(_line, found.shares), *(_line(share, group=True) for share in found.groups)],
+        groups=gallery.groups(found.classes, slide, overview_mpp),
         overview={"uri": data_uri(overview), "width": overview.shape[1], "height": overview.shape[0]},
         ring_width=max(2.0, RING_PX / 2),
         outside=OUTSIDE,
@@ -213,7 +215,7 @@ def data_uri(rgb: Rgb) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
-def _line(share: ClassShare) -> Line:
+def _line(share: ClassShare, *, group: bool = False) -> Line:
     adjusted = share.adjusted
     return Line(
         share.label,
@@ -224,6 +226,7 @@ def _line(share: ClassShare) -> Line:
         f"{percent(adjusted.share)} ({percent(adjusted.low)} – {percent(adjusted.high)})" if adjusted else "",
         f"{percent(share.lowest)} – {percent(share.highest)}",
         (100 * share.share, 100 * share.low, 100 * share.high),
+        group,
     )
 
 

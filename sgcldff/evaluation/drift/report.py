@@ -10,11 +10,12 @@ from pydantic import TypeAdapter
 
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import DriftSpec
+from sgcldff.core.wording import counted
 from sgcldff.evaluation.drift.distances import energy_coefficients, random_parts, share_distances
 from sgcldff.models.observations import Floats, Observations
 
-Distances = Callable[[NDArray[Any], NDArray[np.bool_]], NDArray[np.float64]]
-"""Compares two parts (R, N) of measurements (N, ...)."""
+Distances = Callable[[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.float64]]
+"""Compares two parts, each (R, N), of measurements (N, ...)."""
 
 
 class Measurements(NamedTuple):
@@ -26,6 +27,13 @@ class Measurements(NamedTuple):
     """(M, ...)."""
     groups: NDArray[np.int64]
     """Patient or slide of each old one; (N,)."""
+    new_groups: NDArray[np.int64]
+    """Of each new one; (M,)."""
+
+    @property
+    def patients(self) -> int:
+        """Patients or slides of the side that has fewer."""
+        return min(len(np.unique(self.groups)), len(np.unique(self.new_groups)))
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class DriftReport:
     """Empty if there are too few new images."""
     shares: Mapping[str, tuple[float, float]]
     """Label -> its proportion among the labelled images of the reference and among the new ones."""
+    patients: int = 0
+    """Patients or slides of the new images."""
 
     @property
     def exceeding(self) -> tuple[DriftFigure, ...]:
@@ -79,7 +89,9 @@ class DriftReport:
     def to_markdown(self) -> str:
         """Write tables of the figures and of the proportions of types."""
         if not self.figures:
-            return f"{self.images} new images are too few to distinguish drift from chance.\n"
+            patients = counted(self.patients, "patient or slide", "patients or slides")
+            few = f"{counted(self.images, 'new image')} of {patients}"
+            return f"{few} are too few to distinguish drift from chance.\n"
         figures = [
             (one.name, f"{one.value:.3f}", f"{one.chance:.3f}", f"{one.limit:.3f}", "yes" if one.exceeds else "")
             for one in self.figures
@@ -97,43 +109,46 @@ def measure_drift(reference: Observations, new: Observations, spec: DriftSpec) -
     """Compare new images with those of a reference; large sets are sampled.
 
     A distance exceeds if it is larger than the spec's limit for it, and larger than the quantile `spec.chance` of the
-    distances between random parts of the reference, drawn by patient or slide, and its rest.
+    distances between random patients of the reference, as many as are new, and the other patients. Nothing is compared
+    below `spec.min_groups` patients or slides on either side.
     """
     old, now = reference.sampled(spec.seed), new.sampled(spec.seed)
     old_labels, new_labels = np.array(old.labels, np.str_), np.array(now.labels, np.str_)
     labelled = old_labels != ""
-    labels = Measurements(old_labels[labelled], new_labels[new_labels != ""], old.groups[labelled])
-    embeddings = Measurements(old.embedding, now.embedding, old.groups[old.owners])
+    named = new_labels != ""
+    labels = Measurements(old_labels[labelled], new_labels[named], old.groups[labelled], now.groups[named])
+    embeddings = Measurements(old.embedding, now.embedding, old.groups[old.owners], now.groups[now.owners])
     properties: tuple[tuple[str, float, Distances, Measurements], ...] = (
-        ("stain", spec.stain, energy_coefficients, _standardised(old.stain, now.stain, old.groups)),
-        ("prior coverage", spec.prior, energy_coefficients, _standardised(old.coverage, now.coverage, old.groups)),
+        ("stain", spec.stain, energy_coefficients, _standardised(old.stain, now.stain, old, now)),
+        ("prior coverage", spec.prior, energy_coefficients, _standardised(old.coverage, now.coverage, old, now)),
         ("embedding", spec.embedding, energy_coefficients, embeddings),
         ("class mix", spec.class_mix, share_distances, labels),
     )
     figures = tuple(
         DriftFigure(name, *_distance_and_chance(distances, measured, spec), limit)
         for name, limit, distances, measured in properties
-        if min(len(measured.old), len(measured.new)) >= spec.min_images
+        if min(len(measured.old), len(measured.new)) >= spec.min_images and measured.patients >= spec.min_groups
     )
     shares = {name: _share(name, labels) for name in np.unique(np.concatenate(labels[:2])).tolist()}
-    return DriftReport(len(now), len(now.owners), figures, shares)
+    return DriftReport(len(now), len(now.owners), figures, shares, len(np.unique(now.groups)))
 
 
 def _distance_and_chance(distances: Distances, measured: Measurements, spec: DriftSpec) -> tuple[float, float]:
     """Return the distance of the new ones from the reference, and the one that is rarely exceeded by chance."""
     rng = np.random.default_rng(spec.seed)
-    parts = random_parts(measured.groups, len(measured.new), spec.resamples, rng)
+    sizes = np.unique(measured.new_groups, return_counts=True)[1]
+    parts = random_parts(measured.groups, sizes.tolist(), spec.resamples, rng)
     pooled = np.concatenate((measured.old, measured.new))
     is_old = np.arange(len(pooled)) < len(measured.old)
-    chance = np.quantile(distances(measured.old, parts), spec.chance)
-    return float(distances(pooled, is_old[None])[0]), float(chance)
+    chance = np.quantile(distances(measured.old, *parts), spec.chance)
+    return float(distances(pooled, ~is_old[None], is_old[None])[0]), float(chance)
 
 
-def _standardised(old: Floats, new: Floats, groups: NDArray[np.int64]) -> Measurements:
+def _standardised(old: Floats, new: Floats, reference: Observations, now: Observations) -> Measurements:
     """Express measurements in standard deviations of the reference, where it varies."""
     mean, spread = old.mean(axis=0), old.std(axis=0)
     unit = np.where(spread > 1e-6, spread, 1)
-    return Measurements((old - mean) / unit, (new - mean) / unit, groups)
+    return Measurements((old - mean) / unit, (new - mean) / unit, reference.groups, now.groups)
 
 
 def _share(name: str, labels: Measurements) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.errors import InputError
+from sgcldff.core.proportions import clustering, exact_interval
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import CELL_UM, GateSpec, digest, require
 from sgcldff.inference.gate.gate import Gate
@@ -39,6 +40,8 @@ class Recall:
 
     kept: int
     of: int
+    groups: tuple[tuple[int, int], ...] = ()
+    """Cells kept and lost by patient or slide; empty: as if all cells were independent."""
 
     @property
     def share(self) -> float:
@@ -46,13 +49,12 @@ class Recall:
         return self.kept / self.of if self.of else 0.0
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Return the exact interval of the recall (Clopper and Pearson 1934); (0, 1) where no cell was judged."""
-        from scipy.stats import binomtest  # takes memory that workers do without
+        """Return the exact interval of the recall; (0, 1) where no cell was judged.
 
-        if self.of == 0:
-            return 0.0, 1.0
-        found = binomtest(self.kept, self.of).proportion_ci(confidence, method="exact")
-        return float(found.low), float(found.high)
+        It allows for groups that lose more cells than others. Where none has lost any, nothing is known of that.
+        """
+        clusters = clustering(np.array(self.groups)) if self.groups else None
+        return exact_interval(self.kept, self.of, confidence, clusters)
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,18 @@ class Calibration:
     """Share read of the held-out images' area, beside the places of marked cells; unmarked cells are part of it."""
     passed_over: int
     """Images without a mark that could be judged."""
+    by_type: Mapping[str, Recall]
+    """Of the held-out images with a label, by label: the gate may lose one type more than others."""
 
     def to_dict(self) -> dict[str, object]:
-        """Return a JSON-ready report, with the exact interval of the held-out recall."""
-        low, high = self.held_out.interval()
-        interval = {"recall": self.held_out.share, "low": low, "high": high, "confidence": CONFIDENCE}
-        return asdict(self) | interval
+        """Return a JSON-ready report, with the exact intervals of the held-out recall, in all and by type."""
+        types = {label: _figures(recall) for label, recall in self.by_type.items()}
+        return asdict(self) | _figures(self.held_out) | {"by_type": types}
+
+
+def _figures(recall: Recall) -> dict[str, float]:
+    low, high = recall.interval()
+    return {"recall": recall.share, "cells": recall.of, "low": low, "high": high, "confidence": CONFIDENCE}
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +122,24 @@ def calibrate(samples: Iterable[Sample], spec: GateSpec | None = None) -> Calibr
     scores = np.sort(keeping_scores(half, gates))
     largest = float(scores[int((1 - spec.recall) * len(scores) + 1e-9)])
     chosen = replace(spec, threshold=int(1000 * SAFETY * largest) / 1000)
-    kept_half, kept_rest = (_recall(keeping_scores(part, gates), chosen.threshold) for part in (half, rest))
+    kept_half, kept_rest = (_recall(part, gates, chosen.threshold) for part in (half, rest))
     final = replace(chosen, kept=kept_rest.kept, calibrated_on=kept_rest.of)
-    return Calibration(final, kept_half, kept_rest, share_read(rest, gates, chosen), len(found) - len(images))
+    labels = sorted({image.sample.label for image in rest if image.sample.label})
+    by_type = {
+        label: _recall([image for image in rest if image.sample.label == label], gates, chosen.threshold)
+        for label in labels
+    }
+    return Calibration(final, kept_half, kept_rest, share_read(rest, gates, chosen), len(found) - len(images), by_type)
 
 
-def _recall(scores: NDArray[np.float64], threshold: float) -> Recall:
-    return Recall(int((scores >= threshold).sum()), len(scores))
+def _recall(images: Iterable[Marked], gates: Mapping[str, Gate], threshold: float) -> Recall:
+    ordered = sorted(images, key=_place)
+    groups = [
+        keeping_scores(own, gates) >= threshold
+        for _, own in groupby(ordered, key=lambda image: (image.sample.source, image.sample.group))
+    ]
+    counts = tuple((int(kept.sum()), int((~kept).sum())) for kept in groups)
+    return Recall(sum(kept for kept, _ in counts), sum(map(sum, counts)), counts)
 
 
 def halves(images: Sequence[Marked]) -> tuple[tuple[Marked, ...], tuple[Marked, ...]]:

@@ -136,8 +136,7 @@ def _counts(cells: pa.Table, settled: Mapping[int, Consensus]) -> Counter[str]:
 
 def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
     """Make a differential like `found` of other counts: same types, excluded cells, and kind of intervals."""
-    classes = [share.label for share in found.shares]
-    fresh = from_counts(counts, classes, found.confidence, found.excluded, found.interval)
+    fresh = from_counts(counts, found.classes, found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
     return replace(fresh, flags=(*fresh.flags, *goal))
 

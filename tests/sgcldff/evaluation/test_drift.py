@@ -57,25 +57,28 @@ def test_shares_are_as_far_as_the_stability_index_says():
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32), groups=st.integers(1, 30), size=st.integers(1, 80))
-def test_parts_are_whole_groups_and_never_all(seed, groups, size):
+@given(seed=st.integers(0, 2**32), groups=st.integers(2, 30), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_parts_are_of_as_many_patients_as_are_new_and_the_rest_are_others(seed, groups, sizes):
     rng = np.random.default_rng(seed)
-    codes = rng.integers(0, groups, 60)
-    parts = random_parts(codes, size, 20, rng)
-    assert parts.shape == (20, 60)
-    assert parts.any(axis=1).all()
-    assert (~parts).any(axis=1).all()
-    if len(np.unique(codes)) > 1:
-        for part in parts:
-            assert not set(codes[part]) & set(codes[~part])
+    codes = np.append(np.arange(groups), rng.integers(0, groups, 60))
+    first, second = random_parts(codes, sizes, 20, rng)
+    assert first.shape == second.shape == (20, 60 + groups)
+    for part, rest in zip(first, second, strict=True):
+        drawn, others = set(codes[part]), set(codes[rest])
+        assert len(drawn) == min(len(sizes), groups // 2)
+        assert drawn.isdisjoint(others)
+        assert drawn | others == set(codes)
+        assert rest.sum() == np.isin(codes, list(others)).sum()
+        taken = sorted(np.unique(codes[part], return_counts=True)[1], reverse=True)
+        assert all(own <= new for own, new in zip(taken, sorted(sizes, reverse=True), strict=False))
 
 
-def images(n, seed, shift=0.0, groups=12, shares=(0.6, 0.3, 0.1)):
+def images(n, seed, shift=0.0, groups=12, shares=(0.6, 0.3, 0.1), spread=0.5):
     """Draw images of patients, each with a stain, coverage and embedding of its own."""
     rng = np.random.default_rng(seed)
-    codes = rng.integers(0, groups, n)
+    codes = rng.permutation(np.arange(n) % groups)
     patient = rng.normal(0, 1, (groups, 6))
-    stain = (0.5 * patient[codes] + rng.normal(0, 1, (n, 6)) + shift).astype(np.float32)
+    stain = (spread * patient[codes] + rng.normal(0, 1, (n, 6)) + shift).astype(np.float32)
     coverage = rng.beta(2, 5, (n, 1)).astype(np.float32)
     labels = tuple(rng.choice(list("abc"), n, p=shares))
     embedding = rng.normal(0, 1, (n, 16)).astype(np.float32) + shift
@@ -92,6 +95,24 @@ def test_patients_of_one_source_seldom_drift_and_a_shift_always_does():
     mixed = measure_drift(images(300, 0), images(80, 1, shares=(0.1, 0.3, 0.6)), DriftSpec())
     assert [figure.name for figure in mixed.exceeding] == ["class mix"]
     assert mixed.shares["c"][1] > 0.4
+
+
+@pytest.mark.parametrize(("patients", "each", "reference"), [(5, 20, 10), (5, 20, 1), (8, 2, 10)])
+def test_new_patients_like_the_old_ones_seldom_raise_an_alarm(patients, each, reference):
+    """Patients differ in stain: few new ones are never in the middle of many old ones, and that is no drift."""
+    alarms, spec = 0, DriftSpec(min_images=10, resamples=60)
+    number = 150 if reference == 1 else 20
+    for run in range(30):
+        old = images(number * reference, 2 * run, groups=number, spread=1.0)
+        new = images(patients * each, 2 * run + 1, groups=patients, spread=1.0)
+        alarms += bool(measure_drift(old, new, spec).exceeding)
+    assert alarms <= 0.05 * 30 + 1
+
+
+def test_nothing_is_said_of_fewer_than_five_patients():
+    report = measure_drift(images(300, 0), images(40, 1, groups=1), DriftSpec())
+    assert report.figures == ()
+    assert "40 new images of 1 patient or slide are too few" in report.to_markdown()
 
 
 def test_the_least_that_chance_gives_and_the_least_that_matters_both_count():

@@ -48,6 +48,9 @@ def test_synthetic_smears_keep_nearly_all_cells_and_leave_nearly_all_else(sample
     assert replace(found.spec, threshold=SPEC.threshold, **kept) == SPEC
     report = json.loads(json.dumps(found.to_dict()))
     assert report["low"] < report["recall"] <= report["high"]
+    assert found.held_out.of == sum(map(sum, found.held_out.groups)) > len(found.held_out.groups) > 1
+    assert set(report["by_type"]) == {sample.label for sample in samples if sample.label} != set()
+    assert all(one["low"] <= one["recall"] <= one["high"] for one in report["by_type"].values())
     assert calibrate(reversed(samples), SPEC) == found
 
 
@@ -137,6 +140,19 @@ def test_the_interval_is_clopper_and_pearsons(counts):
     low, high = Recall(kept, of).interval(0.9)
     assert low == pytest.approx(beta.ppf(0.05, kept, of - kept + 1) if kept else 0, abs=1e-9)
     assert high == pytest.approx(beta.ppf(0.95, kept + 1, of - kept) if kept < of else 1, abs=1e-9)
+
+
+def test_the_interval_allows_for_slides_that_lose_more_cells_than_others():
+    """35 slides of 20 cells, of which some lose many and most none."""
+    rng, apart, together = np.random.default_rng(0), [], []
+    for _ in range(300):
+        kept = rng.binomial(20, rng.beta(0.97 * 4, 0.03 * 4, 35))
+        groups = tuple((int(one), 20 - int(one)) for one in kept)
+        for held, recall in ((apart, Recall(int(kept.sum()), 700, groups)), (together, Recall(int(kept.sum()), 700))):
+            low, high = recall.interval()
+            held.append(low <= 0.97 <= high)
+    assert np.mean(apart) >= 0.93
+    assert np.mean(together) < 0.7
 
 
 def test_no_cells_tell_nothing():

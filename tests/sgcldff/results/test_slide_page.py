@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.labels import FIVE_TYPES, WBC11
 from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
 from sgcldff.counting.agreement import compare
 from sgcldff.counting.confusion import Confusion
-from sgcldff.counting.differential import differential
+from sgcldff.counting.differential import differential, from_counts
 from sgcldff.inference.outputs import CellRow
 from sgcldff.results.slide_page import CROPS, DRAWN, OUTSIDE, Gallery, slide_facts, write_report
 from sgcldff.slides.scaled import ScaledSlide
@@ -97,6 +97,7 @@ def report(folder, labels, name="smear 7", lineage=LINEAGE, manual=None, calibra
     return text, Page(text)
 
 
+FACTS = slide_facts(slide().source.ref, LINEAGE)
 LABELS = ["neutrophil"] * 60 + ["lymphocyte"] * 25 + ["monocyte"] * 5 + [UNIDENTIFIED] * 3
 
 
@@ -118,7 +119,7 @@ def test_a_report_says_what_its_numbers_do_not(tmp_path):
     assert "They do not cover errors of the model" in words
     assert "how it confuses types is not known" in words
     found = replace(differential(LABELS[:90], FIVE_TYPES), abstains=False)
-    off = write_report(tmp_path, slide(), Gallery(cells(LABELS[:90])), found, LINEAGE).read_text()
+    off = write_report(tmp_path, slide(), Gallery(cells(LABELS[:90])), found, FACTS).read_text()
     assert "90 classified, abstaining is off" in off
     assert "0 unidentified" not in off
 
@@ -127,10 +128,20 @@ def test_adjusted_shares_stand_beside_the_raw_ones(tmp_path):
     true = tuple(kind for kind in range(5) for _ in range(20))
     confusion = Confusion(FIVE_TYPES, true, (*true[:15], *(3,) * 5, *true[20:]), (1.0,) * 100)
     found = differential(LABELS, FIVE_TYPES).adjusted_for(confusion)
-    text = write_report(tmp_path, slide(), Gallery(cells(LABELS)), found, LINEAGE).read_text()
+    text = write_report(tmp_path, slide(), Gallery(cells(LABELS)), found, FACTS).read_text()
     adjusted = found["neutrophil"].adjusted
     assert adjusted.share > 0.8 > found["neutrophil"].share
     assert f">{100 * adjusted.share:.1f} % ({100 * adjusted.low:.1f} % – {100 * adjusted.high:.1f} %)<" in text
+
+
+def test_broader_types_and_cells_that_are_not_white_have_lines_of_their_own(tmp_path):
+    found = from_counts({"segmented neutrophil": 70, "band neutrophil": 10, "erythroblast": 4}, WBC11.classes)
+    page = Page(write_report(tmp_path, slide(), Gallery(()), found, FACTS).read_text())
+    words = " ".join(" ".join(page.text).split())
+    (beside, _), interval = found.beside, f"({found.beside[0].low:.1f} – {found.beside[0].high:.1f})"
+    assert "80 white blood cells found, 80 classified" in words
+    assert "neutrophil 80 100.0 %" in words
+    assert f"{beside.label} 4 5.0 per 100 white cells {interval}, not included in percentages" in words
 
 
 def test_shares_and_intervals_are_those_of_the_differential(tmp_path):
