@@ -189,7 +189,10 @@ def _outcome(future: Future) -> Any:
         with suppress(CancelledError):
             wait(future)
     if future.status == "finished":
-        return future.result()
+        try:
+            return future.result()
+        except OSError as error:  # not the task's own: its result was on the way
+            raise ServiceError(GONE) from error
     if future.status != "error":
         raise ServiceError(GONE)
     exception = future.exception()

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import singledispatch
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -81,6 +82,7 @@ def uninterrupted_loop() -> Iterator[IOLoop]:
     A terminal sends it to all of them; this process ends its workers itself, and theirs would be so many tracebacks.
     """
     runner = LoopRunner()
+    resource_tracker.ensure_running()  # would let Ctrl-C through to the worker whose thread starts it
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         runner.start()

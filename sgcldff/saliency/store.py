@@ -282,16 +282,15 @@ def _round_up(side: int) -> int:
 def _read_spec(path: Path) -> PriorSpec:
     try:
         content = read_json(path / "spec.json", REMEDY)
-        layout, settings = content["layout"], content["spec"]
     except MissingInputError as error:
         raise StoreError(f"{path}: no prior store here; compute the priors first") from error
-    except DAMAGE as error:
-        raise _damaged(path, f"spec.json ({error})") from error
+    layout = content.get("layout")
     if layout != PRIORS_LAYOUT:
         raise StoreError(
             f"{path}: layout {layout!r}, but this version reads {PRIORS_LAYOUT!r}; compute the priors again elsewhere"
         )
     try:
+        settings = content["spec"]
         spec = PriorSpec(**(settings | {"names": tuple(settings["names"])}))
     except DAMAGE as error:
         raise _damaged(path, f"spec.json ({error})") from error
@@ -304,8 +303,8 @@ def _read_index(path: Path) -> dict[str, IndexEntry]:
     file = path / "index.parquet"
     if not file.exists():
         return {}
+    table = read_table(file, REMEDY)
     try:
-        table = read_table(file, REMEDY)
         columns = [table.column(name).to_pylist() for name in INDEX_SCHEMA.names]
     except DAMAGE as error:
         raise _damaged(path, f"index.parquet ({error})") from error

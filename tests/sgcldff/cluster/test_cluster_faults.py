@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from distributed import LocalCluster
+from distributed.comm import CommClosedError
 
 from sgcldff.cluster import (
     CudaSpec,
@@ -282,3 +283,10 @@ def test_ctrl_c_for_all_processes_of_a_command_is_a_matter_of_the_first(tmp_path
     command = [sys.executable, tmp_path / "script.py"]
     ended = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=300)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
+
+
+def test_a_scheduler_that_dies_while_it_sends_a_result_is_a_service_that_is_gone(monkeypatch):
+    with connect(LocalSpec(workers=1)) as client:
+        monkeypatch.setattr("distributed.Future.result", lambda future: (_ for _ in ()).throw(CommClosedError("reset")))
+        with pytest.raises(ServiceError, match="scheduler is gone"):
+            list(map_bounded(client, abs, [1]))

@@ -1,6 +1,5 @@
 """The prior store: contents survive, damage is detected, and killed runs resume."""
 
-import json
 import pickle
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sgcldff.core.errors import InputError, StoreError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.settings import PriorSpec, digest
 from sgcldff.saliency import store as store_module
 from sgcldff.saliency.store import PriorStore, Shard, quantise, write_shard
@@ -194,8 +194,7 @@ def test_flipped_bytes_of_tables_and_metadata_never_give_other_values(tmp_path, 
 
 def test_another_layout_is_refused(tmp_path):
     store = PriorStore.create_or_open(tmp_path, SPEC)
-    content = json.loads((store.path / "spec.json").read_text())
-    (store.path / "spec.json").write_text(json.dumps(content | {"layout": "priors/2"}))
+    write_json(store.path / "spec.json", read_json(store.path / "spec.json", "") | {"layout": "priors/2"})
     for opened in (lambda: PriorStore.open(store.path), lambda: PriorStore.create_or_open(tmp_path, SPEC)):
         with pytest.raises(StoreError, match="'priors/2', but this version reads 'priors/1'"):
             opened()
