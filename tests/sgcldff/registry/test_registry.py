@@ -20,7 +20,7 @@ from sgcldff.core.records import ModelRef
 from sgcldff.models.checkpoint import WEIGHTS_FILE
 from sgcldff.models.model import load_model
 from sgcldff.promotion import Decision, Outcome, Signature
-from sgcldff.registry import Registry
+from sgcldff.registry import ORIGINAL_TAG, Registry
 from sgcldff.saliency.priors import build as build_priors
 from tests.sgcldff.registry.odd_model import ODD, SPEC, report_of
 
@@ -169,6 +169,13 @@ def test_champions_follow_each_other_and_one_goes_back(registry: Registry, train
         registry.rollback()
 
 
+def test_a_calibrated_first_champion_goes_back_to_its_original(registry: Registry, trained: Path) -> None:
+    original, calibrated = versions_of(registry, trained, 2)
+    registry.client.set_model_version_tag(registry.name, calibrated.version, ORIGINAL_TAG, original.version)
+    assert registry.promote(calibrated) == {"challenger": "1", "champion": "2", "previous": "1"}
+    assert registry.rollback() == original
+
+
 def test_a_promotion_decided_on_an_old_champion_is_refused(registry: Registry, trained: Path) -> None:
     one, two, three = versions_of(registry, trained, 3)
     registry.promote(one)
@@ -193,7 +200,7 @@ import multiprocessing, sys
 from sgcldff.core.errors import PromotionRefusedError
 from sgcldff.core.records import ModelRef
 from sgcldff.promotion import Decision, Outcome, Signature
-from sgcldff.registry import Registry
+from sgcldff.registry import ORIGINAL_TAG, Registry
 
 def promote(folder, number, barrier, ends):
     registry = Registry(folder)
