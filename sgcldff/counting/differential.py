@@ -177,7 +177,7 @@ def _current(data: Mapping[str, Any]) -> Differential:
 
 
 def _share(data: Mapping[str, Any]) -> ClassShare:
-    return ClassShare(**data | {"adjusted": data["adjusted"] and AdjustedShare(**data["adjusted"])})
+    return ClassShare(**{**data, "adjusted": data["adjusted"] and AdjustedShare(**data["adjusted"])})
 
 
 def _former(data: Mapping[str, Any]) -> Differential:

@@ -227,9 +227,8 @@ def _differential(counts: Mapping[tuple[int, str | None], int], plan: Plan) -> D
 def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
     confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
-    wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
-    wanted += (confusion and asdict(confusion),)
-    key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted))
+    wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), confusion and asdict(confusion))
+    key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), plan.slide.id, wanted))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
 
