@@ -1,10 +1,10 @@
-# make install | demo | test | test-fast | lint | docs | lock | deploy | secrets
+# make install | demo | test | test-fast | fuzz | lint | docs | lock | deploy | secrets
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-fast lint docs lock deploy secrets
+.PHONY: install demo test test-fast fuzz lint docs lock deploy secrets
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -23,6 +23,10 @@ test: install
 # What needs neither servers nor browsers, trainings, clusters or flows.
 test-fast: install
 	$(PYTEST) -m "not slow" tests/sgcldff tests/tasks tests/test_imports.py tests/test_project.py
+
+# Ten thousand hostile files, other ones in every run.
+fuzz: install
+	SGCLDFF_FUZZ=10000 $(PYTEST) -n 0 -s --timeout 7200 tests/hostile tests/damage
 
 lint: install
 	$(BIN)/ruff format --check .

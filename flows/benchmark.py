@@ -12,7 +12,6 @@ import sgcldff
 from flows.candidates import select_candidates
 from flows.prepare import prepare
 from flows.settings import Settings
-from sgcldff.benchmark.pooled import pooled_entries
 from sgcldff.benchmark.protocols import (
     CORRUPTIONS,
     BenchmarkPlan,
@@ -30,6 +29,7 @@ from sgcldff.benchmark.scoring import (
     Comparison,
     ScoreEntry,
     SeedPredictions,
+    pooled_entries,
     scores_of_seed,
 )
 from sgcldff.benchmark.speed import PRIOR, ModelSize, machine
@@ -47,7 +47,6 @@ from tasks.benchmark import (
     PredictionJob,
     by_source,
     choose_start,
-    is_trained,
     log_scores,
     measure_sizes,
     measure_speed,
@@ -57,7 +56,7 @@ from tasks.benchmark import (
 )
 from tasks.data import Prepared
 from tasks.progress import bar
-from tasks.training import TrainJob, train_model
+from tasks.training import TRAINED, TrainJob, train_model
 from tasks.workspace import Workspace
 
 STARTS: Mapping[Pretrained, str] = {
@@ -104,7 +103,12 @@ def benchmark(
     table = make_table(bench, settings, states)
     within = {name: list(seeds.values()) for name, seeds in collect_predictions(states, Protocol.WITHIN).items()}
     page = write_table(table, within, workspace)
-    require_finished(table, page)
+    if left := table.unfinished:
+        first = Training(left[0].candidate, left[0].seed, left[0].without)
+        raise IncompleteBatchError(
+            f"time is up: {len(left)} of {len(table.trainings)} trainings are left, the first {first} ({left[0].left});"
+            f" {page} contains the rest, and the same command resumes"
+        )
     return page
 
 
@@ -180,29 +184,23 @@ def run_training(bench: Bench, number: int, training: Training) -> TrainingState
     """Train, predict and log as far as it is not done and time allows."""
     state, job = TrainingState(training, "training"), bench.job(training)
     try:
-        if not is_trained(job, bench.workspace):
+        if not (bench.workspace.training(job.key()) / TRAINED).is_file():
             require_time(bench.until, str(training))
             with bar(str(training)) as progress:
                 progress(number, len(bench.trainings))
         folder = train_model(job, bench.workspace, bench.accelerator, bench.until)
         state = replace(state, folder=folder, left="scoring")
         question = PredictionJob(f"{folder}/model", scored_samples(bench.samples, training, bench.space))
-        state = replace(state, predictions=find_or_predict(bench, question), left="changed images")
+        predictions = predict_states(question, bench.workspace, bench.until)
+        state = replace(state, predictions=predictions, left="changed images")
         if Protocol.ROBUSTNESS in bench.protocols and not training.without:
-            corrupted = find_or_predict(bench, replace(question, states=CORRUPTIONS))
-            state = replace(state, predictions={**state.predictions, **corrupted})
+            predictions |= predict_states(replace(question, states=CORRUPTIONS), bench.workspace, bench.until)
+            state = replace(state, predictions=predictions)
     except OutOfTimeError:
         return state
     tags = {"contender": training.candidate, "seed": str(training.seed), "without": training.without}
     run = log_scores(job, tags, logged_scores(bench, state), bench.workspace)
     return replace(state, left="", run=run)
-
-
-def find_or_predict(bench: Bench, job: PredictionJob) -> dict[ImageState, str]:
-    """Find the predictions of an earlier run, or predict if time allows."""
-    if not all(path.is_file() for path in job.paths(bench.workspace).values()):
-        require_time(bench.until, "images are left to predict")
-    return predict_states(job, bench.workspace, bench.until)
 
 
 def logged_scores(bench: Bench, state: TrainingState) -> dict[str, float]:
@@ -307,14 +305,3 @@ def notes(bench: Bench) -> Iterator[str]:
                 f"{source} left out: the type of {images} images ({label}) is not scored; no training image has it, or "
                 "none has another."
             )
-
-
-def require_finished(table: BenchmarkTable, page: str) -> None:
-    """Raise `IncompleteBatchError`, naming what is left, unless everything is finished."""
-    left = table.unfinished
-    if left:
-        first = Training(left[0].candidate, left[0].seed, left[0].without)
-        raise IncompleteBatchError(
-            f"time is up: {len(left)} of {len(table.trainings)} trainings are left, the first {first} ({left[0].left});"
-            f" {page} contains the rest, and the same command resumes"
-        )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from flows.settings import Settings
 from sgcldff.benchmark.protocols import BASELINES, REFERENCE
@@ -37,11 +38,11 @@ def candidates(base: Settings | None = None) -> Mapping[str, Settings]:
     }
 
 
-def _with_net(settings: Settings, **parts: object) -> Settings:
+def _with_net(settings: Settings, **parts: Any) -> Settings:
     return replace(settings, net=replace(settings.net, **parts))
 
 
-def _with_loss(settings: Settings, **terms: object) -> Settings:
+def _with_loss(settings: Settings, **terms: Any) -> Settings:
     return replace(settings, train=replace(settings.train, loss=replace(settings.train.loss, **terms)))
 
 

@@ -7,12 +7,19 @@ Variables that are already set take precedence: with `PREFECT_API_URL` runs repo
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import httpx
 
 from sgcldff.core.disks import require_free_space, require_writable
 from sgcldff.core.errors import ServiceError
 from sgcldff.core.locations import shown, sqlite_uri, user_cache
+
+if TYPE_CHECKING:
+    from prefect import Flow
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ALWAYS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -57,6 +64,21 @@ def configure(workspace: Path) -> None:
     set_defaults(database_address(Path(os.environ["PREFECT_HOME"])))
     if server := os.environ.get("PREFECT_API_URL"):
         require_answer(server)
+
+
+def start_run(workspace: Path, metrics_port: int | None = None) -> None:
+    """Do what precedes a recorded run: serve metrics, `configure`, and start a temporary server if none is configured.
+
+    Raises
+    ------
+    InputError, DiskFullError, ServiceError
+        As `configure`; or if the port is taken or the server does not start.
+    """
+    from flows.server import start_temporary_server
+
+    serve_metrics(metrics_port)
+    configure(workspace)
+    start_temporary_server()
 
 
 def database_address(home: Path) -> dict[str, str]:
@@ -123,6 +145,14 @@ def quieten() -> None:
 def server_configured() -> bool:
     """Whether runs are reported to a Prefect server (`PREFECT_API_URL`)."""
     return bool(os.environ.get("PREFECT_API_URL"))
+
+
+def launch(flow: "Flow[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a flow on the configured server or, if there is none, run its stages directly in this process.
+
+    For work of seconds or minutes: starting a temporary server would take longer than some of it.
+    """
+    return flow(*args, **kwargs) if server_configured() else flow.fn(*args, **kwargs)
 
 
 def set_defaults(values: dict[str, str]) -> None:

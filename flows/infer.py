@@ -7,7 +7,7 @@ from prefect import flow
 from flows.settings import Settings
 from sgcldff.registry import choose_model
 from sgcldff.slides import find_slides
-from tasks.batch import Batch, Reading, chosen, read_batch
+from tasks.batch import Batch, chosen, read_batch
 from tasks.compute import Compute
 from tasks.workspace import Workspace
 
@@ -45,6 +45,5 @@ def infer(
         If some slides were skipped; the message names them with the reasons.
     """
     options, chosen_model = batch or Batch(), choose_model(Workspace(workspace).tracking_uri, model)
-    reading = Reading(chosen_model, out, options, compute or Compute(), (settings or Settings()).infer)
-    entries = find_slides(slides, options.mpp, options.plane)
-    return read_batch(chosen(entries, Path(out), options.retry_failed), reading)
+    entries = chosen(find_slides(slides, options.mpp, options.plane), Path(out), options.retry_failed)
+    return read_batch(entries, chosen_model, out, options, compute or Compute(), (settings or Settings()).infer)

@@ -1,50 +1,72 @@
-"""Ctrl-C ends a command with one line.
+"""Ctrl-C and SIGTERM end a command with one line, within seconds.
 
-The terminal sends it to all processes of a command, so Prefect's temporary server ends too, and Prefect would then try
-for minutes to report to the dead server.
+Prefect and Lightning put handlers of their own in place of this one while they work, and what they then wait for may
+never come. So the signals are also read from a pipe, which Python writes to whatever the handlers are.
 """
 
 import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
 
-SHUTDOWN_S = 10.0
+SHUTDOWN_S = 8.0
 """Time for an orderly shutdown."""
-EXIT_CODE = 128 + signal.SIGINT
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def exit_within_seconds(code: int) -> NoReturn:
+    """Exit in the normal way, unless that takes long: threads may still wait for a service that is gone."""
+    timer = threading.Timer(SHUTDOWN_S, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+    sys.exit(code)
 
 
 class Interruption:
-    """Remembers a Ctrl-C, so that errors that follow from it are not reported."""
+    """Remembers a signal, so that errors that follow from it are not reported."""
 
     def __init__(self, console: Console) -> None:
-        self.received = False
+        self.received = 0
+        """The signal; 0 if there was none."""
         self._reported = False
         self._console = console
+        self._reader, self._writer = os.pipe()
 
     def watch(self) -> None:
-        """Install the signal handler."""
-        signal.signal(signal.SIGINT, self._handle)
+        """Install the signal handlers."""
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer)
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+        threading.Thread(target=self._force_exit, daemon=True).start()
 
     def _handle(self, signum: int, frame: FrameType | None) -> NoReturn:
-        self.received = True
-        timer = threading.Timer(SHUTDOWN_S, self._force_exit)
-        timer.daemon = True
-        timer.start()
+        self.received = self.received or signum
         raise KeyboardInterrupt
 
-    def exit(self) -> NoReturn:
-        """Exit in the normal way."""
+    def _force_exit(self) -> None:
+        for number in iter(lambda: os.read(self._reader, 1), b""):
+            if number[0] in SIGNALS:
+                self.received = number[0]
+                break
+        else:
+            return
+        time.sleep(SHUTDOWN_S)
         self._report()
-        sys.exit(EXIT_CODE)
+        os._exit(128 + self.received)
 
-    def _force_exit(self) -> NoReturn:
-        self._report()
-        os._exit(EXIT_CODE)
+    def end(self) -> None:
+        """Exit in the normal way if there was a signal; stop watching otherwise."""
+        if self.received:
+            self._report()
+            sys.exit(128 + self.received)
+        signal.set_wakeup_fd(-1)
+        os.close(self._writer)
 
     def _report(self) -> None:
         if not self._reported:

@@ -3,16 +3,16 @@
 import time
 from pathlib import Path
 
-from prefect import flow
-from prefect.states import Completed, State
+from prefect import State, flow
+from prefect.states import Completed
 
 from flows.settings import Settings
 from sgcldff.core.errors import MissingInputError, NothingFoundError
 from sgcldff.registry import choose_model
 from sgcldff.results.batch import unread
-from sgcldff.slides import SlideEntry, find_slides
+from sgcldff.slides import find_slides
 from sgcldff.slides.content import changed_at
-from tasks.batch import Batch, Reading, read_batch
+from tasks.batch import Batch, read_batch
 from tasks.compute import Compute
 from tasks.workspace import Workspace
 
@@ -46,25 +46,15 @@ def read_landing(
         compute: Dask cluster, or worker processes on this machine.
         settings: Settings by stage; by default the built-in ones.
     """
+    if not Path(landing).is_dir():  # as when a disk is not mounted
+        raise MissingInputError(f"{landing}: no such landing folder; create or mount it, or name another")
     options, latest = batch or Batch(), time.time() - settle_s
-    new = [slide for slide in unread(landed_slides(landing, options.mpp), out) if changed_at(Path(slide.uri)) <= latest]
+    try:
+        landed = find_slides([landing], options.mpp)
+    except NothingFoundError:
+        landed = ()
+    new = [slide for slide in unread(landed, out) if changed_at(Path(slide.uri)) <= latest]
     if not new:
         return Completed(name=NOTHING_NEW, message=f"{landing}: no new slide", data=[])
     chosen_model = choose_model(Workspace(workspace).tracking_uri, model)
-    return read_batch(new, Reading(chosen_model, out, options, compute or Compute(), (settings or Settings()).infer))
-
-
-def landed_slides(landing: str, mpp: float | None) -> tuple[SlideEntry, ...]:
-    """Find all slides below a folder, which may be empty.
-
-    Raises
-    ------
-    MissingInputError
-        If there is no such folder, as when a disk is not mounted.
-    """
-    if not Path(landing).is_dir():
-        raise MissingInputError(f"{landing}: no such landing folder; create or mount it, or name another")
-    try:
-        return find_slides([landing], mpp)
-    except NothingFoundError:
-        return ()
+    return read_batch(new, chosen_model, out, options, compute or Compute(), (settings or Settings()).infer)

@@ -10,6 +10,8 @@ from rich.markup import escape
 
 from flows import completion
 from sgcldff.core.disks import require_writable
+from sgcldff.core.errors import readable
+from sgcldff.core.settings import MAX_MPP, MIN_MPP
 
 
 class Panel(StrEnum):
@@ -35,8 +37,7 @@ FROM_SETTINGS = "as the settings say"
 SEE_SETTINGS = "TOML file of settings; `sgcldff settings` prints one with every key, its default and its meaning."
 
 WorkspaceOption = Annotated[
-    Path,
-    typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of the catalog, models and runs."),
+    Path, typer.Option("--workspace", "-w", envvar="SGCLDFF_WORKSPACE", help="Folder of the catalog, models and runs.")
 ]
 DataOption = Annotated[
     list[str],
@@ -52,8 +53,8 @@ AdapterOption = Annotated[
     ),
 ]
 MPP = typer.Option(
-    min=0.02,
-    max=8,
+    min=MIN_MPP,
+    max=MAX_MPP,
     help="Scale in um per pixel (0.25 at 40x, 0.1 at 100x), for files that do not state it.",
     show_default="as the files say",
 )
@@ -129,4 +130,4 @@ def sources_from(folders: list[str], adapter: str, mpp: float | None) -> list[An
 def print_outcome(title: str, **paths: object) -> None:
     """Print the last line of a command: its outcome, and where the results are."""
     named = "  ".join(f"{name}: {path}" for name, path in paths.items())
-    out.print(f"[bold]{escape(title)}[/bold] {escape(named)}", highlight=False)
+    out.print(f"[bold]{escape(title)}[/bold] {escape(readable(named))}", highlight=False)

@@ -112,11 +112,11 @@ def carry_out(registry: Registry, decision: Decision) -> None:
             expected = {CHAMPION: decision.champion.version} if decision.champion else {}
             registry.promote(decision.challenger, expected, decision)
         else:
-            registry.keep(decision.challenger, decision)
+            registry.record(decision)
         show_decision(decision)
     except PromotionRefusedError as error:
         refusal = decision.refused(Finding("turn", False, str(error)))
-        registry.keep(refusal.challenger, refusal)
+        registry.record(refusal)
         show_decision(refusal)
         raise
 

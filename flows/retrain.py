@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from prefect import flow
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows.prepare import prepare
 from flows.promote import promote
@@ -59,7 +59,8 @@ def retrain(
     news = measure_news(prepare(sources, workspace, settings), root, spec.retrain.drift)
     decision = decide_retraining(news, spec.retrain, root, force)
     if not decision.retrain:
-        return no_training(Retrained(None, decision.outcome, decision))
+        done = Retrained(None, decision.outcome, decision)
+        return Completed(name=NOTHING_TO_DO, message=done.outcome, data=done)  # type: ignore[return-value]  # unwrapped
     warm = spec.retrain.start is Start.CHAMPION
     challenger = train(workspace, settings, accelerator, news.champion if warm else None)
     name = f"models:/{challenger.model.name}/{challenger.model.version}"
@@ -70,11 +71,6 @@ def retrain(
         except PromotionRefusedError as refusal:
             outcome = str(refusal)
     return Retrained(challenger, outcome, decision)
-
-
-def no_training(result: Retrained) -> Retrained | State[Retrained]:
-    """Return a final state of its own name for a run without a training."""
-    return Completed(name=NOTHING_TO_DO, message=result.outcome, data=result)
 
 
 def with_start(settings: Settings, warm: bool | None) -> Settings:

@@ -1,23 +1,37 @@
 """Human review of uncertain cells: a queue of pictures out, answers back into labels and differentials."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from prefect import flow
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import ReviewStore
+from sgcldff.models.runtimes import Runtime, load_runtime
+from sgcldff.registry import choose_model
 from sgcldff.results.review.apply import Applied
 from sgcldff.results.review.page import write_page
 from sgcldff.results.review.queue import QueuedCell, queue_order, require_free, write_queue
-from sgcldff.results.review.selection import ReviewSelection, SlideCells, chosen, read_slide_cells, results_in
+from sgcldff.results.review.representatives import CANDIDATES, representatives
+from sgcldff.results.review.selection import (
+    REPRESENTATIVE,
+    ReviewSelection,
+    SlideCells,
+    chosen,
+    read_slide_cells,
+    results_in,
+)
 from sgcldff.results.review.slide_lookup import find_each
+from sgcldff.slides import SlideEntry
 from tasks.artifacts import show_table
 from tasks.progress import bar
-from tasks.review import apply_to_slide, picture_cells, store_answers
+from tasks.review import apply_to_slide, embed_candidates, picture_cells, store_answers
+from tasks.workspace import WORKSPACE, Workspace
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,14 @@ class Made:
 
 
 @flow(name="review-make", flow_run_name="review-make")
-def review_make(results: list[str], slides: list[str], out: str, choice: ReviewSelection | None = None) -> Made:
+def review_make(
+    results: list[str],
+    slides: list[str],
+    out: str,
+    choice: ReviewSelection | None = None,
+    workspace: str = str(WORKSPACE),
+    model: str | None = None,
+) -> Made:
     """Gather cells to review: a folder of their pictures, a table, and a page on which a person classifies them.
 
     A slide that is missing, changed or damaged is skipped and the others go on. Without any cell nothing is written.
@@ -41,13 +62,19 @@ def review_make(results: list[str], slides: list[str], out: str, choice: ReviewS
         slides: The slides that were read: files, folders, patterns, tables or URLs, as for reading them.
         out: Folder of the queue.
         choice: Which cells are reviewed; by default the unidentified ones.
+        workspace: Folder of the registry; used to choose representative cells.
+        model: The model that compares cells to choose representative ones, as for reading slides.
     """
-    queue = Path(out)
+    queue, wanted = Path(out), choice or ReviewSelection()
     require_free(queue)
     entries, missing = find_each(slides)
     skipped = [*missing]
     found = _same_classes(list(_read_all(results_in(results), skipped)), skipped)
-    selected = chosen(found, choice or ReviewSelection())
+    selected = chosen(found, wanted)
+    if wanted.representative:
+        runtime = load_runtime(choose_model(Workspace(workspace).tracking_uri, model).folder)
+        compared = _representative(found, entries, runtime, wanted.representative, skipped)
+        selected = pd.concat([compared, selected]).drop_duplicates(["slide_id", "cell_id"])
     cells: list[QueuedCell] = []
     with bar("cells") as progress:
         done = count(1)
@@ -66,6 +93,28 @@ def review_make(results: list[str], slides: list[str], out: str, choice: ReviewS
         write_queue(queue, ordered)
         write_page(queue, ordered)
     return Made(len(cells), len({cell.slide_id for cell in cells}), _show_skipped(skipped))
+
+
+def _representative(
+    found: list[SlideCells], entries: Sequence[SlideEntry], runtime: Runtime, number: int, skipped: list[str]
+) -> pd.DataFrame:
+    """Choose the cells that together represent the cells of all slides."""
+    drawn = chosen(found, ReviewSelection(labels=(), sample=CANDIDATES))
+    cells, embeddings = [drawn.head(0)], []
+    for slide in found:
+        rows = drawn[drawn["slide_id"] == slide.slide_id]
+        if rows.empty:
+            continue
+        outcome = embed_candidates.attempt(slide, rows, entries, runtime)
+        if isinstance(outcome, Exception):
+            skipped.append(str(outcome))
+        else:
+            cells.append(rows)
+            embeddings.append(outcome)
+    if not embeddings:
+        return drawn.head(0)
+    kept = representatives(np.concatenate(embeddings), number)
+    return pd.concat(cells).iloc[kept].assign(why=REPRESENTATIVE)
 
 
 def _show_skipped(reasons: Iterable[object]) -> tuple[str, ...]:
@@ -125,26 +174,15 @@ def review_read(answers: list[str], queue: str, store: str) -> Stored:
         store: Folder of all reviews; created if needed.
     """
     reviews = ReviewStore(Path(store))
-    read, new = store_answers(answer_files(answers), Path(queue), reviews)
-    disputed = tuple(map(str, read.disputed(reviews.reviews())))
-    return Stored(len(read.usable), new, _show_skipped(read.set_aside), disputed)
-
-
-def answer_files(paths: Iterable[str]) -> list[Path]:
-    """Return the files that are named, and the CSV files directly in the folders that are named.
-
-    Raises
-    ------
-    MissingInputError
-        If a folder contains none.
-    """
     files = []
-    for path in map(Path, paths):
+    for path in map(Path, answers):
         in_folder = sorted(path.glob("*.csv")) if path.is_dir() else [path]
         if not in_folder:
             raise MissingInputError(f"{path}: contains no answers (*.csv)")
         files += in_folder
-    return files
+    read, new = store_answers(files, Path(queue), reviews)
+    disputed = tuple(map(str, read.disputed(reviews.reviews())))
+    return Stored(len(read.usable), new, _show_skipped(read.set_aside), disputed)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ traceback on the terminal.
 import atexit
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -16,12 +17,26 @@ from pathlib import Path
 import httpx
 
 from flows.environment import server_configured
+from sgcldff.core.disks import private_file
 from sgcldff.core.errors import ServiceError
 
 LOG = "server.log"
 """The server's log, in `PREFECT_HOME`."""
 STARTUP_S = 300.0
 """Time allowed for the start, which takes about ten seconds on an idle machine."""
+SERVE = """
+import os, sys, threading, uvicorn
+
+def end_with_parent():
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+threading.Thread(target=end_with_parent, daemon=True).start()
+application = "prefect.server.api.server:create_app"
+uvicorn.run(application, factory=True, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", lifespan="on")
+"""
+"""Runs the server until its input ends, as it does with the process that holds the other end, whatever ends that. The
+server has a session of its own: Ctrl-C and SIGTERM that all processes of a command get do not reach it."""
 INTERNAL = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
@@ -34,7 +49,7 @@ ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
 
 
 def start_temporary_server() -> None:
-    """Start a server that ends with this process.
+    """Start a server that ends with this process and answers only those who know its password, its children.
 
     Nothing is started if a server is configured, if a Prefect profile may name one, or if Prefect has been imported
     and would not notice the new address.
@@ -50,14 +65,22 @@ def start_temporary_server() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    private_file(home / "prefect.db")
+    secret = f"sgcldff:{secrets.token_urlsafe()}"
     log, address = home / LOG, f"http://127.0.0.1:{port}/api"
     with log.open("wb") as file:
-        process = subprocess.Popen(command, env=os.environ | INTERNAL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(port)],
+            env=os.environ | INTERNAL | {"PREFECT_SERVER_API_AUTH_STRING": secret},
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     atexit.register(_stop, process)
     _wait_until_healthy(process, address, log)
-    os.environ["PREFECT_API_URL"] = address
+    os.environ |= {"PREFECT_API_URL": address, "PREFECT_API_AUTH_STRING": secret}
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")  # it does not come back
 
 
 def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

@@ -2,37 +2,27 @@
 
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
+from sgcldff.core import settings as specs
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError
-from sgcldff.core.settings import (
-    EvalSpec,
-    InferSpec,
-    IngestSpec,
-    NetSpec,
-    PriorSpec,
-    PromotionSpec,
-    RetrainPolicy,
-    TrainSpec,
-)
+from sgcldff.core.validation import validated
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings by stage; each field is a table of the TOML file."""
 
-    ingest: IngestSpec = field(default_factory=IngestSpec)
-    prior: PriorSpec = field(default_factory=PriorSpec)
-    net: NetSpec = field(default_factory=NetSpec)
-    train: TrainSpec = field(default_factory=TrainSpec)
-    evaluate: EvalSpec = field(default_factory=EvalSpec)
-    promote: PromotionSpec = field(default_factory=PromotionSpec)
-    infer: InferSpec = field(default_factory=InferSpec)
-    retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+    ingest: specs.IngestSpec = field(default_factory=specs.IngestSpec)
+    prior: specs.PriorSpec = field(default_factory=specs.PriorSpec)
+    net: specs.NetSpec = field(default_factory=specs.NetSpec)
+    train: specs.TrainSpec = field(default_factory=specs.TrainSpec)
+    evaluate: specs.EvalSpec = field(default_factory=specs.EvalSpec)
+    promote: specs.PromotionSpec = field(default_factory=specs.PromotionSpec)
+    infer: specs.InferSpec = field(default_factory=specs.InferSpec)
+    retrain: specs.RetrainPolicy = field(default_factory=specs.RetrainPolicy)
 
 
 def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) -> Settings:
@@ -45,33 +35,19 @@ def read_settings(path: Path | None, overrides: dict[str, Any] | None = None) ->
     InputError
         If it is not TOML, or a key or value is invalid; the message names its path.
     """
-    values = merge(_toml(path) if path else {}, overrides or {})
-    unknown = list(unknown_keys(values, Settings()))
-    if unknown:
-        raise InputError(f"{path or 'settings'}: unknown {', '.join(unknown)}; see `sgcldff settings` for all keys")
-    try:
-        return _adapter().validate_python(values)
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise InputError(f"{path or 'settings'}: {'; '.join(lines)}") from error
-
-
-@cache
-def _adapter() -> TypeAdapter[Settings]:
-    return TypeAdapter(Settings)
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    name = path or "settings"
+    if path is not None and not path.exists():
         raise MissingInputError(
             f"{path}: no such settings file; `sgcldff settings > {path}` writes one with the defaults"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a TOML file with --settings") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML ({error}); `sgcldff settings` prints an example") from error
+        )
+    with reading(name, "not TOML", "`sgcldff settings` prints an example"):
+        stated = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+    with reading(name, "a table is needed where there is a value", "see `sgcldff settings` for all tables"):
+        values = merge(stated, overrides or {})
+        unknown = list(unknown_keys(values, Settings()))
+    if unknown:
+        raise InputError(f"{name}: unknown {', '.join(unknown)}; see `sgcldff settings` for all keys")
+    return validated(Settings, values, str(name))
 
 
 def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sgcldff.core.settings import InferSpec
     from sgcldff.data.adapters import Source
     from sgcldff.data.catalog import ingest
+    from sgcldff.evaluation.calibration.laboratory import LabCalibration
     from sgcldff.evaluation.evaluate import evaluate
     from sgcldff.models.model import Model
     from sgcldff.results.slide import SlideResult, StartProgress, read_results
@@ -41,6 +42,7 @@ __all__ = [
     "SlideResult",
     "Source",
     "__version__",
+    "calibrate",
     "evaluate",
     "ingest",
     "load_model",
@@ -146,3 +148,31 @@ def read_slide(
     job = SlideJob(slides[0], str(chosen.folder), chosen.model, folder, spec)
     runtime = load_runtime(job.model, engine, precision)
     return replace(read_slide_job(job, serially(runtime), progress or no_progress), _holds=temporary)
+
+
+def calibrate(
+    reviews: str | Path, out: str | Path, model: str | Path = "released", *, registry: str | Path = REGISTRY
+) -> "LabCalibration":
+    """Fit a model's types to a laboratory's reviewed cells, without training, if cross-validation shows a gain.
+
+    Parameters
+    ----------
+    reviews
+        Folder of reviews, as `sgcldff review read` fills it; at least 10 cells.
+    out
+        Folder of the calibrated model, for `read_slide` and `load_model`; not created if there is no gain.
+    model, registry
+        As for `load_model`. For a model that is calibrated already, its original is calibrated.
+
+    Raises
+    ------
+    InputError
+        If the model or the reviews cannot be used, there are too few cells, or `out` contains a model.
+    """
+    from sgcldff.evaluation.calibration.laboratory import calibrate_for_lab, reviewed_cells
+    from sgcldff.models.checkpoint import open_spec
+    from sgcldff.registry.default_model import choose_model, original_of
+
+    folder = original_of(registry, choose_model(registry, str(model))).folder
+    cells, _ = reviewed_cells(reviews, open_spec(folder).labels)
+    return calibrate_for_lab(folder, cells, out)

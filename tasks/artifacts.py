@@ -36,9 +36,11 @@ def _show(kind: str, **content: Any) -> None:
     if not in_flow_run():
         return
     from prefect import artifacts
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     try:
-        getattr(artifacts, f"create_{kind}_artifact")(**content)
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            getattr(artifacts, f"create_{kind}_artifact")(**content)
     except client_errors() as error:
         logger.warning("Prefect does not accept the %s %s: %s", kind, content["key"], error)
 

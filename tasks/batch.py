@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sgcldff.core.errors import IncompleteBatchError, InputError
-from sgcldff.core.labels import LabelSpace
+from sgcldff.core.errors import IncompleteBatchError, InputError, ServiceError, TaskLostError
 from sgcldff.core.locations import is_remote
 from sgcldff.core.settings import InferSpec, ModelSpec
 from sgcldff.core.wording import skipped
-from sgcldff.counting.agreement import Counts, read_manual
+from sgcldff.counting.agreement import read_manual
 from sgcldff.counting.stopping import Goal
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
@@ -45,7 +44,7 @@ class Batch:
     mpp: float | None = None
     """um/px of slides whose files do not say it."""
     until: str | None = None
-    """Read only a random sample of each slide: until the interval of a type is narrow enough, "blast:0.02"."""
+    """Read only a random sample of each slide: until the interval of a type is narrow enough, "monocyte:0.05"."""
     manual: str | None = None
     """Table of manual counts to compare with: slide_id, label, count."""
     retry_failed: bool = False
@@ -61,20 +60,15 @@ class Batch:
         return Plane(self.page, self.z)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """With what slides are read, and where results go."""
+def read_batch(
+    entries: Sequence[SlideEntry], model: ChosenModel, out: str, how: Batch, compute: Compute, spec: InferSpec
+) -> list[str]:
+    """Read slides; returns the folders of their results.
 
-    model: ChosenModel
-    out: str
-    """Folder for the results, one folder a slide, and a table and a page of the batch."""
-    batch: Batch
-    compute: Compute
-    spec: InferSpec
-
-
-def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
-    """Read slides; gives the folders of their results.
+    Parameters
+    ----------
+    out
+        Folder for the results, one folder per slide, and a table and a page of the batch.
 
     Raises
     ------
@@ -83,18 +77,17 @@ def read_batch(entries: Sequence[SlideEntry], reading: Reading) -> list[str]:
     IncompleteBatchError
         If some slides were skipped, or a manual count is of none of the slides; the message names them.
     """
-    out, how, spec, model = reading.out, reading.batch, reading.spec, reading.model
     require_own_folders(entries, out)
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
     require_typicality(model.folder, spec.min_typicality)
     network = read_spec(model.folder / SPEC_FILE)
     goal = how.until and Goal.parse(how.until, network.labels.classes)
-    counts = manual_counts(how.manual, network.labels)
+    counts = {} if how.manual is None else read_manual(how.manual, network.labels.classes)
     ids = {slide.id for slide in entries}
-    few = reading.compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
+    few = compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
-        workers(reading.compute, here=few, announce=view.dashboard_at) as found,
+        workers(compute, here=few, announce=view.dashboard_at) as found,
     ):
         used = on_these_workers(spec, found)
         jobs = [
@@ -150,20 +143,24 @@ def failed_before(folder: Path) -> bool:
     return (folder / "summary.json").exists() and bool(SlideSummary.read(folder).reason)
 
 
-def manual_counts(table: str | None, labels: LabelSpace) -> dict[str, Counts]:
-    """Read manual counts, if there are any, by slide."""
-    return {} if table is None else read_manual(table, labels.classes)
-
-
 def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> dict[str, Exception]:
-    """Read slides, a few at a time where workers compute; give the errors of those that could not be read."""
+    """Read slides, a few at a time where workers compute; give the errors of those that could not be read.
+
+    Raises
+    ------
+    ServiceError
+        If a service fails that the slides need: none of them is bad.
+    """
     failed: dict[str, Exception] = {}
 
     def note(job: SlideJob, outcome: str | Exception) -> None:
         if isinstance(outcome, Exception):
+            if isinstance(outcome, ServiceError) and not isinstance(outcome, TaskLostError):
+                raise outcome
             failed[job.slide.id] = outcome
-            set_aside(job, str(outcome))
-            view.skip(job.slide.id, str(outcome))
+            reason = job.slide.without_place(str(outcome))
+            set_aside(job, reason)
+            view.skip(job.slide.id, reason)
 
     if found.here:
         for job in jobs:

@@ -2,18 +2,17 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sgcldff.benchmark.common_start import common_start
 from sgcldff.benchmark.markdown_page import markdown_page
 from sgcldff.benchmark.plots import draw_plots
 from sgcldff.benchmark.robustness import Corruption
 from sgcldff.benchmark.scoring import SeedPredictions
 from sgcldff.benchmark.speed import ModelSize, machine, rates, size_of
 from sgcldff.benchmark.table import BenchmarkTable
-from sgcldff.core.errors import OutOfTimeError
+from sgcldff.core.errors import InputError, OutOfTimeError
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, digest
 from sgcldff.evaluation import Predictions
@@ -23,13 +22,14 @@ from sgcldff.evaluation.predictions import LAYOUT
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import saved_digest
 from sgcldff.models.model import load_model, pick_device
+from sgcldff.models.nets import build
 from sgcldff.registry import Registry
 from tasks.artifacts import show_image, show_markdown
-from tasks.evaluation import content_of, save_predictions, trained_on
+from tasks.evaluation import content_of, trained_on
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
-from tasks.training import TRAINED, TrainJob, record_of, tracked_run
+from tasks.training import TrainJob, record_of, tracked_run
 from tasks.workspace import Workspace, write_json
 
 START, SPEED = "start.json", "speed.json"
@@ -99,13 +99,14 @@ def predict_states(job: PredictionJob, workspace: Workspace, until: float | None
     paths = job.paths(workspace)
     missing = [state for state, path in paths.items() if not path.is_file()]
     if missing:
+        require_time(until, "images are left to predict")
         model, training_images = load_model(job.model), trained_on(Path(job.model))
         with bar(f"predict {model.spec.net.name}") as progress:
             for done, state in enumerate(missing):
                 require_time(until, f"{len(missing) - done} of {len(paths)} sets of images are left to predict")
                 change = corruption(*state) if state else None
                 predictions, _ = predict(model, job.samples, None, training_images, change, explained=False)
-                save_predictions(predictions, paths[state])
+                predictions.save(paths[state])
                 progress(done + 1, len(missing))
     return {state: str(path) for state, path in paths.items()}
 
@@ -114,11 +115,6 @@ def require_time(until: float | None, left: str) -> None:
     """Raise `OutOfTimeError`, saying what is left, if time is up."""
     if until is not None and time.monotonic() >= until:
         raise OutOfTimeError(f"time is up: {left}; the same command resumes there")
-
-
-def is_trained(job: TrainJob, workspace: Workspace) -> bool:
-    """Return whether a training is finished."""
-    return (workspace.training(job.key()) / TRAINED).is_file()
 
 
 @stage("log-cell", MODEL)
@@ -166,3 +162,23 @@ def write_table(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictio
 def by_source(predictions: Predictions) -> SeedPredictions:
     """Split predictions by data set."""
     return {source: predictions.of(source) for source in sorted(set(predictions.column("source")))}
+
+
+def common_start(nets: Iterable[NetSpec], policy: Pretrained) -> Pretrained:
+    """Return `required` if all networks can start from ImageNet weights, as far as these exist; else `off`.
+
+    Raises
+    ------
+    InputError
+        If the policy requires the weights and one network's are not available.
+    """
+    if policy is Pretrained.OFF:
+        return Pretrained.OFF
+    try:
+        for net in nets:
+            build(ModelSpec(net=replace(net, pretrained=Pretrained.REQUIRED)))
+    except InputError:
+        if policy is Pretrained.REQUIRED:
+            raise
+        return Pretrained.OFF
+    return Pretrained.REQUIRED

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sgcldff.cluster import Client
+    from sgcldff.cluster import Client, SchedulerSpec
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class Workers:
         ServiceError, InputError
             As `sgcldff.cluster.connect`.
         """
-        from sgcldff.cluster import connect, gpus_here
+        from sgcldff.cluster import SchedulerSpec, connect, gpus_here
 
         with self._lock:
             if self._client is None:
                 gpus = len(gpus_here()) if self._compute.cluster is None else 0
                 workers = self._compute.workers if self._compute.workers is not None else gpus or None
                 self._client = self._opened.enter_context(connect(self._compute.cluster, workers))
-                self._address = str(self._client.scheduler.address)
+                self._scheduler = SchedulerSpec(self._client.scheduler.address, security=self._client.security)
                 if self._announce is not None:
                     self._announce(str(self._client.dashboard_link))
             return self._client
 
-    def address(self) -> str:
-        """Return the address at which other clients find the workers, even while they do not answer.
+    def scheduler(self) -> "SchedulerSpec":
+        """Return how other clients find the workers, even while they do not answer.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class Workers:
             As `client`.
         """
         self.client()
-        return self._address
+        return self._scheduler
 
     def close(self) -> None:
         """Stop the workers that were started."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import ArrayRef, samples_to_table
 from sgcldff.core.settings import IngestSpec, PriorSpec
+from sgcldff.core.wording import first_few
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import QUARANTINE, Catalog, ingest
 from sgcldff.data.mirror import mirrored
@@ -69,23 +70,18 @@ def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestS
     return str(catalog.folder)
 
 
-def reasons(catalog: Catalog, shown: int = 3) -> str:
+def reasons(catalog: Catalog) -> str:
     """Return the first skipped inputs with their reasons, and where all of them are listed."""
-    listed = [str(one) for one in rejected(catalog, shown)]
-    more = catalog.quarantine.num_rows - len(listed)
-    rest = [f"and {more} more"] if more > 0 else []
-    return f"{'; '.join([*listed, *rest])} (all in {catalog.folder / QUARANTINE})"
+    return f"{first_few(rejected(catalog))} (all in {catalog.folder / QUARANTINE})"
 
 
-def rejected(catalog: Catalog, first: int | None = None) -> tuple[SkippedImage, ...]:
-    """Return the inputs that ingest skipped, or the first of them."""
-    return tuple(SkippedImage(row["image"], row["reason"]) for row in catalog.quarantine.slice(0, first).to_pylist())
+def rejected(catalog: Catalog) -> tuple[SkippedImage, ...]:
+    """Return the inputs that ingest skipped."""
+    return tuple(SkippedImage(row["image"], row["reason"]) for row in catalog.quarantine.to_pylist())
 
 
 @stage("priors", DATA)
-def precompute_priors(
-    catalog_folder: str, workspace: Workspace, spec: PriorSpec, compute: Compute | None = None
-) -> Prepared:
+def precompute_priors(catalog_folder: str, workspace: Workspace, spec: PriorSpec) -> Prepared:
     """Compute missing priors, and draw some beside their images.
 
     Many images are distributed by Dask; for few, starting processes would take longer than the work.
@@ -93,11 +89,11 @@ def precompute_priors(
     catalog = Catalog.open(catalog_folder)
     store = PriorStore.create_or_open(workspace.priors, spec)
     few = len(store.missing(sample.sha256 for sample in catalog.samples)) < MANY
-    with workers(compute or Compute(), here=few) as pool, bar("priors") as progress:
+    with workers(Compute(), here=few) as pool, bar("priors") as progress:
         client = None if pool.here else pool.client()
         reference, failures = compute_priors(catalog.samples, workspace.priors, spec, client, progress)
     if failures:
-        first = "; ".join(f"{failure.image}: {failure.reason}" for failure in failures[:5])
+        first = first_few([f"{failure.image}: {failure.reason}" for failure in failures])
         raise InputError(f"{len(failures)} images of the catalog have no prior ({first}); ingest them again")
     prepared = Prepared(catalog_folder, catalog.digest, len(catalog.samples), catalog.quarantine.num_rows, reference)
     if not prepared.picture.is_file():

@@ -2,22 +2,21 @@
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, digest
-from sgcldff.evaluation import EvalReport, Predictions, SkippedImage, UnknownLabel
-from sgcldff.evaluation.report import PREDICTIONS_FILE, REPORT_FILE
+from sgcldff.evaluation import EvalReport, SkippedImage, UnknownLabel
+from sgcldff.evaluation.report import MARKDOWN_FILE, REPORT_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
 from sgcldff.promotion.frozen_test_set import content_digest
 from tasks.artifacts import show_image, show_markdown
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
-from tasks.workspace import Workspace, write_json
+from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +52,10 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
             report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
         report = replace(report, skipped=(*job.skipped, *report.skipped), unknown_labels=job.unknown_labels)
         folder.mkdir(parents=True, exist_ok=True)
-        assert report.predictions is not None
-        report.predictions.save(folder / PREDICTIONS_FILE)
-        (folder / "report.md").write_text(report.to_markdown())
         draw_explanations(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
-        write_json(folder / REPORT_FILE, json.loads(report.to_json()))
+        report.save(folder)
     logger.info("model %s is scored on %d images", model_digest, len(job.samples), extra={"model_digest": model_digest})
-    show_markdown((folder / "report.md").read_text(), key="evaluation", description=f"Model {model_digest}")
+    show_markdown((folder / MARKDOWN_FILE).read_text(), key="evaluation", description=f"Model {model_digest}")
     show_image((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
     return str(folder)
 
@@ -67,12 +63,6 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
 def content_of(samples: Sequence[Sample]) -> list[str]:
     """Return the sorted digests of images with their metadata, without paths."""
     return sorted(content_digest(sample) for sample in samples)
-
-
-def save_predictions(predictions: Predictions, path: Path) -> None:
-    """Write predictions atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    predictions.save(path.with_suffix(f".{os.getpid()}.partial")).replace(path)
 
 
 def trained_on(model: Path) -> frozenset[str]:

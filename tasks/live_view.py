@@ -11,7 +11,7 @@ from contextvars import copy_context
 from datetime import timedelta
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 from rich.console import Console, Group
@@ -24,7 +24,7 @@ from sgcldff.core.tally import Tally
 from sgcldff.core.wording import counted
 from tasks import metrics
 from tasks.artifacts import client_errors
-from tasks.progress import BatchProgress, BatchStatus, Clock, SlideStatus, by_count, in_words
+from tasks.progress import BatchProgress, BatchStatus, Clock, by_count, in_words
 from tasks.stages import in_flow_run
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class BatchView:
         console: Console | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._progress, self._timed = BatchProgress(slides, clock), timed
+        self._progress, self._timed, self._clock = BatchProgress(slides, clock), timed, clock
         self._dashboard: str | None = None
         self._console = console or Console(stderr=True)
         self._line, self._update = RateLimit(LINE_S, clock), RateLimit(ARTIFACT_S, clock)
@@ -106,7 +106,13 @@ class BatchView:
     ) -> None:
         self._open.close()
         if self._timed and (seconds := self.stages()):
-            self._console.print(stage_table(seconds))
+            total = sum(seconds.values())
+            table = Table("stage", "all workers, s", "share")
+            for column in table.columns[1:]:
+                column.justify = "right"
+            for stage, spent in seconds.items():
+                table.add_row(stage, f"{spent:,.1f}", f"{spent / total:.0%}" if total else "")
+            self._console.print(table)
 
     def dashboard_at(self, address: str) -> None:
         """Show the address of the workers' dashboard, once there are workers."""
@@ -141,7 +147,9 @@ class BatchView:
             unfinished.pop_all()
         ended = self._progress.finish(slide)
         if ended is not None:
-            self._print(slide_summary(ended, self._progress.elapsed(ended.start)))
+            tally, seconds = ended.tally, hours_minutes_seconds(self._clock() - ended.start)
+            read = f"{tally.tiles:,} of {tally.tiles + tally.skipped:,} tiles read"
+            self._print(Text(f"{slide}: done in {seconds}, {read}, {sum(tally.cells.values()):,} cells"))
 
     def skip(self, slide: str, reason: str) -> None:
         """Count a slide as skipped, and show the reason."""
@@ -238,8 +246,9 @@ class Artifacts:
         percent, rows = 100 * status.share, numbers(status)
         text = status_line(status) + (f" [Dask dashboard]({self.dashboard})" if self.dashboard else "")
         if self._progress is None or self._table is None:
-            self._progress = create_progress_artifact(percent, PROGRESS_KEY, text)
-            self._table = TableArtifact(key=NUMBERS_KEY, description="Slides", table=rows).create().id
+            table = TableArtifact(key=NUMBERS_KEY, description="Slides", table=rows)
+            self._progress = cast(UUID, create_progress_artifact(percent, PROGRESS_KEY, text))
+            self._table = cast(Any, table.create()).id
             return
         update_progress_artifact(self._progress, percent, text)
         get_client(sync_client=True).update_artifact(self._table, ArtifactUpdate(data=json.dumps(rows)))
@@ -291,14 +300,6 @@ def hours_minutes_seconds(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def slide_summary(slide: SlideStatus, seconds: float) -> Text:
-    """Describe a finished slide in one line."""
-    tally = slide.tally
-    read = f"{tally.tiles:,} of {tally.tiles + tally.skipped:,} tiles read"
-    duration = hours_minutes_seconds(seconds)
-    return Text(f"{slide.slide}: done in {duration}, {read}, {sum(tally.cells.values()):,} cells")
-
-
 def screen(status: BatchStatus, dashboard: str | None) -> Group:
     """Draw the status of a batch: bars for the batch and its running slides, and the numbers."""
     bars = Table.grid(padding=(0, 2, 0, 0), expand=True)
@@ -321,14 +322,3 @@ def screen(status: BatchStatus, dashboard: str | None) -> Group:
     if dashboard:
         table.add_row("Dask", Text(dashboard, style=f"link {dashboard}", overflow="fold"))
     return Group(bars, table)
-
-
-def stage_table(seconds: Mapping[str, float]) -> Table:
-    """Draw a table of the time of each stage, summed over workers, with its share."""
-    total = sum(seconds.values())
-    table = Table("stage", "all workers, s", "share")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for stage, spent in seconds.items():
-        table.add_row(stage, f"{spent:,.1f}", f"{spent / total:.0%}" if total else "")
-    return table

@@ -23,7 +23,7 @@ LOOPBACK = "127.0.0.1"
 RANK = "LOCAL_RANK"
 """Set in the processes that a training on several GPUs starts: only the first serves metrics."""
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY = CollectorRegistry()
 STAGE_S = Summary("sgcldff_stage_duration_seconds", "Duration of stages.", ["stage", "outcome"], registry=REGISTRY)

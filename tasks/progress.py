@@ -18,8 +18,9 @@ from sgcldff.core.wording import counted
 Clock = Callable[[], float]
 """Returns monotonic seconds."""
 
-RECENT_PASSES, RECENT_S = 32, 600.0
-"""Speed is measured over at least this many passes over shards, or over this time if it contains more."""
+RECENT_PASSES, RECENT_S = 200, 600.0
+"""Speed is measured over at least this many passes over shards, or over this time if it contains more. Passes differ
+greatly: over 32 of them, the remaining time can come out at half or twice what it is."""
 MIN_PASSES = 4
 """Passes after which the speed counts as known."""
 CLASSIFY_COST = 0.25
@@ -135,41 +136,26 @@ class Pace:
         while len(self._recent) > RECENT_PASSES + 1 and self._recent[1].at < now - RECENT_S:
             self._recent.popleft()
 
-    def _work(self, segmented: int, classified: int) -> float:
-        """Convert passes to shards to segment."""
-        segment_s, classify_s = _mean_seconds(self._segmented), _mean_seconds(self._classified)
-        cost = classify_s / segment_s if segment_s and classify_s else CLASSIFY_COST
-        return segmented + classified * cost
+    def estimate(self, now: float, segment: int, classify: int) -> tuple[float | None, float | None]:
+        """Return the tiles per second, and the remaining time for passes of both kinds, s; None until they are known.
 
-    def tiles_per_s(self, now: float) -> float | None:
-        """Return the recent tiles per second, or None until it is known."""
-        first, last = self._recent[0], self._recent[-1]
-        return (last.tiles - first.tiles) / (now - first.at) if self._known(now) else None
-
-    def _known(self, now: float) -> bool:
-        first, last = self._recent[0], self._recent[-1]
-        passes = last.segmented + last.classified - first.segmented - first.classified
-        return passes >= MIN_PASSES and now > first.at
-
-    def left(self, now: float, segment: int, classify: int) -> float | None:
-        """Return the remaining time for passes of both kinds, s, or None until it is known.
-
-        It counts down and follows new estimates with the time constant `SMOOTHING_S`, so that it does not jump.
+        The remaining time counts down and follows new estimates with the time constant `SMOOTHING_S`, so that it does
+        not jump.
         """
-        if not self._known(now):
-            return None
         first, last = self._recent[0], self._recent[-1]
-        done = self._work(last.segmented - first.segmented, last.classified - first.classified)
-        estimate = self._work(segment, classify) * (now - first.at) / done
+        segmented, classified = last.segmented - first.segmented, last.classified - first.classified
+        if segmented + classified < MIN_PASSES or now <= first.at:
+            return None, None
+        segment_s, classify_s = (
+            sum(kind.seconds.values()) / max(1, kind.passes) for kind in (self._segmented, self._classified)
+        )
+        cost = classify_s / segment_s if segment_s and classify_s else CLASSIFY_COST
+        estimate = (segment + classify * cost) * (now - first.at) / (segmented + classified * cost)
         before, previous = self._last_estimate or (now, estimate)
         expected = max(0.0, previous - (now - before))
-        smoothed = estimate + (expected - estimate) * math.exp((before - now) / SMOOTHING_S)
-        self._last_estimate = (now, smoothed)
-        return smoothed
-
-
-def _mean_seconds(tally: Tally) -> float:
-    return sum(tally.seconds.values()) / max(1, tally.passes)
+        left = estimate + (expected - estimate) * math.exp((before - now) / SMOOTHING_S)
+        self._last_estimate = (now, left)
+        return (last.tiles - first.tiles) / (now - first.at), left
 
 
 class BatchProgress:
@@ -233,23 +219,18 @@ class BatchProgress:
         with self._lock:
             now, running = self._clock(), tuple(self._running.values())
             tally = sum((slide.tally for slide in running), self._done_tally)
-            speed, left = (self._pace.tiles_per_s(now), self._left(now)) if self._pace else (None, None)
+            speed, left = self._pace.estimate(now, *self._missing()) if self._pace else (None, None)
             counts = (self._slides, self._done, len(self._skipped), running)
             return BatchStatus(*counts, tally, now - self._start, speed, left)
 
-    def _left(self, now: float) -> float | None:
-        """Estimate the remaining time, assuming that waiting slides have the average size of the others."""
-        assert self._pace is not None
+    def _missing(self) -> tuple[int, int]:
+        """Return the passes left to segment and to classify; waiting slides count as the average of the others."""
         waiting = max(0, self._slides - self._done - len(self._skipped) - len(self._running))
         waiting_shards = round(waiting * sum(self._planned.values()) / len(self._planned))
         missing = [(slide.shards, 2 * slide.shards - slide.tally.passes) for slide in self._running.values()]
         segment = sum(max(0, passes - shards) for shards, passes in missing)
         classify = sum(min(shards, max(0, passes)) for shards, passes in missing)
-        return self._pace.left(now, segment + waiting_shards, classify + waiting_shards)
-
-    def elapsed(self, since: float) -> float:
-        """Return the seconds since a time of the clock."""
-        return self._clock() - since
+        return segment + waiting_shards, classify + waiting_shards
 
 
 def in_words(seconds: float) -> str:

@@ -16,7 +16,6 @@ from sgcldff.promotion.frozen_test_set import LocatedTest
 from sgcldff.promotion.leakage import TrainingRecord
 from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, Registry, code_tags
 from tasks.artifacts import show_markdown
-from tasks.evaluation import save_predictions
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
@@ -56,7 +55,7 @@ def predict_corrupted(folder: str, test: LocatedTest, kind: Perturbation, worksp
             predictions, _ = predict(
                 cached_model(folder), test.samples, progress, change=corruption(kind), explained=False
             )
-        save_predictions(predictions, path)
+        predictions.save(path)
     return str(path)
 
 

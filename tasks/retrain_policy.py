@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,7 @@ from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import DriftSpec, RetrainPolicy, digest
 from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation.drift import DriftReport, measure_drift
-from sgcldff.evaluation.drift.describe import describe
-from sgcldff.evaluation.drift.observe import observe
+from sgcldff.evaluation.drift.observe import describe, observe
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.model import load_model
 from sgcldff.models.observations import MAX_OBSERVATIONS
@@ -92,6 +92,6 @@ def drift_of(new: Sequence[Sample], folder: Path, workspace: Workspace, spec: Dr
 def decide_retraining(news: News, policy: RetrainPolicy, workspace: Workspace, force: bool = False) -> RetrainDecision:
     """Apply the policy; the decision becomes an artifact, and the latest one is kept in the workspace."""
     decision = decide(news, policy, force=force)
-    write_json(workspace.decision, decision.to_dict() | {"time": time.time()})
+    write_json(workspace.decision, asdict(decision) | {"time": time.time()})
     show_markdown(decision.to_markdown(), key="retraining", description=decision.outcome)
     return decision

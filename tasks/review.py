@@ -1,21 +1,25 @@
 """Tasks of the review by people: crop cells for the queue, store answers, apply them to results."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sgcldff.data.reviews.consensus import Consensus
 from sgcldff.data.reviews.store import ReviewStore
+from sgcldff.models.runtimes import Runtime
 from sgcldff.results.review.answers import Answers, read_answers
 from sgcldff.results.review.apply import Applied, apply_reviews
 from sgcldff.results.review.crops import FOLDER, crop_name, write_crops
 from sgcldff.results.review.queue import QueuedCell, queued, read_queue
+from sgcldff.results.review.representatives import embed_cells
 from sgcldff.results.review.selection import SlideCells
 from sgcldff.results.review.slide_lookup import namesakes, open_read
-from sgcldff.slides import SlideEntry
+from sgcldff.slides import SlideEntry, SlideSource
 from tasks.artifacts import show_table
 from tasks.policy import DATA, SLIDES
 from tasks.slides import private
@@ -29,12 +33,27 @@ def picture_cells(
     """Crop the pictures of a slide's selected cells; returns their rows of the queue."""
     names = [crop_name(found.sha256, cell_id) for cell_id in cells["cell_id"]]
     centres = zip(cells["y"], cells["x"], strict=True)
+    with opened_slide(found, slides) as source:
+        write_crops(out / FOLDER, source, zip(names, centres, strict=True), progress)
+        return queued(cells, found.classes, source)
+
+
+@stage("embed-cells", SLIDES)
+def embed_candidates(
+    found: SlideCells, cells: pd.DataFrame, slides: Sequence[SlideEntry], runtime: Runtime
+) -> NDArray[np.float32]:
+    """Embed cells of a slide, among which the representative ones are chosen; (N, D)."""
+    with opened_slide(found, slides) as source:
+        return embed_cells(source, list(zip(cells["y"], cells["x"], strict=True)), runtime)
+
+
+@contextmanager
+def opened_slide(found: SlideCells, slides: Sequence[SlideEntry]) -> Iterator[SlideSource]:
+    """Open the slide that results were read from."""
     with ExitStack() as opened:
         for slide in namesakes(found, slides):
             opened.enter_context(private(slide))
-        source = opened.enter_context(closing(open_read(found, slides)))
-        write_crops(out / FOLDER, source, zip(names, centres, strict=True), progress)
-        return queued(cells, found.classes, source)
+        yield opened.enter_context(closing(open_read(found, slides)))
 
 
 @stage("store-answers", DATA)

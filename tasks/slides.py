@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sgcldff.core.errors import SgcldffError, TaskLostError
 from sgcldff.core.logs import current_log_context, log_context, start_json_log
@@ -19,16 +19,13 @@ from sgcldff.inference import (
 )
 from sgcldff.models.runtimes import Runtime, caution, load_runtime, resolve
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.results.slide import SlideJob, read_slide_job
+from sgcldff.results.slide import SlideJob, held, read_slide_job
 from sgcldff.slides import SlideEntry
 from tasks.artifacts import show_link, show_table
 from tasks.compute import Workers
 from tasks.live_view import BatchView
 from tasks.policy import SLIDES
 from tasks.stages import model_ids, stage
-
-if TYPE_CHECKING:
-    from sgcldff.cluster import Client
 
 logger = logging.getLogger(__name__)
 
@@ -78,41 +75,34 @@ def read_slide(job: SlideJob, workers: Workers, view: BatchView) -> str:
 
 
 def run_shards(workers: Workers, job: SlideJob, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
-    """Run shards here, or on the workers, each of which loads the model once."""
-    if not shards:
-        return
-    if workers.here:
-        yield from serially(runtime_here(job.model, job.spec.engine, job.spec.precision))(shards)
-        return
-    from sgcldff.cluster import connect, load_once
-
-    name = f"{job.reference.digest}-{job.spec.engine}-{job.spec.precision}"
-    with connect(workers.address()) as client:
-        load_once(client, name, partial(load_runtime, job.model, job.spec.engine, job.spec.precision))
-        yield from on_cluster(client, name, shards)
-
-
-@lru_cache(maxsize=1)
-def runtime_here(model: str, engine: Engine, precision: Precision) -> Runtime:
-    """Load a model once for all slides that this process reads."""
-    return load_runtime(model, engine, precision)
-
-
-def on_cluster(client: "Client", name: str, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
-    """Run shards on a cluster, on its GPUs where it has any.
+    """Run shards here, or on the workers and their GPUs, each of which loads the model once.
 
     Raises
     ------
     TaskLostError
         At the first shard that took several workers down: others would take more.
     """
-    from sgcldff.cluster import gpu_share, map_bounded
+    if not shards:
+        return
+    if workers.here:
+        yield from serially(runtime_here(job.model, job.spec.engine, job.spec.precision))(shards)
+        return
+    from sgcldff.cluster import connect, gpu_share, load_once, map_bounded
 
-    work = partial(run_shard, name, current_log_context())
-    for shard, outcome in map_bounded(client, work, shards, resources=gpu_share(client)):
-        if isinstance(outcome, TaskLostError):
-            raise outcome
-        yield shard, outcome
+    name = f"{job.reference.digest}-{job.spec.engine}-{job.spec.precision}"
+    with connect(workers.scheduler()) as client:
+        load_once(client, name, partial(load_runtime, job.model, job.spec.engine, job.spec.precision))
+        work = partial(run_shard, name, current_log_context())
+        for shard, outcome in map_bounded(client, work, shards, resources=gpu_share(client)):
+            if isinstance(outcome, TaskLostError):
+                raise outcome
+            yield shard, outcome
+
+
+@lru_cache(maxsize=1)
+def runtime_here(model: str, engine: Engine, precision: Precision) -> Runtime:
+    """Load a model once for all slides that this process reads."""
+    return load_runtime(model, engine, precision)
 
 
 def run_shard(name: str, ids: Mapping[str, str], shard: ShardTask) -> Tally:
@@ -144,6 +134,7 @@ def private(slide: SlideEntry) -> Iterator[None]:
 
 def set_aside(job: SlideJob, reason: str) -> None:
     """Record in a slide's folder why it was skipped."""
-    if not known_sha256(job.folder, job.slide.uri):
-        write_origin(job.folder, job.slide.uri)
-    write_summary(job.folder, SlideSummary(job.slide.id, job.slide.shown_name, reason, model=job.reference))
+    with held(job.folder):
+        if not known_sha256(job.folder, job.slide.uri):
+            write_origin(job.folder, job.slide.uri)
+        write_summary(job.folder, SlideSummary(job.slide.id, job.slide.shown_name, reason, model=job.reference))

@@ -5,6 +5,7 @@ seconds needs no server. In both cases its start, end and duration are logged an
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from sgcldff.core.errors import ServiceError, SgcldffError
+from sgcldff.core.locations import shown
 from sgcldff.core.logs import log_context, start_json_log
 from sgcldff.core.records import ModelRef
 from tasks.metrics import STAGE_S, serve_if_configured
@@ -37,8 +40,21 @@ class Stage(Generic[P, R]):
         self.function, self.name, self.tags, self.ids = function, name, tags, ids
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run as a task of the current flow run, or directly if there is none."""
-        return self.task(*args, **kwargs) if in_flow_run() else self.directly(*args, **kwargs)
+        """Run as a task of the current flow run, or directly if there is none.
+
+        Raises
+        ------
+        ServiceError
+            If Prefect's server fails, whatever became of the work itself.
+        """
+        if not in_flow_run():
+            return self.directly(*args, **kwargs)
+        try:
+            return self.task(*args, **kwargs)
+        except Exception as error:
+            if (failure := prefect_failure(error)) is None:
+                raise
+            raise failure from error
 
     def attempt(self, *args: P.args, **kwargs: P.kwargs) -> R | Exception:
         """Run and return the result or the error, so that a failing item does not stop a batch."""
@@ -109,6 +125,21 @@ def should_retry(task: "Task[Any, Any]", run: "TaskRun", state: "State[Any]") ->
 def in_flow_run() -> bool:
     """Return whether a flow or task run is in progress; does not import Prefect."""
     return bool(_contexts())
+
+
+def prefect_failure(error: Exception) -> ServiceError | None:
+    """Explain an error that comes from Prefect's client because its server does not answer or fails, or return None."""
+    import httpx
+
+    first: BaseException | None = error
+    while first is not None and not isinstance(first, httpx.HTTPError):
+        first = first.__cause__ or first.__context__
+    if first is None or isinstance(error, SgcldffError):
+        return None
+    return ServiceError(
+        f"Prefect's server at {shown(os.environ.get('PREFECT_API_URL', ''))} failed ({error}): what is finished is "
+        "kept; run the same command again once it answers"
+    )
 
 
 def run_ids() -> dict[str, str]:

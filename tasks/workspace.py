@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.locations import sqlite_uri
 
 WORKSPACE = Path("sgcldff-workspace")
@@ -62,7 +63,5 @@ class Workspace:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=2))
-    partial.replace(path)
+    with atomic_write(path) as draft:
+        draft.write_text(json.dumps(content, indent=2))

@@ -19,6 +19,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from tests.reviews import write_reviews
+
 ROOT = Path(__file__).parent.parent
 README, INFRA = ROOT / "README.md", ROOT / "infra" / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
@@ -235,7 +237,7 @@ def test_every_column_of_the_results_is_listed():
     parts = re.split(r"^## ", RESULTS.read_text(), flags=re.MULTILINE)
     listed = {part.partition("\n")[0]: set(re.findall(r"`(\w+)`", "\n".join(rows(part)))) for part in parts}
     assert listed["`cells.parquet`"] == set(cell_schema(["CLASS"]).names)
-    assert listed["`batch.parquet`"] == set(batch_schema(["CLASS"]).names)
+    assert listed["`batch.parquet`"] == set(batch_schema(["CLASS"], ["CLASS"]).names)
 
 
 def rows(text: str) -> list[str]:
@@ -270,8 +272,9 @@ def generated_anchors(page: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory):
-    """Make the folder in which the examples run: a slide and its results, a catalog, and the released model."""
+    """Make the folder in which the examples run: a slide, its results, a catalog, reviews, the released model."""
     from flows.cli import app
+    from sgcldff.data.catalog import Catalog
     from sgcldff.data.synthetic import write_slide
 
     folder = tmp_path_factory.mktemp("laboratory")
@@ -293,6 +296,8 @@ def laboratory(tmp_path_factory):
     ):
         ran = CliRunner().invoke(app, command)
         assert ran.exit_code == 0, ran.output
+    cells = Catalog.open(folder / "sgcldff-workspace" / "catalog").samples
+    write_reviews(folder / "reviews", [cell for cell in cells if cell.label])
     return folder
 
 

@@ -5,23 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flows import completion
+from flows import completion, options
 from flows.checks import require_all, require_sources
-from flows.options import (
-    AdapterOption,
-    DataOption,
-    Device,
-    DeviceOption,
-    MetricsOption,
-    MppOption,
-    Panel,
-    SettingsOption,
-    examples,
-    output,
-    print_outcome,
-    settings_from,
-    sources_from,
-)
+from flows.options import Panel, examples, output, print_outcome, settings_from, sources_from
 
 app = typer.Typer()
 
@@ -34,13 +20,12 @@ app = typer.Typer()
     ),
 )
 def benchmark(
-    data: DataOption,
+    data: options.DataOption,
     to: Annotated[Path, output("Folder for table.md, table.json, plots and the trainings.")],
     budget: Annotated[
         str,
         typer.Option(
-            help="Epochs per training (40), or the total time (2h, 90m).",
-            show_default="the epochs of the settings",
+            help="Epochs per training (40), or the total time (2h, 90m).", show_default="the epochs of the settings"
         ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings per network.")] = 3,
@@ -55,21 +40,18 @@ def benchmark(
     networks: Annotated[
         str,
         typer.Option(
-            help="Networks and ablations, separated by commas.",
-            show_default="all",
-            autocompletion=completion.networks,
+            help="Networks and ablations, separated by commas.", show_default="all", autocompletion=completion.networks
         ),
     ] = "",
-    adapter: AdapterOption = "auto",
-    mpp: MppOption = None,
-    settings: SettingsOption = None,
-    device: DeviceOption = Device.AUTO,
-    metrics_port: MetricsOption = None,
+    adapter: options.AdapterOption = "auto",
+    mpp: options.MppOption = None,
+    settings: options.SettingsOption = None,
+    device: options.DeviceOption = options.Device.AUTO,
+    metrics_port: options.MetricsOption = None,
 ) -> None:
     """Train SG-CLDFF, baselines and ablations on the same splits, and compare them in tables and plots."""
     from flows.candidates import select_candidates
-    from sgcldff.benchmark.budget import Budget
-    from sgcldff.benchmark.protocols import BenchmarkPlan, read_protocols
+    from sgcldff.benchmark.protocols import BenchmarkPlan, Budget, read_protocols
 
     names = [name.strip() for name in networks.split(",") if name.strip()]
     require_all(
@@ -78,12 +60,9 @@ def benchmark(
         lambda: select_candidates(names, settings_from(settings)),
         lambda: require_sources(data, adapter, mpp),
     )
-    from flows.environment import configure, serve_metrics
-    from flows.server import start_temporary_server
+    from flows.environment import start_run
 
-    serve_metrics(metrics_port)
-    configure(to)
-    start_temporary_server()
+    start_run(to, metrics_port)
     from flows.benchmark import benchmark as flow
 
     limits = Budget.parse(budget)

@@ -8,22 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows import completion
+from flows import completion, options
 from flows.checks import require_all, require_parts, require_sources
-from flows.options import (
-    AdapterOption,
-    DataOption,
-    MppOption,
-    Panel,
-    SettingsOption,
-    WorkspaceOption,
-    examples,
-    out,
-    output,
-    print_outcome,
-    settings_from,
-    sources_from,
-)
+from flows.options import Panel, examples, out, output, print_outcome, settings_from, sources_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
 from sgcldff.core.wording import counted
@@ -35,9 +22,7 @@ app.add_typer(data_app, name="data", rich_help_panel=Panel.DATA)
 
 
 @data_app.command("list", epilog=examples("sgcldff data list", "sgcldff data list --json"))
-def data_list(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
-) -> None:
+def data_list(as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False) -> None:
     """List the data sets that can be read, with their licences and where to get them."""
     from sgcldff.data.adapters import ADAPTERS
 
@@ -89,16 +74,15 @@ def data_synthesize(
 @app.command(
     rich_help_panel=Panel.DATA,
     epilog=examples(
-        "sgcldff prepare --data /data/smears",
-        "sgcldff prepare --data /data/cells --adapter folder --mpp 0.1",
+        "sgcldff prepare --data /data/smears", "sgcldff prepare --data /data/cells --adapter folder --mpp 0.1"
     ),
 )
 def prepare(
-    data: DataOption,
-    adapter: AdapterOption = "auto",
-    mpp: MppOption = None,
-    workspace: WorkspaceOption = WORKSPACE,
-    settings: SettingsOption = None,
+    data: options.DataOption,
+    adapter: options.AdapterOption = "auto",
+    mpp: options.MppOption = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
 ) -> None:
     """Add images to the catalog and compute their saliency priors; finished work is not repeated."""
     require_all(
@@ -106,10 +90,9 @@ def prepare(
         lambda: require_parts(settings_from(settings)),
         lambda: require_sources(data, adapter, mpp),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.prepare import prepare as flow
     from sgcldff.data.catalog import Catalog
     from tasks.data import reasons

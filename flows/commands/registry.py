@@ -10,18 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import completion
+from flows import completion, options
 from flows.checks import require_all, require_known_model, require_prepared
-from flows.options import (
-    Panel,
-    SettingsOption,
-    WorkspaceOption,
-    examples,
-    out,
-    output,
-    print_outcome,
-    settings_from,
-)
+from flows.options import Panel, examples, out, output, print_outcome, settings_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import InputError
 from sgcldff.core.locations import Address
@@ -33,18 +24,14 @@ if TYPE_CHECKING:
     from sgcldff.registry import ChosenModel, Registry
 
 app = typer.Typer()
-registry_app = typer.Typer(
-    help="Show, approve, reject and copy versions of the model.",
-    no_args_is_help=True,
-)
+registry_app = typer.Typer(help="Show, approve, reject and copy versions of the model.", no_args_is_help=True)
 app.add_typer(registry_app, name="registry", rich_help_panel=Panel.REGISTRY)
 
 ByOption = Annotated[
     str | None, typer.Option(help="Who decides, for the record.", show_default="the account that runs this")
 ]
 ReferenceArgument = Annotated[
-    str,
-    typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.", autocompletion=completion.registered_models),
+    str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.", autocompletion=completion.registered_models)
 ]
 AnyModelArgument = Annotated[
     str,
@@ -65,8 +52,8 @@ def promote(
     overrule: Annotated[
         bool, typer.Option("--overrule", help="Judge a version again that was rejected by a person or rolled back.")
     ] = False,
-    workspace: WorkspaceOption = WORKSPACE,
-    settings: SettingsOption = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
 ) -> None:
     """Make the challenger champion if it is as good on the frozen test set, or report why it is not."""
     require_all(
@@ -83,7 +70,7 @@ def promote(
 
 
 @app.command(rich_help_panel=Panel.REGISTRY, epilog=examples("sgcldff rollback"))
-def rollback(workspace: WorkspaceOption = WORKSPACE) -> None:
+def rollback(workspace: options.WorkspaceOption = WORKSPACE) -> None:
     """Make the previous champion champion again."""
     require_writable(workspace)
     if is_empty(workspace):
@@ -109,7 +96,7 @@ def show(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all records.")] = False,
-    workspace: WorkspaceOption = WORKSPACE,
+    workspace: options.WorkspaceOption = WORKSPACE,
 ) -> None:
     """List the versions with their aliases, or show the decisions on one of them with the reasons."""
     if model is not None:
@@ -122,7 +109,7 @@ def show(
 
 
 @registry_app.command(epilog=examples("sgcldff registry freeze --by 'A. Hematologist'"))
-def freeze(by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
+def freeze(by: ByOption = None, workspace: options.WorkspaceOption = WORKSPACE) -> None:
     """Make the catalog's current test split the test set of all further promotions."""
     require_prepared(workspace)
     from sgcldff.core.records import Split
@@ -136,13 +123,12 @@ def freeze(by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
 
 
 @registry_app.command(epilog=examples("sgcldff registry approve models:/sgcldff/4 --by 'A. Hematologist'"))
-def approve(model: ReferenceArgument, by: ByOption = None, workspace: WorkspaceOption = WORKSPACE) -> None:
+def approve(model: ReferenceArgument, by: ByOption = None, workspace: options.WorkspaceOption = WORKSPACE) -> None:
     """Promote a version that waits for approval, if nothing has changed since it was judged."""
     require_registered(model, workspace)
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.promote import approve as flow
 
     champion = launch(flow, str(workspace), model, by)
@@ -156,14 +142,13 @@ def reject(
     model: ReferenceArgument,
     because: Annotated[str, typer.Option(help="The reason, for those who read the record later.")],
     by: ByOption = None,
-    workspace: WorkspaceOption = WORKSPACE,
+    workspace: options.WorkspaceOption = WORKSPACE,
 ) -> None:
     """Reject a version, so that no later promotion considers it again."""
     require_registered(model, workspace)
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.promote import reject as flow
 
     rejected = launch(flow, str(workspace), model, because, by)
@@ -171,7 +156,7 @@ def reject(
 
 
 @registry_app.command(epilog=examples("sgcldff registry adopt", "sgcldff registry adopt /models/from-another-site"))
-def adopt(model: AnyModelArgument = "released", workspace: WorkspaceOption = WORKSPACE) -> None:
+def adopt(model: AnyModelArgument = "released", workspace: options.WorkspaceOption = WORKSPACE) -> None:
     """Register a model from elsewhere, by default the released one, as challenger."""
     require_all(lambda: require_writable(workspace), lambda: require_known_model(model, workspace))
     registry = registry_of(workspace)
@@ -187,7 +172,7 @@ def export(
     model: AnyModelArgument,
     to: Annotated[Path, output("Folder for the model's files; created if needed.")],
     half: Annotated[bool, typer.Option("--half", help="Write weights in half precision, at half the size.")] = False,
-    workspace: WorkspaceOption = WORKSPACE,
+    workspace: options.WorkspaceOption = WORKSPACE,
 ) -> None:
     """Write a model into a folder: weights, spec, reference, and the record of its images."""
     require_known_model(model, workspace)
@@ -264,6 +249,9 @@ def show_versions(registry: "Registry", as_json: bool) -> None:
         aliases = ", ".join(version.aliases)
         table.add_row(version.ref.version, aliases, registered, version.outcome, *scores, version.ref.digest)
     out.print(table)
+    for version in versions:
+        if version.calibrated:
+            out.print(f"Version {version.ref.version} is calibrated: {escape(version.calibrated)}.", highlight=False)
     if not any("champion" in version.aliases for version in versions):
         out.print(
             f"There is no champion: slides are read with the released model ({released_name()}).", highlight=False
@@ -276,14 +264,19 @@ def show_versions(registry: "Registry", as_json: bool) -> None:
 
 def show_version(registry: "Registry", model: str, as_json: bool) -> None:
     """Print the decision records of a version: the newest in full, and the earlier ones in one line each."""
-    ref = registry.resolve(model)[0]
+    from sgcldff.models.checkpoint import open_spec
+
+    ref, folder = registry.resolve(model)
     aliases = [alias for alias, number in registry.aliases().items() if number == ref.version]
+    calibrated = open_spec(folder).calibrated
     decisions = registry.decisions(ref)
     if as_json:
         records = [json.loads(decision.to_json()) for decision in decisions]
-        out.print_json(json.dumps(asdict(ref) | {"aliases": aliases, "decisions": records}))
+        out.print_json(json.dumps(asdict(ref) | {"aliases": aliases, "calibrated": calibrated, "decisions": records}))
         return
     out.print(f"{ref.name} version {ref.version} ({ref.digest}), {', '.join(aliases) or 'no alias'}", highlight=False)
+    if calibrated:
+        out.print(f"calibrated: {escape(calibrated)}", highlight=False)
     if not decisions:
         out.print("There is no decision on it yet: `sgcldff promote` judges it.")
         return

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from flows.checks import require_all, require_any_slide, require_there
-from flows.options import Panel, WorkspaceOption, examples, out, output, print_outcome
+from flows.checks import require_all, require_any_slide, require_known_model, require_there
+from flows.options import ModelOption, Panel, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
-from sgcldff.core.wording import counted
+from sgcldff.core.wording import counted, first_few
 from tasks.workspace import WORKSPACE
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 review_app = typer.Typer(
-    help="Have people classify the cells that the model was uncertain about.",
-    no_args_is_help=True,
+    help="Have people classify the cells that the model was uncertain about.", no_args_is_help=True
 )
 app.add_typer(review_app, name="review", rich_help_panel=Panel.SLIDES)
 
@@ -38,7 +37,12 @@ ResultsArgument = Annotated[
 StoreOption = Annotated[Path, typer.Option("--store", "--out", "-o", help="Folder of all reviews.")]
 
 
-@review_app.command(epilog=examples("sgcldff review make results --slides /data/slides --out queue --sample 50"))
+@review_app.command(
+    epilog=examples(
+        "sgcldff review make results --slides /data/slides --out queue --sample 50",
+        "sgcldff review make results --slides /data/slides --out queue --representative 20",
+    )
+)
 def make(
     results: ResultsArgument,
     slides: Annotated[
@@ -48,7 +52,9 @@ def make(
     to: Annotated[Path, output("Folder of the queue: pictures, tables and review.html.")],
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Cells classified as this; may be repeated.", show_default="unidentified"),
+        typer.Option(
+            help="Cells classified as this; may be repeated.", show_default="unidentified; none with --representative"
+        ),
     ] = None,
     below: Annotated[
         float | None,
@@ -59,6 +65,11 @@ def make(
         int | None,
         typer.Option(min=1, help="At most this many cells, at random, not counting the sample.", show_default="all"),
     ] = None,
+    representative: Annotated[
+        int,
+        typer.Option(min=0, help="This many cells that together represent all, for `sgcldff calibrate`; 20 is enough."),
+    ] = 0,
+    model: ModelOption = None,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
     """Gather cells for review, by default the unidentified ones: pictures, a table and a page that works offline."""
@@ -66,23 +77,24 @@ def make(
         lambda: require_writable(workspace),
         *(partial(require_there, folder, "folder of results") for folder in results),
         lambda: require_any_slide(slides),
+        lambda: representative and require_known_model(model, workspace),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_make
     from sgcldff.core.records import UNIDENTIFIED
     from sgcldff.results.review.selection import ReviewSelection
 
-    choice = ReviewSelection(tuple(label or [UNIDENTIFIED]), below, sample, limit)
-    made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice)
+    labels = tuple(label or ([] if representative else [UNIDENTIFIED]))
+    choice = ReviewSelection(labels, below, sample, limit, representative)
+    made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice, str(workspace), model)
     if made.cells:
         cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."
         print_outcome(cells, page=to / "review.html")
     else:
-        labels = " or ".join(choice.labels)
-        print_outcome(f"No cells to review: none is {labels}.", hint="--below and --sample select others")
+        wanted = f"none is {' or '.join(labels)}" if labels else "none was found"
+        print_outcome(f"No cells to review: {wanted}.", hint="--below and --sample select others")
     _raise_if_incomplete(made.skipped, "input was skipped", "inputs were skipped")
 
 
@@ -100,10 +112,9 @@ def read(
         lambda: require_there(queue / "queue.parquet", "queue"),
         *(partial(require_there, path, "file or folder of answers") for path in answers),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_read
 
     stored = launch(review_read, [str(path) for path in answers], str(queue), str(store))
@@ -119,27 +130,21 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
         *(partial(require_there, folder, "folder of results") for folder in results),
         lambda: require_there(store / "reviews", "store of reviews"),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
-    from flows.launch import launch
     from flows.review import review_apply
 
     done = launch(review_apply, [str(folder) for folder in results], str(store))
     if done.slides:
-        out.print(_summary(done.slides))
+        table = Table("slide", "cells", show_lines=True)
+        table.add_column("differential", no_wrap=True)
+        for one in done.slides:
+            table.add_row(Text(one.slide_id), Text(_cells(one)), Text(_shares(one.machine, one.reviewed)))
+        out.print(table)
     recomputed = f"Differentials of {counted(len(done.slides), 'slide')} recomputed."
     print_outcome(recomputed, unchanged=f"{done.unreviewed} without a review")
     _raise_if_incomplete(done.skipped, "slide was skipped", "slides were skipped")
-
-
-def _summary(slides: Sequence["Applied"]) -> Table:
-    """Return a table of the changes, one row per slide."""
-    table = Table("slide", "cells", show_lines=True)
-    table.add_column("differential", no_wrap=True)
-    for one in slides:
-        table.add_row(Text(one.slide_id), Text(_cells(one)), Text(_shares(one.machine, one.reviewed)))
-    return table
 
 
 def _cells(one: "Applied") -> str:
@@ -169,6 +174,5 @@ def _raise_if_incomplete(reasons: Sequence[str], one: str, several: str) -> None
         return
     for reason in reasons[LISTED:]:
         out.print(escape(reason), highlight=False)
-    more = f"; and {len(reasons) - LISTED} more, listed above" if len(reasons) > LISTED else ""
-    failures = counted(len(reasons), one, several)
-    raise IncompleteBatchError(f"{failures}, the rest is done. {'; '.join(reasons[:LISTED])}{more}")
+    failures, rest = counted(len(reasons), one, several), ", listed above" if len(reasons) > LISTED else ""
+    raise IncompleteBatchError(f"{failures}, the rest is done. {first_few(reasons, LISTED)}{rest}")

@@ -5,31 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flows.checks import (
-    require_all,
-    require_cluster,
-    require_counting,
-    require_known_model,
-    require_prepared,
-    require_report,
-    require_slides,
-)
+from flows import checks, options
 from flows.commands.registry import choose_and_print
-from flows.options import (
-    FROM_SETTINGS,
-    MetricsOption,
-    ModelOption,
-    MppOption,
-    Panel,
-    ReportOption,
-    SettingsOption,
-    WorkspaceOption,
-    examples,
-    out,
-    output,
-    print_outcome,
-    settings_from,
-)
+from flows.options import Panel, examples, out, output, print_outcome, settings_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.wording import counted
 from tasks.workspace import WORKSPACE
@@ -42,7 +20,7 @@ app = typer.Typer()
     epilog=examples(
         "sgcldff infer slide.svs --out results",
         "sgcldff infer /data/slides '/more/**/*.tif' --out results --mpp 0.25",
-        "sgcldff infer slides.csv --out results --until blast:0.02 --manual counts.csv",
+        "sgcldff infer slides.csv --out results --until monocyte:0.05 --manual counts.csv",
     ),
 )
 def infer(
@@ -51,26 +29,28 @@ def infer(
         typer.Argument(help="Slides: files, folders, patterns, tables with a column `slide`, or URLs (s3://)."),
     ],
     to: Annotated[Path, output("Folder for the results, one folder per slide.")],
-    model: ModelOption = None,
-    mpp: MppOption = None,
+    model: options.ModelOption = None,
+    mpp: options.MppOption = None,
     gate: Annotated[
         bool | None,
         typer.Option(
             "--gate/--no-gate",
             help="Read only regions that may contain a white blood cell, or everything.",
-            show_default=FROM_SETTINGS,
+            show_default=options.FROM_SETTINGS,
         ),
     ] = None,
     usable: Annotated[
         bool | None,
         typer.Option(
-            "--usable/--all-areas", help="Count cells in the monolayer only, or everywhere.", show_default=FROM_SETTINGS
+            "--usable/--all-areas",
+            help="Count cells in the monolayer only, or everywhere.",
+            show_default=options.FROM_SETTINGS,
         ),
     ] = None,
     until: Annotated[
         str | None,
         typer.Option(
-            help="Read a random sample until the interval of a type is this narrow: `blast:0.02`.",
+            help="Read a random sample until the interval of a type is this narrow: `monocyte:0.05`.",
             show_default="read everything",
         ),
     ] = None,
@@ -105,19 +85,19 @@ def infer(
             show_default="this machine",
         ),
     ] = None,
-    workspace: WorkspaceOption = WORKSPACE,
-    settings: SettingsOption = None,
-    metrics_port: MetricsOption = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
+    metrics_port: options.MetricsOption = None,
 ) -> None:
     """Find, outline and classify the white blood cells of slides, and report their differentials."""
-    options = {"gate": {"enabled": gate}, "usable_only": usable}
-    require_all(
+    overrides = {"gate": {"enabled": gate}, "usable_only": usable}
+    checks.require_all(
         lambda: require_writable(workspace),
-        lambda: settings_from(settings, options),
-        lambda: require_slides(slides, mpp),
-        lambda: require_known_model(model, workspace),
-        lambda: require_counting(until, manual, model, workspace),
-        lambda: require_cluster(cluster),
+        lambda: settings_from(settings, overrides),
+        lambda: checks.require_slides(slides, mpp),
+        lambda: checks.require_known_model(model, workspace),
+        lambda: checks.require_counting(until, manual, model, workspace),
+        lambda: checks.require_cluster(cluster),
     )
     from flows.environment import configure, serve_metrics, server_configured
 
@@ -126,9 +106,9 @@ def infer(
     from sgcldff.slides import find_slides
     from sgcldff.slides.pixels.page_selection import Plane
 
-    spec, entries = settings_from(settings, options), find_slides(slides, mpp, Plane(page, z))
+    spec, entries = settings_from(settings, overrides), find_slides(slides, mpp, Plane(page, z))
     chosen_model = choose_and_print(workspace, model)
-    from tasks.batch import Batch, Reading, chosen, read_batch
+    from tasks.batch import Batch, chosen, read_batch
     from tasks.compute import Compute
 
     batch = Batch(mpp, until, str(manual) if manual else None, retry_failed, page, z)
@@ -138,19 +118,23 @@ def infer(
 
         results = flow(slides, str(to), str(workspace), chosen_model.reference, batch, compute, spec)
     else:
-        reading = Reading(chosen_model, str(to), batch, compute, spec.infer)
-        results = read_batch(chosen(entries, to, retry_failed), reading)
+        wanted = chosen(entries, to, retry_failed)
+        results = read_batch(wanted, chosen_model, str(to), batch, compute, spec.infer)
     print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 
 @app.command(rich_help_panel=Panel.SLIDES, epilog=examples("sgcldff gate", "sgcldff gate --json gate.json"))
 def gate(
-    workspace: WorkspaceOption = WORKSPACE,
-    settings: SettingsOption = None,
-    report: ReportOption = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
+    report: options.ReportOption = None,
 ) -> None:
     """Choose the gate's threshold on half of the catalog's labelled fields, and measure its recall on the rest."""
-    require_all(lambda: require_prepared(workspace), lambda: settings_from(settings), lambda: require_report(report))
+    checks.require_all(
+        lambda: checks.require_prepared(workspace),
+        lambda: settings_from(settings),
+        lambda: checks.require_report(report),
+    )
     from sgcldff.data.catalog import Catalog
     from sgcldff.inference.gate import calibrate
     from tasks.workspace import Workspace, write_json

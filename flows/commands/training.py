@@ -6,37 +6,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flows.checks import (
-    require_all,
-    require_known_model,
-    require_parts,
-    require_prepared,
-    require_report,
-    require_sources,
-)
+from flows import checks, options
 from flows.commands.registry import choose_and_print
-from flows.options import (
-    FROM_SETTINGS,
-    AdapterOption,
-    DataOption,
-    Device,
-    DeviceOption,
-    EpochsOption,
-    MetricsOption,
-    ModelOption,
-    MppOption,
-    Panel,
-    PrecisionOption,
-    ReportOption,
-    SeedOption,
-    SettingsOption,
-    WorkspaceOption,
-    examples,
-    out,
-    print_outcome,
-    settings_from,
-    sources_from,
-)
+from flows.options import Panel, examples, out, print_outcome, settings_from, sources_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
 from sgcldff.core.wording import counted
@@ -50,25 +22,22 @@ app = typer.Typer()
     epilog=examples("sgcldff train", "sgcldff train --settings lab.toml --device gpu --seed 1"),
 )
 def train(
-    workspace: WorkspaceOption = WORKSPACE,
-    settings: SettingsOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = Device.AUTO,
-    metrics_port: MetricsOption = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
+    epochs: options.EpochsOption = None,
+    seed: options.SeedOption = None,
+    precision: options.PrecisionOption = None,
+    device: options.DeviceOption = options.Device.AUTO,
+    metrics_port: options.MetricsOption = None,
 ) -> None:
     """Train on the catalog, evaluate on its test split and register the model as challenger."""
-    require_all(
-        lambda: require_prepared(workspace),
-        lambda: require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
+    checks.require_all(
+        lambda: checks.require_prepared(workspace),
+        lambda: checks.require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
     )
-    from flows.environment import configure, serve_metrics
-    from flows.server import start_temporary_server
+    from flows.environment import start_run
 
-    serve_metrics(metrics_port)
-    configure(workspace)
-    start_temporary_server()
+    start_run(workspace, metrics_port)
     from flows.train import train as flow
 
     spec = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
@@ -81,38 +50,35 @@ def train(
     epilog=examples("sgcldff retrain --data /data/smears", "sgcldff retrain --data s3://lab/smears --force --warm"),
 )
 def retrain(
-    data: DataOption,
-    adapter: AdapterOption = "auto",
-    mpp: MppOption = None,
-    workspace: WorkspaceOption = WORKSPACE,
-    settings: SettingsOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = Device.AUTO,
+    data: options.DataOption,
+    adapter: options.AdapterOption = "auto",
+    mpp: options.MppOption = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
+    epochs: options.EpochsOption = None,
+    seed: options.SeedOption = None,
+    precision: options.PrecisionOption = None,
+    device: options.DeviceOption = options.Device.AUTO,
     force: Annotated[bool, typer.Option("--force", help="Train even without a reason.")] = False,
     warm: Annotated[
         bool | None,
         typer.Option(
             "--warm/--from-scratch",
             help="Start from the champion's weights, or from scratch.",
-            show_default=FROM_SETTINGS,
+            show_default=options.FROM_SETTINGS,
         ),
     ] = None,
-    metrics_port: MetricsOption = None,
+    metrics_port: options.MetricsOption = None,
 ) -> None:
     """Run the whole chain: prepare and, if there is a reason, train, evaluate, register and promote."""
-    require_all(
+    checks.require_all(
         lambda: require_writable(workspace),
-        lambda: require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
-        lambda: require_sources(data, adapter, mpp),
+        lambda: checks.require_parts(settings_from(settings, epochs=epochs, seed=seed, precision=precision)),
+        lambda: checks.require_sources(data, adapter, mpp),
     )
-    from flows.environment import configure, serve_metrics
-    from flows.server import start_temporary_server
+    from flows.environment import start_run
 
-    serve_metrics(metrics_port)
-    configure(workspace)
-    start_temporary_server()
+    start_run(workspace, metrics_port)
     from flows.retrain import retrain as flow
     from flows.retrain import with_start
 
@@ -133,29 +99,28 @@ def retrain(
     ),
 )
 def evaluate(
-    data: DataOption,
-    model: ModelOption = None,
-    adapter: AdapterOption = "auto",
-    mpp: MppOption = None,
-    report: ReportOption = None,
-    workspace: WorkspaceOption = WORKSPACE,
-    settings: SettingsOption = None,
+    data: options.DataOption,
+    model: options.ModelOption = None,
+    adapter: options.AdapterOption = "auto",
+    mpp: options.MppOption = None,
+    report: options.ReportOption = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
 ) -> None:
     """Score a model on labelled images; its training images, and images that cannot be scored, are skipped."""
-    require_all(
+    checks.require_all(
         lambda: require_writable(workspace),
         lambda: settings_from(settings),
-        lambda: require_sources(data, adapter, mpp),
-        lambda: require_known_model(model, workspace),
-        lambda: require_report(report),
+        lambda: checks.require_sources(data, adapter, mpp),
+        lambda: checks.require_known_model(model, workspace),
+        lambda: checks.require_report(report),
     )
-    from flows.environment import configure
+    from flows.environment import configure, launch
 
     configure(workspace)
     spec, sources = settings_from(settings), sources_from(data, adapter, mpp)
     chosen_model = choose_and_print(workspace, model)
     from flows.evaluate import evaluate as flow
-    from flows.launch import launch
 
     done = launch(flow, sources, str(workspace), chosen_model.reference, spec)
     folder = Path(done.folder)

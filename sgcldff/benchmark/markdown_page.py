@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sgcldff.benchmark.pooled import BOTH_PROTOCOLS
 from sgcldff.benchmark.protocols import REFERENCE, Protocol
 from sgcldff.benchmark.robustness import SHARE, TYPE_SHARE
-from sgcldff.benchmark.scoring import FIGURES, LOWER_IS_BETTER, OVERALL, SCORE, TYPE_SCORE, ScoreEntry
+from sgcldff.benchmark.scoring import BOTH_PROTOCOLS, FIGURES, LOWER_IS_BETTER, OVERALL, SCORE, TYPE_SCORE, ScoreEntry
 from sgcldff.benchmark.speed import CROPS_PER_BATCH, ModelSize
 from sgcldff.benchmark.table import BenchmarkTable
 from sgcldff.core.markdown import markdown_table
@@ -59,7 +58,10 @@ def _sections(table: BenchmarkTable, plots: Sequence[str]) -> Iterator[str]:
             for one in left
         )
     yield markdown_table(("", ""), table.head.items())
-    yield _image_counts(table)
+    splits = [split for split in Split if any(count.split is split for count in table.counts)]
+    counts = {(count.source, count.split): f"{count.images} ({count.groups} groups)" for count in table.counts}
+    rows = [(source, *(counts.get((source, split), "-") for split in splits)) for source in table.sources]
+    yield markdown_table(("data set", *(split.value for split in splits)), rows)
     yield LEGEND
     if any(table.of(Protocol.LEFT_OUT, BOTH_PROTOCOLS, figure) for figure in (SCORE, TYPE_SCORE)):
         yield "## Both protocols"
@@ -76,13 +78,6 @@ def _sections(table: BenchmarkTable, plots: Sequence[str]) -> Iterator[str]:
     yield from _costs(table)
     yield from (f"![{path}]({path})" for path in plots)
     yield "\n".join(f"- {note}" for note in table.notes)
-
-
-def _image_counts(table: BenchmarkTable) -> str:
-    splits = [split for split in Split if any(count.split is split for count in table.counts)]
-    counts = {(count.source, count.split): f"{count.images} ({count.groups} groups)" for count in table.counts}
-    rows = [(source, *(counts.get((source, split), "-") for split in splits)) for source in table.sources]
-    return markdown_table(("data set", *(split.value for split in splits)), rows)
 
 
 def _mean_scores(table: BenchmarkTable, protocol: Protocol, data: str = OVERALL) -> str:
@@ -116,21 +111,14 @@ def _columns(table: BenchmarkTable, columns: Sequence[Column], *, leads: bool = 
     head = ["candidate"]
     for title, _, _ in filled:
         head += [title, "lead", "over seeds"] if leads else [title]
-    rows = []
+    left_out, rows = columns[0][0] is Protocol.LEFT_OUT, []
     for name in table.candidates:
-        cells = [_name(table, name, columns[0][0])]
+        unfinished = any(one.candidate == name and bool(one.without) == left_out for one in table.unfinished)
+        cells = [f"{name} {OPEN}" if unfinished else name]
         for _, figure, column in filled:
-            entry = column.get(name)
-            cells += [_figure(entry, entry is not None and entry is _best(column.values(), figure))]
-            cells += [_lead(entry), _spread(entry)] if leads else []
+            cells += _cells(column.get(name), _best(column.values(), figure), leads=leads)
         rows.append(cells)
     return markdown_table(head, rows)
-
-
-def _name(table: BenchmarkTable, name: str, protocol: Protocol) -> str:
-    left_out = protocol is Protocol.LEFT_OUT
-    unfinished = any(one.candidate == name and bool(one.without) == left_out for one in table.unfinished)
-    return f"{name} {OPEN}" if unfinished else name
 
 
 def _best(entries: Iterable[ScoreEntry], figure: str) -> ScoreEntry:
@@ -138,26 +126,18 @@ def _best(entries: Iterable[ScoreEntry], figure: str) -> ScoreEntry:
     return max(entries, key=lambda entry: sign * entry.score.value)
 
 
-def _figure(entry: ScoreEntry | None, best: bool) -> str:
+def _cells(entry: ScoreEntry | None, best: ScoreEntry, *, leads: bool) -> list[str]:
+    """Write a figure, bold if it is the best, and optionally its lead and its range over the seeds."""
     if entry is None:
-        return "-"
-    value = f"**{entry.score.value:.3f}**" if best else f"{entry.score.value:.3f}"
-    mark = {1: f" {BETTER}", -1: f" {WORSE}", 0: ""}[entry.verdict]
-    return f"{value}{_interval(entry.score)}{mark}"
+        return ["-"] * (3 if leads else 1)
+    value, mark = f"{entry.score.value:.3f}", {1: f" {BETTER}", -1: f" {WORSE}", 0: ""}[entry.verdict]
+    figure = f"{f'**{value}**' if entry is best else value}{_interval(entry.score)}{mark}"
+    lead = f"{entry.lead.value:+.3f}{_interval(entry.lead, '+.3f')}" if entry.lead else "-"
+    return [figure, lead, f"{entry.least:.3f} to {entry.most:.3f} ({entry.seeds})"] if leads else [figure]
 
 
 def _interval(score: Interval, form: str = ".3f") -> str:
     return "" if score.low is None or score.high is None else f" ({score.low:{form}} to {score.high:{form}})"
-
-
-def _lead(entry: ScoreEntry | None) -> str:
-    if entry is None or entry.lead is None:
-        return "-"
-    return f"{entry.lead.value:+.3f}{_interval(entry.lead, '+.3f')}"
-
-
-def _spread(entry: ScoreEntry | None) -> str:
-    return "-" if entry is None else f"{entry.least:.3f} to {entry.most:.3f} ({entry.seeds})"
 
 
 def _costs(table: BenchmarkTable) -> Iterator[str]:

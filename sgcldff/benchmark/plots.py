@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from sgcldff.benchmark.pooled import BOTH_PROTOCOLS
 from sgcldff.benchmark.protocols import BASELINES, REFERENCE, STRENGTHS, Protocol
-from sgcldff.benchmark.scoring import OVERALL, SCORE, TYPE_SCORE, ScoreEntry, SeedPredictions
+from sgcldff.benchmark.scoring import BOTH_PROTOCOLS, OVERALL, SCORE, TYPE_SCORE, ScoreEntry, SeedPredictions
 from sgcldff.benchmark.table import BenchmarkTable
 from sgcldff.core.settings import Perturbation
 from sgcldff.evaluation.predictions import Predictions
@@ -27,25 +26,23 @@ SCORE_NAMES: Mapping[str, str] = {SCORE: "mean score", TYPE_SCORE: "mean score o
 BINS = 10
 
 
-def colour_of(candidate: str) -> str:
-    """Return a candidate's colour, the same in all plots; ablations, of which there are many, are grey."""
+class LineStyle(NamedTuple):
+    """How a candidate is drawn, the same in all plots; wider lines are drawn over narrower ones."""
+
+    width: float
+    """Points."""
+    colour: str
+    label: str
+    """Name in a legend."""
+
+
+def style_of(candidate: str) -> LineStyle:
+    """Return a candidate's style; ablations, of which there are many, are grey and share a name."""
     if candidate == REFERENCE:
-        return REFERENCE_COLOUR
-    return PALETTE[BASELINES.index(candidate)] if candidate in BASELINES else FAINT
-
-
-def label_of(candidate: str) -> str:
-    """Return a candidate's name in a legend; ablations share a name."""
-    return candidate if candidate == REFERENCE or candidate in BASELINES else "ablations"
-
-
-def width_of(candidate: str) -> float:
-    """Return the width of a candidate's line, points."""
-    return 2.4 if candidate == REFERENCE else 1.6 if candidate in BASELINES else 0.8
-
-
-def _drawing_order(candidate: str) -> tuple[bool, bool]:
-    return candidate == REFERENCE, candidate in BASELINES
+        return LineStyle(2.4, REFERENCE_COLOUR, candidate)
+    if candidate in BASELINES:
+        return LineStyle(1.6, PALETTE[BASELINES.index(candidate)], candidate)
+    return LineStyle(0.8, FAINT, "ablations")
 
 
 def draw_plots(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictions]], folder: Path) -> tuple[Path, ...]:
@@ -69,8 +66,13 @@ def draw_plots(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPrediction
 
 def _forest(table: BenchmarkTable, protocol: Protocol, data: str = OVERALL) -> Figure | None:
     """Draw leads over the reference with their intervals, sorted; score and type score on separate axes."""
-    panels = [(figure, _sorted_by_lead(table.of(protocol, data, figure).values())) for figure in SCORE_NAMES]
-    panels = [(figure, entries) for figure, entries in panels if entries]
+    columns = {name: table.of(protocol, data, name).values() for name in SCORE_NAMES}
+    leads = {name: [entry for entry in column if entry.lead is not None] for name, column in columns.items()}
+    panels = [
+        (name, sorted(entries, key=lambda one: one.lead.value if one.lead else 0))
+        for name, entries in leads.items()
+        if entries
+    ]
     if not panels:
         return None
     rows = max(len(entries) for _, entries in panels)
@@ -81,11 +83,6 @@ def _forest(table: BenchmarkTable, protocol: Protocol, data: str = OVERALL) -> F
     scope = protocol.value if data == OVERALL else data
     figure.suptitle(f"Leads over {REFERENCE}, {scope}; coloured if the interval excludes 0", fontsize=10, color=INK)
     return figure
-
-
-def _sorted_by_lead(column: Iterable[ScoreEntry]) -> list[ScoreEntry]:
-    entries = [one for one in column if one.lead is not None]
-    return sorted(entries, key=lambda one: one.lead.value if one.lead else 0.0)
 
 
 def _whiskers(axes: Axes, entries: Sequence[ScoreEntry]) -> None:
@@ -126,7 +123,13 @@ def _quality_against_cost(table: BenchmarkTable) -> Figure | None:
     for axes, (measure, score) in zip(
         figure.subplots(rows, len(panels) // rows, squeeze=False).flat, panels, strict=True
     ):
-        _scatter(axes, _cost_points(table, measure, score))
+        for x, entry in _cost_points(table, measure, score):
+            mean, name, colour = entry.score, entry.candidate, style_of(entry.candidate).colour
+            marker, size = ("D", 8) if name == REFERENCE else ("o", 6)
+            ends = [mean.value if end is None else end for end in (mean.low, mean.high)]
+            axes.plot([x, x], ends, color=colour, linewidth=1, alpha=0.6)
+            axes.plot(x, mean.value, marker, color=colour, markersize=size)
+            axes.annotate(name, (x, mean.value), (6, 3), textcoords="offset points", fontsize=6.5, color=INK)
         axes.set_xscale("log")
         axes.margins(x=0.2)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
@@ -146,16 +149,6 @@ def _cost_points(table: BenchmarkTable, measure: str, score: str) -> list[tuple[
     return [(costs[name] / scale, entry) for name, entry in column.items() if costs.get(name)]
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[float, ScoreEntry]]) -> None:
-    for x, entry in points:
-        score, colour = entry.score, colour_of(entry.candidate)
-        marker, size = ("D", 8) if entry.candidate == REFERENCE else ("o", 6)
-        low, high = (score.value if end is None else end for end in (score.low, score.high))
-        axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6)
-        axes.plot(x, score.value, marker, color=colour, markersize=size)
-        axes.annotate(entry.candidate, (x, score.value), (6, 3), textcoords="offset points", fontsize=6.5, color=INK)
-
-
 def _robustness(table: BenchmarkTable) -> Figure | None:
     """Draw the score over the strengths of every corruption; strength 0 is the unchanged image."""
     scores = [score for score in SCORE_NAMES if table.of(Protocol.ROBUSTNESS, OVERALL, score)]
@@ -165,7 +158,11 @@ def _robustness(table: BenchmarkTable) -> Figure | None:
     grid = figure.subplots(len(scores), len(Perturbation), sharex=True, sharey="row", squeeze=False)
     for row, score in zip(grid, scores, strict=True):
         for axes, kind in zip(row, Perturbation, strict=True):
-            _curves(axes, table, kind, score)
+            clean = table.of(Protocol.ROBUSTNESS, OVERALL, f"clean_{score}")
+            steps = [table.of(Protocol.ROBUSTNESS, kind.value, f"{score}@{strength}") for strength in STRENGTHS]
+            for name in sorted(clean, key=lambda name: style_of(name).width):
+                values = [column[name].score.value if name in column else np.nan for column in (clean, *steps)]
+                _line(axes, name, (0, *STRENGTHS), values)
             axes.set_title(kind.value, fontsize=9)
             axes.set_xticks((0, *STRENGTHS))
             _style(axes, "y")
@@ -178,20 +175,13 @@ def _robustness(table: BenchmarkTable) -> Figure | None:
 
 
 def _line(axes: Axes, name: str, x: Sequence[float], y: Sequence[float]) -> None:
-    axes.plot(x, y, color=colour_of(name), linewidth=width_of(name), marker=".", label=label_of(name))
+    style = style_of(name)
+    axes.plot(x, y, color=style.colour, linewidth=style.width, marker=".", label=style.label)
 
 
 def _legend_handles(panels: Iterable[Axes]) -> dict[str, Line2D]:
     lines = [line for axes in panels for line in axes.get_lines()]
     return {str(line.get_label()): line for line in lines if not str(line.get_label()).startswith("_")}
-
-
-def _curves(axes: Axes, table: BenchmarkTable, kind: Perturbation, score: str) -> None:
-    clean = table.of(Protocol.ROBUSTNESS, OVERALL, f"clean_{score}")
-    steps = [table.of(Protocol.ROBUSTNESS, kind.value, f"{score}@{strength}") for strength in STRENGTHS]
-    for name in sorted(clean, key=_drawing_order):
-        values = [column[name].score.value if name in column else np.nan for column in (clean, *steps)]
-        _line(axes, name, (0, *STRENGTHS), values)
 
 
 def _reliability_diagram(runs: Mapping[str, Sequence[SeedPredictions]]) -> Figure | None:
@@ -203,7 +193,7 @@ def _reliability_diagram(runs: Mapping[str, Sequence[SeedPredictions]]) -> Figur
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1)
-    for name in sorted(curves, key=_drawing_order):
+    for name in sorted(curves, key=lambda name: style_of(name).width):
         _line(axes, name, *curves[name].T[:2].tolist())
     axes.set(xlabel="mean confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     handles = _legend_handles([axes])

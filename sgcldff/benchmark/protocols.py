@@ -1,5 +1,6 @@
-"""Protocols of the benchmark: what is trained, and on which images it is scored."""
+"""Protocols of the benchmark and its budget: what is trained, and on which images it is scored."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -15,6 +16,9 @@ REFERENCE = "sgcldff"
 BASELINES = ("unet", "deeplabv3plus", "swin-unet", "resnet50", "efficientnet")
 """Candidates of other architectures; the rest are SG-CLDFF with one part changed."""
 STRENGTHS = tuple(AMOUNTS)
+EPOCHS_TEXT = re.compile(r"(?P<epochs>\d{1,6})(?: ?epochs?)?")
+TIME_TEXT = re.compile(r"(?:(?P<d>\d{1,3})d)?(?:(?P<h>\d{1,5})h)?(?:(?P<m>\d{1,6})m(?:in)?)?(?:(?P<s>\d{1,7})s)?")
+SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 class Protocol(StrEnum):
@@ -143,3 +147,31 @@ def unscored_labels(samples: Sequence[Sample], source: str, space: LabelSpace) -
     scored = {sample.id: sample.label for sample in scored_samples(samples, Training("", 0, source), space)}
     lost = [sample.label for sample in samples if sample.label and sample.id in scored and not scored[sample.id]]
     return {label: lost.count(label) for label in sorted(set(lost))}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Epochs per training or total time; with a time, the epochs are those of the settings."""
+
+    epochs: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Read `40`, `40epochs`, `2h`, `90m` or `1h30m`; an empty text sets neither.
+
+        Raises
+        ------
+        InputError
+            If it is none of these, or 0.
+        """
+        plain = text.strip().lower()
+        if not plain:
+            return cls()
+        epochs, duration = EPOCHS_TEXT.fullmatch(plain), TIME_TEXT.fullmatch(plain)
+        if epochs and int(epochs["epochs"]) > 0:
+            return cls(epochs=int(epochs["epochs"]))
+        seconds = sum(int(duration[unit] or 0) * length for unit, length in SECONDS.items()) if duration else 0
+        if seconds == 0:
+            raise InputError(f"budget {text!r}: give epochs per training (40), or the total time (2h, 90m, 1h30m)")
+        return cls(seconds=float(seconds))

@@ -5,17 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sgcldff.benchmark import scoring
 from sgcldff.benchmark.protocols import CORRUPTIONS, REFERENCE, Protocol
-from sgcldff.benchmark.scoring import (
-    OVERALL,
-    SCORE,
-    TYPE_SCORE,
-    CandidatePredictions,
-    Comparison,
-    ScoreEntry,
-    mean_over_seeds,
-    score_entries,
-)
 from sgcldff.core.settings import EvalSpec, Perturbation
 from sgcldff.evaluation.bootstrap import BootstrapScores
 from sgcldff.evaluation.metrics import Floats
@@ -30,12 +21,12 @@ SHARE, TYPE_SHARE = "share", "type_share"
 class RobustnessComparison:
     """Predictions of candidates on unchanged and on corrupted images."""
 
-    clean: CandidatePredictions
-    corrupted: Mapping[Corruption, CandidatePredictions]
+    clean: scoring.CandidatePredictions
+    corrupted: Mapping[Corruption, scoring.CandidatePredictions]
     spec: EvalSpec
     type_only: frozenset[str] = frozenset()
 
-    def entries(self) -> Iterator[ScoreEntry]:
+    def entries(self) -> Iterator[scoring.ScoreEntry]:
         """Return the scores under every corruption, their mean, and its share of the score on unchanged images.
 
         Only seeds that were scored under all corruptions are included.
@@ -50,15 +41,15 @@ class RobustnessComparison:
             ]
             for name, seeds in clean.items()
         }
-        reference = mean_over_seeds(complete[REFERENCE]) if complete.get(REFERENCE) else None
+        reference = scoring.mean_over_seeds(complete[REFERENCE]) if complete.get(REFERENCE) else None
         for name, seeds in complete.items():
             if seeds:
                 base = reference if name != REFERENCE else None
-                yield from score_entries(Protocol.ROBUSTNESS, name, columns, seeds, base, self.spec)
+                yield from scoring.score_entries(Protocol.ROBUSTNESS, name, columns, seeds, base, self.spec)
 
-    def _scores(self, runs: CandidatePredictions) -> Mapping[str, Mapping[int, BootstrapScores]]:
+    def _scores(self, runs: scoring.CandidatePredictions) -> Mapping[str, Mapping[int, BootstrapScores]]:
         """Return score and type score only, (2,) for every candidate and seed."""
-        scores = Comparison(runs, self.spec, self.type_only).scores
+        scores = scoring.Comparison(runs, self.spec, self.type_only).scores
         return {
             name: {seed: BootstrapScores(one.values[-2:], one.draws[:, -2:]) for seed, one in seeds.items()}
             for name, seeds in scores.items()
@@ -66,11 +57,11 @@ class RobustnessComparison:
 
 
 def _columns() -> Iterator[tuple[str, str]]:
-    for figure, share in ((SCORE, SHARE), (TYPE_SCORE, TYPE_SHARE)):
-        yield OVERALL, f"clean_{figure}"
+    for figure, share in ((scoring.SCORE, SHARE), (scoring.TYPE_SCORE, TYPE_SHARE)):
+        yield scoring.OVERALL, f"clean_{figure}"
         yield from ((kind.value, f"{figure}@{strength}") for kind, strength in CORRUPTIONS)
         yield from ((kind.value, figure) for kind in Perturbation)
-        yield from ((OVERALL, figure), (OVERALL, share))
+        yield from ((scoring.OVERALL, figure), (scoring.OVERALL, share))
 
 
 def _combined(clean: BootstrapScores, corrupted: Sequence[BootstrapScores]) -> BootstrapScores:

@@ -7,7 +7,7 @@ too; likewise for means over two protocols.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -17,18 +17,9 @@ from pydantic import Field
 from sgcldff.benchmark.protocols import REFERENCE, Protocol
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import EvalSpec
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import BootstrapScores, bootstrap_scores
-from sgcldff.evaluation.metrics import (
-    Bools,
-    Floats,
-    Interval,
-    Reduction,
-    averaged_labels,
-    calibration_error,
-    mean_of,
-    nanmean,
-    type_scores,
-)
+from sgcldff.evaluation.metrics import Bools, Floats, Interval, Reduction
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.report import OUTLINES, outline_scores, type_predictions
 
@@ -40,6 +31,10 @@ SCORE, TYPE_SCORE = "score", "type_score"
 LOWER_IS_BETTER = frozenset({"calibration_error"})
 OVERALL = "all"
 """Name of means over data sets or corruptions."""
+BOTH_PROTOCOLS = "within and left-out"
+"""Name of the scores over both protocols."""
+LEFT_OUT_ROW = f"{Protocol.LEFT_OUT}/"
+"""Row of the left-out data sets, and prefix of their names."""
 
 SeedPredictions = Mapping[str, Predictions]
 """Predictions of one seed's models: data set -> predictions."""
@@ -54,7 +49,7 @@ class ScoreEntry:
     protocol: Protocol
     candidate: Annotated[str, Field(alias="contender")]
     data: str
-    """Data set, or kind of corruption; `OVERALL` for means over them, `pooled.BOTH_PROTOCOLS` for means over both."""
+    """Data set, or kind of corruption; `OVERALL` for means over them, `BOTH_PROTOCOLS` for means over both."""
     figure: str
     """A name of `FIGURES`, a score, or a strength of a corruption."""
     score: Interval
@@ -153,10 +148,11 @@ def scores_of_seed(run: SeedPredictions, bins: int, *, outlines: bool = True) ->
 def source_figures(predictions: Predictions, bins: int, *, outlines: bool = True) -> Reduction:
     """Prepare `FIGURES` of one data set: weights (R, N) to (R, F); those of outlines are NaN if none are learned."""
     per_image = outline_scores(predictions)[:, : len(OUTLINES)]
-    mean_outlines = mean_of(per_image if outlines else np.full_like(per_image, np.nan))
+    mean_outlines = metrics.mean_of(per_image if outlines else np.full_like(per_image, np.nan))
     types, labelled = type_predictions(predictions)
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
-    scores, gap = type_scores(types, averaged_labels(types, groups)), calibration_error(types, bins)
+    scores = metrics.type_scores(types, metrics.averaged_labels(types, groups))
+    gap = metrics.calibration_error(types, bins)
 
     def reduce(weights: Floats) -> Floats:
         if not labelled.any():
@@ -248,7 +244,7 @@ def mean_over_seeds(seeds: Iterable[BootstrapScores]) -> BootstrapScores:
     defined = np.isfinite(values)
     draws = np.where(defined[:, None], np.stack([one.draws for one in every]), 0).sum(axis=0)
     with np.errstate(invalid="ignore"):
-        return BootstrapScores(nanmean(values.T), draws / defined.sum(axis=0))
+        return BootstrapScores(metrics.nanmean(values.T), draws / defined.sum(axis=0))
 
 
 def score_entries(
@@ -268,3 +264,29 @@ def score_entries(
             defined = own[np.isfinite(own)]
             spread = (float(defined.min()), float(defined.max()), len(defined))
             yield ScoreEntry(protocol, candidate, data, figure, score, *spread, lead)
+
+
+def pooled_entries(
+    within: CandidatePredictions,
+    left_out: CandidatePredictions,
+    spec: EvalSpec,
+    type_only: frozenset[str] = frozenset(),
+) -> Iterator[ScoreEntry]:
+    """Return scores over both protocols, for seeds that were scored in both, as `BOTH_PROTOCOLS` of `LEFT_OUT`.
+
+    The terms of the mean are the goals of every data set within, and each goal's mean over the left-out data sets.
+    """
+    runs = {
+        name: {
+            seed: {**within[name][seed], **{f"{LEFT_OUT_ROW}{source}": own for source, own in run.items()}}
+            for seed, run in seeds.items()
+            if seed in within[name]
+        }
+        for name, seeds in left_out.items()
+        if name in within
+    }
+    sources = {source for seeds in left_out.values() for run in seeds.values() for source in run}
+    rows = {f"{LEFT_OUT_ROW}{source}": LEFT_OUT_ROW for source in sources}
+    for entry in Comparison(runs, spec, type_only, rows).entries(Protocol.LEFT_OUT):
+        if entry.data == OVERALL:
+            yield replace(entry, data=BOTH_PROTOCOLS)

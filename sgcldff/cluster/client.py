@@ -1,5 +1,6 @@
 """Clients of clusters; a cluster that was started for a client is closed with it."""
 
+import logging
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,13 +12,15 @@ from distributed.comm import get_address_host_port
 
 from sgcldff.cluster.config import ClusterSpec, SchedulerSpec, cluster_of, resized
 from sgcldff.cluster.dask_settings import SETTINGS
-from sgcldff.cluster.launch import start_cluster
+from sgcldff.cluster.launch import restored_environment, start_cluster
 from sgcldff.cluster.scheduler import scheduler_errors
 from sgcldff.core.errors import InputError, ServiceError
 
 __all__ = ["Client", "connect"]
 
 CONNECT_TIMEOUT_S = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -48,11 +51,16 @@ def connect(cluster: str | ClusterSpec | None = None, workers: int | None = None
 @contextmanager
 def _client(spec: ClusterSpec) -> Iterator[Client]:
     if isinstance(spec, SchedulerSpec):
-        with _remote(spec.address) as client:
+        with _remote(spec) as client:
             yield client
         return
     # not `with Client(...)`, which must be closed in the context that opened it
-    with dask.config.set(SETTINGS), start_cluster(spec) as cluster, closing(Client(cluster)) as client:
+    with (
+        dask.config.set(SETTINGS),
+        restored_environment(),
+        start_cluster(spec) as cluster,
+        closing(Client(cluster)) as client,
+    ):
         yield client
 
 
@@ -84,7 +92,7 @@ def versions_at(address: str) -> tuple[dict[str, str], dict[str, dict[str, str]]
     ServiceError, InputError
         As for `connect`.
     """
-    with _remote(address) as client:
+    with _remote(SchedulerSpec(address)) as client:
         versions = client.get_versions()
     others = {"scheduler": versions["scheduler"], **versions["workers"]}
     return _compared(versions["client"]), {name: _compared(process) for name, process in others.items() if process}
@@ -94,10 +102,17 @@ def _compared(process: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(process["packages"].get(name)) for name in COMPARED}
 
 
-def _remote(address: str) -> Client:
+def _remote(spec: SchedulerSpec) -> Client:
+    address = spec.address
+    if spec.security is None and not address.startswith("tls://"):
+        logger.warning(
+            "the Dask scheduler %s does not use TLS: whoever reaches its port can run code as its user; start it with "
+            "--tls-ca-file, --tls-cert and --tls-key, or let nobody else reach it",
+            address,
+        )
     try:
         _check_answer(address)
-        return Client(address, timeout=CONNECT_TIMEOUT_S)
+        return Client(address, timeout=CONNECT_TIMEOUT_S, security=spec.security)
     except ValueError as error:
         raise InputError(f"{address!r} is not a scheduler's address ({error}): write tcp://host:8786") from error
     except OSError as error:

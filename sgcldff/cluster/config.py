@@ -15,81 +15,85 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Annotated, Any
 
+from annotated_types import Interval
 from dask.utils import parse_bytes
-from pydantic import TypeAdapter, ValidationError
 
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
-from sgcldff.core.settings import require
+from sgcldff.core.settings import Count, require
+from sgcldff.core.validation import Spec, validated
 
 Devices = tuple[str, ...]
+Seconds = Annotated[float, Interval(gt=0, le=1e7)]
 
 
 @dataclass(frozen=True)
-class SchedulerSpec:
+class SchedulerSpec(Spec):
     """A running scheduler, with the workers that it has."""
 
     address: str
-    """Address such as `tcp://host:8786`."""
-    patience_s: float = 60.0
+    """Address such as `tcp://host:8786`, or `tls://host:8786` with certificates in Dask's settings."""
+    patience_s: Seconds = 60.0
     """How long the first worker may take to join, s."""
+    security: Any = field(default=None, repr=False, compare=False)
+    """`distributed.Security` with the certificates of a cluster that this process started."""
 
 
 @dataclass(frozen=True)
-class LocalSpec:
-    """Processes on this machine, with all ports on 127.0.0.1."""
+class LocalSpec(Spec):
+    """Processes on this machine, with all ports on 127.0.0.1 and certificates that only they have."""
 
-    workers: int | None = None
+    workers: Count | None = None
     """Worker processes; None: one per core."""
-    threads: int = 1
+    threads: Count = 1
     """Tasks that a worker runs at once."""
     memory: str | None = None
     """Memory limit at which a worker is terminated and its task retried, such as "4 GB"; None: an equal share each."""
-    gpus: int | None = None
+    gpus: Annotated[int, Interval(ge=0, le=1024)] | None = None
     """Number of GPUs; the first workers get one each. None: all visible GPUs."""
-    patience_s: float = 60.0
+    patience_s: Seconds = 60.0
     """How long the first worker may take to join, s."""
 
     def __post_init__(self) -> None:
-        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}: must be at least 1")
-        require(self.threads >= 1, f"threads is {self.threads}: must be at least 1")
-        require(self.gpus is None or self.gpus >= 0, f"gpus is {self.gpus}: must be at least 0")
+        super().__post_init__()
         _require_bytes(self.memory)
 
 
 @dataclass(frozen=True)
-class CudaSpec:
+class CudaSpec(Spec):
     """A worker for each GPU of this machine, placed by dask-cuda."""
 
-    workers: int | None = None
+    workers: Count | None = None
     """Worker processes; None: one per GPU."""
     devices: str | None = None
     """GPUs to use, as in CUDA_VISIBLE_DEVICES: "0,1"; None: all."""
     memory: str | None = None
     """Main memory limit at which a worker is terminated, such as "16 GB"; None: an equal share each."""
-    patience_s: float = 120.0
+    patience_s: Seconds = 120.0
     """How long the first worker may take to join, s."""
 
     def __post_init__(self) -> None:
-        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}: must be at least 1")
+        super().__post_init__()
         _require_bytes(self.memory)
 
 
 @dataclass(frozen=True)
-class SlurmSpec:
+class SlurmSpec(Spec):
     """Slurm jobs with workers, while the scheduler runs beside the command."""
 
-    cores: int
+    cores: Count
     """Cores per job."""
     memory: str
     """Memory per job, shared equally by its workers, such as "32 GB"."""
     interface: str
     """Network interface on which scheduler and workers listen, such as "ib0"; only the cluster should reach it."""
-    processes: int | None = None
+    processes: Count | None = None
     """Workers per job, each with one task at a time; None: one per core, or one in all if `gres` is set."""
-    jobs: int = 1
+    jobs: Count = 1
     """Number of jobs to keep running; a job that ends is submitted again."""
-    max_jobs: int | None = None
+    max_jobs: Count | None = None
     """Largest number of jobs while there is work for them; None: `jobs`."""
     queue: str | None = None
     """Partition."""
@@ -106,11 +110,11 @@ class SlurmSpec:
     """Python of the workers; None: the one that runs the command."""
     log_folder: str | None = None
     """Folder for the output of the jobs; None: Slurm's default."""
-    patience_s: float = 3600.0
+    patience_s: Seconds = 3600.0
     """How long the first job may wait in the queue, s."""
 
     def __post_init__(self) -> None:
-        require(self.cores >= 1, f"cores is {self.cores}: must be at least 1")
+        super().__post_init__()
         _require_range("jobs", self.jobs, self.max_jobs)
         fits = self.processes is None or 1 <= self.processes <= self.cores
         require(fits, f"processes is {self.processes}: must be 1 to {self.cores}, the number of cores")
@@ -125,7 +129,7 @@ class SlurmSpec:
 
 
 @dataclass(frozen=True)
-class KubernetesSpec:
+class KubernetesSpec(Spec):
     """Pods that the Dask operator starts on Kubernetes: one for the scheduler and one per worker."""
 
     image: str
@@ -133,10 +137,10 @@ class KubernetesSpec:
     name: str = "sgcldff"
     """Name of the DaskCluster resource."""
     namespace: str = "default"
-    workers: int = 1
-    max_workers: int | None = None
+    workers: Count = 1
+    max_workers: Count | None = None
     """Largest number of workers while there is work for them; None: `workers`."""
-    cores: int = 1
+    cores: Count = 1
     """Cores per worker."""
     memory: str = "4 GiB"
     """Memory limit at which a worker is terminated."""
@@ -146,11 +150,11 @@ class KubernetesSpec:
     """Environment variables of the workers."""
     volumes: Mapping[str, str] = field(default_factory=dict)
     """Mount path on the workers -> name of a persistent volume claim."""
-    patience_s: float = 1800.0
+    patience_s: Seconds = 1800.0
     """How long the first worker may take to join, s."""
 
     def __post_init__(self) -> None:
-        require(self.cores >= 1, f"cores is {self.cores}: must be at least 1")
+        super().__post_init__()
         _require_range("workers", self.workers, self.max_workers)
         _require_bytes(self.memory)
 
@@ -166,7 +170,6 @@ KINDS: dict[str, type[ClusterSpec]] = {
 
 
 def _require_range(name: str, least: int, most: int | None) -> None:
-    require(least >= 1, f"{name} is {least}: must be at least 1")
     require(most is None or most >= least, f"max_{name} is {most}: must be at least {name}, which is {least}")
 
 
@@ -202,22 +205,15 @@ def cluster_of(text: str | None) -> ClusterSpec:
 
 
 def _read_cluster_file(path: Path) -> ClusterSpec:
-    try:
-        settings = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML ({error})") from error
+    with reading(path, "not TOML", "see the examples in infra"):
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     kind = settings.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"{path}: kind is {kind!r}: must be one of {', '.join(KINDS)}")
     known = {item.name for item in fields(KINDS[kind])}
     if unknown := sorted(set(settings) - known):
         raise InputError(f"{path}: unknown {', '.join(unknown)}; a {kind} cluster has {', '.join(sorted(known))}")
-    try:
-        spec: ClusterSpec = TypeAdapter(KINDS[kind]).validate_python(settings)
-        return spec
-    except ValidationError as error:
-        lines = [": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors()]
-        raise InputError(f"{path}: {'; '.join(lines)}") from error
+    return validated(KINDS[kind], settings, str(path))
 
 
 def resized(spec: ClusterSpec, workers: int) -> ClusterSpec:

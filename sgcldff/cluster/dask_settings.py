@@ -4,6 +4,8 @@ import logging
 
 LOOPBACK = "127.0.0.1"
 DASHBOARD = f"{LOOPBACK}:0"
+TLS = "tls://"
+"""Protocol of the clusters that this package starts: without it, any user who reaches a port could run code."""
 LOG_LEVEL = logging.CRITICAL
 """Failures of tasks and workers are reported by exceptions; Dask's log would repeat them amid the progress display."""
 

@@ -1,18 +1,23 @@
 """Starting and closing of clusters of each kind."""
 
 import importlib
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import singledispatch
 from typing import Any
 
+import dask
 from dask.system import CPU_COUNT
-from distributed import Nanny, Scheduler, SpecCluster
+from distributed import Nanny, Scheduler, Security, SpecCluster
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import LoopRunner
+from tornado.ioloop import IOLoop
 
 from sgcldff.cluster.bounded_map import GPU
 from sgcldff.cluster.config import CudaSpec, Devices, KubernetesSpec, LocalSpec, SlurmSpec, gpus_here
-from sgcldff.cluster.dask_settings import DASHBOARD, LOG_LEVEL, LOOPBACK
+from sgcldff.cluster.dask_settings import DASHBOARD, LOG_LEVEL, LOOPBACK, TLS
 from sgcldff.cluster.kubernetes import kubernetes_cluster
 from sgcldff.cluster.slurm import slurm_cluster
 from sgcldff.core.errors import InputError
@@ -34,18 +39,57 @@ def start_cluster(spec: Any) -> AbstractContextManager[Any]:
 
 
 @start_cluster.register
-def _(spec: LocalSpec) -> AbstractContextManager[Any]:
+@contextmanager
+def _(spec: LocalSpec) -> Iterator[Any]:
     total = spec.workers or CPU_COUNT
     devices = _devices(spec)
-    scheduler = {"host": LOOPBACK, "port": 0, "dashboard_address": DASHBOARD, "dashboard": True}
-    cluster: AbstractContextManager[Any] = SpecCluster(
-        workers={
-            index: {"cls": Nanny, "options": _local_worker(spec, index, total, devices)} for index in range(total)
-        },
-        scheduler={"cls": Scheduler, "options": scheduler},
-        silence_logs=LOG_LEVEL,
-    )
-    return cluster
+    tls = {"protocol": TLS, "security": Security.temporary()}
+    scheduler = {"host": LOOPBACK, "port": 0, "dashboard_address": DASHBOARD, "dashboard": True, **tls}
+    options = [_local_worker(spec, index, total, devices) | tls for index in range(total)]
+    with (
+        uninterrupted_loop() as loop,
+        SpecCluster(
+            workers={index: {"cls": Nanny, "options": one} for index, one in enumerate(options)},
+            scheduler={"cls": Scheduler, "options": scheduler},
+            security=tls["security"],
+            loop=loop,
+            silence_logs=LOG_LEVEL,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@contextmanager
+def restored_environment() -> Iterator[None]:
+    """Undo what a nanny sets for its workers in this process: programs started later would have only one thread."""
+    names = (*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED", "__DASK_PARENT_PID")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def uninterrupted_loop() -> Iterator[IOLoop]:
+    """Run an event loop in a thread that does not receive Ctrl-C, nor do the processes that it starts.
+
+    A terminal sends it to all of them; this process ends its workers itself, and theirs would be so many tracebacks.
+    """
+    runner = LoopRunner()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def _devices(spec: LocalSpec) -> Devices:
@@ -77,6 +121,8 @@ def _(spec: CudaSpec) -> AbstractContextManager[Any]:
         host=LOOPBACK,
         dashboard_address=DASHBOARD,
         resources={GPU: 1},
+        protocol=TLS,
+        security=Security.temporary(),
         silence_logs=LOG_LEVEL,
     )
     return cluster

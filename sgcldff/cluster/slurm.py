@@ -4,13 +4,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from distributed import Security
 from tornado.ioloop import PeriodicCallback
 
 from sgcldff.cluster.bounded_map import GPU
 from sgcldff.cluster.config import SlurmSpec
-from sgcldff.cluster.dask_settings import DASHBOARD, LOG_LEVEL, environment
+from sgcldff.cluster.dask_settings import DASHBOARD, LOG_LEVEL, TLS, environment
 from sgcldff.core.errors import InputError, ServiceError
 
 REPLACEMENT_GRACE_S = 30.0
@@ -98,5 +100,8 @@ def slurm_options(spec: SlurmSpec) -> dict[str, Any]:
         "job_script_prologue": [*(f"export {key}={value}" for key, value in environment().items()), *spec.prologue],
         "worker_extra_args": ["--dashboard-address", DASHBOARD, *offer],
         "scheduler_options": {"dashboard_address": DASHBOARD},
+        "protocol": TLS,
+        "security": Security.temporary(),
+        "shared_temp_directory": str(Path.cwd()),
         "silence_logs": LOG_LEVEL,
     }

@@ -1,18 +1,41 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and outlast a loss of power once they have appeared."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
+
+DRAFT = ".partial"
+"""Ending of the names of unfinished files."""
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which replaces `path` if the block ends without an error."""
+    """Yield a path beside `path` for a file or folder, which replaces `path` if the block ends without an error.
+
+    Every writer has a draft of its own: of several at once, the last one wins. A folder cannot replace another one.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    draft = path.with_name(f".{uuid4().hex}{DRAFT}")
     try:
-        yield partial
-        partial.replace(path)
+        yield draft
+        for written in (draft, *draft.rglob("*")):
+            sync(written)
+        draft.replace(path)
+        sync(path.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        if draft.is_dir():
+            shutil.rmtree(draft)
+        draft.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, has reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

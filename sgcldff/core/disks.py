@@ -55,6 +55,13 @@ def private_folder(name: str) -> Path:
     return folder if ours else Path(tempfile.mkdtemp(prefix=f"{name}-"))
 
 
+def private_file(path: Path) -> None:
+    """Let only its owner read a file, which is created if it does not exist."""
+    path.touch(0o600)
+    if path.stat().st_uid == os.getuid():
+        path.chmod(0o600)
+
+
 def require_free_space(folder: Path) -> None:
     """Raise `DiskFullError` if less than `MIN_FREE_MB` is free on the disk of `folder`, which must exist."""
     if (free := shutil.disk_usage(folder).free / MB) < MIN_FREE_MB:

@@ -6,9 +6,17 @@ and carries the exit code of the command line.
 
 
 class SgcldffError(Exception):
-    """Base of all errors that this package raises deliberately."""
+    """Base of all errors that this package raises deliberately; their texts can be written anywhere."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return readable(Exception.__str__(self))
+
+
+def readable(text: str) -> str:
+    """Replace what is not UTF-8 in a text, such as parts of a file name in Latin-1."""
+    return text.encode(errors="replace").decode()
 
 
 class InputError(SgcldffError, ValueError):
@@ -31,9 +39,6 @@ class SlideError(InputError, OSError):
 
 class LabelError(InputError, KeyError):
     """A label that belongs to no class, or two label spaces that do not match."""
-
-    def __str__(self) -> str:
-        return Exception.__str__(self)
 
 
 class IncompleteBatchError(SgcldffError):

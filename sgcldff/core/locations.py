@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from platformdirs import user_cache_path
 
 from sgcldff.core.disks import accepts_files, private_folder
-from sgcldff.core.errors import InputError
+from sgcldff.core.errors import InputError, readable
 from sgcldff.core.settings import digest
 
 logger = logging.getLogger(__name__)
@@ -108,13 +108,14 @@ def user_cache() -> Path:
 def shown(uri: str) -> str:
     """Return a URI without user, password and signature, fit for messages, logs and reports.
 
-    A query that assigns values (`?X-Amz-Signature=...`) is dropped; a path of this machine is returned unchanged.
+    A query that assigns values (`?X-Amz-Signature=...`) is dropped; of a path of this machine, only what is not UTF-8
+    is replaced.
     """
     url = URL.fullmatch(uri)
     if url is None or url["scheme"] in SQLITE_SCHEMES:
-        return uri
+        return readable(uri)
     query = "" if "=" in url["query"] else url["query"]
-    return f"{url['scheme']}://{url['place']}{query}"
+    return readable(f"{url['scheme']}://{url['place']}{query}")
 
 
 def is_remote(location: str) -> bool:

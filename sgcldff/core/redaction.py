@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
+from sgcldff.core.errors import readable
+
 BLOT = "***"
 SHORTEST = 6
 """Characters of a secret that is searched for by its value: shorter ones would match ordinary words."""
@@ -33,7 +35,7 @@ PATTERNS = (
     (re.compile(r"(authorization['\"]?\s*[:=]\s*b?['\"]?(?:basic|bearer)\s+)[^\s'\",]+", re.I), rf"\1{BLOT}"),
     (
         re.compile(
-            r"([\w-]*(?:password|passwd|secret|token|api_?key|access_?key)[\w-]*(?:['\"]\s*:\s*|\s*=\s*)['\"]?)"
+            r"([\w-]*(?:password|passwd|secret|token|api_?key|access_?key)[\w-]*['\"]?\s*[:=]\s*['\"]?)"
             r"[^\s'\",;&<>]+",
             re.I,
         ),
@@ -43,7 +45,8 @@ PATTERNS = (
 
 
 def redacted(text: str) -> str:
-    """Return a text with `***` in place of every secret."""
+    """Return a text with `***` in place of every secret, and of which all is UTF-8."""
+    text = readable(text)
     for secret in sorted(set(_secrets()), key=len, reverse=True):
         text = text.replace(secret, BLOT)
     for pattern, replacement in PATTERNS:

@@ -4,12 +4,18 @@ Pandas is not used: a mistyped column is reported in less time than importing it
 """
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import InputError
 
+MAX_SHOWN = 40
+"""Characters of a cell that a message repeats."""
+LARGEST = 2**31 - 1
+"""Bound of positions and counts."""
 PARQUET, TABS = ".parquet", ".tsv"
 
 TableRow = Mapping[str, str]
@@ -36,16 +42,12 @@ def read_text_table(path: Path, shown_as: str = "") -> TextTable:
     ------
     InputError
         If it cannot be read, two columns have the same name, or a row has more cells than there are columns.
-    FileNotFoundError
+    MissingInputError
         If it does not exist.
     """
     name = shown_as or str(path)
-    try:
+    with reading(shown_as or path, "not a readable table", "save it as UTF-8 CSV or as Parquet"):
         header, *lines = _parquet(path) if path.suffix.lower() == PARQUET else _lines(path)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{name}: not a readable table ({error}); save it as UTF-8 CSV or as Parquet") from error
     columns = tuple(cell.strip().lower() for cell in header)
     repeated = sorted({column for column in columns if column and columns.count(column) > 1})
     if repeated:
@@ -68,10 +70,7 @@ def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | 
     InputError
         If the file cannot be read, or lacks a required column.
     """
-    try:
-        table = read_text_table(path)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such table") from error
+    table = read_text_table(path)
     names = {column: (aliases or {}).get(column, column) for column in table.columns}
     missing = [name for name in required if name not in names.values()]
     if missing:
@@ -82,8 +81,42 @@ def read_rows(path: Path, required: Iterable[str], aliases: Mapping[str, str] | 
     return [{names[column]: cell for column, cell in row.items()} for row in table.rows]
 
 
+def number(place: str, name: str, text: str, bounds: tuple[float, float]) -> float:
+    """Read a number from a text; `place` and `name` say in messages where it stands.
+
+    Raises
+    ------
+    InputError
+        If it is no number, or outside the bounds.
+    """
+    low, high = bounds
+    value = _parsed(text)
+    if not low <= value <= high:
+        raise InputError(f"{place}: {name} is {text[:MAX_SHOWN]!r}; give a number from {low:g} to {high:g}")
+    return value
+
+
+def whole_number(place: str, name: str, text: str, bounds: tuple[int, int]) -> int:
+    """Read a whole number as `number` does; "2.0" is one, as pandas writes integers beside empty cells."""
+    low, high = bounds
+    value = _parsed(text)
+    if not low <= value <= high or value % 1:
+        raise InputError(f"{place}: {name} is {text[:MAX_SHOWN]!r}; give a whole number from {low} to {high}")
+    return int(value)
+
+
+def _parsed(text: str) -> float:
+    """Return the number that a text states; NaN if it states none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _text_row(name: str, number: int, columns: Sequence[str], line: Sequence[str]) -> dict[str, str]:
     cells = [cell.strip() for cell in line]
+    if any("\0" in cell for cell in cells):
+        raise InputError(f"{name}, row {number}: contains a NUL character; save it as UTF-8 CSV or as Parquet")
     if any(cells[len(columns) :]):
         raise InputError(
             f"{name}, row {number}: has {len(cells)} cells, the header names {len(columns)} columns; enclose text that "

@@ -1,5 +1,7 @@
 """Phrases that messages, tables and pages share."""
 
+from collections.abc import Sequence
+
 PURPOSE = "research use only, not for diagnosis"
 """Stands in every result about a slide."""
 
@@ -27,3 +29,15 @@ def skipped(number: int, total: int, noun: str) -> str:
     if number == total:
         return f"the only {noun} was skipped" if total == 1 else f"all {counted(total, noun)} were skipped"
     return f"{number:,} of {counted(total, noun)} {'was' if number == 1 else 'were'} skipped, {rest} done"
+
+
+def first_few(items: Sequence[object], most: int = 3) -> str:
+    """List the first items, and how many more there are.
+
+    Examples
+    --------
+    >>> first_few("abcde"), first_few("abc")
+    ('a; b; c; and 2 more', 'a; b; c')
+    """
+    rest = [f"and {len(items) - most:,} more"] if len(items) > most else []
+    return "; ".join([*map(str, items[:most]), *rest])

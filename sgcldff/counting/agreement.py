@@ -1,19 +1,19 @@
 """Comparison of a differential with a manual count of the same smear."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
 from scipy.special import ndtr, ndtri
 
-from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError, LabelError
+from sgcldff.core.errors import InputError, LabelError, StoreError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import COUNTED_NAMES, NOT_WHITE, canonical, resolve_label
 from sgcldff.core.records import UNIDENTIFIED, Lineage
-from sgcldff.core.tables import TableRow, read_rows
+from sgcldff.core.tables import LARGEST, TableRow, read_rows, whole_number
 from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.differential import ClassShare, Differential, from_counts
 
@@ -90,9 +90,9 @@ def compare(found: Differential, manual: Counts) -> tuple[Agreement, ...]:
     are no white cells: nucleated red cells and smudge cells are counted beside, per white cell.
     """
     own = [share.label for share in found.shares]
-    foreign = [label for label, count in manual.items() if count and label not in (*own, UNIDENTIFIED)]
+    foreign = [label for label, count in manual.items() if count and label not in (*found.classes, UNIDENTIFIED)]
     beside = [label for label in foreign if label in NOT_WHITE]
-    white = {label: count for label, count in manual.items() if label not in (*beside, UNIDENTIFIED)}
+    white = {label: count for label, count in manual.items() if label not in (*NOT_WHITE, UNIDENTIFIED)}
     by_hand = from_counts(white, {*white, *own}, found.confidence)
     cells = (by_hand.counted, found.counted)
     lacking = [
@@ -191,24 +191,21 @@ def _entries(path: Path, number: int, row: TableRow) -> list[_Entry]:
     if not slide:
         raise InputError(f"{path}, row {number}: slide_id is empty: name the slide")
     if {"label", "count"} <= row.keys():
-        return [_Entry(place, slide, row["label"].lower(), _count(place, row["label"], row["count"]))]
+        return [
+            _Entry(place, slide, row["label"].lower(), whole_number(place, row["label"], row["count"], (0, LARGEST)))
+        ]
     types = {name: text for name, text in row.items() if name != "slide_id"}
     if not types:
         raise InputError(f"{path}: has neither the columns label and count nor one column per type: add them")
-    return [_Entry(place, slide, name, _count(place, name, text or "0")) for name, text in types.items()]
-
-
-def _count(place: str, name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InputError(f"{place}: {name} is {text!r}: give a whole number of cells, at least 0")
-    return int(text)
+    return [
+        _Entry(place, slide, name, whole_number(place, name, text or "0", (0, LARGEST))) for name, text in types.items()
+    ]
 
 
 def write_agreements(
     path: str | Path, agreements: Sequence[Agreement], slide_id: str, lineage: Lineage, confidence: float = 0.95
 ) -> Path:
     """Write a comparison as JSON, with where it comes from; the file appears whole or not at all."""
-    path = Path(path)
     lines = [asdict(one) | {"within_limits": one.within_limits, "reads": one.reads} for one in agreements]
     content = {
         "slide_id": slide_id,
@@ -219,9 +216,7 @@ def write_agreements(
         "lineage": asdict(lineage),
         "version": 2,
     }
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_json(path, content)
 
 
 def read_agreements(path: str | Path) -> tuple[Agreement, ...]:
@@ -230,15 +225,11 @@ def read_agreements(path: str | Path) -> tuple[Agreement, ...]:
     Raises
     ------
     InputError
-        If the file is not JSON or not a comparison.
+        If the file is missing, damaged or not a comparison.
     """
+    remedy = "remove it and run again"
     try:
-        return tuple(_agreement(line) for line in json.loads(Path(path).read_text(encoding="utf-8"))["types"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a comparison with a manual count ({error}): remove it and run again") from error
-
-
-def _agreement(line: Mapping[str, object]) -> Agreement:
-    values = {name: line[name] for name in Agreement.__dataclass_fields__}
-    shares = {name: values[name] and ClassShare(**values[name]) for name in ("manual", "found")}  # type: ignore[arg-type]
-    return Agreement(**(values | shares | {"cells": tuple(values["cells"])}))  # type: ignore[arg-type]
+        lines = read_json(path, remedy)["types"]
+        return TypeAdapter(tuple[Agreement, ...]).validate_python(lines)
+    except (StoreError, KeyError, TypeError, ValidationError) as error:
+        raise InputError(f"{path}: not a comparison with a manual count ({error}): {remedy}") from error

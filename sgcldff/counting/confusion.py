@@ -1,7 +1,7 @@
 """Shares adjusted for the confusion of types that a model showed on labelled cells."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,6 +45,14 @@ class Confusion:
         table = np.zeros((size, size + 1), np.int64)
         np.add.at(table, (np.array(self.true, int), predicted.astype(int)), 1)
         return table
+
+    def among(self, classes: Sequence[str]) -> "Confusion":
+        """Leave out the cells that are of other classes, or were predicted to be."""
+        place = {self.classes.index(label): at for at, label in enumerate(classes)}
+        rows = zip(self.true, self.predicted, self.confidence, strict=True)
+        kept = [(place[true], place[one], chance) for true, one, chance in rows if true in place and one in place]
+        true, predicted, confidence = zip(*kept, strict=True) if kept else ((), (), ())
+        return Confusion(tuple(classes), true, predicted, confidence)
 
     def write(self, path: str | Path) -> None:
         """Write as JSON."""

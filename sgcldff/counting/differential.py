@@ -1,6 +1,5 @@
 """The differential: how many cells of each type were counted, and how far chance may have moved their shares."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError, LabelError, MissingInputError
-from sgcldff.core.labels import cannot_tell
+from sgcldff.core.errors import InputError, LabelError, MissingInputError, StoreError
+from sgcldff.core.json_file import read_json, write_json
+from sgcldff.core.labels import NOT_WHITE, SUBTYPES, cannot_tell
 from sgcldff.core.proportions import Clustering, clustering, exact_interval
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
@@ -84,12 +84,24 @@ class ClassShare:
 
 
 @dataclass(frozen=True)
+class CountBeside:
+    """Cells that are no white cells, and how many there are per 100 white cells."""
+
+    label: str
+    count: int
+    per_100: float | None
+    """Cells per 100 white cells; None, as the ends of its interval, where no white cell was counted."""
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Differential:
     """Counts, shares and intervals of all types."""
 
     shares: tuple[ClassShare, ...]
     counted: int
-    """Classified cells: the denominator of the shares."""
+    """Classified white cells: the denominator of the shares."""
     rejected: int
     """Cells found in the usable area but left unidentified; not included in the shares."""
     confidence: float
@@ -101,51 +113,61 @@ class Differential:
     """Cells found outside the smear's usable area; not included in the shares."""
     abstains: bool = True
     """Whether the model could leave cells unidentified; otherwise every cell received one of the types."""
+    groups: tuple[ClassShare, ...] = ()
+    """Broader types, all of whose subtypes are among the shares: a differential of five types beside one of nine."""
+    beside: tuple[CountBeside, ...] = ()
+    """Types that are no white cells, such as nucleated red cells; not included in the shares."""
     version: int = VERSION
 
     def __getitem__(self, label: str) -> ClassShare:
-        """Return one type's part.
+        """Return the part of one type, or of a broader one.
 
         Raises
         ------
         LabelError
             If the differential has no such type.
         """
-        for share in self.shares:
+        for share in (*self.shares, *self.groups):
             if share.label == label:
                 return share
         raise LabelError(f"the differential has no type {label!r}; it has {', '.join(s.label for s in self.shares)}")
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """All types of the model: white cells, then those counted beside them."""
+        return (*(share.label for share in self.shares), *(one.label for one in self.beside))
+
+    @property
     def counts(self) -> dict[str, int]:
         """Cells by type, and those left unidentified."""
-        return {share.label: share.count for share in self.shares} | {UNIDENTIFIED: self.rejected}
+        white = {share.label: share.count for share in self.shares}
+        return white | {one.label: one.count for one in self.beside} | {UNIDENTIFIED: self.rejected}
 
     @property
     def cannot_tell(self) -> tuple[str, ...]:
-        """Types that matter in a smear and that these shares cannot show."""
-        return cannot_tell(share.label for share in self.shares)
+        """Types that matter in a smear and that this differential cannot show."""
+        return cannot_tell(self.classes)
 
     def adjusted_for(self, confusion: Confusion | None, min_confidence: float = 0.0) -> "Differential":
         """Add shares adjusted for a model's confusion, if it is known and of the same types."""
-        if confusion is None or [share.label for share in self.shares] != list(confusion.classes):
+        if confusion is None or set(self.classes) != set(confusion.classes):
             return self
+        confusion = confusion.among([share.label for share in self.shares])
         clusters, total = self.interval.clusters, self.counted + self.rejected
         weight = clusters.effective(total, self.interval.level) / total if clusters and total else 1.0
-        effective = {label: count * weight for label, count in self.counts.items()}
+        effective = {label: self.counts[label] * weight for label in (*confusion.classes, UNIDENTIFIED)}
         adjusted = adjusted_shares(effective, confusion, min_confidence, self.interval.level)
         shares = tuple(replace(share, adjusted=adjusted.get(share.label)) for share in self.shares)
         return replace(self, shares=shares)
 
     def retaken(self, interval: IntervalMethod) -> "Differential":
         """Return the same counts with intervals taken in another way."""
-        shares = _shares(self.counts, [share.label for share in self.shares], interval)
-        return replace(self, shares=shares, interval=interval)
+        again = from_counts(self.counts, self.classes, self.confidence, self.excluded, interval)
+        return replace(self, shares=again.shares, groups=again.groups, beside=again.beside, interval=interval)
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form; `from_dict` reads it back."""
-        plain = asdict(self) | {"shares": [asdict(share) for share in self.shares], "flags": list(self.flags)}
-        return plain | {"cannot_tell": list(self.cannot_tell), "purpose": PURPOSE}
+        return asdict(self) | {"cannot_tell": list(self.cannot_tell), "purpose": PURPOSE}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> "Differential":
@@ -159,25 +181,11 @@ class Differential:
         try:
             version = int(data["version"])  # type: ignore[call-overload]
             require(version <= VERSION, f"version is {version}, known are up to {VERSION}: update the software")
-            return _current(data) if version == VERSION else _former(data)
-        except (KeyError, TypeError) as error:
+            return TypeAdapter(cls).validate_python(data) if version == VERSION else _former(data)
+        except (KeyError, TypeError, ValidationError) as error:
             raise InputError(
                 f"not a differential ({error}); its keys are {', '.join(cls.__dataclass_fields__)}"
             ) from error
-
-
-def _current(data: Mapping[str, Any]) -> Differential:
-    known = {name: data[name] for name in Differential.__dataclass_fields__}
-    clusters = data["interval"]["clusters"]
-    interval = data["interval"] | {"clusters": clusters and Clustering(**clusters)}
-    shares = tuple(_share(share) for share in data["shares"])
-    return Differential(
-        **known | {"shares": shares, "flags": tuple(data["flags"]), "interval": IntervalMethod(**interval)}
-    )
-
-
-def _share(data: Mapping[str, Any]) -> ClassShare:
-    return ClassShare(**{**data, "adjusted": data["adjusted"] and AdjustedShare(**data["adjusted"])})
 
 
 def _former(data: Mapping[str, Any]) -> Differential:
@@ -238,9 +246,26 @@ def from_counts(
     classes, method = tuple(classes), interval or IntervalMethod(confidence)
     if unknown := counts.keys() - {*classes, UNIDENTIFIED}:
         raise LabelError(f"labels {', '.join(sorted(unknown))} are unknown; the classes are {', '.join(classes)}")
-    counted, rejected = sum(counts.get(label, 0) for label in classes), counts.get(UNIDENTIFIED, 0)
-    flags = _flags(counted, rejected, excluded, method.clusters)
-    return Differential(_shares(counts, classes, method), counted, rejected, confidence, flags, method, excluded)
+    own = {label: counts.get(label, 0) for label in classes}
+    white = {label: count for label, count in own.items() if label not in NOT_WHITE}
+    counted, rejected = sum(white.values()), counts.get(UNIDENTIFIED, 0)
+    broad = {
+        name: sum(white[label] for label in fine)
+        for name, fine in SUBTYPES.items()
+        if name not in white and white.keys() >= {*fine}
+    }
+    take = partial(_share, counted=counted, unidentified=rejected, method=method)
+    return Differential(
+        shares=tuple(take(label, count) for label, count in white.items()),
+        counted=counted,
+        rejected=rejected,
+        confidence=confidence,
+        flags=_flags(counted, rejected, excluded, method.clusters),
+        interval=method,
+        excluded=excluded,
+        groups=tuple(take(label, count) for label, count in broad.items()),
+        beside=tuple(_beside(label, own[label], counted, method) for label in own if label in NOT_WHITE),
+    )
 
 
 def from_parts(
@@ -248,25 +273,24 @@ def from_parts(
 ) -> Differential:
     """Make a differential of counts by part of the slide: intervals allow for cells of one part being alike."""
     classes, total = tuple(classes), sum(map(Counter, parts), Counter[str]())
-    table = np.array([[part.get(label, 0) for label in classes] for part in parts], int).reshape(-1, len(classes))
+    white = [label for label in classes if label not in NOT_WHITE]
+    table = np.array([[part.get(label, 0) for label in white] for part in parts], int).reshape(-1, len(white))
     return from_counts(total, classes, confidence, excluded, IntervalMethod(confidence, clusters=clustering(table)))
 
 
-def _shares(counts: Mapping[str, int], classes: Iterable[str], method: IntervalMethod) -> tuple[ClassShare, ...]:
-    own = {label: counts.get(label, 0) for label in classes}
-    counted, open_cells = sum(own.values()), counts.get(UNIDENTIFIED, 0)
+def _share(label: str, count: int, counted: int, unidentified: int, method: IntervalMethod) -> ClassShare:
     ends = partial(exact_interval, confidence=method.level, clusters=method.clusters)
-    return tuple(
-        ClassShare(
-            label,
-            count,
-            count / max(counted, 1),
-            *ends(count, counted),
-            ends(count, counted + open_cells)[0],
-            ends(count + open_cells, counted + open_cells)[1],
-        )
-        for label, count in own.items()
-    )
+    lowest, _ = ends(count, counted + unidentified)
+    _, highest = ends(count + unidentified, counted + unidentified)
+    return ClassShare(label, count, count / max(counted, 1), *ends(count, counted), lowest, highest)
+
+
+def _beside(label: str, count: int, white: int, method: IntervalMethod) -> CountBeside:
+    """Count cells per 100 white ones; the interval is that of their share p of both together, as p / (1 - p)."""
+    if not white:
+        return CountBeside(label, count, None, None, None)
+    low, high = exact_interval(count, count + white, method.level, method.clusters)
+    return CountBeside(label, count, 100 * count / white, 100 * low / (1 - low), 100 * high / (1 - high))
 
 
 def _flags(counted: int, rejected: int, excluded: int, clusters: Clustering | None) -> tuple[str, ...]:
@@ -293,11 +317,8 @@ def write_differential(
     orientation
         How the stored picture was turned, 1 to 8 as in EXIF: the places of all results are those of the upright slide.
     """
-    path = Path(path)
     content = {"slide_id": slide_id, "orientation": orientation, **found.to_dict(), "lineage": asdict(lineage)}
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_json(path, content)
 
 
 def read_differential(path: str | Path) -> Differential:
@@ -306,11 +327,13 @@ def read_differential(path: str | Path) -> Differential:
     Raises
     ------
     InputError
-        If there is no such file, or it is not JSON or not a differential.
+        If there is no such file, or it is damaged or not a differential.
     """
     try:
-        return Differential.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+        return Differential.from_dict(read_json(path, "read the slide again"))
+    except MissingInputError as error:
         raise MissingInputError(f"{path}: no such differential: read the slide") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, InputError) as error:
+    except StoreError as error:
+        raise InputError(str(error)) from error
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error

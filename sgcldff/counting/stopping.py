@@ -35,14 +35,14 @@ class Goal:
     """Type -> full width of its interval, 0 to 1."""
 
     def __post_init__(self) -> None:
-        require(len(self.widths) > 0, "the goal is empty: give a type and a width, as in blast:0.02")
+        require(len(self.widths) > 0, "the goal is empty: give a type and a width, as in monocyte:0.05")
         for label, width in self.widths.items():
             fits = NARROWEST <= width <= WIDEST
             require(fits, f"goal {label}:{width}: give a width of {NARROWEST} to {WIDEST}, as in {label}:0.02")
 
     @classmethod
     def parse(cls, text: str, classes: Iterable[str] | None = None) -> "Goal":
-        """Read "blast:0.02" or, for several types that all have to be reached, "blast:0.02,monocyte:0.05".
+        """Read "monocyte:0.05" or, for several types that all have to be reached, "monocyte:0.05,blast:0.02".
 
         Parameters
         ----------
@@ -115,4 +115,4 @@ def _part(text: str, part: str) -> tuple[str, float]:
         require(bool(label.strip()), "no type")
         return canonical(label), float(width)
     except ValueError as error:
-        raise InputError(f"goal {text!r}: {part!r} is not a type and a width: write blast:0.02") from error
+        raise InputError(f"goal {text!r}: {part!r} is not a type and a width: write monocyte:0.05") from error

@@ -7,6 +7,7 @@ that changed or has the wrong size is copied again, and one that was deleted in 
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def _update(mirror: Mirror) -> None:
     with mirror.journal.open("a") as journal:
         for start in range(0, len(missing), FILES_AT_ONCE):
             batch = missing[start : start + FILES_AT_ONCE]
-            _copy_batch(store, mirror, batch)
+            with ExitStack() as drafts, store_errors(mirror.uri):
+                partials = [drafts.enter_context(atomic_write(mirror.files / file.name)) for file in batch]
+                download_files(store, mirror.uri, batch, partials)
             journal.writelines(_journal_line(file) for file in batch)
             journal.flush()
 
@@ -95,18 +98,6 @@ def _list_files(uri: str) -> tuple[Filesystem, tuple[RemoteFile, ...]]:
     if not files:
         raise MissingInputError(f"{shown(uri)}: contains no files; check the name and the bucket")
     return store, files
-
-
-def _copy_batch(store: Filesystem, mirror: Mirror, files: Sequence[RemoteFile]) -> None:
-    """Copy files under temporary names, and rename them when all are complete."""
-    targets = [mirror.files / file.name for file in files]
-    partials = [target.with_name(f".{target.name}.partial") for target in targets]
-    for folder in {target.parent for target in targets}:
-        folder.mkdir(parents=True, exist_ok=True)
-    with store_errors(mirror.uri):
-        download_files(store, mirror.uri, files, partials)
-    for partial, target in zip(partials, targets, strict=True):
-        partial.replace(target)
 
 
 def _version(file: RemoteFile) -> list[object]:

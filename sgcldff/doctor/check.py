@@ -1,13 +1,7 @@
 """The result of a check."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-
-from sgcldff.core.redaction import redacted
-
-BROKEN = (ImportError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
-"""Errors of libraries that are missing, incompletely installed, or of an unexpected version."""
 
 
 class State(StrEnum):
@@ -28,8 +22,11 @@ class Check:
     """Description of what was found."""
     remedy: str = ""
     """What to do; empty if nothing."""
-    server: bool = False
-    """Whether it concerns a server."""
+
+    @property
+    def server(self) -> bool:
+        """Whether it concerns a server."""
+        return self.name in ("prefect", "mlflow", "dask")
 
 
 def ok(name: str, found: str) -> Check:
@@ -45,11 +42,3 @@ def warning(name: str, found: str, remedy: str) -> Check:
 def failed(name: str, found: str, remedy: str) -> Check:
     """Return a check that found a problem."""
     return Check(name, State.FAILED, found, remedy)
-
-
-def run_check(name: str, check: Callable[[], Check], remedy: str) -> Check:
-    """Run a check; one that raises has failed, with this remedy."""
-    try:
-        return check()
-    except BROKEN as error:
-        return failed(name, f"{type(error).__name__}: {redacted(str(error))}", remedy)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from sgcldff.core.disks import nearest_existing
+from sgcldff.core.wording import first_few
 from sgcldff.doctor.check import Check, failed, ok, warning
 from sgcldff.slides.remote.cache import cache_bytes, cache_folder
 
@@ -91,9 +92,8 @@ def leftovers(folder: Path) -> Check:
     root, oldest = folder.expanduser(), time.time() - OLD_S
     paths = [path for pattern in UNFINISHED for path in root.rglob(pattern) if path.lstat().st_mtime < oldest]
     if paths:
-        listed = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
         remedy = "delete them if no run is in progress: they are older than a day, and no run needs them"
-        return warning("leftovers", f"{len(paths)} unfinished: {listed}", remedy)
+        return warning("leftovers", f"{len(paths)} unfinished: {first_few(paths)}", remedy)
     return ok("leftovers", "nothing unfinished is older than a day")
 
 

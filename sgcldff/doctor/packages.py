@@ -1,4 +1,4 @@
-"""Checks of Python and of the installed packages against the required and locked versions."""
+"""Checks of what is installed: Python, packages against the required and locked versions, and the released model."""
 
 import platform
 import re
@@ -8,7 +8,13 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.settings import require
+from sgcldff.core.wording import first_few
 from sgcldff.doctor.check import Check, failed, ok, warning
+from sgcldff.models.checkpoint import TRAINED_ON
+from sgcldff.models.reference import Reference
+from sgcldff.models.released import released, released_folder
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 """In the root of a checkout; missing if the package was installed without one."""
@@ -33,10 +39,10 @@ def packages() -> Check:
     required = [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
     problems = [text for text in map(problem, required) if text]
     if problems:
-        return failed("packages", first_few(problems), INSTALL)
+        return failed("packages", first_few(problems, LISTED), INSTALL)
     unlocked = [f"{name} {installed} (locked {pin})" for name, installed, pin in differences(LOCK)]
     if unlocked:
-        return warning("packages", f"not the locked versions: {first_few(unlocked)}", INSTALL)
+        return warning("packages", f"not the locked versions: {first_few(unlocked, LISTED)}", INSTALL)
     found = "all as locked" if LOCK.is_file() else "all in their ranges; there is no lock file to compare with"
     return ok("packages", f"{len(required)} packages, {found}")
 
@@ -68,6 +74,19 @@ def differences(lock: Path) -> list[tuple[str, str, str]]:
     return found
 
 
-def first_few(items: list[str]) -> str:
-    """List the first `LISTED` items, and how many more there are."""
-    return ", ".join(items[:LISTED]) + (f" and {len(items) - LISTED} more" if len(items) > LISTED else "")
+def released_model() -> Check:
+    """Check that the released model is complete, and that its reference was measured with its weights."""
+    try:
+        folder = released_folder()
+    except MissingInputError as error:
+        return warning(
+            "released model", str(error), "name a model with --model, or promote a champion, before reading slides"
+        )
+    try:
+        model, _ = released()
+        measured = Reference.open(folder).model
+        require(measured == model.digest, f"{folder}: weights {model.digest}, but the reference is of {measured}")
+        require((folder / TRAINED_ON).is_file(), f"{folder}: contains no {TRAINED_ON}")
+    except InputError as error:
+        return failed("released model", str(error), "install sgcldff again, or restore the folder from the repository")
+    return ok("released model", f"{folder}: {model.name} {model.version} ({model.digest}), complete")

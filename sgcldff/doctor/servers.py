@@ -1,10 +1,10 @@
-"""Checks of Prefect, MLflow and Dask servers: whether they answer, their access control, and their versions."""
+"""Checks of Prefect, MLflow and Dask servers: whether they answer, whom they admit, their versions, and secrets."""
 
 import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +28,14 @@ CREDENTIALS = {
 }
 """Variables with the credentials for each server."""
 METRICS_PORT = "SGCLDFF_METRICS_PORT"
+TRUE = ("1", "true", "yes", "on")
+UNSAFE_SWITCHES = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "unset it: a model that holds pickled code could run it",
+    "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "unset it: a checkpoint that holds pickled code could run it",
+    "MLFLOW_TRACKING_INSECURE_TLS": "unset it: the server's identity is not verified",
+    "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "unset it: the server's identity is not verified",
+}
+"""Variables that are unsafe when true, with remedies."""
 
 Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest] | tuple[str, str] | None
 
@@ -47,7 +55,9 @@ def prefect() -> Check:
     address = os.environ.get("PREFECT_API_URL")
     if not address:
         return ok("prefect", "no server is configured: each command starts a temporary one")
-    response = _request(f"{address.rstrip('/')}/admin/version", _prefect_auth(address))
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    auth = _auth(address, (user, password), os.environ.get("PREFECT_API_KEY"))
+    response = _request(f"{address.rstrip('/')}/admin/version", auth)
     server_version = response.text.strip().strip('"') if response else ""
     return _server_check("prefect", address, response, server_version)
 
@@ -58,7 +68,8 @@ def mlflow() -> Check:
     if not address or not address.startswith(("http://", "https://")):
         found = f"{shown(address)}: no server" if address else "no server is configured: SQLite in the workspace"
         return ok("mlflow", found)
-    auth, root = _mlflow_auth(address), shown(address).rstrip("/")
+    user, password, token = (os.environ.get(f"MLFLOW_TRACKING_{what}") for what in ("USERNAME", "PASSWORD", "TOKEN"))
+    auth, root = _auth(address, (user, password), token), shown(address).rstrip("/")
     response = _request(f"{root}/api/2.0/mlflow/experiments/search?max_results=1", auth)
     server_version = ""
     if response and response.status < 400:
@@ -69,10 +80,6 @@ def mlflow() -> Check:
 
 def dask(address: str) -> Check:
     """Check a Dask scheduler and its workers."""
-    return replace(_dask(address), server=True)
-
-
-def _dask(address: str) -> Check:
     from sgcldff.cluster import versions_at
 
     try:
@@ -100,10 +107,6 @@ def _dask(address: str) -> Check:
 
 
 def _server_check(name: str, address: str, response: Response | None, server_version: str) -> Check:
-    return replace(_evaluate_response(name, address, response, server_version), server=True)
-
-
-def _evaluate_response(name: str, address: str, response: Response | None, server_version: str) -> Check:
     url = shown(address)
     if response is None:
         remedy = "start it, correct the address, or unset it to run without a server"
@@ -130,44 +133,27 @@ def _request(url: str, auth: Auth) -> Response | None:
     plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
         response = requests.get(plain, auth=auth, timeout=TIMEOUT_S)
-        anonymous = requests.get(plain, auth=_no_auth, timeout=TIMEOUT_S) if auth else response
+        # an explicit `auth` that adds nothing keeps `requests` from using credentials of its own (.netrc)
+        anonymous = requests.get(plain, auth=lambda request: request, timeout=TIMEOUT_S) if auth else response
     except requests.RequestException:
         return None
     return Response(response.status_code, response.text, anonymous.status_code)
 
 
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep `requests` from using credentials of its own (.netrc)."""
-    return request
-
-
-def _prefect_auth(address: str) -> Auth:
-    pair, key = os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY")
-    if pair:
-        user, _, password = pair.partition(":")
-        return user, password
-    return _bearer(key) if key else _user_of(address)
-
-
-def _mlflow_auth(address: str) -> Auth:
-    user, password = (os.environ.get(f"MLFLOW_TRACKING_{what}") for what in ("USERNAME", "PASSWORD"))
+def _auth(address: str, pair: tuple[str | None, str | None], token: str | None) -> Auth:
+    """Return the credentials of the environment: user and password, a token, or those within the address."""
+    user, password = pair
     if user and password:
         return user, password
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    return _bearer(token) if token else _user_of(address)
+    if token:
 
+        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers["Authorization"] = f"Bearer {token}"
+            return request
 
-def _user_of(address: str) -> Auth:
+        return sign
     parts = urlsplit(address)
     return (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-
-
-def _bearer(token: str) -> Auth:
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return sign
 
 
 def is_loopback(address: str) -> bool:
@@ -229,3 +215,22 @@ def ports() -> Check:
     except OSError as error:
         remedy = f"end the process that listens there, or name another port in {METRICS_PORT}"
         return failed("ports", f"port {port} of 127.0.0.1 is not available ({error.strerror})", remedy)
+
+
+def unsafe_variables() -> Check:
+    """Check the environment for unsafe variables."""
+    remedies = {}
+    for name, remedy in UNSAFE_SWITCHES.items():
+        if (value := os.environ.get(name, "")).lower() in TRUE:
+            remedies[f"{name} is {value}"] = remedy
+    for name in ("PREFECT_SERVER_API_HOST", "MLFLOW_HOST"):
+        if (value := os.environ.get(name, "")) in ALL_ADDRESSES:
+            remedies[f"{name} is {value}"] = f"set {name}=127.0.0.1"
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        if urlsplit(os.environ.get(name, "")).password:
+            remedies[f"{name} contains a password"] = (
+                "put user and password into separate variables (MLFLOW_TRACKING_USERNAME, PREFECT_API_AUTH_STRING, ...)"
+            )
+    if remedies:
+        return warning("safety", "; ".join(remedies), "; ".join(dict.fromkeys(remedies.values())))
+    return ok("safety", "no unsafe setting; models and checkpoints are read without running code")

@@ -1,7 +1,7 @@
 """Evaluation of a model on images it was not trained on."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,16 +9,10 @@ import numpy as np
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample
-from sgcldff.core.settings import EvalSpec, ModelSpec
+from sgcldff.core.settings import EvalSpec, ModelSpec, require
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
-from sgcldff.evaluation.metrics import (
-    Boundary,
-    Overlap,
-    cell_boundary,
-    cell_overlap,
-    nucleus_boundary,
-    nucleus_overlap,
-)
+from sgcldff.evaluation.metrics import Boundary, Overlap
 from sgcldff.evaluation.predict import ImagePrediction, predict_images
 from sgcldff.evaluation.predictions import COUNTS, PREDICTED, PROBABILITY, AnswerLabels, Predictions, tabulate
 from sgcldff.evaluation.report import EvalReport, SkippedImage, score
@@ -60,7 +54,8 @@ def evaluate(
         As `predict`.
     """
     predictions, skipped = predict(model, samples, progress, trained_on)
-    return replace(score(predictions, model.spec.labels, spec or EvalSpec()), skipped=skipped)
+    report = score(predictions, model.spec.labels, spec or EvalSpec(), model.spec.min_confidence)
+    return replace(report, skipped=skipped, calibrated=model.spec.calibrated)
 
 
 def predict(
@@ -86,7 +81,8 @@ def predict(
     """
     space = model.spec.labels
     require_same_space(samples, space)
-    require_unique(samples)
+    for name, count in Counter(sample.id for sample in samples).items():
+        require(count == 1, f"image id {name!r} occurs twice; give every image its own id")
     samples = [replace(sample, label=sample.label and space.resolve(sample.label)) for sample in samples]
     labels: dict[str, set[str | None]] = defaultdict(set)
     for sample in samples:
@@ -105,21 +101,6 @@ def predict(
         reason = f" (first reason, {skipped[0].id}: {skipped[0].reason})" if skipped else ""
         raise InputError(f"none of {len(samples)} images can be scored{reason}: name other images")
     return tabulate(rows, space.classes, model.digest), tuple(skipped)
-
-
-def require_unique(samples: Iterable[Sample]) -> None:
-    """Make sure that no two samples share an id.
-
-    Raises
-    ------
-    InputError
-        Naming the first id that occurs twice.
-    """
-    seen: set[str] = set()
-    for sample in samples:
-        if sample.id in seen:
-            raise InputError(f"image id {sample.id!r} occurs twice; give every image its own id")
-        seen.add(sample.id)
 
 
 def _read_scenes(
@@ -161,10 +142,10 @@ def _row(
     predicted, confidence = answers.predict(probabilities, sample.label, spec.labels)
     pair = (prediction.labels, prediction.scene.target)
     counts: dict[str, Overlap | Boundary | None] = {
-        "cell_": cell_overlap(*pair),
-        "nucleus_": nucleus_overlap(*pair),
-        "cell_boundary_": cell_boundary(*pair, spec.mpp),
-        "nucleus_boundary_": nucleus_boundary(*pair, spec.mpp),
+        "cell_": metrics.cell_overlap(*pair),
+        "nucleus_": metrics.nucleus_overlap(*pair),
+        "cell_boundary_": metrics.cell_boundary(*pair, spec.mpp),
+        "nucleus_boundary_": metrics.nucleus_boundary(*pair, spec.mpp),
     }
     return {
         **{name: getattr(sample, name) for name in ("id", "source", "group", "label")},

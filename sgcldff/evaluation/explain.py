@@ -29,7 +29,8 @@ class Explanation:
     cam: NDArray[np.float32]
     """Grad-CAM of the predicted type, float32 in [0, 1], (S, S); all 0 if there is no evidence for the type."""
     on_cell: float
-    """Share of the Grad-CAM's energy on the cell, in [0, 1]; NaN if there is no energy or no cell."""
+    """Share of the Grad-CAM's energy on the cell beyond the share that chance puts there, at most 1; 0 for a map that
+    takes no notice of the cell, negative for one that avoids it; NaN if there is no energy, or no cell."""
     consistency: float
     """Correlation of evidence and prior, in [-1, 1]; NaN if either is constant."""
 
@@ -42,7 +43,7 @@ def explain(model: Model, predictions: Sequence[ImagePrediction]) -> tuple[Expla
     predicted = np.array([prediction.probabilities.argmax() for prediction in predictions])
     cams = grad_cam(model, np.stack([crop.rgb for crop in crops]), np.stack([crop.prior for crop in crops]), predicted)
     return tuple(
-        Explanation(one, cam, energy_share(cam, cell_of(one.crop)), consistency(one.evidence, one.crop.prior))
+        Explanation(one, cam, share_beyond_chance(cam, cell_of(one.crop)), consistency(one.evidence, one.crop.prior))
         for one, cam in zip(predictions, cams, strict=True)
     )
 
@@ -55,6 +56,9 @@ def unexplained(model: Model, predictions: Sequence[ImagePrediction]) -> tuple[E
 
 def grad_cam(model: Model, rgb: Rgb, prior: NDArray[np.float32], classes: NDArray[np.integer]) -> NDArray[np.float32]:
     """Compute Grad-CAM (Selvaraju et al., ICCV 2017) on the net's `cam_layer`.
+
+    Weighted sums of several maps are added at the resolution of the finest, each spread such that its
+    total stays the same: a total is what a map contributes to the logit.
 
     Parameters
     ----------
@@ -78,10 +82,14 @@ def grad_cam(model: Model, rgb: Rgb, prior: NDArray[np.float32], classes: NDArra
     method = LayerGradCam(types, model.net.cam_layer)
     target = torch.from_numpy(classes).to(model.device)
     with torch.enable_grad():
-        maps = method.attribute(
-            image.requires_grad_(), target, additional_forward_args=saliency, relu_attributions=True
-        )
-    enlarged = LayerAttribution.interpolate(maps.detach().float(), rgb.shape[1:3], "bilinear")[:, 0].cpu().numpy()
+        found = method.attribute(image.requires_grad_(), target, additional_forward_args=saliency)
+    maps = [one.detach().float() for one in (found if isinstance(found, tuple) else (found,))]
+    finest = max((one.shape[2:] for one in maps), key=lambda shape: shape.numel())
+    spread = [
+        LayerAttribution.interpolate(one, finest, "bilinear") * (one.shape[2:].numel() / finest.numel()) for one in maps
+    ]
+    evidence = torch.stack(spread).sum(dim=0).relu()
+    enlarged = LayerAttribution.interpolate(evidence, rgb.shape[1:3], "bilinear")[:, 0].cpu().numpy()
     peaks = enlarged.max(axis=(1, 2), keepdims=True)
     return np.asarray(np.divide(enlarged, peaks, out=np.zeros_like(enlarged), where=peaks > 0), np.float32)
 
@@ -102,6 +110,18 @@ def energy_share(cam: NDArray[np.float32], cell: NDArray[np.bool_]) -> float:
     """
     total = float(cam.sum())
     return float(cam[cell].sum()) / total if total > 0 and cell.any() else float("nan")
+
+
+def share_beyond_chance(cam: NDArray[np.float32], cell: NDArray[np.bool_]) -> float:
+    """Return the share of a map's energy on a mask, rescaled to 0 for an even map and 1 for one that lies on the mask.
+
+    Returns
+    -------
+    float
+        At most 1; NaN if the map is 0, or the mask is empty or full.
+    """
+    chance = float(cell.mean())
+    return (energy_share(cam, cell) - chance) / (1 - chance) if chance < 1 else float("nan")
 
 
 def consistency(evidence: NDArray[np.float32], prior: NDArray[np.float32]) -> float:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.labels import LabelSpace
+from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.settings import digest
 from sgcldff.counting.confusion import Confusion
 from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
@@ -86,8 +86,7 @@ class Predictions:
 
     def save(self, path: str | Path) -> Path:
         """Write the table as Parquet."""
-        pq.write_table(self.table, path)
-        return Path(path)
+        return write_table(path, self.table)
 
     @classmethod
     def open(cls, path: str | Path) -> "Predictions":
@@ -101,11 +100,9 @@ class Predictions:
             If it is not a table of predictions of this version.
         """
         try:
-            table = pq.read_table(path)
-        except FileNotFoundError as error:
-            raise MissingInputError(f"{path}: no such file") from error
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: not a Parquet table ({error}); evaluate the model again") from error
+            table = read_table(path, "evaluate the model again")
+        except StoreError as error:
+            raise InputError(f"{error}") from error
         metadata = table.schema.metadata or {}
         if metadata.get(b"sgcldff.layout") != LAYOUT.encode():
             raise InputError(f"{path}: not a table of layout {LAYOUT}; evaluate the model again")

@@ -2,35 +2,23 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, InstanceOf, TypeAdapter, ValidationError
 
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import EvalSpec
 from sgcldff.core.wording import counted
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, MANY_GROUPS, intervals
-from sgcldff.evaluation.metrics import (
-    LABEL_GROUPS,
-    Bools,
-    Floats,
-    Interval,
-    TypePredictions,
-    averaged_labels,
-    boundary_f1,
-    calibration_by_chance,
-    calibration_error,
-    confusion,
-    dice,
-    iou,
-    macro_auroc,
-    mean_of,
-    type_scores,
-)
+from sgcldff.evaluation.calibration.abstention import Abstention, abstention
+from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Floats, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
@@ -48,7 +36,7 @@ METRICS: Mapping[str, str] = {
     "macro_f1": "macro F1",
     "auroc": "AUROC, one versus rest",
     "calibration_error": "expected calibration error",
-    "cam_on_cell": "Grad-CAM energy on the cell",
+    "cam_on_cell": "Grad-CAM on the cell beyond chance",
     "saliency_consistency": "evidence with prior (r)",
 }
 """Fields of `Scores` that are intervals, with the names shown to readers."""
@@ -56,8 +44,6 @@ OUTLINES = tuple(METRICS)[:6]
 """IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `outline_scores`."""
 LISTED = 20
 """Skipped images that the Markdown report lists."""
-JSON_KEYS = {"predicted": "told", "skipped": "set_aside", "unknown_labels": "untyped"}
-"""Fields that have another name in `report.json`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class ClassScore:
     label: str
     images: int
     """Images with this true label."""
-    predicted: int
+    predicted: Annotated[int, Field(alias="told")]
     """Images predicted to have this label."""
     recall: Interval | None
     precision: Interval | None
@@ -142,19 +128,21 @@ class EvalReport:
     spec: EvalSpec
     pooled: Scores
     sources: tuple[Scores, ...]
-    skipped: tuple[SkippedImage, ...] = ()
-    predictions: Predictions | None = field(default=None, compare=False, repr=False)
+    skipped: Annotated[tuple[SkippedImage, ...], Field(alias="set_aside")] = ()
+    predictions: Annotated[InstanceOf[Predictions] | None, Field(exclude=True)] = field(
+        default=None, compare=False, repr=False
+    )
     """Row by row; not part of the JSON."""
     version: int = 2
-    unknown_labels: tuple[UnknownLabel, ...] = ()
+    unknown_labels: Annotated[tuple[UnknownLabel, ...], Field(alias="untyped")] = ()
+    calibrated: str = ""
+    """`ModelSpec.calibrated` of the model."""
+    abstention: Abstention | None = None
+    """Effect of the model's limit of confidence; None if it has none, or no image has a label."""
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
-        plain = asdict(replace(self, predictions=None))
-        del plain["predictions"]
-        plain = _with_keys(plain, JSON_KEYS)
-        plain["labels"] = self.labels.to_dict()
-        return json.dumps(plain, indent=2)
+        return json.dumps(TypeAdapter(EvalReport).dump_python(self, mode="json", by_alias=True), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "EvalReport":
@@ -166,33 +154,23 @@ class EvalReport:
             If it is not a report of this version.
         """
         try:
-            data = _with_keys(json.loads(text), {key: name for name, key in JSON_KEYS.items()})
-            parts = {
-                "labels": LabelSpace.from_dict(data["labels"]),
-                "spec": EvalSpec(**data["spec"]),
-                "pooled": _scores(data["pooled"]),
-                "sources": tuple(_scores(part) for part in data["sources"]),
-                "skipped": tuple(SkippedImage(**part) for part in data["skipped"]),
-                "unknown_labels": tuple(UnknownLabel(**part) for part in data.get("unknown_labels", ())),
-            }
-            return cls(**(data | parts))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(
-                f"not an evaluation report of this version ({error!r}); evaluate the model again"
-            ) from error
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            raise InputError(f"not an evaluation report of this version ({error}); evaluate the model again") from error
 
     def to_markdown(self) -> str:
         """Write tables for people: scores, classes and confusion of all data sets, and skipped images."""
         return "\n\n".join(part for part in _sections(self) if part) + "\n"
 
     def save(self, folder: str | Path) -> Path:
-        """Write the report as JSON and Markdown, and its predictions, into a folder, which is created."""
+        """Write predictions and report, as Markdown and, last of all, as JSON, into a folder, which is created."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        (path / REPORT_FILE).write_text(self.to_json())
-        (path / MARKDOWN_FILE).write_text(self.to_markdown())
         if self.predictions is not None:
             self.predictions.save(path / PREDICTIONS_FILE)
+        (path / MARKDOWN_FILE).write_text(self.to_markdown())
+        with atomic_write(path / REPORT_FILE) as draft:
+            draft.write_text(self.to_json())
         return path
 
     @classmethod
@@ -214,8 +192,8 @@ class EvalReport:
         return replace(read, predictions=Predictions.open(table)) if table.is_file() else read
 
 
-def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec) -> EvalReport:
-    """Score predictions per data set and pooled.
+def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_confidence: float = 0.0) -> EvalReport:
+    """Score predictions per data set and pooled, without regard to `min_confidence`, whose effect is shown apart.
 
     Pooled, every image counts once and is correct if it is correct among its own data set's labels; AUROC excludes
     images whose label may include the label in question ("non-blast" for neutrophils).
@@ -223,14 +201,21 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec) -> EvalR
     sources = sorted(set(predictions.column("source")))
     parts = tuple(score_source(predictions.of(source), source, labels, spec) for source in sources)
     pooled = score_source(predictions, POOLED, labels, spec)
-    return EvalReport(predictions.model, labels, predictions.truth, spec, pooled, parts, (), predictions)
+    limited = None
+    if min_confidence and pooled.typed:
+        types, _ = type_predictions(predictions)
+        names = [types.labels[index] for index in types.true]
+        limited = abstention(types.confidence, types.true == types.predicted, names, min_confidence)
+    return EvalReport(
+        predictions.model, labels, predictions.truth, spec, pooled, parts, (), predictions, abstention=limited
+    )
 
 
 def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec: EvalSpec) -> Scores:
     """Score the rows of one data set, or of all."""
     groups = predictions.groups
     outlines = outline_scores(predictions)
-    spread = intervals(mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
+    spread = intervals(metrics.mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
     types = _type_report(predictions, labels, spec)
     return Scores(
         source=source,
@@ -252,8 +237,8 @@ def outline_scores(predictions: Predictions) -> Floats:
     Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and consistency.
     """
     parts = ("cell_", "nucleus_")
-    areas = [measure(*predictions.counts(part)) for part in parts for measure in (iou, dice)]
-    boundaries = [boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
+    areas = [measure(*predictions.counts(part)) for part in parts for measure in (metrics.iou, metrics.dice)]
+    boundaries = [metrics.boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
     explanations = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
     return np.column_stack([*areas, *boundaries, *explanations])
 
@@ -289,11 +274,11 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
     if not labelled.any():
         return TypeReport()
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
-    averaged = averaged_labels(types, groups)
-    accuracy, balanced, macro, *per_class = intervals(type_scores(types, averaged), groups, spec)
+    averaged = metrics.averaged_labels(types, groups)
+    accuracy, balanced, macro, *per_class = intervals(metrics.type_scores(types, averaged), groups, spec)
     (auroc,) = intervals(auroc_reduction(predictions.probabilities[labelled], types, space), groups, spec)
-    (gap,) = intervals(calibration_error(types, spec.calibration_bins), groups, spec)
-    counts = confusion(types, np.ones((1, len(groups))))[0].astype(int)
+    (gap,) = intervals(metrics.calibration_error(types, spec.calibration_bins), groups, spec)
+    counts = metrics.confusion(types, np.ones((1, len(groups))))[0].astype(int)
     size = len(types.labels)
     classes = tuple(
         ClassScore(label, int(counts[k].sum()), int(counts[:, k].sum()), *per_class[k::size])
@@ -304,7 +289,7 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
         classes,
         tuple(tuple(map(int, row)) for row in counts),
         tuple(label for label, kept in zip(types.labels, averaged, strict=True) if kept),
-        calibration_by_chance(types, spec.calibration_bins),
+        metrics.calibration_by_chance(types, spec.calibration_bins),
     )
 
 
@@ -314,33 +299,13 @@ def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelS
     present = np.unique(types.true)
     positive = types.true[:, None] == present
     disjoint = ~(members[types.true].astype(int) @ members[present].T.astype(int)).astype(bool)
-    return macro_auroc(probabilities @ members[present].T, positive, disjoint)
-
-
-def _with_keys(value: Any, keys: Mapping[str, str]) -> Any:
-    """Rename the keys of nested dictionaries."""
-    if isinstance(value, dict):
-        return {keys.get(name, name): _with_keys(item, keys) for name, item in value.items()}
-    return [_with_keys(item, keys) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _scores(data: dict[str, Any]) -> Scores:
-    spread = {name: _interval(data[name]) for name in METRICS}
-    classes = tuple(
-        ClassScore(**(part | {name: _interval(part[name]) for name in ("recall", "precision", "f1")}))
-        for part in data["classes"]
-    )
-    lists = {"confusion": tuple(map(tuple, data["confusion"])), "averaged": tuple(data.get("averaged", ()))}
-    return Scores(**(data | spread | lists | {"classes": classes}))
-
-
-def _interval(data: Mapping[str, float] | None) -> Interval | None:
-    return None if data is None else Interval(**data)
+    return metrics.macro_auroc(probabilities @ members[present].T, positive, disjoint)
 
 
 def _sections(report: EvalReport) -> Iterable[str]:
     columns = [report.pooled, *report.sources]
     yield f"# Evaluation of model {report.model}"
+    yield f"Calibrated for a laboratory: {report.calibrated}." if report.calibrated else ""
     yield (
         f"Intervals are of {report.spec.confidence:.0%}, by {report.spec.resamples} bootstrap samples of patients or "
         f"slides, spread as Student's t below {MANY_GROUPS} of them; there is none below {FEWEST_GROUPS}."
@@ -354,6 +319,8 @@ def _sections(report: EvalReport) -> Iterable[str]:
     for part in columns if len(report.sources) > 1 else columns[1:]:
         if part.classes:
             yield from _class_section(part)
+    if report.abstention:
+        yield from _abstention_section(report.abstention)
     if report.unknown_labels:
         labels = ", ".join(map(str, report.unknown_labels))
         yield f"Scored by their outlines only, since the label is unknown to the model: {labels}."
@@ -376,6 +343,16 @@ def _class_section(part: Scores) -> Iterable[str]:
     names = [one.label for one in part.classes]
     confusion_rows = [[name, *map(str, row)] for name, row in zip(names, part.confusion, strict=True)]
     yield markdown_table(["true / predicted", *names], confusion_rows)
+
+
+def _abstention_section(effect: Abstention) -> Iterable[str]:
+    yield "## Abstention"
+    right = "" if effect.accuracy is None else f", of which {effect.accuracy:.1%} are correct"
+    yield (
+        f"At the model's limit of confidence, {effect.min_confidence:g}, {effect.kept:.1%} of the images are classified"
+        f"{right}. The scores above do not abstain."
+    )
+    yield markdown_table(["class", "unidentified"], [[name, f"{share:.1%}"] for name, share in effect.rejected.items()])
 
 
 def _text(value: object) -> str:

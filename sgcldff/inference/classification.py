@@ -4,17 +4,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
+from sgcldff.core.parquet_file import write_table
 from sgcldff.core.records import ATYPICAL, UNCERTAIN, UNIDENTIFIED
 from sgcldff.core.tally import Tally
 from sgcldff.inference.gate import Area
@@ -70,7 +68,7 @@ def type_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
         box = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
         cells = cells_centred_in(plan, np.asarray(label_array(plan)[box.slices]), box, shard)
     table = classify_cells(plan, cells, read_areas(plan, index), runtime, watch)
-    write_part(plan.committed(Step.TYPE, index), table)
+    write_table(plan.committed(Step.TYPE, index), table)
     return Tally(1, 0, 0, count_cells(plan, table), watch.seconds)
 
 
@@ -90,16 +88,10 @@ def sample_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
         cells = cells_centred_in(plan, labels, box, shard)
     table = classify_cells(plan, cells, selection.areas, runtime, watch)
     with watch("write"):
-        write_labels(plan, index, labels[shard.within(box).slices])
-        facts = {"tiles": str(len(selection.jobs)), "skipped": str(selection.skipped)}
-        write_part(plan.committed(Step.SAMPLE, index), table.replace_schema_metadata(facts))
+        written = write_labels(plan, index, labels[shard.within(box).slices])
+        facts = {"tiles": str(len(selection.jobs)), "skipped": str(selection.skipped), "labels": written}
+        write_table(plan.committed(Step.SAMPLE, index), table.replace_schema_metadata(facts))
     return Tally(2, len(selection.jobs), selection.skipped, count_cells(plan, table), watch.seconds)
-
-
-def write_part(path: Path, table: pa.Table) -> None:
-    """Commit the cells of a shard."""
-    with atomic_write(path) as partial:
-        pq.write_table(table, partial)
 
 
 def cells_centred_in(plan: Plan, labels: NDArray[np.uint8], box: Box, shard: Box) -> tuple[Cell, ...]:
@@ -184,7 +176,7 @@ def part_row(plan: Plan, cell: Cell, area: Area) -> dict[str, object]:
 def read_cells(plan: Plan, step: Step = Step.TYPE, shards: Iterable[int] | None = None) -> Iterator[CellRow]:
     """Yield the classified cells of shards (default: all) that have passed a step, shard by shard."""
     for index in range(len(plan.grid)) if shards is None else shards:
-        for row in pq.read_table(plan.committed(step, index)).to_pylist():
+        for row in plan.part(step, index).to_pylist():
             yield cell_row(plan, row, index)
 
 

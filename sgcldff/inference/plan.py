@@ -1,6 +1,5 @@
 """The plan of a slide's inference, and which of its shards are committed."""
 
-import json
 import math
 import shutil
 from dataclasses import dataclass
@@ -9,17 +8,22 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import zarr
 
-from sgcldff.core.atomic import atomic_write
+from sgcldff.core.atomic import DRAFT
 from sgcldff.core.code import VERSION
+from sgcldff.core.errors import MissingInputError, StoreError
 from sgcldff.core.geometry import Shape, TileGrid
+from sgcldff.core.json_file import read_json
+from sgcldff.core.parquet_file import read_table
 from sgcldff.core.records import Lineage, ModelRef, SlideRef
 from sgcldff.core.settings import InferSpec, ModelSpec, digest, require
 from sgcldff.inference.gate import Gate, smear_pixels
-from sgcldff.inference.outputs import create_labels
+from sgcldff.inference.outputs import create_labels, finest_labels, labels_metadata
 from sgcldff.saliency.priors import PriorStack, build
 from sgcldff.slides import ScaledSlide, SlideSource, reopen
+from sgcldff.slides.images import sha256_of
 
 SURVEY_PX = 2048
 """Side of the sample of the slide from which priors and gate take their statistics."""
@@ -28,7 +32,9 @@ ENOUGH_SHARDS = 16
 SMALL_SHARD_PX = 2048
 """... but not below this side."""
 
-
+NO_LABELS = "none"
+"""Stands for the checksum of labels that are all background, and not stored."""
+AGAIN = "run the same command again"
 COARSER = 1.3
 """How much coarser than the gate's scale a level may be that it reads: no cell of those measured is lost by it."""
 
@@ -124,9 +130,48 @@ class Plan:
             return self.shards / f"segment-{index:06d}.json"
         return self.shards / self.type_key / f"{step}-{index:06d}.parquet"
 
+    def labels_of(self, index: int) -> Path:
+        """The file that holds the labels of a shard, if there are any."""
+        shard = self.grid.shard(index)
+        row, column = shard.y0 // self.grid.shard_px, shard.x0 // self.grid.shard_px
+        return finest_labels(self.labels) / "c" / str(row) / str(column)
+
+    def labels_checksum(self, index: int) -> str:
+        """Hash the stored labels of a shard; `NO_LABELS` where there are none."""
+        file = self.labels_of(index)
+        return sha256_of(file) if file.exists() else NO_LABELS
+
+    def marker(self, index: int) -> dict[str, Any]:
+        """Read what the first pass committed of a shard besides its labels.
+
+        Raises
+        ------
+        MissingInputError, StoreError
+            If it is not there, or damaged.
+        """
+        return read_json(self.committed(Step.SEGMENT, index), AGAIN)
+
+    def part(self, step: Step, index: int) -> pa.Table:
+        """Read the cells that a step committed of a shard.
+
+        Raises
+        ------
+        MissingInputError, StoreError
+            If they are not there, or damaged.
+        """
+        return read_table(self.committed(step, index), AGAIN)
+
+    def is_committed(self, step: Step, index: int) -> bool:
+        """Return whether a shard has passed a step, and all that it left is as it was then."""
+        try:
+            facts = self.marker(index) if step is Step.SEGMENT else sample_facts(self.part(step, index))
+        except (MissingInputError, StoreError):
+            return False
+        return step is Step.TYPE or facts.get("labels") == self.labels_checksum(index)
+
     def missing(self, step: Step) -> list[int]:
-        """List the shards that have not passed a step."""
-        return [index for index in range(len(self.grid)) if not self.committed(step, index).exists()]
+        """List the shards that have not passed a step, or of which something is lost or damaged."""
+        return [index for index in range(len(self.grid)) if not self.is_committed(step, index)]
 
 
 def plan_slide(
@@ -186,13 +231,18 @@ def _count(shape: Shape, side: int) -> int:
 
 
 def clear(plan: Plan) -> None:
-    """Remove shards of other plans, and unfinished files."""
-    if not (plan.shards.exists() and plan.labels.exists()):
+    """Remove shards of other plans, labels whose description is damaged, and unfinished files.
+
+    The caller holds the slide's folder: nobody else writes there.
+    """
+    described = finest_labels(plan.labels) / "zarr.json"
+    expected = labels_metadata(plan.grid.shape, plan.spec.tile_px, plan.grid.shard_px)
+    if not (plan.shards.exists() and described.is_file() and described.read_bytes() == expected):
         shutil.rmtree(plan.shards.parent, ignore_errors=True)
         shutil.rmtree(plan.labels, ignore_errors=True)
         plan.shards.mkdir(parents=True)
     for place in (plan.shards, plan.labels):
-        for unfinished in place.rglob("*.partial*"):
+        for unfinished in place.rglob(f"*{DRAFT}"):
             unfinished.unlink()
 
 
@@ -202,12 +252,11 @@ def opened(ref: SlideRef) -> SlideSource:
     return reopen(ref)
 
 
+def sample_facts(part: pa.Table) -> dict[str, str]:
+    """Return what a sample noted of a shard beside its cells: tiles, skipped tiles, checksum of its labels."""
+    return {name.decode(): value.decode() for name, value in (part.schema.metadata or {}).items()}
+
+
 def label_array(plan: Plan) -> zarr.Array[Any]:
     """Open the slide's label array."""
     return create_labels(plan.labels, plan.grid.shape, plan.spec.tile_px, plan.grid.shard_px)
-
-
-def write_marker(path: Path, content: dict[str, Any]) -> None:
-    """Write a marker atomically."""
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, separators=(",", ":")))

@@ -14,13 +14,13 @@ DEPTH = 2
 """Items that lie ready: one that is taken next, and one more for when making one takes longer than usual."""
 
 
-def prefetched(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
-    """Compute items in a thread, up to `depth` ahead; an error is raised in the place of its item.
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
+    """Compute items in a thread, up to `DEPTH` ahead; an error is raised in the place of its item.
 
     The thread has the context of this one, so that its log says what it is about.
     """
     with ThreadPoolExecutor(1, "prefetched") as thread:
-        waiting = deque(thread.submit(copy_context().run, _next, items) for _ in range(depth))
+        waiting = deque(thread.submit(copy_context().run, _next, items) for _ in range(DEPTH))
         while drawn := waiting.popleft().result():
             waiting.append(thread.submit(copy_context().run, _next, items))
             yield drawn[0]

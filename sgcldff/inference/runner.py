@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import count_cells, read_cells, sample_shard, type_shard
 from sgcldff.inference.outputs import CellRow
-from sgcldff.inference.plan import Plan, Step, gate_factor
-from sgcldff.inference.segmentation import read_areas, read_marker, segment_shard
+from sgcldff.inference.plan import Plan, Step, gate_factor, sample_facts
+from sgcldff.inference.segmentation import read_areas, segment_shard
 from sgcldff.models.runtimes import Runtime
 
 ROUND = 8
@@ -84,7 +83,7 @@ def run_sample(
     """
     order = [int(index) for index in np.random.default_rng(int(plan.segment_key, 16)).permutation(len(plan.grid))]
     for at in range(0, len(order), ROUND):
-        missing = [index for index in order[at : at + ROUND] if not plan.committed(Step.SAMPLE, index).exists()]
+        missing = [index for index in order[at : at + ROUND] if not plan.is_committed(Step.SAMPLE, index)]
         run_tasks([ShardTask(plan, Step.SAMPLE, index) for index in missing], run, progress)
         if enough(read_cells(plan, Step.SAMPLE, order[: at + ROUND])):
             return order[: at + ROUND]
@@ -119,21 +118,22 @@ def committed_work(plan: Plan) -> Tally:
 
 def _committed_work(plan: Plan, index: int) -> Tally:
     done = Tally()
-    if plan.committed(Step.SEGMENT, index).exists():
-        facts = read_marker(plan, index)
+    if plan.is_committed(Step.SEGMENT, index):
+        facts = plan.marker(index)
         done += Tally(1, facts["tiles"], facts["skipped"])
-    if (cells := plan.committed(Step.TYPE, index)).exists():
-        done += Tally(1, cells=count_cells(plan, pq.read_table(cells)))
+    if plan.is_committed(Step.TYPE, index):
+        done += Tally(1, cells=count_cells(plan, plan.part(Step.TYPE, index)))
     return done
 
 
 def sampled_work(plan: Plan) -> Tally:
     """Sum the work on a sample that earlier runs committed; a shard counts as two passes."""
     done = Tally()
-    for part in plan.committed(Step.SAMPLE, 0).parent.glob("sample-*.parquet"):
-        table = pq.read_table(part)
-        facts = {name.decode(): int(value) for name, value in table.schema.metadata.items()}
-        done += Tally(2, facts["tiles"], facts["skipped"], count_cells(plan, table))
+    for index in range(len(plan.grid)):
+        if plan.is_committed(Step.SAMPLE, index):
+            part = plan.part(Step.SAMPLE, index)
+            facts = sample_facts(part)
+            done += Tally(2, int(facts["tiles"]), int(facts["skipped"]), count_cells(plan, part))
     return done
 
 

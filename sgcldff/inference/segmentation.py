@@ -1,18 +1,18 @@
 """The first pass: labels of a shard's pixels, and a marker of the tiles that were read."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.atomic import sync
 from sgcldff.core.geometry import Box
+from sgcldff.core.json_file import write_json
 from sgcldff.core.tally import Tally
-from sgcldff.inference.plan import Plan, Step, label_array, opened, write_marker
+from sgcldff.inference.plan import Plan, Step, label_array, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
 from sgcldff.inference.tile_selection import Areas, TileJob, TileSelection, select_tiles
 from sgcldff.models.runtimes import Runtime
@@ -44,17 +44,22 @@ def segment_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     watch, shard = Stopwatch(), plan.grid.shard(index)
     labels, selection = segment_box(plan, shard, runtime, watch)
     with watch("write"):
-        write_labels(plan, index, labels)
+        written = write_labels(plan, index, labels)
         areas = {"codes": selection.areas.codes.tolist(), "corner": selection.areas.corner}
-        facts = {"tiles": len(selection.jobs), "skipped": selection.skipped, "areas": areas}
-        write_marker(plan.committed(Step.SEGMENT, index), facts)
+        facts = {"tiles": len(selection.jobs), "skipped": selection.skipped, "areas": areas, "labels": written}
+        write_json(plan.committed(Step.SEGMENT, index), facts, indent=None)
     return Tally(1, len(selection.jobs), selection.skipped, {}, watch.seconds)
 
 
-def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8]) -> None:
-    """Write the labels of a shard; where there are none, only over those that a sample left."""
-    if labels.any() or plan.committed(Step.SAMPLE, index).exists():
+def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8]) -> str:
+    """Write the labels of a shard in place of those that it had, to the disk itself; return their checksum."""
+    file = plan.labels_of(index)
+    file.unlink(missing_ok=True)
+    if labels.any():
         label_array(plan)[plan.grid.shard(index).slices] = labels
+        sync(file)
+        sync(file.parent)
+    return plan.labels_checksum(index)
 
 
 def segment_box(plan: Plan, box: Box, runtime: Runtime, watch: Stopwatch) -> tuple[NDArray[np.uint8], TileSelection]:
@@ -115,13 +120,7 @@ def bands(jobs: Sequence[TileJob]) -> Iterator[tuple[TileJob, ...]]:
         yield tuple(job for row in rows[at : at + step] for job in row)
 
 
-def read_marker(plan: Plan, index: int) -> dict[str, Any]:
-    """Read what the first pass committed of a shard."""
-    content: dict[str, Any] = json.loads(plan.committed(Step.SEGMENT, index).read_text())
-    return content
-
-
 def read_areas(plan: Plan, index: int) -> Areas:
     """Read the areas of a shard and its surroundings as the first pass saw them."""
-    areas = read_marker(plan, index)["areas"]
+    areas = plan.marker(index)["areas"]
     return Areas(np.array(areas["codes"], np.uint8), tuple(areas["corner"]))

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from sgcldff.core.errors import InputError, MissingInputError
-from sgcldff.core.labels import LabelSpace
-from sgcldff.core.settings import Mixing, ModelSpec, NetSpec, Pretrained, PriorSpec
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import MissingInputError
+from sgcldff.core.settings import ModelSpec
+from sgcldff.core.validation import validated
 
 SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -22,6 +23,8 @@ TRAINED_ON = "trained_on.json"
 CONFUSION_FILE = "confusion.json"
 """What the model predicted for labelled cells that it was not trained on (`sgcldff.counting.confusion`)."""
 """Digests of the images that a model was trained on, stored beside it if known, and registered with it."""
+CALIBRATION_FILE = "calibration.json"
+"""Beside a calibrated model: the digest of its original, the cells it was calibrated on, and the results."""
 
 
 def open_spec(folder: str | Path) -> ModelSpec:
@@ -40,6 +43,21 @@ def open_spec(folder: str | Path) -> ModelSpec:
     return read_spec(Path(folder) / SPEC_FILE)
 
 
+def original_digest(folder: str | Path) -> str | None:
+    """Return the digest of the model from which a calibrated one was made; None if it is not calibrated.
+
+    Raises
+    ------
+    InputError
+        If the record of the calibration is damaged.
+    """
+    path = Path(folder) / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    with reading(path, "damaged", "export the model again"):
+        return str(json.loads(path.read_text())["parent"])
+
+
 def saved_digest(folder: str | Path) -> str:
     """Hash the weights of a saved model as they are loaded, in float32: the `digest` of that model.
 
@@ -54,11 +72,8 @@ def saved_digest(folder: str | Path) -> str:
     def as_loaded(array: NDArray[Any]) -> NDArray[Any]:
         return array.astype(np.float32) if array.dtype == np.float16 else array
 
-    try:
-        with safe_open(path, "numpy") as file:
-            return tensors_digest((name, as_loaded(file.get_tensor(name))) for name in sorted(file.keys()))
-    except SafetensorError as error:
-        raise InputError(f"{path}: damaged ({error}); export the model again") from error
+    with reading(path, "damaged", "export the model again"), safe_open(path, "numpy") as file:
+        return tensors_digest((name, as_loaded(file.get_tensor(name))) for name in sorted(file.keys()))
 
 
 def tensors_digest(tensors: Iterable[tuple[str, NDArray[Any]]]) -> str:
@@ -78,20 +93,12 @@ def read_spec(path: Path) -> ModelSpec:
     InputError
         If this version does not understand it.
     """
-    try:
-        return spec_from_dict(json.loads(path.read_text()))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a model spec of this version ({error}); export the model again") from error
+    with reading(path, "not a model spec of this version", "export the model again"):
+        return validated(
+            ModelSpec, json.loads(path.read_text(encoding="utf-8")), f"{path}: not a model spec of this version"
+        )
 
 
 def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
     """Return a JSON-ready form of a model's spec."""
     return asdict(spec) | {"labels": spec.labels.to_dict()}
-
-
-def spec_from_dict(data: dict[str, Any]) -> ModelSpec:
-    """Parse the output of `spec_to_dict`."""
-    net = data["net"] | {"pretrained": Pretrained(data["net"]["pretrained"]), "mixing": Mixing(data["net"]["mixing"])}
-    prior = PriorSpec(**(data["prior"] | {"names": tuple(data["prior"]["names"])}))
-    labels = LabelSpace.from_dict(data["labels"])
-    return ModelSpec(**(data | {"net": NetSpec(**net), "prior": prior, "labels": labels}))

@@ -5,13 +5,13 @@ from pathlib import Path
 from shutil import copyfile
 
 from sgcldff.core.errors import InputError
-from sgcldff.models.checkpoint import CONFUSION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
+from sgcldff.models.checkpoint import CALIBRATION_FILE, CONFUSION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.reference import Reference, read_typicality, reference_digest
 
 
 def export_model(source: str | Path, to: str | Path, *, half: bool = False) -> Path:
-    """Write a saved model to a folder, with the record of its training images and its reference if it has them.
+    """Write a saved model to a folder, with its reference and its records of training images and calibration, if any.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def export_model(source: str | Path, to: str | Path, *, half: bool = False) -> P
     model = load_model(origin, "cpu")
     read_typicality(origin, model.digest)
     save_model(target, model.spec, model.net, half=half)
-    for record in (TRAINED_ON, CONFUSION_FILE):
+    for record in (TRAINED_ON, CALIBRATION_FILE, CONFUSION_FILE):
         if (origin / record).is_file():
             copyfile(origin / record, target / record)
     if reference_digest(origin):

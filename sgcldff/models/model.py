@@ -9,12 +9,13 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.atomic import atomic_write
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import ModelSpec, Pretrained
 from sgcldff.models.checkpoint import SPEC_FILE, WEIGHTS_FILE, open_spec, saved_digest, spec_to_dict, tensors_digest
@@ -123,9 +124,10 @@ def save_model(folder: str | Path, spec: ModelSpec, net: nn.Module, *, half: boo
     if half:
         state = {name: _to_half(name, tensor) for name, tensor in state.items()}
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    save_file(state, target / WEIGHTS_FILE)
-    (target / SPEC_FILE).write_text(json.dumps(spec_to_dict(spec), indent=2))
+    with atomic_write(target / WEIGHTS_FILE) as draft:
+        save_file(state, draft)
+    with atomic_write(target / SPEC_FILE) as draft:
+        draft.write_text(json.dumps(spec_to_dict(spec), indent=2))
     return target
 
 
@@ -156,11 +158,14 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
     """
     weights, target = Path(folder) / WEIGHTS_FILE, pick_device(device)
     spec = open_spec(folder)
-    net = build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
-    try:
+    with reading(weights, f"does not fit {SPEC_FILE}", "export the model again"):
+        net = build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
         net.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{weights}: does not fit {SPEC_FILE} ({error}); export the model again") from error
+    for name, tensor in net.state_dict().items():
+        if not tensor.isfinite().all() or (name.endswith("running_var") and (tensor < 0).any()):
+            raise InputError(
+                f"{weights}: {name} is not finite, or a negative variance; train or export the model again"
+            )
     return Model(spec, net.eval().to(target).to(memory_format=torch.channels_last), target)
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from sgcldff.core.atomic import atomic_write
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import digest, require
@@ -77,20 +78,19 @@ class Reference:
         if not path.is_file():
             raise MissingInputError(f"{folder}: contains no {REFERENCE_FILE}; train the model again with this version")
         parts: dict[str, dict[str, Any]] = {"observations": {}}
-        try:
-            with safe_open(path, "numpy") as file:
-                metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-                layout = metadata.get("layout")
-                wanted = f"{path}: layout {layout!r} is not {REFERENCE_LAYOUT!r}; train the model again"
-                require(layout == REFERENCE_LAYOUT, wanted)
-                for name in file.keys():  # noqa: SIM118  # an open file is no mapping
-                    owner, _, field = name.partition(".")
-                    parts.setdefault(owner, {})[field] = file.get_tensor(name)
-        except SafetensorError as error:
-            raise InputError(f"{path}: damaged ({error}); train or register the model again") from error
-        observations = Observations(**parts["observations"] | {name: tuple(metadata[name]) for name in TEXT_FIELDS})
-        typicality = Typicality(**parts["typicality"]) if "typicality" in parts else None
-        return cls(metadata["model"], metadata["known"], observations, typicality)
+        with reading(path, "damaged", "train or register the model again"), safe_open(path, "numpy") as file:
+            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            layout = metadata.get("layout")
+            wanted = f"{path}: layout {layout!r} is not {REFERENCE_LAYOUT!r}; train the model again"
+            require(layout == REFERENCE_LAYOUT, wanted)
+            for name in file.keys():  # noqa: SIM118  # an open file is no mapping
+                owner, _, field = name.partition(".")
+                parts.setdefault(owner, {})[field] = file.get_tensor(name)
+                if not np.isfinite(parts[owner][field]).all():
+                    raise ValueError(f"{name} is not finite")
+            observations = Observations(**parts["observations"] | {name: tuple(metadata[name]) for name in TEXT_FIELDS})
+            typicality = Typicality(**parts["typicality"]) if "typicality" in parts else None
+            return cls(metadata["model"], metadata["known"], observations, typicality)
 
 
 def annotation_digest(sample: Sample) -> str:

@@ -5,18 +5,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from sgcldff.core.errors import InputError, StoreError
+from sgcldff.core.errors import InputError, MissingInputError, StoreError
 from sgcldff.core.labels import BROADER, LabelSpace
+from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import Sample, samples_from_table, samples_to_table
 from sgcldff.core.settings import digest
+from sgcldff.core.wording import first_few
 from sgcldff.promotion.findings import Finding
 from sgcldff.slides.images import sha256_of
 
-LISTED = 3
-"""Images that a message lists."""
 REMEDY = "restore them, or freeze the current test split with `sgcldff registry freeze`"
 
 
@@ -52,8 +49,7 @@ class FrozenTest:
 
     def save(self, path: str | Path) -> Path:
         """Write a manifest (Parquet)."""
-        pq.write_table(samples_to_table(self.samples), path)
-        return Path(path)
+        return write_table(path, samples_to_table(self.samples))
 
     @classmethod
     def open(cls, path: str | Path) -> "FrozenTest":
@@ -65,8 +61,8 @@ class FrozenTest:
             If the file is damaged.
         """
         try:
-            return cls(samples_from_table(pq.read_table(path)))
-        except (OSError, pa.ArrowException, KeyError) as error:
+            return cls(samples_from_table(read_table(path, "freeze one again")))
+        except (MissingInputError, KeyError, ValueError) as error:
             raise StoreError(f"{path}: damaged test set ({error}); freeze one again") from error
 
     def locate(self, catalog: Sequence[Sample]) -> "LocatedTest":
@@ -137,9 +133,3 @@ class LocatedTest:
         missing = len(whole.samples) - len(self.samples)
         text = f"compared on {len(self.samples)} images: {missing} have labels that the champion does not predict"
         return Finding("shared labels", True, text, figure=missing)
-
-
-def first_few(items: Sequence[str]) -> str:
-    """List the first `LISTED` items, and how many more there are."""
-    rest = len(items) - LISTED
-    return "; ".join(items[:LISTED]) + (f"; and {rest} more" if rest > 0 else "")

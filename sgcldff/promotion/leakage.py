@@ -9,12 +9,12 @@ import numpy as np
 
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import IngestSpec
+from sgcldff.core.wording import first_few
 from sgcldff.data.catalog.measurements import Facts, measure, read_facts
 from sgcldff.data.catalog.near_duplicates import hash_bits, near_duplicates
 from sgcldff.data.catalog.overlap import SIDE
 from sgcldff.data.catalog.paths import FACTS
 from sgcldff.promotion.findings import Finding
-from sgcldff.promotion.frozen_test_set import first_few
 
 REMEDY = "train without them, or freeze another test split with `sgcldff registry freeze`"
 

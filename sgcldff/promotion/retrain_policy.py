@@ -1,8 +1,7 @@
 """Whether new images justify a retraining."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import RetrainPolicy
@@ -44,10 +43,6 @@ class RetrainDecision:
         if self.retrain:
             return f"Retraining: {'; '.join(self.reasons)}."
         return f"Nothing to do: {'; '.join(self.figures)}. Use --force to train anyway."
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready form."""
-        return asdict(self)
 
     def to_markdown(self) -> str:
         """Write the decision, the figures and the drift."""

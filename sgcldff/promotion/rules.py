@@ -8,17 +8,9 @@ import numpy as np
 from sgcldff.core.errors import InputError
 from sgcldff.core.settings import EvalSpec, PromotionSpec
 from sgcldff.core.wording import counted
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, bootstrap_scores
-from sgcldff.evaluation.metrics import (
-    Floats,
-    Reduction,
-    averaged_labels,
-    calibration_error,
-    iou,
-    mean_of,
-    nanmean,
-    type_scores,
-)
+from sgcldff.evaluation.metrics import Floats, Reduction
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 from sgcldff.evaluation.report import type_predictions
 from sgcldff.promotion.findings import ROUNDING, Finding, Verdict
@@ -74,19 +66,14 @@ def compare_models(champion: Predictions, challenger: Predictions, spec: Promoti
         If the two were not scored on the same images with the same labels.
     """
     rules = spec or PromotionSpec()
-    require_same_images(champion, challenger)
-    score = mean_score(champion, challenger, "score", rules.margin, rules.evaluation)
-    recalls = class_recalls(champion, challenger, rules)
-    return Verdict((score, *recalls, *calibration(champion, challenger, rules)))
-
-
-def require_same_images(champion: Predictions, challenger: Predictions) -> None:
-    """Raise `InputError` unless both were scored on the same images with the same labels."""
     if champion.truth != challenger.truth:
         raise InputError(
             f"champion {champion.model} and challenger {challenger.model} were scored on different images or labels"
             f" (digests {champion.truth} and {challenger.truth}): evaluate both on the same test split"
         )
+    score = mean_score(champion, challenger, "score", rules.margin, rules.evaluation)
+    recalls = class_recalls(champion, challenger, rules)
+    return Verdict((score, *recalls, *calibration(champion, challenger, rules)))
 
 
 def mean_score(champion: Predictions, challenger: Predictions, rule: str, margin: float, spec: EvalSpec) -> Finding:
@@ -171,17 +158,17 @@ def paired(
 
 def _mean_score(predictions: Predictions) -> Reduction:
     """From weights of the images (R, N) to the mean of the available scores (R, 1)."""
-    outlines = [iou(*predictions.counts(part)) for part in ("cell_", "nucleus_")]
-    mean, (types, labelled) = mean_of(np.column_stack(outlines)), type_predictions(predictions)
+    outlines = [metrics.iou(*predictions.counts(part)) for part in ("cell_", "nucleus_")]
+    mean, (types, labelled) = metrics.mean_of(np.column_stack(outlines)), type_predictions(predictions)
 
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
-    averaged = averaged_labels(types, groups)
+    averaged = metrics.averaged_labels(types, groups)
 
     def reduce(weights: Floats) -> Floats:
         macro_f1 = np.full((len(weights), 1), np.nan)
         if labelled.any():
-            macro_f1 = type_scores(types, averaged)(weights[:, labelled])[:, 2:3]
-        return nanmean(np.column_stack((mean(weights), macro_f1)))[:, None]
+            macro_f1 = metrics.type_scores(types, averaged)(weights[:, labelled])[:, 2:3]
+        return metrics.nanmean(np.column_stack((mean(weights), macro_f1)))[:, None]
 
     return reduce
 
@@ -190,10 +177,10 @@ def _recalls(predictions: Predictions, labels: list[str]) -> Reduction:
     """From weights (R, N) to the recalls of labels (R, K); NaN where a label does not occur in a sample."""
     true = np.array(predictions.column("label"), object)
     correct = true == np.array(predictions.column(PREDICTED), object)
-    return mean_of(np.where(true[:, None] == np.array(labels, object), correct[:, None], np.nan).astype(float))
+    return metrics.mean_of(np.where(true[:, None] == np.array(labels, object), correct[:, None], np.nan).astype(float))
 
 
 def _calibration(predictions: Predictions, bins: int) -> Reduction:
     types, labelled = type_predictions(predictions)
-    error = calibration_error(types, bins)
+    error = metrics.calibration_error(types, bins)
     return lambda weights: error(weights[:, labelled])

@@ -13,13 +13,14 @@ from sgcldff.registry.default_model import ChosenModel, choose_model
 
 if TYPE_CHECKING:
     from sgcldff.registry.packaging import CODE_DIGEST_TAG, CODE_TAG, code_tags
-    from sgcldff.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
+    from sgcldff.registry.versions import CHALLENGER, CHAMPION, ORIGINAL_TAG, PREVIOUS, Registry, Version
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "CODE_DIGEST_TAG",
     "CODE_TAG",
+    "ORIGINAL_TAG",
     "PREVIOUS",
     "TRAINED_ON",
     "ChosenModel",

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgcldff.core.errors import MissingInputError
 from sgcldff.core.locations import Address
 from sgcldff.core.records import ModelRef
+from sgcldff.models.checkpoint import original_digest
 from sgcldff.models.names import REGISTRY_PREFIX, resolve_unregistered
 from sgcldff.models.released import RELEASED, released
 
@@ -54,3 +56,28 @@ def choose_model(location: str | Path, reference: str | None = None) -> ChosenMo
         if (champion := registry.champion()) is not None:
             return ChosenModel(champion, *registry.resolve(champion), f"the champion at {address}")
     return ChosenModel(RELEASED, *released(), f"the released model, since there is no champion at {address}")
+
+
+def original_of(location: str | Path, chosen: ChosenModel) -> ChosenModel:
+    """Return the model from which a calibrated one was made, or the model itself if it is not calibrated.
+
+    Raises
+    ------
+    MissingInputError
+        If the original is neither registered nor the released model.
+    """
+    digest = original_digest(chosen.folder)
+    if digest is None:
+        return chosen
+    why = f"the original of {chosen.model.name} {chosen.model.version}"
+    if released()[0].digest == digest:
+        return ChosenModel(RELEASED, *released(), why)
+    if chosen.reference.startswith(REGISTRY_PREFIX):
+        from sgcldff.registry import Registry
+
+        registry = Registry(location, chosen.model.name)
+        for version in registry.versions():
+            if version.ref.digest == digest:
+                reference = f"{REGISTRY_PREFIX}{version.ref.name}/{version.ref.version}"
+                return ChosenModel(reference, *registry.resolve(reference), why)
+    raise MissingInputError(f"{chosen.folder}: the original ({digest}) is not registered: name its folder with --model")

@@ -12,7 +12,7 @@ from mlflow.types import Schema, TensorSpec
 
 from sgcldff.core.code import PACKAGE, VERSION
 from sgcldff.evaluation.report import METRICS, EvalReport
-from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
+from sgcldff.models.checkpoint import CALIBRATION_FILE, CONFUSION_FILE, SPEC_FILE, TRAINED_ON, WEIGHTS_FILE
 from sgcldff.models.reference import REFERENCE_FILE
 
 REQUIRED = (
@@ -62,8 +62,14 @@ def write_package(folder: Path, target: Path, classes: int) -> Path:
     """Write the MLflow model: code, spec and weights, loaded without pickle and with the locked packages."""
     tile = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
     float32 = np.dtype(np.float32)
-    files = {"spec": SPEC_FILE, "weights": WEIGHTS_FILE, "trained_on": TRAINED_ON, "reference": REFERENCE_FILE}
-    files["confusion"] = CONFUSION_FILE
+    files = {
+        "spec": SPEC_FILE,
+        "weights": WEIGHTS_FILE,
+        "trained_on": TRAINED_ON,
+        "reference": REFERENCE_FILE,
+        "calibration": CALIBRATION_FILE,
+        "confusion": CONFUSION_FILE,
+    }
     present = {name: path for name, file in files.items() if (path := folder.absolute() / file).is_file()}
     outputs = [
         TensorSpec(float32, (-1, 3, -1, -1), "segmentation"),

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from sgcldff.core.disks import private_file
 from sgcldff.core.errors import InputError, ServiceError, StoreError
 from sgcldff.core.locations import Address
 from sgcldff.core.locks import locked
@@ -53,6 +54,8 @@ class Runs:
     def client(self) -> MlflowClient:
         """MLflow's client; the first contact creates or migrates a SQLite database."""
         with self.lock(SETUP_LOCK), self.answering():
+            if self.address.database is not None:
+                private_file(self.address.database)
             client = MlflowClient(self.address.uri, self.address.uri)
             client.search_experiments(max_results=1)
         return client

@@ -25,7 +25,7 @@ from sgcldff.core.locks import locked
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import digest
 from sgcldff.evaluation.report import EvalReport
-from sgcldff.models.checkpoint import WEIGHTS_FILE
+from sgcldff.models.checkpoint import WEIGHTS_FILE, saved_digest
 from sgcldff.models.names import (
     REGISTRY_PREFIX,
     RegisteredModel,
@@ -40,12 +40,16 @@ from sgcldff.slides.images import sha256_of
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DIGEST_TAG, WEIGHTS_TAG = "sgcldff.digest", "sgcldff.weights_sha256"
+FILES_TAG = "sgcldff.sha256."
+"""Beginning of the tags with digests of the parts of a version."""
 ALIAS_LOCK = "aliases.lock"
 EVALUATION, ARTIFACTS = "evaluation", "artifacts"
 DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
 """Folder of a version's decision records, and the prefix of its tags with their names and outcomes."""
 TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
 """The frozen test set: an artifact of the run whose id is in this tag of the registered model."""
+CALIBRATED_TAG, ORIGINAL_TAG = "sgcldff.calibrated", "sgcldff.original"
+"""What `sgcldff calibrate` changed, and the version that it calibrated."""
 ROLLED_BACK = "the previous champion was restored"
 
 
@@ -59,6 +63,11 @@ class Version:
     """Milliseconds since 1970 (UTC)."""
     run_id: str
     tags: Mapping[str, str]
+
+    @property
+    def calibrated(self) -> str:
+        """What `sgcldff calibrate` changed; empty if it did not make this version."""
+        return self.tags.get(CALIBRATED_TAG, "")
 
     @property
     def outcome(self) -> str:
@@ -116,13 +125,22 @@ class Registry:
 
         model = load_model(folder, "cpu")
         identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
+        if model.spec.calibrated:
+            identity[CALIBRATED_TAG] = model.spec.calibrated
         with TemporaryDirectory() as workspace, self.runs.run(run_id, "register") as run:
             package = write_package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
                 report.save(package / EVALUATION)
-            version = self._upload(package, run, identity | score_tags(report) | code_tags() | dict(tags or {}))
+            version = self._upload(
+                package, run, identity | score_tags(report) | code_tags() | _files_tags(package) | dict(tags or {})
+            )
             self.runs.log(run, {}, pooled_scores(report))
         return ModelRef(self.name, version, model.digest)
+
+    def with_weights(self, folder: str | Path) -> ModelRef | None:
+        """Return the newest version with the same weights as the model in a folder; None if there is none."""
+        digest = saved_digest(folder)
+        return next((version.ref for version in self.versions() if version.ref.digest == digest), None)
 
     def _upload(self, package: Path, run_id: str, tags: dict[str, str]) -> str:
         with self.runs.answering():
@@ -209,17 +227,24 @@ class Registry:
             raise StoreError(
                 f"{folder / WEIGHTS_FILE}: not the weights registered as {text}; restore or register again"
             )
+        _require_registered(version, ARTIFACTS, folder)
         return _ref(version), folder
 
     def report(self, ref: ModelRef) -> EvalReport | None:
         """Return the report with which a version was registered, predictions included; None if there was none."""
         version = self._version(ref.name, ref.version)
-        return EvalReport.open(self._fetch(version, EVALUATION)) if TRUTH_TAG in version.tags else None
+        if TRUTH_TAG not in version.tags:
+            return None
+        folder = self._fetch(version, EVALUATION)
+        _require_registered(version, EVALUATION, folder)
+        return EvalReport.open(folder)
 
     def promote(
         self, ref: ModelRef, expected: Mapping[str, str] | None = None, decision: Decision | None = None
     ) -> dict[str, str]:
         """Make a version champion, and the former champion `previous`; idempotent.
+
+        If a calibrated version is the first champion, its original becomes `previous`, so that a rollback restores it.
 
         Parameters
         ----------
@@ -241,17 +266,16 @@ class Registry:
             If there is no such version.
         """
         with self.runs.lock(ALIAS_LOCK):
-            self._version(self.name, ref.version)
-            aliases = self.aliases()
+            version, aliases = self._version(self.name, ref.version), self.aliases()
             champion = aliases.get(CHAMPION)
-            if expected is not None and champion != expected.get(CHAMPION):
-                raise _overtaken(ref, champion)
             if champion == ref.version:
                 return aliases
+            if expected is not None and champion != expected.get(CHAMPION):
+                raise _overtaken(ref, champion)
             if decision is not None:
                 self.keep(ref, decision)
-            if champion is not None:  # moves first: if killed in between, the champion is unchanged
-                self._set_alias(PREVIOUS, champion)
+            if former := champion or version.tags.get(ORIGINAL_TAG):
+                self._set_alias(PREVIOUS, former)  # moves first: if killed in between, the champion is unchanged
             self._set_alias(CHAMPION, ref.version)
             after = self.aliases()
             if after.get(CHAMPION) != ref.version:
@@ -281,6 +305,23 @@ class Registry:
             with self.runs.answering():
                 self.client.delete_registered_model_alias(self.name, PREVIOUS)
         return restored
+
+    def record(self, decision: Decision) -> None:
+        """Store the record of a decision that moves no alias with its challenger.
+
+        Raises
+        ------
+        PromotionRefusedError
+            If another promotion has made that version champion meanwhile: nothing is recorded against a champion.
+        """
+        version = decision.challenger
+        with self.runs.lock(ALIAS_LOCK):
+            if version.name == self.name and self.aliases().get(CHAMPION) == version.version:
+                raise PromotionRefusedError(
+                    f"version {version.version} has become champion by another promotion: this decision on it "
+                    f"({decision.outcome.value}) is not recorded; to withdraw it, run `sgcldff rollback`"
+                )
+            self.keep(version, decision)
 
     def keep(self, ref: ModelRef, decision: Decision) -> None:
         """Store a decision's record with a version: first the file, then the tag that names it."""
@@ -420,6 +461,28 @@ def _ref(version: ModelVersion) -> ModelRef:
     return ModelRef(version.name, str(version.version), version.tags.get(DIGEST_TAG, ""))
 
 
+def _files_tags(package: Path) -> dict[str, str]:
+    """Return tags with digests of the names and contents of the files of a package that are read again."""
+    parts = (package / part for part in (ARTIFACTS, EVALUATION) if (package / part).is_dir())
+    return {FILES_TAG + part.name: _files_digest(part) for part in parts}
+
+
+def _files_digest(folder: Path) -> str:
+    return digest(
+        {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
+    )
+
+
+def _require_registered(version: ModelVersion, part: str, folder: Path) -> None:
+    """Check files against the tag of their version; versions of earlier releases have none."""
+    registered = version.tags.get(FILES_TAG + part)
+    if registered is not None and registered != _files_digest(folder):
+        raise StoreError(
+            f"{folder}: not the files registered as models:/{version.name}/{version.version}; restore them or register "
+            "the model again"
+        )
+
+
 def _record_name(decision: Decision) -> str:
     """Return a name that sorts by time and is unique to the content."""
     stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
@@ -429,7 +492,10 @@ def _record_name(decision: Decision) -> str:
 def _read_decision(path: Path) -> Decision:
     if not path.is_file():
         raise StoreError(f"{path.name}: a tag names this decision record, but it is missing; restore it")
-    return Decision.from_json(path.read_text())
+    decision = Decision.from_json(path.read_text(errors="replace"))
+    if _record_name(decision) != path.stem:
+        raise StoreError(f"{path.name}: damaged (its content belongs to {_record_name(decision)}); restore it")
+    return decision
 
 
 def _overtaken(ref: ModelRef, champion: str | None) -> PromotionRefusedError:

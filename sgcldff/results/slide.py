@@ -1,10 +1,9 @@
 """One slide: read from its pixels to a folder of results, and the results of such a folder."""
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import count
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.errors import InputError, MissingInputError, StoreError
+from sgcldff.core.json_file import read_json, write_json
+from sgcldff.core.locks import locked
+from sgcldff.core.parquet_file import read_table
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import InferSpec, digest
 from sgcldff.counting.agreement import Agreement, Counts, compare, write_agreements
@@ -52,8 +52,9 @@ from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.review.apply import forget_reviews
-from sgcldff.results.slide_page import Gallery, write_report
+from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
+from sgcldff.slides.images import sha256_of
 
 if TYPE_CHECKING:
     import geopandas
@@ -62,7 +63,11 @@ OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
 LAYOUT = 3
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
-CELLS, DIFFERENTIAL = "cells.parquet", "differential.json"
+CELLS, DIFFERENTIAL, LABELS = "cells.parquet", "differential.json", "labels.ome.zarr"
+FILES = (CELLS, DIFFERENTIAL, "cells.geojson", "report.html", "manual.json")
+LOCK = ".lock"
+"""File in a slide's folder that whoever writes there holds."""
+PATIENCE_S = 5.0
 
 Progress = Callable[[Tally], None]
 """Called with the work done by every pass over a shard."""
@@ -112,9 +117,9 @@ class SlideResult:
     def cells(self) -> pa.Table:
         """The table of cells, one row per cell; columns as in `sgcldff.core.records.cell_schema`."""
         try:
-            return pq.read_table(self.folder / CELLS)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{self.folder / CELLS}: not a table of cells ({error}): read the slide again") from error
+            return read_table(self.folder / CELLS, "read the slide again")
+        except StoreError as error:
+            raise InputError(f"{error}") from error
 
     @property
     def outlines(self) -> list[NDArray[np.float64]]:
@@ -164,6 +169,17 @@ def read_results(folder: str | Path) -> SlideResult:
     return SlideResult(folder, summary, summary.found)
 
 
+def held(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes from writing to a slide's folder.
+
+    Raises
+    ------
+    ServiceError
+        If another one does so for longer than a few seconds.
+    """
+    return locked(folder / LOCK, PATIENCE_S)
+
+
 def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progress) -> SlideResult:
     """Find, outline and classify the cells of a slide, and write its results; goes on where an earlier run stopped.
 
@@ -182,8 +198,9 @@ def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progres
         As `sgcldff.inference.run_plan`.
     """
     began = time.monotonic()
-    known = known_sha256(job.folder, job.slide.uri)
-    with closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)) as slide:
+    with held(job.folder), ExitStack() as opened:
+        known = known_sha256(job.folder, job.slide.uri)
+        slide = opened.enter_context(closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)))
         model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
         plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
         write_origin(job.folder, job.slide.uri, slide.ref.sha256)
@@ -192,7 +209,7 @@ def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progres
             shards = _run(plan, run, progress, job.goal)
             if not _are_written(plan, job):
                 _write_results(plan, shards, slide, job, began)
-                _write_json(_marker(plan, job), asdict(plan.lineage))
+                write_json(_marker(plan, job), {"files": _checksums(job.folder)})
     return read_results(job.folder)
 
 
@@ -227,23 +244,24 @@ def _differential(counts: Mapping[tuple[int, str | None], int], plan: Plan) -> D
 def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
     confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
-    wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), confusion and asdict(confusion))
-    key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), plan.slide.id, wanted))
+    wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
+    key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
 
 def _are_written(plan: Plan, job: SlideJob) -> bool:
-    if not _marker(plan, job).exists():
-        return False
     try:
-        return not SlideSummary.read(job.folder).reason  # a later run may have failed to open the slide
-    except InputError:
+        written = read_json(_marker(plan, job), "read the slide again")["files"]
+        skipped = SlideSummary.read(job.folder).reason  # a later run may have failed to open the slide
+    except (InputError, StoreError, LookupError):
         return False
+    return not skipped and written.items() <= _checksums(job.folder).items()
 
 
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
+def _checksums(folder: Path) -> dict[str, str]:
+    """Hash the files of a slide's results, whose names are relative to the folder; not those that change later."""
+    places = (*(folder / name for name in FILES), *(folder / LABELS).rglob("*"))
+    return {place.relative_to(folder).as_posix(): sha256_of(place) for place in places if place.is_file()}
 
 
 def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job: SlideJob, began: float) -> None:
@@ -272,7 +290,8 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     agreements = _agreements(found, job, plan)
     forget_reviews(folder)
-    write_report(folder, scaled, gallery, found, plan.lineage, agreements)
+    facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
+    write_report(folder, scaled, gallery, found, facts, agreements)
     tally = committed_work(plan) if shards is None else sampled_work(plan)
     areas = _area_shares(slide_areas(plan)) if shards is None else {}
     summary = SlideSummary(

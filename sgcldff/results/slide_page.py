@@ -52,6 +52,8 @@ class Line:
     """Interval over all that unidentified cells may be."""
     bar: tuple[float, float, float]
     """Share and ends of its interval, % of the bar's full width."""
+    group: bool = False
+    """A broader type, whose cells are in other lines already."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def write_report(
     slide: ScaledSlide,
     gallery: Gallery,
     found: Differential,
-    lineage: Lineage,
+    facts: Sequence[tuple[str, str]],
     agreements: Sequence[Agreement] = (),
 ) -> Path:
     """Write `report.html`: differential, overview with cells marked, gallery by type, slide and lineage.
@@ -160,6 +162,8 @@ def write_report(
         The slide at the scale in which cells are shown.
     gallery
         All cells that were found, those outside the usable area too.
+    facts
+        What the slide is and where the results come from, as `slide_facts` lists it.
     agreements
         The comparison with a manual count, where there is one.
 
@@ -177,14 +181,14 @@ def write_report(
         confidence=f"{found.confidence:.0%}",
         adjusted=adjusted,
         columns=3 + adjusted + bool(found.rejected),
-        lines=[_line(share) for share in found.shares],
-        groups=gallery.groups([share.label for share in found.shares], slide, overview_mpp),
+        lines=[*map(_line, found.shares), *(_line(share, group=True) for share in found.groups)],
+        groups=gallery.groups(found.classes, slide, overview_mpp),
         overview={"uri": data_uri(overview), "width": overview.shape[1], "height": overview.shape[0]},
         ring_width=max(2.0, RING_PX / 2),
         outside=OUTSIDE,
         agreements=agreements,
         few=FEWEST_CELLS,
-        facts=_facts(slide.source.ref, lineage),
+        facts=facts,
         crop_um=CROP_UM,
     )
     with atomic_write(path) as partial:
@@ -211,7 +215,7 @@ def data_uri(rgb: Rgb) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
-def _line(share: ClassShare) -> Line:
+def _line(share: ClassShare, *, group: bool = False) -> Line:
     adjusted = share.adjusted
     return Line(
         share.label,
@@ -222,6 +226,7 @@ def _line(share: ClassShare) -> Line:
         f"{percent(adjusted.share)} ({percent(adjusted.low)} – {percent(adjusted.high)})" if adjusted else "",
         f"{percent(share.lowest)} – {percent(share.highest)}",
         (100 * share.share, 100 * share.low, 100 * share.high),
+        group,
     )
 
 
@@ -251,8 +256,14 @@ def _picture(mark: Mark, slide: ScaledSlide) -> Picture:
     return Picture(uri, f"{mark.confidence:.0%}", mark.caption)
 
 
-def _facts(ref: SlideRef, lineage: Lineage) -> list[tuple[str, str]]:
-    """List what the slide is and where the results come from; the folder of the slide is not shown."""
+def slide_facts(ref: SlideRef, lineage: Lineage, calibrated: str = "") -> list[tuple[str, str]]:
+    """List what the slide is and where the results come from; the folder of the slide is not shown.
+
+    Parameters
+    ----------
+    calibrated
+        `ModelSpec.calibrated` of the model.
+    """
     height, width = ref.shape
     wide, high = (f"{side * ref.mpp / 1e3:.2f}" for side in (width, height))
     turned = [("Stored", f"turned, orientation {ref.orientation}: all images and positions are upright")]
@@ -263,6 +274,7 @@ def _facts(ref: SlideRef, lineage: Lineage) -> list[tuple[str, str]]:
         ("Slide digest (SHA-256)", lineage.slide_sha256),
         ("Model", f"{lineage.model_name}, version {lineage.model_version}"),
         ("Model digest", lineage.model_digest),
+        *([("Calibration", calibrated)] if calibrated else []),
         ("Settings digest", lineage.spec_digest),
         ("Software version", lineage.code_version),
     ]

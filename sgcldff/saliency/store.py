@@ -12,9 +12,7 @@ committed data are never rewritten. Reads are checked against the index, so that
 an error.
 """
 
-import json
 import math
-import os
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -24,14 +22,16 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xarray as xr
 import zarr
 from filelock import FileLock
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from sgcldff.core.errors import InputError, StoreError
+from sgcldff.core.atomic import atomic_write
+from sgcldff.core.errors import InputError, MissingInputError, StoreError
+from sgcldff.core.json_file import read_json, write_json
+from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import ArrayRef
 from sgcldff.core.settings import PriorSpec, digest
 
@@ -41,6 +41,7 @@ DIMS = ("image", "prior", "y", "x")
 SCALE = 255
 SHARD_BYTES = 8 << 20
 SHARD_IMAGES = 64
+REMEDY = "delete this folder and compute the priors again"
 EVERY_CHUNK = {"write_empty_chunks": True}
 """Store empty images, too, so that a missing chunk is a lost one."""
 DAMAGE = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError)
@@ -105,8 +106,7 @@ class PriorStore:
         """
         path = Path(folder).absolute() / digest(spec)
         if not (path / "spec.json").exists():
-            path.mkdir(parents=True, exist_ok=True)
-            _replace(path / "spec.json", json.dumps({"layout": PRIORS_LAYOUT, "spec": asdict(spec)}, indent=1).encode())
+            write_json(path / "spec.json", {"layout": PRIORS_LAYOUT, "spec": asdict(spec)}, indent=1)
         return cls.open(path)
 
     @classmethod
@@ -190,9 +190,7 @@ class PriorStore:
             merged = _read_index(self.path) | {entry.sha256: entry for entry in entries}
             columns = zip(*(astuple(entry) for entry in merged.values()), strict=True)
             table = pa.table([list(column) for column in columns] or [[]] * len(INDEX_SCHEMA), schema=INDEX_SCHEMA)
-            sink = pa.BufferOutputStream()
-            pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-            _replace(self.path / "index.parquet", sink.getvalue())
+            write_table(self.path / "index.parquet", table)
         return type(self)(self.path, self.spec, merged)
 
 
@@ -263,9 +261,8 @@ def _create_bucket(path: Path, spec: PriorSpec) -> None:
     attributes = {"scale_factor": 1 / SCALE, "names": list(spec.names), "mpp": spec.mpp}
     dataset = xr.Dataset({VARIABLE: (DIMS, np.zeros((0, *image), np.uint8), attributes)})
     layout = {"chunks": (1, *image), "shards": (length, *image), "compressors": [ZstdCodec(level=3), Crc32cCodec()]}
-    draft = path.with_suffix(".partial")
-    dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding={VARIABLE: layout})
-    draft.replace(path)
+    with atomic_write(path) as draft:
+        dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding={VARIABLE: layout})
 
 
 def _shard_length(array: zarr.Array[Any]) -> int:
@@ -284,9 +281,9 @@ def _round_up(side: int) -> int:
 
 def _read_spec(path: Path) -> PriorSpec:
     try:
-        content = json.loads((path / "spec.json").read_bytes())
+        content = read_json(path / "spec.json", REMEDY)
         layout, settings = content["layout"], content["spec"]
-    except FileNotFoundError as error:
+    except MissingInputError as error:
         raise StoreError(f"{path}: no prior store here; compute the priors first") from error
     except DAMAGE as error:
         raise _damaged(path, f"spec.json ({error})") from error
@@ -308,7 +305,7 @@ def _read_index(path: Path) -> dict[str, IndexEntry]:
     if not file.exists():
         return {}
     try:
-        table = pq.read_table(pa.BufferReader(file.read_bytes()), page_checksum_verification=True)
+        table = read_table(file, REMEDY)
         columns = [table.column(name).to_pylist() for name in INDEX_SCHEMA.names]
     except DAMAGE as error:
         raise _damaged(path, f"index.parquet ({error})") from error
@@ -316,14 +313,4 @@ def _read_index(path: Path) -> dict[str, IndexEntry]:
 
 
 def _damaged(path: Path, what: str) -> StoreError:
-    return StoreError(f"{path}: damaged at {what}; delete this folder and compute the priors again")
-
-
-def _replace(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a file atomically and durably."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    return StoreError(f"{path}: damaged at {what}; {REMEDY}")

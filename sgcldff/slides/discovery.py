@@ -1,7 +1,6 @@
 """Finding the slides of a batch in files, folders, patterns, lists and URLs, without opening them."""
 
 import logging
-import math
 import os
 import re
 import stat
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sgcldff.core.errors import InputError, MissingInputError, NothingFoundError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import InputError, MissingInputError, NothingFoundError, readable
 from sgcldff.core.locations import is_remote, local_path, shown
-from sgcldff.core.settings import require
-from sgcldff.core.tables import read_text_table
+from sgcldff.core.settings import MAX_MPP, MIN_MPP, require
+from sgcldff.core.tables import LARGEST, number, read_text_table, whole_number
 from sgcldff.slides.content import SUFFIXES, extension, is_zarr, stem
 from sgcldff.slides.ids import Trail, distinct_ids
 from sgcldff.slides.pixels.page_selection import ANY_PLANE, Plane, split_plane
@@ -56,12 +56,13 @@ class SlideEntry:
     @property
     def shown_name(self) -> str:
         """Name for tables and reports: the file name without its folder, or the id if a list provided it."""
-        return self.id if self.named else _trail(self.uri)[-1]
+        return self.id if self.named else readable(_trail(self.uri)[-1])
 
     def without_place(self, text: str) -> str:
         """Remove the slide's folder from a text, and replace its file name by the id if a list provided that."""
-        file = _trail(self.uri)[-1]
-        for uri in (self.uri, shown(self.uri)):
+        text = readable(text)
+        file = readable(_trail(self.uri)[-1])
+        for uri in (readable(self.uri), shown(self.uri)):
             folder = uri.rpartition("/")[0]
             text = text.replace(uri, file)
             text = text.replace(f"{folder}/", "") if folder else text
@@ -123,7 +124,8 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None, plane: Plane = 
     hits, missing = list[_Hit](), list[str]()
     for text in inputs:
         try:
-            hits.extend(search.named_by(text))
+            with reading(shown(text), "cannot be searched", "grant access, or name other files"):
+                hits.extend(search.named_by(text))
         except MissingInputError as error:
             missing.append(str(error))
     if missing:
@@ -239,18 +241,13 @@ def may_contain(pattern: Pattern, names: Trail) -> bool:
 
 def _local_listing(folder: str) -> tuple[list[str], list[str]]:
     folders, files = list[str](), list[str]()
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                target = Path(entry.path) if entry.is_symlink() else entry
-                if target.is_file():
-                    files.append(entry.name)
-                elif target.is_dir() and not (entry.is_symlink() and _links_to_ancestor(entry.path)):
-                    folders.append(entry.name)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be searched ({error.strerror}); grant access, or name other folders"
-        ) from error
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            target = Path(entry.path) if entry.is_symlink() else entry
+            if target.is_file():
+                files.append(entry.name)
+            elif target.is_dir() and not (entry.is_symlink() and _links_to_ancestor(entry.path)):
+                folders.append(entry.name)
     return folders, files
 
 
@@ -313,31 +310,14 @@ def _listed(table: str) -> list[_Hit]:
 def _listed_slide(folder: str, source: str, row: Mapping[str, str]) -> _Hit:
     slide, plane = split_plane(row["slide"])
     require(bool(slide), f"{source}: names no slide; fill the column slide, or remove the row")
-    page, z = (_ordinal(source, name, row.get(name, "")) for name in ("page", "z"))
+    page, z = (
+        whole_number(source, name, text, (1, LARGEST)) if (text := row.get(name)) else None for name in ("page", "z")
+    )
     absolute = is_remote(slide) or slide.startswith(("/", "file://"))
     location = slide if absolute else _join(folder, (slide,))
     uri = _absolute(location if is_remote(location) else str(local_path(location)))
-    mpp = _scale(source, row.get("mpp", ""))
+    mpp = number(source, "mpp", text, (MIN_MPP, MAX_MPP)) if (text := row.get("mpp")) else None
     return _Hit(uri, mpp, row.get("id") or None, source, Plane(page or plane.page, z or plane.z))
-
-
-def _ordinal(source: str, name: str, text: str) -> int | None:
-    """Parse the number of a page or focal plane; pandas writes integers beside empty cells as "2.0"."""
-    number = text.removesuffix(".0")
-    require(not number or (number.isdecimal() and int(number) > 0), f"{source}: {name} is {text}; give 1 or more")
-    return int(number) if number else None
-
-
-def _scale(source: str, mpp: str) -> float | None:
-    try:
-        scale = float(mpp) if mpp else None
-    except ValueError as error:
-        raise InputError(
-            f"{source}: mpp {mpp!r} is not a number; give um/px with a decimal point, or nothing"
-        ) from error
-    valid = scale is None or (math.isfinite(scale) and scale > 0)
-    require(valid, f"{source}: mpp is {mpp}; give a positive number of um/px, or nothing")
-    return scale
 
 
 def _is_slide(location: str) -> bool:

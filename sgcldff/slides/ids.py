@@ -13,7 +13,8 @@ MAX_BYTES = 120
 """Largest length of an id, bytes; file systems allow 255, and temporary names and extensions add to it."""
 FORBIDDEN = re.compile(r'[/\\:*?"<>|%]')
 """Printable characters that separate folders, or have a meaning in some file system or address."""
-UNSAFE_START = re.compile(r"^[\s.~-]")
+UNSAFE_START = re.compile(r"^[\s.~=+@-]")
+"""What hides a file, looks like an option, or starts a formula in a spreadsheet."""
 UNSAFE_END = re.compile(r"[\s.]$")
 RESERVED = ("batch.html", "batch.parquet")
 """Files beside the folders of slides."""

@@ -1,6 +1,7 @@
 """Images and masks: reading and rescaling."""
 
 import hashlib
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
-from sgcldff.core.geometry import Box
-from sgcldff.slides.pixels.decoding import decoding
-from sgcldff.slides.readers.pillow import IMAGE_REMEDY, read_picture, read_values
+from sgcldff.core.geometry import Box, Shape
+from sgcldff.slides.pixels.base import MAX_AT_ONCE_PX
+from sgcldff.slides.readers.pillow import read_picture, read_values
 from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_complete
+
+UNREADABLE = ("not a readable image", "fetch or export it again")
+"""Complaint and remedy about an image."""
 
 
 def read_rgb(path: str | Path) -> Rgb:
@@ -26,12 +31,14 @@ def read_rgb(path: str | Path) -> Rgb:
         If the file is empty or damaged, is not a colour image, or contains several.
     """
     path = Path(path)
-    if not _is_tiff(path):
-        rgb, orientation, _ = read_picture(path)
-        return np.ascontiguousarray(orientation.upright(rgb))
-    with closing(TiffPicture(path)) as picture:
-        rgb = picture.pixels(Box.of(picture.shapes[0]), 0)
-        return np.ascontiguousarray(picture.orientation.upright(rgb))
+    with reading(path, *UNREADABLE):
+        if not _is_tiff(path):
+            rgb, orientation, _ = read_picture(path)
+            return np.ascontiguousarray(orientation.upright(rgb))
+        with closing(TiffPicture(path)) as picture:
+            _require_small(path, picture.shapes[0])
+            rgb = picture.pixels(Box.of(picture.shapes[0]), 0)
+            return np.ascontiguousarray(picture.orientation.upright(rgb))
 
 
 def read_grey(path: str | Path) -> NDArray[np.uint8]:
@@ -46,20 +53,27 @@ def read_grey(path: str | Path) -> NDArray[np.uint8]:
         If the file is empty or damaged, or contains several images.
     """
     path = Path(path)
-    if not _is_tiff(path):
-        values, orientation = read_values(path)
-        return np.ascontiguousarray(orientation.upright(values))
-    with closing(TiffPicture(path, colour=False)) as picture:
-        return np.ascontiguousarray(picture.orientation.upright(picture.mask()))
+    with reading(path, *UNREADABLE):
+        if not _is_tiff(path):
+            values, orientation = read_values(path)
+            return np.ascontiguousarray(orientation.upright(values))
+        with closing(TiffPicture(path, colour=False)) as picture:
+            _require_small(path, picture.shapes[0])
+            return np.ascontiguousarray(picture.orientation.upright(picture.mask()))
 
 
 def _is_tiff(path: Path) -> bool:
     """Return whether a file is a TIFF; raise if it is an incomplete one."""
-    with decoding(path, "not a readable image", InputError, IMAGE_REMEDY):
-        tiff = is_tiff(path)
+    tiff = is_tiff(path)
     if tiff:
         require_complete(path)
     return tiff
+
+
+def _require_small(path: Path, shape: Shape) -> None:
+    """Check that an image fits into memory as a whole, as Pillow checks for other formats."""
+    if math.prod(shape) > MAX_AT_ONCE_PX:
+        raise InputError(f"{path}: is {shape[1]} x {shape[0]} px, too large to be read as an image; read it as a slide")
 
 
 def scaled_shape(shape: tuple[int, int], mpp: float, to_mpp: float) -> tuple[int, int]:

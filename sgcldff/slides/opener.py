@@ -1,15 +1,18 @@
 """Opening of slides with the reader for their file format."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError, SlideError
 from sgcldff.core.geometry import Box, Shape
 from sgcldff.core.locations import is_remote, local_path, shown
 from sgcldff.core.records import SlideRef
-from sgcldff.core.settings import require
+from sgcldff.core.settings import MAX_MPP, MIN_MPP, require
 from sgcldff.slides.base import downsample, white
 from sgcldff.slides.content import content_sha256, is_zarr, plane_sha256, slide_id
 from sgcldff.slides.pixels.base import Picture
@@ -19,6 +22,13 @@ from sgcldff.slides.readers.openslide import VendorPicture, is_vendor
 from sgcldff.slides.readers.pillow import PlainPicture
 from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_complete
 from sgcldff.slides.remote.cache import LocalCopy, local_copy, slide_file
+
+REMEDY = (
+    "copy or export the slide again, in a format of OpenSlide, as TIFF or OME-TIFF, OME-Zarr folder or ZIP file, PNG,"
+    " JPEG or BMP"
+)
+MAX_SIDE_UM = 2e5
+"""Longest side of a slide: two glass slides of 76 mm, and some."""
 
 
 class OpenedSlide:
@@ -64,7 +74,8 @@ class OpenedSlide:
 
     def _upright(self, box: Box, level: int) -> Rgb:
         orientation = self._picture.orientation
-        stored = self._picture.pixels(orientation.stored(box, self._shapes[level]), level)
+        with reading(shown(self._ref.uri), f"level {level}, {box} cannot be read", "copy the slide again", SlideError):
+            stored = self._picture.pixels(orientation.stored(box, self._shapes[level]), level)
         return np.ascontiguousarray(orientation.upright(stored))
 
     def close(self) -> None:
@@ -106,20 +117,22 @@ def open_slide(
     location, plane = split_plane(str(path))
     location = location if is_remote(location) else str(local_path(location))
     uri = f"{location}{plane}"
-    require(mpp is None or mpp > 0, f"{shown(uri)}: mpp is {mpp}; give a positive number of um/px")
+    allowed = mpp is None or MIN_MPP <= mpp <= MAX_MPP
+    require(allowed, f"{shown(uri)}: mpp is {mpp}; give {MIN_MPP} to {MAX_MPP} um/px")
     copy = local_copy(location)
     picture = _open_picture(copy, uri, plane)
-    scale = mpp or picture.mpp
-    if scale is None:
-        picture.close()
-        raise SlideError(
-            f"{shown(uri)}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, 0.1 at 100x)"
-        )
     shapes = _upright_shapes(picture)
+    try:
+        scale = _checked_scale(shown(uri), shapes[0], mpp or picture.mpp)
+        with _errors_of(copy, uri):
+            content = sha256 or plane_sha256(copy.sha256 or content_sha256(copy.path), plane)
+    except InputError:
+        picture.close()
+        raise
     ref = SlideRef(
         id=name or slide_id(PurePosixPath(slide_file(uri))),
         uri=uri,
-        sha256=sha256 or plane_sha256(copy.sha256 or content_sha256(copy.path), plane),
+        sha256=content,
         mpp=scale,
         shape=shapes[0],
         levels=len(shapes),
@@ -147,14 +160,42 @@ def reopen(ref: SlideRef) -> OpenedSlide:
     return OpenedSlide(ref, picture, copy)
 
 
+def _checked_scale(name: str, shape: Shape, mpp: float | None) -> float:
+    """Return the scale of a slide, which gives it a size that glass can have.
+
+    Raises
+    ------
+    SlideError
+        If it has no scale, or is larger.
+    """
+    if mpp is None:
+        raise SlideError(
+            f"{name}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, 0.1 at 100x)"
+        )
+    if max(shape) * mpp > MAX_SIDE_UM:
+        raise SlideError(
+            f"{name}: claims {shape[1]} x {shape[0]} px of {mpp:g} um, more than the {MAX_SIDE_UM / 1e4:.0f} cm of a"
+            " slide; correct its scale, or export it again"
+        )
+    return mpp
+
+
 def _upright_shapes(picture: Picture) -> tuple[Shape, ...]:
     return tuple(picture.orientation.shape(shape) for shape in picture.shapes)
 
 
 def _open_picture(copy: LocalCopy, uri: str, plane: Plane) -> Picture:
-    """Open a slide with the reader for its format; errors name the original slide instead of its copy."""
-    try:
+    """Open a slide with the reader for its format."""
+    with _errors_of(copy, uri):
         return _reader(copy.path, plane)
+
+
+@contextmanager
+def _errors_of(copy: LocalCopy, uri: str) -> Iterator[None]:
+    """Make errors name the original slide instead of its copy."""
+    try:
+        with reading(copy.path, "no reader opens it", REMEDY, SlideError):
+            yield
     except MissingInputError:
         raise
     except InputError as error:
@@ -176,12 +217,4 @@ def _reader(path: Path, plane: Plane) -> Picture:
         return VendorPicture(path, plane)
     if is_tiff(path):
         return TiffPicture(path, plane)
-    try:
-        return PlainPicture(path, plane)
-    except InputError as error:
-        if error.__cause__ is None:
-            raise
-        raise SlideError(
-            f"{path}: no reader opens it; use a slide in a format of OpenSlide, a TIFF or OME-TIFF, an OME-Zarr folder"
-            f" or ZIP file, or a PNG, JPEG or BMP ({error.__cause__})"
-        ) from error
+    return PlainPicture(path, plane)

@@ -14,17 +14,23 @@ from prefect.context import _temporary_global_settings_context, get_settings_con
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import interruption
 from flows.cli import main
 from flows.retrain import Retrained, retrain
+from flows.review import review_make
 from flows.settings import Settings, read_settings
+from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.data.adapters import Source
 from sgcldff.data.synthetic import write_dataset
 from sgcldff.data.synthetic.slides import SlideTruth, write_slide
 from sgcldff.models import released
 from sgcldff.models.export import export_model
 from sgcldff.registry import Registry
+from sgcldff.results.review.selection import ReviewSelection
 from tasks.workspace import Workspace
 from tests import servers, shared
+from tests.flows.review_page import CHROMIUM, DRIVER, FLAGS, PATIENCE_S, Page
 from tests.terminal import QUICK, Ran
 
 
@@ -144,7 +150,8 @@ def contest(lab, quick) -> Contest:
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Give the function that runs the command line in this process."""
-    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
+    before, handlers = dict(os.environ), {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    monkeypatch.setattr(interruption, "SHUTDOWN_S", 1e6)
 
     def ran(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["sgcldff", *map(str, arguments)])
@@ -156,7 +163,8 @@ def run(monkeypatch, capsys):
     yield ran
     logging.captureWarnings(False)
     logging.raiseExceptions = True
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     os.environ.clear()
     os.environ.update(before)
 
@@ -167,3 +175,49 @@ def settings(tmp_path) -> Path:
     path = tmp_path / "quick.toml"
     path.write_text(QUICK)
     return path
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Start headless Chromium for one test, since what a page stores outlives it; nothing is downloaded or reported."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    pytest.importorskip("selenium")
+    os.environ["SE_AVOID_STATS"] = "true"
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    home = tmp_path / "browser"
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={home / 'profile'}"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(home / "downloads")})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    (home / "downloads").mkdir(parents=True)
+    driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
+    driver.set_page_load_timeout(PATIENCE_S)
+    yield Page(driver, home / "downloads")
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def read(smear, read_as, tmp_path_factory):
+    """Give a batch with a slide of which every third cell was told, all but the first rightly."""
+    told = [cell.label if number % 3 == 0 else UNIDENTIFIED for number, cell in enumerate(smear.cells)]
+    told[0] = next(label for label in FIVE_TYPES if label != told[0])
+    return read_as(tmp_path_factory.mktemp("batch") / "results" / "smear", smear, told).parent
+
+
+@pytest.fixture
+def results(read, tmp_path):
+    """Give a copy of the batch."""
+    return Path(shutil.copytree(read, tmp_path / "results"))
+
+
+@pytest.fixture(scope="module")
+def queue(read, smear, server, tmp_path_factory):
+    """Make a queue of all cells that are counted."""
+    folder = tmp_path_factory.mktemp("queue") / "queue"
+    review_make([str(read)], [str(smear.slide)], str(folder), ReviewSelection(sample=100))
+    return folder

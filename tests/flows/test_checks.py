@@ -102,7 +102,7 @@ WRONG = {
     "registered model": ((*INFER, "--model", "models:/sgcldff@best"), "registered models are none yet"),
     "folder of a model": ((*INFER, "--model", "smears"), "smears: contains no spec.json"),
     "no folder of a model": ((*INFER, "--model", "nothing"), "nothing: no such folder"),
-    "goal": ((*INFER, "--until", "blast"), "write blast:0.02"),
+    "goal": ((*INFER, "--until", "blast"), "write monocyte:0.05"),
     "type of a goal": ((*INFER, "--until", "martian:0.02"), "martian: unknown"),
     "manual count": ((*INFER, "--manual", "counts.csv"), "counts.csv, row 1 (slide 'slide'): neutrophil is 'many'"),
     "type of a manual count": ((*INFER, "--manual", "martians.csv"), "'martian' is in no class"),

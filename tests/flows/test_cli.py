@@ -108,7 +108,7 @@ def test_a_folder_of_unknown_scale_asks_for_mpp(run, tmp_path):
     ("content", "told"),
     [
         ("[train]\nepoch = 3\n", "unknown train.epoch"),
-        ("[train]\nepochs = 0\n", "TrainSpec.epochs is 0"),
+        ("[train]\nepochs = 0\n", "train.epochs is 0"),
         ("[train]\nepochs = 'many'\n", "train.epochs"),
         ("epochs 3", "not TOML"),
         (None, "no such settings file"),

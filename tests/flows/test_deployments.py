@@ -32,7 +32,7 @@ def deployed(environment):
 def test_every_flow_is_deployed_to_the_work_pool(deployed):
     assert {name.partition("/")[0] for name in deployed} == {
         "prepare", "retrain", "promote", "approve", "reject", "rollback", "evaluate", "infer", "read-landing",
-        "benchmark", "review-make", "review-read", "review-apply",
+        "benchmark", "review-make", "review-read", "review-apply", "calibrate",
     }  # fmt: skip
     assert {item["work_pool_name"] for item in deployed.values()} == {"sgcldff"}
 

@@ -1,9 +1,10 @@
-"""Prefect's temporary server: where its database lies, and what is said where it does not come up."""
+"""Prefect's temporary server: where its database lies, whom it answers, and what is said where it does not come up."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.environment import database_address
@@ -18,16 +19,55 @@ from flows.server import start_temporary_server
 configure(Path(sys.argv[1]))
 start_temporary_server()
 import httpx
-print(httpx.get(os.environ["PREFECT_API_URL"] + "/health").status_code)
+address, known = os.environ["PREFECT_API_URL"], tuple(os.environ["PREFECT_API_AUTH_STRING"].split(":"))
+paths = ("health", None), ("version", None), ("version", known)
+print(address, *(httpx.get(f"{address}/{path}", auth=auth).status_code for path, auth in paths), flush=True)
 """
+WAIT = START + "sys.stdin.read()"
+KILL = (
+    START
+    + """
+import psutil
+from prefect import flow
+from tasks.stages import prefect_failure, stage
+
+@stage("work", ["work"])
+def work():
+    (server,) = psutil.Process().children()
+    server.kill()
+    server.wait()
+    print("done")
+
+@flow
+def whole():
+    work()
+
+try:
+    whole()
+except Exception as error:
+    print(prefect_failure(error) or error)
+"""
+)
 
 
-def test_a_server_keeps_its_database_in_a_workspace_of_any_name(tmp_path):
+def test_a_server_keeps_its_database_in_a_workspace_of_any_name_and_dies_with_its_command(tmp_path):
     workspace = tmp_path / "a?b p%20q #1 'ü'"
-    ended = subprocess.run([sys.executable, "-c", START, workspace], env=outside(), capture_output=True, text=True)
-    assert ended.stdout.split() == ["200"], ended.stderr
-    assert (workspace / "prefect" / "prefect.db").is_file()
+    command = [sys.executable, "-c", WAIT, workspace]
+    running = subprocess.Popen(command, env=outside(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert running.stdout.readline().split()[1:] == ["200", "401", "200"]
+    assert (workspace / "prefect" / "prefect.db").stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [workspace]
+    (served,) = psutil.Process(running.pid).children()
+    running.kill()
+    running.communicate()
+    served.wait(60)
+
+
+def test_a_server_that_is_killed_fails_the_run_as_a_service_does_whatever_became_of_the_work(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", KILL, tmp_path], env=outside(), capture_output=True, text=True)
+    started, done, told = ended.stdout.splitlines()
+    assert done == "done", ended.stderr
+    assert told.startswith(f"Prefect's server at {started.split()[0]} failed ([Errno 111] Connection refused)")
 
 
 def test_a_server_that_does_not_come_up_ends_the_command_with_its_reason(tmp_path):

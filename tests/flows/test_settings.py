@@ -89,7 +89,7 @@ STATED = st.fixed_dictionaries(
         "train": st.fixed_dictionaries(
             {
                 "epochs": st.integers(1, 10**6),
-                "learning_rate": st.floats(1e-12, 1e12),
+                "learning_rate": st.floats(1e-12, 1),
                 "precision": st.sampled_from(["auto", "bf16-mixed"]),
             },
         ),

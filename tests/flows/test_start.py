@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from prefect import flow
 
-from flows.launch import launch
+from flows.environment import launch
 from sgcldff.core.settings import InferSpec, ModelSpec
 from sgcldff.slides import find_slides
 from tasks.batch import tiles_at_most

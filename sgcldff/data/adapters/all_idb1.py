@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import BLAST
 from sgcldff.core.records import Sample
+from sgcldff.core.tables import LARGEST, whole_number
 from sgcldff.data.adapters.all_idb2 import label_of
 from sgcldff.data.adapters.base import Adapter, Rejected, child, images_in
 
@@ -45,11 +47,10 @@ class AllIdb1(Adapter):
 def _points(path: Path) -> Boxes | None:
     if not path.is_file():
         return None
-    try:
+    with reading(path, "not a list of centres", "expected one 'x y' per line"):
         pairs = [line.split() for line in path.read_text().splitlines() if line.strip()]
-        return tuple((int(x), int(y), int(x), int(y)) for x, y in pairs)
-    except ValueError as error:
-        raise InputError(f"{path}: not a list of centres ({error}); expected one 'x y' per line") from error
+        centres = [[whole_number(str(path), "a centre", text, (0, LARGEST)) for text in pair] for pair in pairs]
+        return tuple((x, y, x, y) for x, y in centres)
 
 
 ADAPTER = AllIdb1(

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import canonical
 from sgcldff.core.records import MaskCode, Sample
-from sgcldff.core.tables import read_rows
+from sgcldff.core.tables import LARGEST, number, read_rows
 from sgcldff.data.adapters.base import Adapter, Download, PublishedSize, Rejected, child, images_in
 
 Boxes = tuple[tuple[int, int, int, int], ...]
@@ -38,9 +39,9 @@ class Bccd(Adapter):
             except InputError as error:
                 yield Rejected(str(image), str(error))
 
-    def _sample(self, image: Path, boxes: Boxes | None, types: Mapping[int, str], masks: Mapping[str, Path]) -> Sample:
+    def _sample(self, image: Path, boxes: Boxes | None, types: Mapping[str, str], masks: Mapping[str, Path]) -> Sample:
         number = image.stem.rpartition("_")[2]
-        label = types.get(int(number)) if number.isdigit() else None
+        label = types.get(number.lstrip("0")) if number.isdigit() else None
         return replace(self.sample(image, label, masks.get(number)), boxes=boxes)
 
 
@@ -54,13 +55,14 @@ def _masks(folder: Path) -> dict[str, Path]:
     return {path.stem.rpartition("_")[2]: path for place in places for path in images_in(place)}
 
 
-def _types(folder: Path) -> dict[int, str]:
+def _types(folder: Path) -> dict[str, str]:
+    """Read the types by the images' numbers, without leading zeros."""
     places = (folder, _fields(folder).parent)
     table = next((place / "labels.csv" for place in places if (place / "labels.csv").is_file()), None)
     rows = read_rows(table, ("image", "category")) if table else ()
     categories = {row["image"]: row["category"].strip() for row in rows}
     return {
-        int(image): canonical(name)
+        image.lstrip("0"): canonical(name)
         for image, name in categories.items()
         if image.isdigit() and name and "," not in name
     }
@@ -70,16 +72,17 @@ def _boxes(annotation: Path) -> Boxes | None:
     """Read the boxes of the white blood cells; None if the field is not annotated."""
     if not annotation.is_file():
         return None
-    try:
+    with reading(annotation, "not a Pascal VOC annotation", "fetch it again"):
         objects = ET.parse(annotation).getroot().iter("object")  # noqa: S314  # Expat 2.4.1 and later bound entities
-        found = [_box(item) for item in objects if (item.findtext("name") or "").strip().upper() == "WBC"]
-    except (ET.ParseError, TypeError, ValueError) as error:
-        raise InputError(f"{annotation}: not a Pascal VOC annotation ({error}); fetch it again") from error
-    return tuple(found)
+        cells = [item for item in objects if (item.findtext("name") or "").strip().upper() == "WBC"]
+        return tuple(_box(str(annotation), item) for item in cells)
 
 
-def _box(item: ET.Element) -> tuple[int, int, int, int]:
-    x0, y0, x1, y1 = (round(float(item.findtext(f"bndbox/{side}") or "")) for side in ("xmin", "ymin", "xmax", "ymax"))
+def _box(place: str, item: ET.Element) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = (
+        round(number(place, side, item.findtext(f"bndbox/{side}") or "", (-LARGEST, LARGEST)))
+        for side in ("xmin", "ymin", "xmax", "ymax")
+    )
     return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pooch
 import requests
 
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, ServiceError
 from sgcldff.data.adapters import adapter
 from sgcldff.data.adapters.base import Adapter, Download
@@ -99,18 +100,14 @@ def _retrieve(download: Download, folder: Path) -> Path:
 
 def _unpack(archive: Path, target: Path, download: Download) -> None:
     """Unpack into a folder beside the target, and move it there when it is complete."""
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        with zipfile.ZipFile(archive) as file:
+        with atomic_write(target) as part, zipfile.ZipFile(archive) as file:
             _check_members(archive, file.infolist(), target.parent)
             file.extractall(part)
+            (part / MARK).write_text(str(download.sha256))
+            shutil.rmtree(target, ignore_errors=True)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise InputError(f"{archive}: not a readable zip archive ({error}); remove it and download it again") from error
-    (part / MARK).write_text(str(download.sha256))
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
 
 
 def _check_members(archive: Path, members: Sequence[zipfile.ZipInfo], folder: Path) -> None:

@@ -9,6 +9,7 @@ from sgcldff.core.records import Sample
 from sgcldff.data.adapters.base import Adapter, Rejected
 from sgcldff.data.reviews.consensus import Consensus, consensus_of
 from sgcldff.data.reviews.store import ReviewStore, is_store
+from sgcldff.slides.images import sha256_of
 
 SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -35,8 +36,10 @@ class Reviewed(Adapter):
         name = f"{slide}/x{review.x_um:.0f}-y{review.y_um:.0f}"
         if not SHA256.fullmatch(review.crop_sha256):
             return Rejected(name, f"{store.folder}: the review of {review.cell_id} has no image: read it again")
-        image = str(store.crop(review.crop_sha256))
-        return Sample(name, self.name, slide, image, review.crop_mpp, self.licence, label=label)
+        image = store.crop(review.crop_sha256)
+        if not image.is_file() or sha256_of(image) != review.crop_sha256:
+            return Rejected(name, f"{image}: missing or damaged; restore it from a backup")
+        return Sample(name, self.name, slide, str(image), review.crop_mpp, self.licence, label=label)
 
 
 ADAPTER = Reviewed(

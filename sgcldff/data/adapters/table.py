@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import canonical
 from sgcldff.core.records import MaskCode, Sample
-from sgcldff.core.tables import TableRow, read_rows
+from sgcldff.core.settings import MAX_MPP, MIN_MPP
+from sgcldff.core.tables import TableRow, number, read_rows
 from sgcldff.data.adapters.base import Adapter, Rejected
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.parquet")
@@ -33,15 +35,16 @@ class ImageTable(Adapter):
         rows = read_rows(table, ("image",))
         if self.mpp is None and rows and "mpp" not in rows[0]:
             self.scale()
-        for row in rows:
+        for at, row in enumerate(rows, 1):
             try:
-                yield self._sample(table, row)
+                with reading(f"{table}, row {at}", "names no image that can be read", "correct it"):
+                    yield self._sample(table, row, f"{table}, row {at}")
             except InputError as error:
                 yield Rejected(row["image"], str(error))
 
-    def _sample(self, table: Path, row: TableRow) -> Sample:
+    def _sample(self, table: Path, row: TableRow, place: str) -> Sample:
         if not row["image"]:
-            raise InputError(f"{table}: a row names no image; fill its column image")
+            raise InputError(f"{place}: names no image; fill its column image")
         source = table.resolve().parent.name if table.name in MANIFEST_NAMES else table.stem
         image, mask = table.parent / row["image"], row.get("mask")
         name = f"{source}/{Path(row['image']).with_suffix('').as_posix()}"
@@ -50,27 +53,19 @@ class ImageTable(Adapter):
             source=source,
             group=f"{source}/{row['group']}" if row.get("group") else name,
             image=str(image),
-            mpp=_number(table, row, "mpp") if row.get("mpp") else self.scale(),
+            mpp=number(place, "mpp", row["mpp"], (MIN_MPP, MAX_MPP)) if row.get("mpp") else self.scale(),
             licence=row.get("licence") or self.licence,
             label=canonical(row["label"]) if row.get("label") else None,
             mask=str(table.parent / mask) if mask else None,
-            mask_code=self._code(table, row) if mask else None,
+            mask_code=self._code(place, row) if mask else None,
         )
 
-    def _code(self, table: Path, row: TableRow) -> MaskCode | None:
-        if not row.get("cytoplasm"):
+    def _code(self, place: str, row: TableRow) -> MaskCode | None:
+        values = {name: row[name] for name in ("cytoplasm", "nucleus") if row.get(name)}
+        if "cytoplasm" not in values:
             return self.mask_code
-        nucleus = round(_number(table, row, "nucleus")) if row.get("nucleus") else None
-        return MaskCode(round(_number(table, row, "cytoplasm")), nucleus)
-
-
-def _number(table: Path, row: TableRow, column: str) -> float:
-    try:
-        return float(row[column])
-    except ValueError as error:
-        raise InputError(
-            f"{table}: {column} {row[column]!r} is not a number; correct the row of {row['image']}"
-        ) from error
+        grey = {name: round(number(place, name, text, (0, 255))) for name, text in values.items()}
+        return MaskCode(grey["cytoplasm"], grey.get("nucleus"))
 
 
 ADAPTER = ImageTable(

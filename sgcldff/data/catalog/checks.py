@@ -1,6 +1,5 @@
 """Checks that keep inputs out of the catalog; each gives its reason to the user."""
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from typing import NamedTuple
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import PRESETS
 from sgcldff.core.records import Sample
-from sgcldff.core.settings import IngestSpec
+from sgcldff.core.settings import MAX_MPP, MIN_MPP, IngestSpec
 from sgcldff.data.adapters.base import PublishedSize
 from sgcldff.data.catalog.measurements import Facts, FileKey, MeasureResult, file_key
 
@@ -102,8 +101,8 @@ def _image_fault(row: MeasuredSample, min_side: int) -> str:
         return f"image is {facts.width}x{facts.height} px, but sides need at least {min_side} px; use its full size"
     if facts.low == facts.high:
         return f"image is empty: every pixel is {facts.low}; export it again"
-    if not (sample.mpp > 0 and math.isfinite(sample.mpp)):
-        return f"mpp is {sample.mpp}: must be a positive number of um/px"
+    if not MIN_MPP <= sample.mpp <= MAX_MPP:
+        return f"mpp is {sample.mpp}: must be {MIN_MPP} to {MAX_MPP} um/px"
     return ""
 
 

@@ -1,32 +1,21 @@
 """Ingestion: images are checked, deduplicated, split without leakage, and listed in a catalog with a quarantine."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sgcldff.core.errors import StoreError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import readable
+from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.core.settings import IngestSpec, digest
 from sgcldff.data.adapters import PublishedSize, Rejected, Source
-from sgcldff.data.catalog.checks import (
-    MeasuredSample,
-    QuarantinedInput,
-    Screened,
-    files_of,
-    measured_samples,
-    quarantined,
-    usable_samples,
-    with_published_size,
-    with_unique_ids,
-    without_duplicates,
-)
+from sgcldff.data.catalog import checks
 from sgcldff.data.catalog.measurements import MeasureProgress, facts_table, measure_all, read_facts
 from sgcldff.data.catalog.near_duplicates import hash_bits, near_duplicates
 from sgcldff.data.catalog.overlap import SIDE, Pairs
@@ -34,6 +23,8 @@ from sgcldff.data.catalog.paths import FACTS, MANIFEST, QUARANTINE, SPLITS, requ
 from sgcldff.data.catalog.splits import SplitItem, assign_splits, link
 
 SPLITS_SCHEMA = pa.schema([("pixels", pa.string()), ("split", pa.string())])
+
+NOT_UTF8 = "its name, or that of its folder, is not UTF-8; rename it"
 
 SplitOfPixels = Mapping[str, Split]
 """Digest of an image's pixels -> its split."""
@@ -78,7 +69,7 @@ class Catalog:
         """Save a copy of the manifest under its digest, and return the path."""
         path = self.folder / "snapshots" / f"{self.digest}.parquet"
         if not path.exists():
-            _write(samples_to_table(self.samples), path)
+            write_table(path, samples_to_table(self.samples))
         return path
 
 
@@ -109,28 +100,33 @@ def ingest(
     """
     spec, folder = spec or IngestSpec(), Path(folder)
     samples, sizes, rejected = _scan(sources)
-    keys = (key for sample in samples for key in files_of(sample) if key is not None)
+    keys = (key for sample in samples for key in checks.files_of(sample) if key is not None)
     results = measure_all(keys, read_facts(folder / FACTS), progress)
-    screened = _screen(measured_samples(samples, results), sizes, spec, _existing_ids(folder))
+    screened = _screen(checks.measured_samples(samples, results), sizes, spec, _existing_ids(folder))
     splits = _read_splits(folder / SPLITS, spec)
     rows, leaking = _split(screened.rows, splits, spec)
     splits |= {row.facts.pixels: row.sample.split for row in rows}
     quarantine = [asdict(item) for item in (*rejected, *screened.quarantined, *leaking)]
-    _write(facts_table(results), folder / FACTS)
-    _write(_splits_table(splits, spec), folder / SPLITS)
-    _write(pa.Table.from_pylist(quarantine, schema=QUARANTINE_SCHEMA), folder / QUARANTINE)
-    _write(samples_to_table(row.sample for row in rows), folder / MANIFEST)
+    write_table(folder / FACTS, facts_table(results))
+    write_table(folder / SPLITS, _splits_table(splits, spec))
+    write_table(folder / QUARANTINE, pa.Table.from_pylist(quarantine, schema=QUARANTINE_SCHEMA))
+    write_table(folder / MANIFEST, samples_to_table(row.sample for row in rows))
     return Catalog.open(folder)
 
 
-def _scan(sources: Iterable[Source]) -> tuple[list[Sample], dict[str, PublishedSize], list[QuarantinedInput]]:
+def _scan(sources: Iterable[Source]) -> tuple[list[Sample], dict[str, PublishedSize], list[checks.QuarantinedInput]]:
     """Find the samples, their published sizes by id, and the inputs that adapters rejected."""
-    samples, sizes, rejected = list[Sample](), dict[str, PublishedSize](), list[QuarantinedInput]()
+    samples, sizes, rejected = list[Sample](), dict[str, PublishedSize](), list[checks.QuarantinedInput]()
     for source in sources:
         size = source.published
-        for item in source.scan():
+        with reading(source.folder, "cannot be read as a data set", "grant access, or fetch it again"):
+            items = tuple(source.scan())
+        for item in items:
+            texts = "".join(map(str, astuple(item)))
             if isinstance(item, Rejected):
-                rejected.append(QuarantinedInput(source.adapter, item.image, item.reason))
+                rejected.append(checks.QuarantinedInput(source.adapter, readable(item.image), readable(item.reason)))
+            elif readable(texts) != texts:
+                rejected.append(checks.QuarantinedInput(source.adapter, readable(item.image), NOT_UTF8))
             else:
                 samples.append(item)
                 sizes |= {item.id: size} if size else {}
@@ -138,17 +134,17 @@ def _scan(sources: Iterable[Source]) -> tuple[list[Sample], dict[str, PublishedS
 
 
 def _screen(
-    measured: Screened, sizes: Mapping[str, PublishedSize], spec: IngestSpec, existing_ids: set[str]
-) -> Screened:
-    sized = with_published_size(measured.rows, sizes)
-    usable = usable_samples(sized.rows, spec)
-    named = with_unique_ids(usable.rows)
-    distinct = without_duplicates(named.rows, existing_ids)
-    checks = (measured, sized, usable, named, distinct)
-    return Screened(distinct.rows, [item for check in checks for item in check.quarantined])
+    measured: checks.Screened, sizes: Mapping[str, PublishedSize], spec: IngestSpec, existing_ids: set[str]
+) -> checks.Screened:
+    sized = checks.with_published_size(measured.rows, sizes)
+    usable = checks.usable_samples(sized.rows, spec)
+    named = checks.with_unique_ids(usable.rows)
+    distinct = checks.without_duplicates(named.rows, existing_ids)
+    steps = (measured, sized, usable, named, distinct)
+    return checks.Screened(distinct.rows, [item for step in steps for item in step.quarantined])
 
 
-def _split(rows: Sequence[MeasuredSample], splits: SplitOfPixels, spec: IngestSpec) -> Screened:
+def _split(rows: Sequence[checks.MeasuredSample], splits: SplitOfPixels, spec: IngestSpec) -> checks.Screened:
     """Join near-duplicates into groups, assign the groups to splits, and quarantine images that would leak."""
     items = [_split_item(row, splits) for row in rows]
     linked = link(items, _near(rows, spec).tolist())
@@ -159,16 +155,18 @@ def _split(rows: Sequence[MeasuredSample], splits: SplitOfPixels, spec: IngestSp
         for index, row in enumerate(rows)
         if index in linked.groups
     ]
-    return Screened(kept, [quarantined(rows[index].sample, reason) for index, reason in linked.refused.items()])
+    return checks.Screened(
+        kept, [checks.quarantined(rows[index].sample, reason) for index, reason in linked.refused.items()]
+    )
 
 
-def _split_item(row: MeasuredSample, splits: SplitOfPixels) -> SplitItem:
+def _split_item(row: checks.MeasuredSample, splits: SplitOfPixels) -> SplitItem:
     sample, pixels = row.sample, row.facts.pixels
     stratum = (sample.source, sample.label or "")
     return SplitItem(pixels, sample.id, sample.group, stratum, splits.get(pixels, Split.UNASSIGNED))
 
 
-def _near(rows: Sequence[MeasuredSample], spec: IngestSpec) -> Pairs:
+def _near(rows: Sequence[checks.MeasuredSample], spec: IngestSpec) -> Pairs:
     hashes = hash_bits([row.facts.phash for row in rows])
     thumbnails = np.frombuffer(b"".join(row.facts.thumbnail for row in rows), np.uint8)
     return near_duplicates(hashes, thumbnails.reshape(-1, SIDE, SIDE), spec)
@@ -201,14 +199,4 @@ def _splits_table(splits: SplitOfPixels, spec: IngestSpec) -> pa.Table:
 
 
 def _read(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: damaged ({error}); remove it and run `sgcldff prepare` again") from error
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    pq.write_table(table, part)
-    part.replace(path)
+    return read_table(path, "remove it and run `sgcldff prepare` again")

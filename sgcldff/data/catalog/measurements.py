@@ -10,11 +10,12 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from sgcldff.core.errors import InputError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import InputError, MissingInputError, StoreError
+from sgcldff.core.parquet_file import read_table
 from sgcldff.data.catalog.overlap import thumbnail
 from sgcldff.slides.images import read_grey, read_rgb, sha256_of
 
@@ -122,7 +123,8 @@ def measure_all(
 
 def _attempt(key: FileKey) -> MeasureResult:
     try:
-        return measure(key.path, mask=key.mask)
+        with reading(key.path, "cannot be measured", "export it again"):
+            return measure(key.path, mask=key.mask)
     except InputError as error:
         return error
 
@@ -136,8 +138,8 @@ def facts_table(results: Mapping[FileKey, MeasureResult]) -> pa.Table:
 def read_facts(path: Path) -> dict[FileKey, Facts]:
     """Read stored measurements; none if the file is missing, damaged, or has another layout, as it is only a cache."""
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException):
+        table = read_table(path, "it is measured again")
+    except (MissingInputError, StoreError):
         return {}
     if (table.schema.metadata or {}).get(b"sgcldff.layout") != FACTS_LAYOUT:
         return {}

@@ -44,17 +44,13 @@ def _candidates(hashes: NDArray[np.uint64], parts: int) -> Iterator[Pairs]:
     edges = np.linspace(0, HASH_BITS, parts + 1).astype(np.uint64)
     for low, high in pairwise(edges):
         mask = np.uint64(2 ** int(high - low) - 1)
-        yield from _same((hashes >> low) & mask)
-
-
-def _same(keys: NDArray[np.uint64]) -> Iterator[Pairs]:
-    """Pair the indices of equal keys, one index with all later ones of its bucket at a time."""
-    order = np.argsort(keys, kind="stable")
-    bounds = np.flatnonzero(np.diff(keys[order])) + 1
-    for bucket in np.split(order, bounds):
-        for position in range(len(bucket) - 1):
-            later = bucket[position + 1 :]
-            yield np.column_stack([np.full_like(later, bucket[position]), later])
+        keys = (hashes >> low) & mask
+        order = np.argsort(keys, kind="stable")
+        bounds = np.flatnonzero(np.diff(keys[order])) + 1
+        for bucket in np.split(order, bounds):
+            for position in range(len(bucket) - 1):
+                later = bucket[position + 1 :]
+                yield np.column_stack([np.full_like(later, bucket[position]), later])
 
 
 def near_duplicates(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], spec: IngestSpec) -> Pairs:

@@ -3,7 +3,9 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from scipy.cluster.hierarchy import DisjointSet
 
 from sgcldff.core.records import Split
 from sgcldff.core.settings import SplitSpec
@@ -29,26 +31,20 @@ class SplitItem:
     """Its split so far."""
 
 
-@dataclass
-class _DisjointSets:
-    """Disjoint sets, each with its split."""
+class _GroupedSplits:
+    """Sets of linked images and groups, each with its split."""
 
-    parents: dict[object, object] = field(default_factory=dict)
-    splits: dict[object, Split] = field(default_factory=dict)
-
-    def root(self, node: object) -> object:
-        while (parent := self.parents.setdefault(node, node)) != node:
-            self.parents[node] = node = self.parents[parent]
-        return node
+    def __init__(self, nodes: Iterable[object]) -> None:
+        self.sets = DisjointSet(nodes)
+        self.splits: dict[object, Split] = {}
 
     def split(self, node: object) -> Split:
-        return self.splits.get(self.root(node), Split.UNASSIGNED)
+        return self.splits.get(self.sets[node], Split.UNASSIGNED)
 
     def join(self, nodes: Sequence[object], split: Split) -> None:
-        first = self.root(nodes[0])
         for node in nodes[1:]:
-            self.parents[self.root(node)] = first
-        self.splits[first] = split
+            self.sets.merge(nodes[0], node)
+        self.splits[self.sets[nodes[0]]] = split
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,8 @@ def link(items: Sequence[SplitItem], pairs: Iterable[Sequence[int]]) -> Linked:
 
     Images that already have a split come first, then new ones in the order of their digests.
     """
-    sets, refused, accepted = _DisjointSets(), dict[int, str](), set[int]()
+    sets = _GroupedSplits((*range(len(items)), *{item.group for item in items}))
+    refused, accepted = dict[int, str](), set[int]()
     neighbours: defaultdict[int, set[int]] = defaultdict(set)
     for a, b in pairs:
         neighbours[int(a)].add(int(b))
@@ -88,7 +85,7 @@ def _first_of(splits: Collection[Split]) -> Split:
     return next(split for split in PRIORITY if split in splits)
 
 
-def _conflict(sets: _DisjointSets, items: Sequence[SplitItem], index: int, near: Sequence[int]) -> str:
+def _conflict(sets: _GroupedSplits, items: Sequence[SplitItem], index: int, near: Sequence[int]) -> str:
     """Return why an item cannot be linked with its group and its near-duplicates; empty if it can."""
     item = items[index]
     ties = [(f"group {item.group}", sets.split(item.group))]
@@ -101,8 +98,8 @@ def _conflict(sets: _DisjointSets, items: Sequence[SplitItem], index: int, near:
     return f"would link groups of different splits: {conflict}; remove one of them, or ingest into a new folder"
 
 
-def _group_names(sets: _DisjointSets, items: Sequence[SplitItem], accepted: Iterable[int]) -> dict[int, str]:
-    roots = {index: sets.root(index) for index in accepted}
+def _group_names(sets: _GroupedSplits, items: Sequence[SplitItem], accepted: Iterable[int]) -> dict[int, str]:
+    roots = {index: sets.sets[index] for index in accepted}
     names: dict[object, str] = {}
     for index, root in roots.items():
         names[root] = min(names.get(root, items[index].group), items[index].group)

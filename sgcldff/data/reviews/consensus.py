@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 import numpy as np
@@ -85,8 +85,14 @@ def _consensus(reviews: Iterable[Review]) -> Consensus:
     return Consensus(votes[0].slide_sha256, None if label == CANNOT_TELL else label, votes)
 
 
-def _moment(review: Review) -> tuple[datetime, str]:
-    return review.reviewed_at, review.id
+def _moment(review: Review) -> tuple[bool, datetime, str]:
+    """Return a sort key by time; a review that claims to come from the future outranks none."""
+    return not in_future(review.reviewed_at), review.reviewed_at, review.id
+
+
+def in_future(moment: datetime) -> bool:
+    """Return whether a time lies ahead by more than clocks and time zones may differ."""
+    return moment > datetime.now(UTC) + timedelta(days=1)
 
 
 def majority(labels: Iterable[str]) -> str | None:

@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import MissingInputError, StoreError
+from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.settings import digest
 
 REVIEWS, CROPS = "reviews", "crops"
 REVIEWS_LAYOUT = "reviews/1"
 CANNOT_TELL = "cannot tell"
 """Answer of a reviewer who cannot classify a cell."""
+REMEDY = "restore it from a backup, or remove it and read its answers again"
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ class ReviewStore:
                     partial.write_bytes(images[sha256].read_bytes())
         if new:
             rows = [{"review_id": name, **asdict(new[name])} for name in sorted(new)]
-            with atomic_write(self.folder / REVIEWS / f"{digest(sorted(new))}.parquet") as partial:
-                pq.write_table(pa.Table.from_pylist(rows, schema=REVIEW_SCHEMA), partial, compression="zstd")
+            table = pa.Table.from_pylist(rows, schema=REVIEW_SCHEMA)
+            write_table(self.folder / REVIEWS / f"{digest(sorted(new))}.parquet", table)
         return len(new)
 
 
@@ -152,8 +154,13 @@ def _layout(file: Path) -> str:
 
 def _read_reviews(file: Path) -> list[Review]:
     if _layout(file) != REVIEWS_LAYOUT:
-        raise StoreError(
-            f"{file}: damaged or not of layout {REVIEWS_LAYOUT}; restore it from a backup, or read its answers again"
-        )
-    rows = pq.read_table(file, schema=REVIEW_SCHEMA).drop(["review_id"]).to_pylist()
-    return [Review(**(row | {"reviewed_at": row["reviewed_at"].astimezone(UTC)})) for row in rows]
+        raise StoreError(f"{file}: damaged or not of layout {REVIEWS_LAYOUT}; {REMEDY}")
+    try:
+        rows = read_table(file, REMEDY, REVIEW_SCHEMA).drop(["review_id"]).to_pylist()
+        reviews = [Review(**(row | {"reviewed_at": row["reviewed_at"].astimezone(UTC)})) for row in rows]
+        named = digest(sorted(review.id for review in reviews))
+    except (ValueError, AttributeError, OverflowError) as error:
+        raise StoreError(f"{file}: damaged ({error}); {REMEDY}") from error
+    if named != file.stem:
+        raise StoreError(f"{file}: damaged (its reviews are those of {named}.parquet); {REMEDY}")
+    return reviews

@@ -1,6 +1,6 @@
 """The confidence below which a model abstains, chosen on stains that were not in the training data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,33 @@ def _curve(confidence: Floats, correct: Bools, limits: Floats) -> tuple[Floats, 
     return accuracy, classified / len(confidence)
 
 
-def rejected_by_type(confidence: Floats, limit: float, types: Sequence[str]) -> dict[str, float]:
-    """Return the share of the cells of each true type that would not be classified; it may vary strongly."""
-    names, below = np.asarray(types), confidence < limit
-    return {str(name): float(below[names == name].mean()) for name in np.unique(names)}
+@dataclass(frozen=True)
+class Abstention:
+    """What a limit of confidence does to labelled images."""
+
+    min_confidence: float
+    """Images below this confidence stay unidentified."""
+    kept: float
+    """Share of the images that are classified."""
+    accuracy: float | None
+    """Accuracy of the classified images; None if there is none."""
+    rejected: Mapping[str, float]
+    """Share of the images that stay unidentified, by true label; it may vary strongly."""
+
+
+def abstention(confidence: Floats, correct: Bools, labels: Sequence[str], limit: float) -> Abstention:
+    """Return the effect of a limit.
+
+    Parameters
+    ----------
+    confidence
+        Probability of each image's predicted type, (N,).
+    correct
+        Whether the prediction is correct, (N,).
+    labels
+        True label of each image.
+    """
+    names, classified = np.asarray(labels), confidence >= limit
+    rejected = {str(name): float(1 - classified[names == name].mean()) for name in np.unique(names)}
+    accuracy = float(correct[classified].mean()) if classified.any() else None
+    return Abstention(limit, float(classified.mean()), accuracy, rejected)

@@ -7,15 +7,15 @@ class without reviewed cells keeps its probability unless cells of other classes
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.stats import binomtest
 from sklearn.model_selection import GroupKFold
 
 from sgcldff.core.settings import require
 from sgcldff.evaluation.calibration.labelled_cells import LabelledCells, are_correct, log_losses
-from sgcldff.evaluation.metrics import Bools, Floats
+from sgcldff.evaluation.metrics import Bools, Floats, TypePredictions, type_scores
 
 MIN_CELLS = 10
 """Smallest number of cells from which anything is chosen."""
@@ -90,25 +90,49 @@ def _fit_coefficients(logits: Floats, design: Floats, allowed: Bools, penalty: f
 CANDIDATES = (Candidate(Kind.NOTHING), *(Candidate(kind, p) for kind in (Kind.BIAS, Kind.HEAD) for p in PENALTIES))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Cross-validated results of a candidate."""
+    """Cross-validated predictions of a candidate."""
 
-    log_loss: float
-    """Mean over the cells."""
-    right: int
-    """Cells that are classified correctly."""
-    cells: int
+    logits: Floats
+    """Of each cell, by a fit from which it was held out; (N, C)."""
+    allowed: Bools
+    """Classes that the label of each cell allows, (N, C)."""
+
+    @cached_property
+    def losses(self) -> Floats:
+        """Log loss of each cell, (N,)."""
+        return log_losses(self.logits, self.allowed)[0]
 
     @property
-    def accuracy(self) -> float:
-        """Share of the cells that are classified correctly."""
-        return self.right / self.cells
+    def log_loss(self) -> float:
+        """Mean log loss of the cells."""
+        return float(self.losses.mean())
 
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the exact binomial interval of the accuracy (Clopper and Pearson 1934)."""
-        interval = binomtest(self.right, self.cells).proportion_ci(confidence, method="exact")
-        return float(interval.low), float(interval.high)
+    @cached_property
+    def correct(self) -> Bools:
+        """Whether each cell is classified correctly, (N,)."""
+        return are_correct(self.logits, self.allowed)
+
+    @cached_property
+    def right(self) -> int:
+        """Cells that are classified correctly."""
+        return int(self.correct.sum())
+
+    @cached_property
+    def macro_f1(self) -> float:
+        """Mean F1 over the labels that occur; NaN if only one does."""
+        count, classes = self.allowed.shape
+        both = np.vstack((self.allowed, np.eye(classes, dtype=bool)))
+        labels, codes = np.unique(both, axis=0, return_inverse=True)
+        true, wrong = codes[:count], codes[count:][self.logits.argmax(axis=1)]
+        predicted = np.where(self.correct, true, wrong)
+        types = TypePredictions(tuple(map(str, range(len(labels)))), true, predicted, np.ones(count))
+        return float(type_scores(types)(np.ones((1, count)))[0, 2])
+
+    def is_as_good_as(self, other: "HeldOut") -> bool:
+        """Whether neither accuracy nor macro F1 is lower than that of `other`."""
+        return self.right >= other.right and not self.macro_f1 < other.macro_f1
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +142,9 @@ class Adaptation:
     chosen: Candidate
     adjustment: Adjustment
     before: HeldOut
-    """Results of the unchanged model."""
+    """Predictions of the unchanged model."""
     after: HeldOut
-    """Results of the chosen candidate; `before` if it is `NOTHING`."""
-    p_value: float
-    """Two-sided exact test (McNemar 1947) of whether as many cells were gained as lost; 1 if none was."""
+    """Predictions of the chosen candidate; `before` if it is `NOTHING`."""
 
     @property
     def helps(self) -> bool:
@@ -134,8 +156,9 @@ def adapt(cells: LabelledCells) -> Adaptation:
     """Choose a change of a model by cross-validation on a laboratory's cells, and fit it on all of them.
 
     Cells of one slide are held out together if there are at least `FOLDS` slides. The candidate with the lowest log
-    loss is chosen, among those that classify at least as many cells correctly as the unchanged model. The model is left
-    unchanged unless the reduction of the log loss exceeds its standard error, since a spurious change does some harm.
+    loss is chosen, among those whose accuracy and macro F1 are at least those of the unchanged model. The model is left
+    unchanged unless the reduction of the log loss exceeds its standard error, since a spurious change does some harm,
+    and if all cells have the same label, since a change would only make that label more probable.
 
     Raises
     ------
@@ -150,18 +173,17 @@ def adapt(cells: LabelledCells) -> Adaptation:
         not cells.allowed.all(axis=1).any(),
         "a label that allows every class carries no information: leave such cells out",
     )
-    unchanged, *_ = CANDIDATES
-    held_out = {candidate: _held_out_logits(candidate, cells) for candidate in CANDIDATES}
-    correct = {candidate: are_correct(logits, cells.allowed) for candidate, logits in held_out.items()}
-    losses = {candidate: log_losses(logits, cells.allowed)[0] for candidate, logits in held_out.items()}
-    as_good = [candidate for candidate in CANDIDATES if correct[candidate].sum() >= correct[unchanged].sum()]
-    best = min(as_good, key=lambda candidate: losses[candidate].mean())
-    gain = losses[unchanged] - losses[best]
-    chosen = best if gain.mean() > gain.std(ddof=1) / np.sqrt(len(cells)) else unchanged
-    before, after = (
-        HeldOut(float(losses[one].mean()), int(correct[one].sum()), len(cells)) for one in (unchanged, chosen)
-    )
-    return Adaptation(chosen, chosen.fit(cells), before, after, _mcnemar(correct[unchanged], correct[chosen]))
+    unchanged, *changes = CANDIDATES
+    before = after = HeldOut(cells.logits, cells.allowed)
+    chosen = unchanged
+    if len(np.unique(cells.allowed, axis=0)) > 1:
+        held_out = {candidate: HeldOut(_held_out_logits(candidate, cells), cells.allowed) for candidate in changes}
+        as_good = [candidate for candidate in changes if held_out[candidate].is_as_good_as(before)]
+        best = min(as_good, key=lambda candidate: held_out[candidate].losses.mean(), default=unchanged)
+        gain = before.losses - held_out.get(best, before).losses
+        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(cells)):
+            chosen, after = best, held_out[best]
+    return Adaptation(chosen, chosen.fit(cells), before, after)
 
 
 def _held_out_logits(candidate: Candidate, cells: LabelledCells) -> Floats:
@@ -173,8 +195,3 @@ def _held_out_logits(candidate: Candidate, cells: LabelledCells) -> Floats:
     for kept, held_out in folds.split(cells.logits, groups=groups):
         logits[held_out] = candidate.fit(cells.take(kept))(cells.take(held_out))
     return logits
-
-
-def _mcnemar(before: Bools, after: Bools) -> float:
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0

@@ -2,21 +2,30 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError
+from sgcldff.core.labels import LabelSpace
 from sgcldff.core.records import Sample
-from sgcldff.evaluation.calibration.adaptation import Adaptation, Adjustment, adapt
+from sgcldff.core.settings import EvalSpec, ModelSpec
+from sgcldff.core.wording import counted
+from sgcldff.data.adapters.base import Rejected
+from sgcldff.data.adapters.reviewed import ADAPTER
+from sgcldff.evaluation.calibration.adaptation import Adaptation, Adjustment, HeldOut, Kind, adapt
 from sgcldff.evaluation.calibration.labelled_cells import LabelledCells
 from sgcldff.evaluation.drift.observe import embed
-from sgcldff.models.checkpoint import TRAINED_ON, WEIGHTS_FILE, saved_digest
+from sgcldff.evaluation.metrics import Floats
+from sgcldff.evaluation.predictions import PREDICTED, PROBABILITY, AnswerLabels, tabulate
+from sgcldff.evaluation.report import METRICS, POOLED, Scores, score_source
+from sgcldff.models.checkpoint import CALIBRATION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import Model, load_model, save_model
 from sgcldff.models.nets.base import Network
 from sgcldff.models.reference import Reference, reference_digest
@@ -24,9 +33,10 @@ from sgcldff.models.training.examples import cached_scene, centre_view
 from sgcldff.saliency.priors import build
 from sgcldff.slides.images import sha256_of
 
-CALIBRATION_FILE = "calibration.json"
-"""Beside a calibrated model: its origin, the cells it was calibrated on, and the results."""
-LAYOUT = "calibration/1"
+LAYOUT = "calibration/2"
+SCORES = ("accuracy", "macro_f1", "calibration_error")
+"""Scores by which a calibration is shown."""
+KINDS = {Kind.NOTHING: "no change", Kind.BIAS: "a bias per type", Kind.HEAD: "a small head on the embeddings"}
 
 
 @dataclass(frozen=True)
@@ -40,19 +50,73 @@ class LabCalibration:
     adaptation: Adaptation
     cells: Counter[str]
     """Cells by label."""
+    missing: tuple[str, ...]
+    """Classes of the model of which there is no cell."""
+    before: Scores
+    """Of the unchanged model on these cells; intervals are resampled by slide, or by cell if there is only one."""
+    after: Scores
+    """Of the chosen change, each cell held out of the fit; `before` if nothing was changed."""
+
+    @property
+    def summary(self) -> str:
+        """What was changed, as in `ModelSpec.calibrated`."""
+        change = KINDS[self.adaptation.chosen.kind]
+        return f"{change}, fitted to {counted(self.cells.total(), 'reviewed cell')}; original {self.parent}"
+
+    @property
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """Name of each of `SCORES`, of the unchanged model and of the chosen change, with intervals."""
+        pairs = ((name, getattr(self.before, name), getattr(self.after, name)) for name in SCORES)
+        return tuple((METRICS[name], str(before or "-"), str(after or "-")) for name, before, after in pairs)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user has to know beside the scores."""
+        notes = []
+        if not self.adaptation.helps:
+            reason = (
+                "all cells have the same type" if len(self.cells) == 1 else "no change does better on held-out cells"
+            )
+            notes.append(f"the model is left as it is: {reason}")
+        if self.missing:
+            notes.append(f"no cell is a {' or '.join(self.missing)}: nothing was learned about these types")
+        return tuple(notes)
 
     def __str__(self) -> str:
-        before, after = self.adaptation.before, self.adaptation.after
-        text = f"{before.cells} cells: {before.right} correct with the unchanged model ({_percent(before.interval())})"
-        if self.folder is None:
-            return f"{text}; neither a bias per type nor a small head does better on held-out cells: left unchanged"
-        better = f"{after.right} of the held-out cells with a {self.adaptation.chosen.kind}"
-        return f"{text}, {better} ({_percent(after.interval())}); p = {self.adaptation.p_value:.2g}"
+        before, after = self.adaptation.before.right, self.adaptation.after.right
+        right = f"{before} correct as it was, {after} when held out of the calibration"
+        return "; ".join((f"{counted(self.cells.total(), 'cell')}: {right}", *self.notes))
 
 
-def _percent(interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{low:.0%} to {high:.0%}"
+def reviewed_cells(
+    store: str | Path, labels: LabelSpace, test: Collection[Sample] = ()
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """Read the reviewed cells on which a model with certain labels may be calibrated, and why others are left out.
+
+    Parameters
+    ----------
+    test
+        Images on which the model will be tested: their slides are left out.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder is no store of reviews.
+    """
+    images, slides = {sample.sha256 for sample in test}, {sample.group for sample in test}
+    usable, left_out = list[Sample](), Counter[str]()
+    for found in ADAPTER.scan(Path(store)):
+        if isinstance(found, Rejected):
+            left_out[found.reason] += 1
+            continue
+        sample = replace(found, sha256=sha256_of(found.image))
+        if sample.sha256 in images or sample.group in slides:
+            left_out["on a slide of the test set"] += 1
+        elif sample.label not in labels.known:
+            left_out[f"{sample.label} is unknown to the model"] += 1
+        else:
+            usable.append(sample)
+    return tuple(usable), tuple(f"{counted(number, 'cell')}: {reason}" for reason, number in left_out.items())
 
 
 def calibrate_for_lab(folder: str | Path, samples: Sequence[Sample], out: str | Path) -> LabCalibration:
@@ -73,21 +137,58 @@ def calibrate_for_lab(folder: str | Path, samples: Sequence[Sample], out: str | 
     Raises
     ------
     InputError
-        If the model is damaged, there are too few cells, an image cannot be read, or `out` contains a model.
+        If the model is damaged or calibrated already, there are too few cells, an image cannot be read, or `out`
+        contains a model.
     """
     origin, target = Path(folder), Path(out)
     if (target / WEIGHTS_FILE).exists():
         raise InputError(f"{target}: contains a model already; remove it, or name another folder")
     model = load_model(origin, "cpu")
+    if model.spec.calibrated:
+        raise InputError(
+            f"{origin}: calibrated already ({model.spec.calibrated}); calibrate the original with all cells"
+        )
     parent = model.digest
     cells, used = labelled_cells(model, samples)
-    adaptation, counts = adapt(cells), Counter(str(sample.label) for sample in used)
-    calibration = LabCalibration(parent, target if adaptation.helps else None, adaptation, counts)
+    adaptation = adapt(cells)
+    before, after = (_scores(held_out.logits, used, model.spec) for held_out in (adaptation.before, adaptation.after))
+    calibration = LabCalibration(
+        parent,
+        target if adaptation.helps else None,
+        adaptation,
+        Counter(str(sample.label) for sample in used),
+        tuple(name for k, name in enumerate(model.spec.labels.classes) if not cells.allowed[:, k].any()),
+        before,
+        after,
+    )
     if adaptation.helps:
         apply_adjustment(adaptation.adjustment, model)
-        save_model(target, model.spec, model.net)
+        save_model(target, replace(model.spec, calibrated=calibration.summary), model.net)
         _write_records(origin, target, calibration, used)
     return calibration
+
+
+def _scores(logits: Floats, samples: Sequence[Sample], spec: ModelSpec) -> Scores:
+    """Score the types that logits (N, C) predict for the cells of `samples`."""
+    space = spec.labels
+    labels = [space.resolve(str(sample.label)) for sample in samples]
+    answers = AnswerLabels.for_labels(labels, space)
+    one_slide = len({sample.group for sample in samples}) == 1
+    rows = []
+    for sample, label, probabilities in zip(samples, labels, softmax(logits, axis=1), strict=True):
+        predicted, confidence = answers.predict(probabilities, label, space)
+        rows.append(
+            {
+                "id": sample.id,
+                "source": sample.source,
+                "group": sample.id if one_slide else sample.group,
+                "label": label,
+                PREDICTED: predicted,
+                "confidence": confidence,
+                **{PROBABILITY + name: float(p) for name, p in zip(space.classes, probabilities, strict=True)},
+            }
+        )
+    return score_source(tabulate(rows, space.classes, ""), POOLED, space, EvalSpec())
 
 
 def labelled_cells(model: Model, samples: Sequence[Sample]) -> tuple[LabelledCells, tuple[Sample, ...]]:
@@ -126,18 +227,26 @@ def apply_adjustment(adjustment: Adjustment, model: Model) -> None:
         layer.bias.add_(torch.from_numpy(adjustment.bias))
 
 
+def _figures(held_out: HeldOut, scores: Scores) -> dict[str, object]:
+    intervals = {name: getattr(scores, name) for name in SCORES}
+    return {
+        "cells": len(held_out.logits),
+        "right": held_out.right,
+        "log_loss": held_out.log_loss,
+        **{name: interval and asdict(interval) for name, interval in intervals.items()},
+    }
+
+
 def _write_records(origin: Path, target: Path, calibration: LabCalibration, used: Sequence[Sample]) -> None:
     """Write the records beside a calibrated model: its origin, its training images, and its reference."""
     adaptation, digest = calibration.adaptation, saved_digest(target)
     record = {
         "layout": LAYOUT,
         "parent": calibration.parent,
-        "model": digest,
         "chosen": asdict(adaptation.chosen),
         "cells": dict(sorted(calibration.cells.items())),
-        "before": asdict(adaptation.before) | {"accuracy_interval": adaptation.before.interval()},
-        "after": asdict(adaptation.after) | {"accuracy_interval": adaptation.after.interval()},
-        "p_value": adaptation.p_value,
+        "before": _figures(adaptation.before, calibration.before),
+        "after": _figures(adaptation.after, calibration.after),
     }
     with atomic_write(target / CALIBRATION_FILE) as partial:
         partial.write_text(json.dumps(record, indent=2))

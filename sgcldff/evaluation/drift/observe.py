@@ -1,15 +1,17 @@
-"""Measurements of labelled images: stain, saliency priors, and the model's embeddings of their cells."""
+"""Measurements of labelled images: stain, saliency priors, and embeddings of cells; and the reference made of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sgcldff.core.records import Sample
+from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import ModelSpec
 from sgcldff.core.stain import stain_statistics
 from sgcldff.models.model import Model
 from sgcldff.models.observations import Floats, Observations
+from sgcldff.models.out_of_distribution import fit
+from sgcldff.models.reference import Reference, annotation_digest
 from sgcldff.models.training.examples import cached_scene, cell_views
 from sgcldff.saliency.priors import PriorStack, build
 
@@ -85,3 +87,25 @@ def embed(model: Model, crops: Floats) -> Floats:
         for part in (crops[at : at + CROPS_AT_ONCE] for at in range(0, len(crops), CROPS_AT_ONCE))
     ]
     return np.concatenate(embeddings) if embeddings else np.empty((0, model.embedding_width), np.float32)
+
+
+def describe(model: Model, samples: Sequence[Sample], progress: Progress | None = None) -> Reference:
+    """Build the reference of a model from its images; the validation split gives the typical distances of cells.
+
+    Parameters
+    ----------
+    samples
+        The catalog on which the model was trained, all splits.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be read.
+    """
+    learned = [sample for sample in samples if sample.split in (Split.TRAIN, Split.VAL)]
+    observations = observe(model, learned, progress)
+    held_out = np.array([sample.split is Split.VAL for sample in learned])[observations.owners]
+    types = [name for name, out in zip(observations.types, held_out, strict=True) if not out]
+    typicality = fit(observations.embedding[~held_out], types, observations.embedding[held_out])
+    truths = {sample.sha256: annotation_digest(sample) for sample in samples}
+    return Reference(model.digest, truths, observations.sampled(seed=0), typicality)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import DriftSpec
@@ -83,9 +84,7 @@ class DriftReport:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "DriftReport":
         """Read what `to_dict` returned."""
-        figures = tuple(DriftFigure(**figure) for figure in data["figures"])
-        shares = {label: (pair[0], pair[1]) for label, pair in data["shares"].items()}
-        return cls(data["images"], data["cells"], figures, shares, data.get("patients", 0))
+        return TypeAdapter(cls).validate_python(data)
 
     def to_markdown(self) -> str:
         """Write tables of the figures and of the proportions of types."""

@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from sgcldff.core.atomic import atomic_write
+from sgcldff.core.parquet_file import UNKNOWN, seal
 from sgcldff.core.records import Lineage, cell_schema
 from sgcldff.core.settings import require
 
@@ -128,9 +129,12 @@ def cell_writer(path: str | Path, classes: Sequence[str], mpp: float, lineage: L
         for at, name in enumerate(columns):
             columns[name] = columns[name].grown([pair[at] for pair in shapes])
 
-    with atomic_write(path) as partial, pq.ParquetWriter(partial, cell_schema(classes), compression="zstd") as writer:
-        yield write
-        writer.add_key_value_metadata({"geo": json.dumps(_geo(columns))})
+    schema = cell_schema(classes)
+    with atomic_write(path) as partial:
+        with pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer:
+            yield write
+            writer.add_key_value_metadata({"geo": json.dumps(_geo(columns)), **UNKNOWN})
+        seal(partial)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 from skimage.draw import polygon
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box
@@ -44,6 +46,18 @@ CLASSES: Mapping[int, tuple[str, tuple[int, int, int, int]]] = {
 """Label value -> name and colour (red, green, blue, opacity)."""
 
 
+def finest_labels(root: str | Path) -> Path:
+    """Return the folder of the label image's finest level."""
+    return Path(root) / "labels" / NAME / "0"
+
+
+def labels_metadata(shape: tuple[int, int], chunk_px: int, shard_px: int) -> bytes:
+    """Return what `create_labels` writes into the `zarr.json` of the finest level."""
+    store: dict[str, Buffer] = {}
+    _new_array(MemoryStore(store), shape, chunk_px, shard_px)
+    return store["zarr.json"].to_bytes()
+
+
 def create_labels(root: str | Path, shape: tuple[int, int], chunk_px: int, shard_px: int) -> zarr.Array[Any]:
     """Make, or open again, the label image's finest level: uint8 (H, W), to be filled by whole shards.
 
@@ -52,7 +66,7 @@ def create_labels(root: str | Path, shape: tuple[int, int], chunk_px: int, shard
     InputError
         If an array of another shape or layout is already there.
     """
-    place = Path(root) / "labels" / NAME / "0"
+    place = finest_labels(root)
     if place.exists():
         array = zarr.open_array(place, mode="r+")
         same = array.shape == shape and array.chunks == (chunk_px,) * 2 and array.shards == (shard_px,) * 2
@@ -107,7 +121,7 @@ def instance_writer(
 
 
 def _new_array(
-    place: Path, shape: tuple[int, ...], chunk_px: int, shard_px: int, dtype: DTypeLike = np.uint8
+    place: Path | MemoryStore, shape: tuple[int, ...], chunk_px: int, shard_px: int, dtype: DTypeLike = np.uint8
 ) -> zarr.Array[Any]:
     lead = shape[:-2]
     return zarr.create_array(
@@ -140,6 +154,8 @@ def write_labels_ngff(root: str | Path, mpp: float, overview: Rgb, overview_mpp:
     from ome_zarr.writer import write_label_metadata
 
     root = Path(root)
+    for place in (root, root / "labels", root / "labels" / NAME, root / "labels" / INSTANCES):
+        (place / "zarr.json").unlink(missing_ok=True)  # may be damaged
     group = zarr.open_group(root / "labels", mode="a")
     group.attrs["ome"] = {"version": "0.5"}
     classes = {

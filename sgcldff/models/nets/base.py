@@ -34,7 +34,7 @@ class Network(Protocol):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """Module whose output Grad-CAM uses."""
+        """Module whose output Grad-CAM uses: all maps (B, channels, h, w) from which the cell is classified."""
 
     @property
     def outlines(self) -> bool:

@@ -112,6 +112,14 @@ class TypeHead(nn.Module):
         return self.tell(embedding), evidence, embedding
 
 
+class Branches(nn.Module):
+    """The two maps that the type head reads, for Grad-CAM: aliases, since the deep features are also fused."""
+
+    def forward(self, fused: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both maps unchanged."""
+        return fused.view_as(fused), deep.view_as(deep)
+
+
 def shrink(features: Tensor, like: Tensor) -> Tensor:
     """Average a map (B, channels, H, W) down to the resolution of `like`."""
     return adaptive_avg_pool2d(features, (like.shape[-2], like.shape[-1]))
@@ -143,6 +151,7 @@ class SgCldff(nn.Module):
         self.fusion = CrossLayerFusion(fused_levels, net.fusion_width, net.cardinality, gates)
         self.segment = SegmentationHead(net.fusion_width, self.encoder.widths[0] if self.cross_layer else 0)
         cell_px = spec.prior.cell_um / spec.mpp
+        self.branches = Branches()
         self.type_head = TypeHead(net.fusion_width, levels[-1], len(spec.labels.classes), cell_px)
 
     @property
@@ -152,8 +161,8 @@ class SgCldff(nn.Module):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The fused features, which both heads use."""
-        return self.fusion
+        """The fused and the deep features, from which the cell is classified."""
+        return self.branches
 
     @property
     def type_layer(self) -> nn.Linear:
@@ -169,7 +178,7 @@ class SgCldff(nn.Module):
         """Map images (B, 3, H, W) and priors (B, P, H, W), both in [0, 1], to a `Prediction`."""
         detail, *levels = self.encoder(image, prior if self.prior_input else None)
         fused = self.fusion(levels if self.cross_layer else levels[-1:], prior)
-        cell_type, evidence, embedding = self.type_head(fused, levels[-1])
+        cell_type, evidence, embedding = self.type_head(*self.branches(fused, levels[-1]))
         segmentation = self.segment(fused, detail if self.cross_layer else None)
         return Prediction(segmentation, cell_type, evidence, embedding)
 

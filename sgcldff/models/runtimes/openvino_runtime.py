@@ -18,8 +18,7 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.settings import Engine, ModelSpec, Precision
 from sgcldff.models.out_of_distribution import Typicality
 from sgcldff.models.runtimes.base import Labels, Types
-from sgcldff.models.runtimes.graph import Graph, NetworkTask
-from sgcldff.models.runtimes.graph_cache import cached_graph, export_in_background
+from sgcldff.models.runtimes.graph import Graph, NetworkTask, cached_graph, export_in_background
 from sgcldff.models.runtimes.openvino_library import import_openvino
 from sgcldff.models.runtimes.padding import cropped, padded_batch, padded_images
 

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -15,14 +16,12 @@ from torch.utils.data import DataLoader, Sampler
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import ModelSpec, TrainSpec
-from sgcldff.data.source_files import FileCheck
+from sgcldff.core.wording import first_few
 from sgcldff.models.training.examples import Example, ExampleOptions, SampleKey, SmearDataset, cycle_from
 from sgcldff.saliency.store import PriorStore
+from sgcldff.slides.images import sha256_of
 
 logger = logging.getLogger(__name__)
-
-MAX_LISTED = 3
-"""Largest number of skipped images that a warning names."""
 
 
 def balanced_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.float64]:
@@ -133,8 +132,7 @@ class SmearDataModule(lightning.LightningDataModule):
         new = [reason for name, reason in by_id.items() if self.skipped.get(name) != reason]
         self.skipped |= by_id
         if new:
-            rest = f"; and {len(new) - MAX_LISTED} more" if len(new) > MAX_LISTED else ""
-            logger.warning("training images skipped: %d (%s%s)", len(new), "; ".join(new[:MAX_LISTED]), rest)
+            logger.warning("training images skipped: %d (%s)", len(new), first_few(new))
         return faults.keys()
 
     def train_dataloader(self) -> DataLoader[Example]:
@@ -168,3 +166,42 @@ class SmearDataModule(lightning.LightningDataModule):
         """Resume after the batches that are done; early checkpoints lack `skipped`."""
         batches = state_dict["batches"] % (len(self.sampler) // self.spec.batch_size)
         self.sampler.resume_at(batches, state_dict.get("skipped", ()))
+
+
+class FileCheck:
+    """Finds samples whose image or mask is missing or changed.
+
+    A file is hashed again only if its modification time or size changed.
+
+    Parameters
+    ----------
+    samples
+        Samples with the digests recorded by ingest; a file without a digest only has to exist.
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = tuple(samples)
+        self._hashed: dict[str, tuple[tuple[int, int], str]] = {}
+
+    def faults(self) -> dict[int, str]:
+        """Check all files: index of the sample -> reason, for samples that cannot be used."""
+        reasons = {index: next(iter(self._faults(sample)), "") for index, sample in enumerate(self.samples)}
+        return {index: reason for index, reason in reasons.items() if reason}
+
+    def _faults(self, sample: Sample) -> Iterable[str]:
+        for path, sha256 in ((sample.image, sample.sha256), (sample.mask, sample.mask_sha256)):
+            if path is None:
+                continue
+            try:
+                if self._digest(path) != sha256 and sha256:
+                    yield f"{path}: was changed since it was prepared; run `sgcldff prepare` again"
+            except OSError as error:
+                yield f"{path}: cannot be read ({error.strerror or error}); restore it"
+
+    def _digest(self, path: str) -> str:
+        stat = Path(path).stat()
+        state = (stat.st_size, stat.st_mtime_ns)
+        known = self._hashed.get(path)
+        if known is None or known[0] != state:
+            self._hashed[path] = known = (state, sha256_of(path))
+        return known[1]

@@ -1,6 +1,6 @@
 """The results of a batch of slides: one table, and one page that shows which slides need review and why."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from sgcldff.results.batch.origin import known_sha256, require_own_folders, unread, write_origin
@@ -28,22 +28,13 @@ __all__ = [
 ]
 
 
-def write_batch(
-    folder: str | Path, slides: Iterable[SlideSummary], watched: Sequence[str] = WATCHED
-) -> tuple[Path, Path]:
-    """Write `batch.parquet`, one row per slide, and `batch.html`, slides that need review first.
+def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Path, Path]:
+    """Write `batch.parquet`, one row per slide, and `batch.html`, slides that need review first; returns both paths.
 
     Parameters
     ----------
     folder
         Of the batch; the slides' folders below it carry the names of the slides.
-    watched
-        Types of which a single cell calls for review.
-
-    Returns
-    -------
-    tuple of Path
-        Table and page.
     """
-    triaged = triage(slides, watched)
+    triaged = triage(slides)
     return write_table(Path(folder) / "batch.parquet", triaged), write_page(Path(folder) / "batch.html", triaged)

@@ -1,13 +1,12 @@
 """Which slide a folder of results is of: no other slide of that name takes its place, and it is hashed only once."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError
+from sgcldff.core.errors import InputError, MissingInputError, StoreError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.locations import is_remote, shown
 from sgcldff.results.batch.summary import SUMMARY
 from sgcldff.slides import SlideEntry
@@ -28,8 +27,7 @@ def write_origin(folder: str | Path, uri: str, sha256: str | None = None) -> Non
     """
     origin = {"address": _hashed(uri), "sha256": sha256, "state": _state(uri)}
     if origin != _read_origin(Path(folder)):
-        with atomic_write(Path(folder) / ORIGIN) as partial:
-            partial.write_text(json.dumps(origin))
+        write_json(Path(folder) / ORIGIN, origin)
 
 
 def known_sha256(folder: str | Path, uri: str) -> str | None:
@@ -81,9 +79,12 @@ def _is_taken(folder: Path, uri: str) -> bool:
 
 
 def _read_origin(folder: Path) -> dict[str, Any]:
-    place = folder / ORIGIN
-    found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
-    return found
+    """Read what `write_origin` noted; nothing if that is damaged, as it is noted again once the slide is read."""
+    try:
+        found = read_json(folder / ORIGIN, "read the slide again")
+    except (MissingInputError, StoreError):
+        return {}
+    return found if found.keys() == {"address", "sha256", "state"} else {}
 
 
 def _state(uri: str) -> list[int] | None:

@@ -1,12 +1,13 @@
 """Summary of one slide for its batch, kept beside the slide's results so that it survives restarts."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from sgcldff.core.atomic import atomic_write
+from pydantic import TypeAdapter
+
 from sgcldff.core.errors import InputError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import require
 from sgcldff.counting.agreement import Agreement, read_agreements
@@ -89,23 +90,20 @@ def write_summary(folder: str | Path, summary: SlideSummary) -> Path:
 
     Differential and comparison are not repeated in it: `SlideSummary.read` takes them from their own files.
     """
-    path = Path(folder) / SUMMARY
-    content = {name: getattr(summary, name) for name in STORED} | {"version": 1}
+    content: dict[str, object] = {name: getattr(summary, name) for name in STORED} | {"version": 1}
+    content["areas"] = dict(summary.areas)
     content["model"] = None if summary.model is None else asdict(summary.model)
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=dict) + "\n", encoding="utf-8")
-    return path
+    return write_json(Path(folder) / SUMMARY, content)
 
 
 def _read_summary(path: Path) -> SlideSummary:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "read the slide again")
         require(
             content["version"] == 1,
             f"version is {content['version']}, not 1: update the software or read the slide again",
         )
-        model = None if content["model"] is None else ModelRef(**content["model"])
-        return SlideSummary(**{name: content[name] for name in STORED}, model=model)
+        return TypeAdapter(SlideSummary).validate_python(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a slide's summary ({error}): read the slide again") from error
 

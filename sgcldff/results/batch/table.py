@@ -19,7 +19,7 @@ KINDS = ("count", "share", "low", "high", "lowest", "highest", "adjusted", "adju
 """Beginnings of the columns of each class."""
 
 
-def batch_schema(classes: Iterable[str]) -> pa.Schema:
+def batch_schema(classes: Iterable[str], beside: Iterable[str] = ()) -> pa.Schema:
     """Describe the table of a batch: one row per slide; what is not known of a slide that was skipped is missing."""
     text, whole, number = pa.string(), pa.int64(), pa.float64()
     kinds = dict.fromkeys(KINDS, number) | {"count": whole}
@@ -30,6 +30,11 @@ def batch_schema(classes: Iterable[str]) -> pa.Schema:
             ("look", pa.list_(text)),
             *((name, whole) for name in ("counted", "rejected", "excluded")),
             *((f"{kind}_{label}", dtype) for label in classes for kind, dtype in kinds.items()),
+            *(
+                (f"{kind}_{label}", dtype)
+                for label in beside
+                for kind, dtype in (("count", whole), ("per_100", number))
+            ),
             *((f"area_{area.name.lower()}", number) for area in Area),
             ("usable", number),
             *((name, whole) for name in ("tiles", "skipped")),
@@ -48,7 +53,9 @@ def batch_schema(classes: Iterable[str]) -> pa.Schema:
 
 def write_table(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
     """Write the table of a batch, in the order of the page; the file appears whole or not at all."""
-    schema = batch_schema(classes_of(one.slide for one in triaged))
+    found = [one.slide.found for one in triaged if one.slide.found is not None]
+    beside = dict.fromkeys(part.label for each in found for part in each.beside)
+    schema = batch_schema(classes_of(one.slide for one in triaged), beside)
     with atomic_write(path) as partial:
         pq.write_table(pa.Table.from_pylist([_row(one) for one in triaged], schema=schema), partial, compression="zstd")
     return path
@@ -92,4 +99,5 @@ def _counts(found: Differential) -> dict[str, object]:
     }
     totals = {name: getattr(found, name) for name in ("counted", "rejected", "excluded")}
     lists = {name: list(getattr(found, name)) for name in ("flags", "cannot_tell")}
-    return totals | shares | adjusted | how | lists
+    beside = {f"{kind}_{one.label}": getattr(one, kind) for one in found.beside for kind in ("count", "per_100")}
+    return totals | shares | adjusted | beside | how | lists

@@ -8,14 +8,16 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.core.labels import BLAST, LYMPHOCYTE, MONOCYTE
+from sgcldff.core.labels import BLAST, ERYTHROBLAST, LYMPHOCYTE, MONOCYTE
 from sgcldff.counting.agreement import Agreement
-from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, ClassShare, Differential
+from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, ClassShare, CountBeside, Differential
 from sgcldff.results.batch.summary import SlideSummary, classes_of
 from sgcldff.results.slide_page import percent
 
 WATCHED = (BLAST,)
 """Types of which a single cell calls for review."""
+WATCHED_BESIDE = (ERYTHROBLAST,)
+"""Cells that are no white cells, but also call for review."""
 SMALL_USABLE = 0.1
 """Part of the smear that is usable below which a slide needs review."""
 MANY_MONONUCLEAR = 0.6
@@ -62,9 +64,9 @@ def triage(slides: Iterable[SlideSummary], watched: Sequence[str] = WATCHED) -> 
     """Decide which slides of a batch need review; they come first, and those that were skipped on top.
 
     A slide needs review that was skipped; that counted fewer than 100, 200 or 400 cells; of which many cells were left
-    unidentified or lie outside the usable area; whose usable area is small; with a cell of a watched type; with many
-    lymphocytes and monocytes where the model does not know blasts; that differs from a manual count, or has a type
-    there that the model lacks; or of which a type's share lies far outside of the batch.
+    unidentified or lie outside the usable area; whose usable area is small; with a cell of a watched type or a
+    nucleated red cell; with many lymphocytes and monocytes where the model does not know blasts; that differs from a
+    manual count, or has a type there that the model lacks; or of which a type's share lies far outside of the batch.
     """
     slides = tuple(slides)
     strange = outliers(slides)
@@ -81,6 +83,7 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
         return (Reason(Urgency.FIRST, f"skipped: {slide.reason}"),)
     reasons = [
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
+        *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
         *_manual(slide.agreements),
         *_few(slide.found),
         *_mononuclear(slide.found),
@@ -96,6 +99,12 @@ def _present(share: ClassShare) -> Reason:
     return Reason(
         Urgency.FIRST, f"{cells}: {percent(share.share)}, interval {percent(share.low)} – {percent(share.high)}"
     )
+
+
+def _beside(one: CountBeside) -> Reason:
+    cells = f"{one.count:,} {one.label}" + ("" if one.count == 1 else "s")
+    per_100 = "" if one.per_100 is None else f": {one.per_100:.1f} per 100 white cells"
+    return Reason(Urgency.LOOK, cells + per_100)
 
 
 def _mononuclear(found: Differential) -> list[Reason]:

@@ -9,9 +9,9 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.labels import resolve_label
 from sgcldff.core.settings import require
 from sgcldff.core.tables import TableRow, read_rows
-from sgcldff.data.reviews.consensus import consensus_of
+from sgcldff.data.reviews.consensus import consensus_of, in_future
 from sgcldff.data.reviews.store import CANNOT_TELL, Review
-from sgcldff.results.review.queue import QueuedCell
+from sgcldff.results.review.queue import FORMULA, QueuedCell
 from sgcldff.slides.images import sha256_of
 
 COLUMNS = ("cell_id", "label", "reviewer", "reviewed_at")
@@ -155,6 +155,7 @@ def _label(cell: QueuedCell, text: str) -> str:
 def _reviewer(text: str) -> str:
     name = " ".join(text.split())
     require(bool(name), "reviewer is empty: say whose answer it is")
+    require(not FORMULA.match(name), f"reviewer {name!r} starts a formula in a spreadsheet: write a name")
     return name
 
 
@@ -166,4 +167,5 @@ def _time(text: str) -> datetime:
     except (ValueError, OverflowError) as error:
         raise InputError(f"reviewed_at {text!r} is no time: {example}") from error
     require(moment.tzinfo is not None, f"reviewed_at {text!r} has no time zone: {example}")
+    require(not in_future(utc), f"reviewed_at {text!r} lies in the future: correct it")
     return utc

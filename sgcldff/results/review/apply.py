@@ -1,6 +1,5 @@
 """Reviewed results of a slide, cells and differential, beside those of the model."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,8 @@ from scipy.spatial import KDTree
 
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError
+from sgcldff.core.json_file import read_json, write_json
+from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
@@ -135,8 +136,7 @@ def _counts(cells: pa.Table, settled: Mapping[int, Consensus]) -> Counter[str]:
 
 def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
     """Make a differential like `found` of other counts: same types, excluded cells, and kind of intervals."""
-    classes = [share.label for share in found.shares]
-    fresh = from_counts(counts, classes, found.confidence, found.excluded, found.interval)
+    fresh = from_counts(counts, found.classes, found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
     return replace(fresh, flags=(*fresh.flags, *goal))
 
@@ -189,13 +189,12 @@ def _write_differential(folder: Path, reviewed: Differential, tally: Tally, orig
         "last": max((vote.reviewed_at.isoformat() for vote in votes), default=None),
     }
     content = {"slide_id": origin.slide_id, **reviewed.to_dict(), "lineage": asdict(origin.lineage), "review": review}
-    with atomic_write(folder / REVIEWED_DIFFERENTIAL) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / REVIEWED_DIFFERENTIAL, content)
 
 
 def _origin(path: Path) -> tuple[str, Lineage]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "read the slide again")
         return str(content["slide_id"]), Lineage(**{name: content["lineage"][name] for name in LINEAGE})
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: does not say where it comes from ({error}); read the slide again") from error
@@ -203,6 +202,7 @@ def _origin(path: Path) -> tuple[str, Lineage]:
 
 def _read(path: Path, columns: list[str]) -> pa.Table:
     try:
+        require_intact(path, "read the slide again")
         return pq.read_table(path, columns=columns).select(columns)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a table of cells ({error}); read the slide again") from error

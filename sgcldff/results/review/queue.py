@@ -1,6 +1,7 @@
 """The queue: a folder with a table of cells, an image of each, and the page on which a person classifies them."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from sgcldff.slides import SlideSource
 
 TABLE, CSV, PAGE = "queue.parquet", "queue.csv", "review.html"
 LAYOUT = "queue/1"
+FORMULA = re.compile(r"[=+@\t\r-]")
+"""What starts a formula where a spreadsheet opens a CSV file."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class QueuedCell:
     at_border: bool
     """The picture reaches beyond the slide's border, where it is mirrored."""
     why: str
-    """What it was chosen for: "label", "confidence", or "sample"."""
+    """What it was chosen for: "label", "confidence", "sample" or "representative"."""
     label: str
     """Predicted type."""
     confidence: float
@@ -115,6 +118,7 @@ def write_queue(folder: Path, cells: Sequence[QueuedCell]) -> Path:
     frame = table.to_pandas()
     for name in ("probabilities", "classes"):
         frame[name] = [json.dumps(list(values), ensure_ascii=False) for values in frame[name]]
+    frame = frame.map(lambda cell: f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell)
     with atomic_write(folder / CSV) as partial:
         frame.to_csv(partial, index=False)
     kept = {folder / cell.crop for cell in cells}

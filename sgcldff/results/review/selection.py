@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
 from sgcldff.results.batch.summary import SlideSummary
@@ -22,8 +23,8 @@ PROBABILITY = "probability_"
 PLACES = ("x", "y", "x_um", "y_um")
 LINEAGE = tuple(Lineage.__dataclass_fields__)
 
-LABEL, CONFIDENCE, SAMPLE = "label", "confidence", "sample"
-"""Why a cell is reviewed: its label, its confidence, or chance."""
+LABEL, CONFIDENCE, SAMPLE, REPRESENTATIVE = "label", "confidence", "sample", "representative"
+"""Why a cell is reviewed: its label, its confidence, chance, or because it represents others in a calibration."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ class ReviewSelection:
     """So many of the others, drawn by chance, for quality control."""
     limit: int | None = None
     """At most so many cells, drawn by chance, the sample left out."""
+    representative: int = 0
+    """So many cells that together represent all, for a calibration."""
 
     def __post_init__(self) -> None:
         inside = self.below is None or 0 < self.below <= 1
         require(inside, f"the confidence is {self.below}: give more than 0, at most 1")
         require(self.sample >= 0, f"the sample is of {self.sample} cells: give at least 0")
+        require(self.representative >= 0, f"{self.representative} representative cells: give at least 0")
         require(self.limit is None or self.limit >= 1, f"the limit is {self.limit} cells: give at least 1")
 
 
@@ -102,6 +106,7 @@ def read_slide_cells(folder: Path) -> SlideCells:
     """
     summary, path = SlideSummary.read(folder), folder / CELLS
     try:
+        require_intact(path, "read the slide again")
         names = pq.read_schema(path).names
         classes = tuple(name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY))
         columns = ["cell_id", "slide_id", *PLACES, "label", "confidence", "counted", *LINEAGE]

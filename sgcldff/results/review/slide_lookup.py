@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sgcldff.core.errors import InputError, SlideError
+from sgcldff.core.errors import InputError, SlideError, readable
 from sgcldff.results.review.selection import SlideCells
 from sgcldff.slides import SlideEntry, SlideSource, find_slides, open_slide
 from sgcldff.slides.remote.cache import slide_file
@@ -28,7 +28,7 @@ def find_each(inputs: Sequence[str]) -> tuple[tuple[SlideEntry, ...], tuple[str,
 
 def namesakes(found: SlideCells, slides: Sequence[SlideEntry]) -> list[SlideEntry]:
     """Choose the slides from which results may have been read, by id or file name."""
-    return [slide for slide in slides if found.slide_id == slide.id or found.file == slide_file(slide.uri)]
+    return [slide for slide in slides if found.slide_id == slide.id or found.file == readable(slide_file(slide.uri))]
 
 
 def open_read(found: SlideCells, slides: Sequence[SlideEntry]) -> SlideSource:

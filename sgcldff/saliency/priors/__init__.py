@@ -6,8 +6,7 @@ To add a prior, put one file here: a class that implements `SaliencyPrior`, deco
 import importlib
 import pkgutil
 
-from sgcldff.saliency.priors.registry import PRIORS, Saliency, SaliencyPrior, register
-from sgcldff.saliency.priors.stack import PriorStack, build
+from sgcldff.saliency.priors.registry import PRIORS, PriorStack, Saliency, SaliencyPrior, build, register
 
 __all__ = ["PRIORS", "PriorStack", "Saliency", "SaliencyPrior", "build", "register"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sgcldff.core.errors import InputError, TaskLostError
 from sgcldff.core.records import ArrayRef, Sample
 from sgcldff.core.settings import PriorSpec
-from sgcldff.saliency.priors.stack import PriorStack, build
+from sgcldff.saliency.priors.registry import PriorStack, build
 from sgcldff.saliency.store import IndexEntry, PriorStore, Shard, quantise, write_shard
 from sgcldff.slides.images import read_rgb, rescale, scaled_shape, sha256_of
 

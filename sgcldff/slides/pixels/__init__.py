@@ -8,5 +8,5 @@
 - Transparent pixels are shown on a white background.
 - Pictures are upright: orientations (EXIF, TIFF tag 274) are applied, and all positions refer to that frame.
 - Pixels are square.
-- Any exception of a decoder is attributed to the file that it decodes (`sgcldff.slides.pixels.decoding`).
+- Any exception of a reader is attributed to the file that it reads (`sgcldff.core.boundary`).
 """

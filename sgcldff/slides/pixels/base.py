@@ -1,12 +1,19 @@
 """The interface of a reader of a file format."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.errors import SlideError
 from sgcldff.core.geometry import Box, Shape
 from sgcldff.slides.pixels.orientation import Orientation
 
+MAX_AT_ONCE_PX = 178_956_970
+"""Largest image, strip, tile or chunk that is decoded, px; where Pillow suspects a decompression bomb, too."""
+MAX_PICTURES = 100_000
+"""Largest number of pictures in a file."""
 SAME_ASPECT = 0.02
 """Tolerance of the aspect ratios of two levels of the same picture, relative, besides rounding."""
 
@@ -28,6 +35,22 @@ class Picture(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the file."""
+
+
+def require_decodable(path: Path, parts: Iterable[Sequence[int]]) -> None:
+    """Check what a file claims before memory is taken: the shapes of the parts that are decoded at once.
+
+    Raises
+    ------
+    SlideError
+        If one is larger than any file needs.
+    """
+    for part in parts:
+        if math.prod(part) > 4 * MAX_AT_ONCE_PX:
+            sides = " x ".join(map(str, part))
+            raise SlideError(
+                f"{path}: {sides} values are stored in one piece, more than can be read at once; export it in tiles"
+            )
 
 
 def pyramid(shapes: Sequence[Shape]) -> list[int]:

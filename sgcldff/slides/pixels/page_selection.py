@@ -16,7 +16,7 @@ DESCRIBED_ROLE = re.compile(rf"^\W*(?:{ROLES})(?![a-z])", re.IGNORECASE | re.MUL
 """A role at the start of a line of a description, where scanners write it."""
 RIVAL = 0.3
 """Area, relative to the largest picture, from which another picture is an alternative and not a pyramid level."""
-FRAGMENT = re.compile(r"#((?:page|z)=\d+(?:&(?:page|z)=\d+)*)$")
+FRAGMENT = re.compile(r"#((?:page|z)=[0-9]{1,9}(?:&(?:page|z)=[0-9]{1,9})*)$")
 MAX_LISTED = 12
 
 

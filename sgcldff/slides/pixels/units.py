@@ -4,62 +4,17 @@ import math
 from pathlib import Path
 
 from sgcldff.core.errors import SlideError
+from sgcldff.core.settings import MAX_MPP, MIN_MPP
 
-PLAUSIBLE_MPP = (0.02, 8.0)
-"""Plausible um/px of a scanned smear; other values in metadata (such as 72 dpi) are ignored."""
 SQUARE = 0.02
 """Relative difference of um/px along y and x up to which pixels count as square."""
-SI_PREFIXES = {
-    "Q": 30,
-    "R": 27,
-    "Y": 24,
-    "Z": 21,
-    "E": 18,
-    "P": 15,
-    "T": 12,
-    "G": 9,
-    "M": 6,
-    "k": 3,
-    "h": 2,
-    "da": 1,
-    "": 0,
-    "d": -1,
-    "c": -2,
-    "m": -3,
-    "n": -9,
-    "p": -12,
-    "f": -15,
-    "a": -18,
-    "z": -21,
-    "y": -24,
-    "r": -27,
-    "q": -30,
-    **dict.fromkeys("uµμ", -6),
-}
-PREFIX_NAMES = {
-    "yotta": 24,
-    "zetta": 21,
-    "exa": 18,
-    "peta": 15,
-    "tera": 12,
-    "giga": 9,
-    "mega": 6,
-    "kilo": 3,
-    "hecto": 2,
-    "deca": 1,
-    "deka": 1,
-    "": 0,
-    "deci": -1,
-    "centi": -2,
-    "milli": -3,
-    "micro": -6,
-    "nano": -9,
-    "pico": -12,
-    "femto": -15,
-    "atto": -18,
-    "zepto": -21,
-    "yocto": -24,
-}
+POWERS = (30, 27, 24, 21, 18, 15, 12, 9, 6, 3, 2, 1, -1, -2, -3, -6, -9, -12, -15, -18, -21, -24, -27, -30)
+SYMBOLS = "Q R Y Z E P T G M k h da d c m µ n p f a z y r q"
+SI_PREFIXES = dict(zip(SYMBOLS.split(), POWERS, strict=True)) | {"": 0, "u": -6, "μ": -6}
+"""Power of ten by symbol; micro is also written with a u or the Greek letter."""
+NAMES = "quetta ronna yotta zetta exa peta tera giga mega kilo hecto deca deci centi milli micro nano pico femto atto"
+PREFIX_NAMES = dict(zip(f"{NAMES} zepto yocto ronto quecto".split(), POWERS, strict=True)) | {"": 0, "deka": 1}
+"""Power of ten by name."""
 INCH = 25_400.0
 OTHERS = {
     **dict.fromkeys(("angstrom", "ångström", "å"), 1e-4),
@@ -95,7 +50,7 @@ def in_um(length: float, unit: str | None) -> float | None:
 def square_mpp(path: Path, spacing: Spacing) -> float | None:
     """Return the um/px of square pixels: the geometric mean, which preserves areas; None if none is plausible.
 
-    If only one side is known, pixels are assumed to be square.
+    Implausible scales, such as 72 dpi, are ignored. If only one side is known, pixels are assumed to be square.
 
     Raises
     ------
@@ -103,7 +58,7 @@ def square_mpp(path: Path, spacing: Spacing) -> float | None:
         If the sides differ by more than 2 %.
     """
     known = [mpp for mpp in spacing if mpp is not None and math.isfinite(mpp) and mpp > 0]
-    if not any(_plausible(mpp) for mpp in known):
+    if not any(MIN_MPP <= mpp <= MAX_MPP for mpp in known):
         return None
     if max(known) > min(known) * (1 + SQUARE):
         y, x = spacing
@@ -112,8 +67,3 @@ def square_mpp(path: Path, spacing: Spacing) -> float | None:
             " apart); resample it to square pixels, or correct its metadata where they are wrong"
         )
     return math.sqrt(math.prod(known)) if len(known) == 2 and known[0] != known[1] else known[0]
-
-
-def _plausible(mpp: float) -> bool:
-    low, high = PLAUSIBLE_MPP
-    return low <= mpp <= high

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.boundary import is_regular
 from sgcldff.core.errors import SlideError
 from sgcldff.core.geometry import Box
 from sgcldff.slides.content import ZARR_FILES, is_zarr
-from sgcldff.slides.pixels.base import Picture, pyramid
+from sgcldff.slides.pixels.base import MAX_PICTURES, Picture, pyramid, require_decodable
 from sgcldff.slides.pixels.channels import is_fluorescent, rgb_order
-from sgcldff.slides.pixels.decoding import decoding
 from sgcldff.slides.pixels.ome_xml import OmeImage, ome_images
 from sgcldff.slides.pixels.page_selection import (
     ANY_PLANE,
@@ -115,8 +115,7 @@ class NgffPicture(Picture):
         self._path = path
         self._store: ZipStore | None = None
         try:
-            with decoding(path, "the Zarr metadata cannot be read"):
-                self._open(plane)
+            self._open(plane)
             height, width = self.shapes[-1]
             middle = Box(height // 2, width // 2, height // 2, width // 2).grow(CHECKED_PX // 2).clip((height, width))
             self._samples.require_light(path, self._raw(middle, len(self.shapes) - 1))
@@ -126,6 +125,10 @@ class NgffPicture(Picture):
 
     def _open(self, plane: Plane) -> None:
         images = list(_images(self._path, self._root(), _ome_xml(self._path)))
+        require_decodable(self._path, (array.chunks for image in images for array in image.arrays))
+        count = sum(math.prod(image.others.values()) for image in images)
+        if count > MAX_PICTURES:
+            raise SlideError(f"{self._path}: claims {count} pictures; export the picture to read alone")
         pictures = [(image, number) for image in images for number in range(math.prod(image.others.values()))]
         chosen = choose_picture(self._path, [image.candidate(number) for image, number in pictures], plane.page)
         image, number = pictures[chosen]
@@ -157,6 +160,8 @@ class NgffPicture(Picture):
             If there is none.
         """
         if self._path.is_dir():
+            if strange := next((file for file in self._path.rglob("*") if not is_regular(file)), None):
+                raise SlideError(f"{strange}: is a pipe or a device, no file; remove it, or copy the slide again")
             root = zarr.open(self._path, mode="r")
         else:
             self._store = ZipStore(self._path, mode="r")
@@ -167,17 +172,14 @@ class NgffPicture(Picture):
 
     def pixels(self, box: Box, level: int) -> Rgb:
         """Read a box; missing chunks have the array's fill value."""
-        raw = self._raw(box, level)
-        with decoding(self._path, f"level {level}, {box} cannot be read"):
-            return self._samples.to_rgb(raw)
+        return self._samples.to_rgb(self._raw(box, level))
 
     def _raw(self, box: Box, level: int) -> NDArray[Any]:
         rows, columns = box.slices
         parts: dict[str, slice | int] = {"y": rows, "x": columns, "c": slice(None), **self._fixed}
         kept = [axis for axis in self._axes if axis in "yxc"]
-        with decoding(self._path, f"level {level}, {box} cannot be read"):
-            raw = np.asarray(self._arrays[level][tuple(parts[axis] for axis in self._axes)])
-            return raw.transpose([kept.index(axis) for axis in "yxc"]).astype(self._samples.dtype, copy=False)
+        raw = np.asarray(self._arrays[level][tuple(parts[axis] for axis in self._axes)])
+        return raw.transpose([kept.index(axis) for axis in "yxc"]).astype(self._samples.dtype, copy=False)
 
     def close(self) -> None:
         """Close the ZIP file; zarr keeps no files of a folder open."""
@@ -186,16 +188,10 @@ class NgffPicture(Picture):
 
 
 def zip_root(path: Path) -> str | None:
-    """Return the folder in a ZIP file that contains a Zarr group, "" for the top; None if there is no such file.
-
-    Raises
-    ------
-    SlideError
-        If the archive is damaged.
-    """
+    """Return the folder in a ZIP file that contains a Zarr group, "" for the top; None if there is no such file."""
     if not zipfile.is_zipfile(path):
         return None
-    with decoding(path, "the archive cannot be read"), zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if is_zarr(names):
         return ""

@@ -10,14 +10,14 @@ from PIL import Image
 from tifffile import TiffFile
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.core.errors import SlideError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import InputError, SlideError
 from sgcldff.core.geometry import Box
 from sgcldff.slides.pixels.base import Picture, pyramid
-from sgcldff.slides.pixels.decoding import decoding
 from sgcldff.slides.pixels.orientation import Orientation
 from sgcldff.slides.pixels.page_selection import ANY_PLANE, PictureCandidate, Plane, choose_focus, choose_picture
 from sgcldff.slides.pixels.units import Spacing, square_mpp
-from sgcldff.slides.readers.tiff import is_grey, is_tiff, orientation_of
+from sgcldff.slides.readers.tiff import TABLES, is_grey, is_tiff, orientation_of
 
 OPAQUE = 255
 """Alpha of pixels that the scanner recorded."""
@@ -25,8 +25,7 @@ OPAQUE = 255
 
 def is_vendor(path: Path) -> bool:
     """Return whether OpenSlide recognises the file as a scanner's format, other than generic TIFF."""
-    with decoding(path, "the slide cannot be read"):
-        return OpenSlide.detect_format(path) not in (None, "generic-tiff")
+    return OpenSlide.detect_format(path) not in (None, "generic-tiff")
 
 
 class VendorPicture(Picture):
@@ -37,10 +36,9 @@ class VendorPicture(Picture):
 
     def __init__(self, path: Path, plane: Plane = ANY_PLANE) -> None:
         self._path = path
-        with decoding(path, "the slide cannot be read"):
-            self._slide = OpenSlide(path)
-            shapes = [(height, width) for width, height in self._slide.level_dimensions]
-            self.mpp = square_mpp(path, self._spacing())
+        self._slide = OpenSlide(path)
+        shapes = [(height, width) for width, height in self._slide.level_dimensions]
+        self.mpp = square_mpp(path, self._spacing())
         choose_picture(path, [PictureCandidate(shapes[0])], plane.page)
         choose_focus(path, 1, plane.z)
         self._levels = pyramid(shapes)
@@ -55,8 +53,7 @@ class VendorPicture(Picture):
         libtiff turns each tile of a turned picture in place, so that OpenSlide returns a jumble of tiles.
         """
         grey, orientation = False, Orientation()
-        tables = decoding(self._path, "the TIFF's tables cannot be read")
-        with suppress(SlideError), tables, TiffFile(self._path) as tiff:
+        with suppress(InputError), reading(self._path, *TABLES), TiffFile(self._path) as tiff:
             grey, orientation = is_grey(tiff.pages.first), orientation_of(tiff.pages.first)
         if grey:
             raise SlideError(f"{self._path}: is grey, no colour picture of a stained smear; scan it in brightfield")
@@ -76,12 +73,11 @@ class VendorPicture(Picture):
         at = self._levels[level]
         factor = self._slide.level_downsamples[at]
         corner = (round(box.x0 * factor), round(box.y0 * factor))
-        with decoding(self._path, f"level {level}, {box} cannot be read"):
-            region = self._slide.read_region(corner, at, (box.width, box.height))
-            if region.getextrema()[3][0] == OPAQUE:
-                return np.asarray(region)[..., :3]
-            paper = Image.new("RGBA", region.size, f"#{self._paper}")
-            return np.asarray(Image.alpha_composite(paper, region))[..., :3]
+        region = self._slide.read_region(corner, at, (box.width, box.height))
+        if region.getextrema()[3][0] == OPAQUE:
+            return np.asarray(region)[..., :3]
+        paper = Image.new("RGBA", region.size, f"#{self._paper}")
+        return np.asarray(Image.alpha_composite(paper, region))[..., :3]
 
     def close(self) -> None:
         """Close the file."""

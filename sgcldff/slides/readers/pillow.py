@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from sgcldff.core.arrays import Rgb
+from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.geometry import Box
 from sgcldff.slides.pixels.base import Picture
-from sgcldff.slides.pixels.decoding import decoding
 from sgcldff.slides.pixels.orientation import Orientation
 from sgcldff.slides.pixels.page_selection import ANY_PLANE, Plane
 from sgcldff.slides.pixels.samples import MIN_RANGE_USED, mask_values, on_paper
@@ -23,7 +23,6 @@ GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 UNKNOWN_COLOURS = ("LAB",)
 FIRST_PICTURE_ONLY = ("MPO",)
 """Formats of which only the first picture is used; phones append a depth map."""
-IMAGE_REMEDY = "fetch or export it again"
 
 
 class PlainPicture(Picture):
@@ -49,7 +48,7 @@ def read_picture(path: Path, plane: Plane = ANY_PLANE) -> tuple[Rgb, Orientation
     InputError
         If the file is damaged or grey, its pixels are not square, or it contains several pictures and none is selected.
     """
-    with decoding(path, "not a readable image", InputError, IMAGE_REMEDY), Image.open(path) as image:
+    with Image.open(path) as image:
         _seek(path, image, plane)
         deep = _is_deep(image)
         colours = _coloured(path, image)
@@ -71,7 +70,7 @@ def read_values(path: Path) -> tuple[NDArray[np.uint8], Orientation]:
     InputError
         If the file is damaged, or contains several pictures.
     """
-    with decoding(path, "not a readable image", InputError, IMAGE_REMEDY), Image.open(path) as image:
+    with Image.open(path) as image:
         _seek(path, image, ANY_PLANE)
         image.load()
         orientation = _orientation(path, image)
@@ -127,7 +126,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _orientation(path: Path, image: Image.Image) -> Orientation:
     """Read the orientation of an image; unreadable EXIF is ignored, as in all viewers."""
-    with suppress(InputError), decoding(path, "EXIF cannot be read"):
+    with suppress(InputError), reading(path, "EXIF cannot be read", "export it again"):
         return Orientation.of(image.getexif().get(ExifTags.Base.Orientation))
     return Orientation()
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, RESUNIT, TiffFile, TiffPage, TiffPageSeries
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.core.errors import SlideError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import InputError, SlideError
 from sgcldff.core.geometry import Box
-from sgcldff.slides.pixels.base import Picture, pyramid
+from sgcldff.slides.pixels.base import Picture, pyramid, require_decodable
 from sgcldff.slides.pixels.channels import SILENT, rgb_order
-from sgcldff.slides.pixels.decoding import decoding
 from sgcldff.slides.pixels.ome_xml import OmeImage
 from sgcldff.slides.pixels.orientation import Orientation
 from sgcldff.slides.pixels.page_selection import ANY_PLANE, Plane
@@ -23,6 +23,8 @@ from sgcldff.slides.pixels.samples import Alpha, Colours, Samples
 from sgcldff.slides.pixels.units import Spacing, in_um, square_mpp
 from sgcldff.slides.readers.tiff_series import Pages, choose_pages
 
+TABLES = ("the TIFF's tables cannot be read", "export it again")
+"""Complaint and remedy about a TIFF that is only checked; readers report what they cannot read."""
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MICRONS = {RESUNIT.CENTIMETER: 1e4, RESUNIT.INCH: 25400.0, RESUNIT.MILLIMETER: 1e3, RESUNIT.MICROMETER: 1.0}
 JPEGS = (COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY, COMPRESSION.ALT_JPEG)
@@ -62,7 +64,7 @@ def require_complete(path: Path) -> None:
         If the file is too short.
     """
     ends = [0]
-    with suppress(SlideError), decoding(path, "the TIFF's tables cannot be read"), TiffFile(path) as tiff:
+    with suppress(InputError), reading(path, *TABLES), TiffFile(path) as tiff:
         ends += [end for series in tiff.series for level in series.levels for end in _ends(level)]
     size = path.stat().st_size  # tables that tifffile cannot read are reported by the reader
     if max(ends) > size:
@@ -89,11 +91,9 @@ class TiffPicture(Picture):
     def __init__(self, path: Path, plane: Plane = ANY_PLANE, *, colour: bool = True) -> None:
         self._path = path
         self._lock = threading.Lock()
-        with decoding(path, "the TIFF's tables cannot be read"):
-            self._tiff = TiffFile(path)
+        self._tiff = TiffFile(path)
         try:
-            with decoding(path, "the TIFF's tables cannot be read"):
-                self._open(plane, colour)
+            self._open(plane, colour)
             if colour:
                 self._samples.require_light(path, self._peek())
         except BaseException:
@@ -103,6 +103,7 @@ class TiffPicture(Picture):
     def _open(self, plane: Plane, colour: bool) -> None:
         levels, ome = choose_pages(self._path, self._tiff, plane)
         first = levels[0]
+        require_decodable(self._path, (page.chunks for pages in levels for page in pages))
         self._samples = _samples(self._path, first, ome, colour)
         if colour:
             self._samples.require_colour(self._path, _description(first))
@@ -117,15 +118,11 @@ class TiffPicture(Picture):
 
     def pixels(self, box: Box, level: int) -> Rgb:
         """Read a box; missing tiles are white."""
-        raw = self._raw(box, level)
-        with decoding(self._path, f"level {level}, {box} cannot be read"):
-            return self._samples.to_rgb(raw)
+        return self._samples.to_rgb(self._raw(box, level))
 
     def mask(self) -> NDArray[np.uint8]:
         """Read level 0 as the values of a mask, (H, W); missing tiles are 0."""
-        raw = self._raw(Box.of(self.shapes[0]), 0)
-        with decoding(self._path, "the mask cannot be read"):
-            return self._samples.to_mask(raw)
+        return self._samples.to_mask(self._raw(Box.of(self.shapes[0]), 0))
 
     def _peek(self) -> NDArray[Any]:
         height, width = self.shapes[-1]
@@ -137,10 +134,9 @@ class TiffPicture(Picture):
         out = np.empty((*box.shape, len(self._paper)), self._paper.dtype)
         out[:] = self._paper
         at = 0
-        with decoding(self._path, f"level {level}, {box} cannot be read"):
-            for page in self._levels[level]:
-                self._fill(out[..., at : at + page.samplesperpixel], page, box)
-                at += page.samplesperpixel
+        for page in self._levels[level]:
+            self._fill(out[..., at : at + page.samplesperpixel], page, box)
+            at += page.samplesperpixel
         return out
 
     def _fill(self, out: NDArray[Any], page: TiffPage, box: Box) -> None:

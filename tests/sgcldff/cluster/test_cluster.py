@@ -1,14 +1,17 @@
 """A real local cluster: results, failures, workers that die, and objects that are loaded once a process."""
 
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from sgcldff.cluster import connect, load_once, loaded, map_bounded, threads
+from sgcldff.cluster import SchedulerSpec, connect, load_once, loaded, map_bounded, threads
 from sgcldff.core.errors import InputError, ServiceError, TaskLostError
 
 pytestmark = pytest.mark.slow
@@ -48,9 +51,37 @@ def test_map_draws_no_more_items_than_may_be_in_flight(client):
 
 
 def test_dashboard_and_scheduler_are_on_loopback_only(client):
-    assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+    assert client.scheduler.address.startswith("tls://127.0.0.1:")
     assert client.dashboard_link.startswith("http://127.0.0.1:")
     assert threads(client) == 2
+
+
+ATTACK = """
+import os, sys
+from distributed import Client, Security
+attempts = ("tcp", None), ("tls", Security.temporary())
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for protocol, security in attempts:
+    try:
+        with Client(f"{protocol}://{sys.argv[1]}", timeout=3, security=security) as client:
+            print("code ran as user", client.submit(os.getuid).result(timeout=10))
+    except (OSError, RuntimeError) as error:
+        print("refused:", type(error).__name__)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_of_the_machine_cannot_run_code(client):
+    place = client.scheduler.address.partition("://")[2]
+    attack = subprocess.run([sys.executable, "-c", ATTACK, place], capture_output=True, text=True, cwd="/")
+    assert re.fullmatch(r"(refused: \w+\n){2}", attack.stdout), attack.stdout + attack.stderr
+
+
+def test_a_scheduler_without_certificates_is_warned_of(caplog):
+    with pytest.raises(ServiceError), connect("tcp://127.0.0.1:9"):
+        pass
+    assert "does not use TLS" in caplog.text
+    assert "--tls-ca-file" in caplog.text
 
 
 def test_a_killed_worker_is_replaced_and_its_task_and_loader_run_again(client, tmp_path):
@@ -124,7 +155,7 @@ def test_a_server_that_is_no_scheduler_is_given_up(monkeypatch):
 
 
 def test_connects_to_a_scheduler_by_address(client):
-    with connect(client.scheduler.address) as second:
+    with connect(SchedulerSpec(client.scheduler.address, security=client.security)) as second:
         assert dict(map_bounded(second, lambda number: number + 1, [1, 2], in_flight=1)) == {1: 2, 2: 3}
 
 

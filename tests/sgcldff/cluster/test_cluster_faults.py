@@ -204,7 +204,7 @@ def test_dask_cuda_gets_the_options_of_the_spec(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=LocalCUDACluster))
     with connect(CudaSpec(devices="0,1", memory="1 GB"), workers=1) as client:
         assert (devices, gpu_share(client), threads(client)) == (["0,1"], {"GPU": 1}, 1)
-        assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
 
 
 def test_workers_compute_with_one_thread_each(monkeypatch):
@@ -212,6 +212,7 @@ def test_workers_compute_with_one_thread_each(monkeypatch):
     with connect(workers=1) as client:
         assert set(client.run(cv2.getNumThreads).values()) == {1}
         assert set(client.run(lambda: os.environ["OMP_NUM_THREADS"]).values()) == {"1"}
+    assert "OMP_NUM_THREADS" not in os.environ, "this process keeps its own threads"
 
 
 def load(place, size):
@@ -260,3 +261,24 @@ def test_a_scheduler_imports_nothing_that_its_tasks_need(scheduler, process, tmp
         [(_, number)] = map_bounded(client, module.read, [module.Plan()])
         assert number == 7
         assert not client.run_on_scheduler(lambda: "only_here" in __import__("sys").modules)
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from sgcldff.cluster import LocalSpec, connect, map_bounded
+
+if __name__ == "__main__":
+    try:
+        with connect(LocalSpec(workers=2)) as client:
+            for _, done in map_bounded(client, time.sleep, [0, 60, 60]):
+                os.killpg(0, signal.SIGINT)
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+
+
+def test_ctrl_c_for_all_processes_of_a_command_is_a_matter_of_the_first(tmp_path):
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    command = [sys.executable, tmp_path / "script.py"]
+    ended = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=300)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")

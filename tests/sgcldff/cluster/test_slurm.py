@@ -70,7 +70,7 @@ def test_a_job_joins_computes_and_is_cancelled(jobs):
     with connect(ONE) as client:
         pids = {pid for _, pid in map_bounded(client, lambda _: os.getpgid(0), range(4))}
         assert pids == {int((jobs / "1.running").read_text())}
-        assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
         assert gpu_share(client) == {}
     assert (states(jobs, "sh"), states(jobs, "running"), states(jobs, "cancelled")) == ({"1"}, set(), {"1"})
 

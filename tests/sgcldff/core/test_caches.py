@@ -15,8 +15,7 @@ from sgcldff.core.locations import user_cache
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
 from sgcldff.models.model import save_model
 from sgcldff.models.nets import build
-from sgcldff.models.runtimes.graph import Graph, NetworkTask
-from sgcldff.models.runtimes.graph_cache import cached_graph
+from sgcldff.models.runtimes.graph import Graph, NetworkTask, cached_graph
 from sgcldff.slides.remote.cache import cache_folder
 
 SAY = """

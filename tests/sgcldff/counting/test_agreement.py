@@ -147,9 +147,9 @@ def test_names_of_one_type_are_summed(tmp_path):
     ("text", "message"),
     [
         ("slide_id,label,count\ns,neut,6\ns,martian,4\n", r"row 2 \(slide 's'\): type 'martian' is in no class"),
-        ("slide_id,label,count\ns,neut,-6\n", r"row 1 .*neut is '-6': give a whole number of cells"),
-        ("slide_id,label,count\ns,neut,6.5\n", r"row 1 .*neut is '6\.5': give a whole number"),
-        ("slide_id,label,count\ns,neut,\n", r"row 1 .*neut is '': give a whole number"),
+        ("slide_id,label,count\ns,neut,-6\n", r"row 1 .*neut is '-6'; give a whole number from 0 to"),
+        ("slide_id,label,count\ns,neut,6.5\n", r"row 1 .*neut is '6\.5'; give a whole number"),
+        ("slide_id,label,count\ns,neut,\n", r"row 1 .*neut is ''; give a whole number"),
         ("slide_id,label,count\ns,neut,²\n", r"give a whole number"),
         ("slide_id,label,count\ns,neut,6\nt,neut,6\ns,Neut,7\n", r"row 3 .*'neut' was counted in an earlier row"),
         ("slide_id,neut,eos\ns,6,4\ns,6,4\n", r"row 2 .*was counted in an earlier row too: keep one"),

@@ -5,13 +5,23 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, binomtest
 
 from sgcldff.core.errors import InputError, LabelError
-from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.labels import (
+    BROADER,
+    ERYTHROBLAST,
+    FIVE_TYPES,
+    IMMATURE_GRANULOCYTE,
+    NEUTROPHIL,
+    NO_WHITE_CELL,
+    WBC11,
+)
 from sgcldff.core.records import UNIDENTIFIED, Lineage
+from sgcldff.counting.confusion import Confusion
 from sgcldff.counting.differential import Differential, differential, from_counts, read_differential, write_differential
 
+COARSE = (*FIVE_TYPES, IMMATURE_GRANULOCYTE)
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
 counts_of_types = st.lists(st.integers(0, 300), min_size=5, max_size=5)
 
@@ -134,3 +144,34 @@ def test_damaged_files_are_named(tmp_path, content):
     path.write_text(content)
     with pytest.raises(InputError, match=r"differential\.json"):
         read_differential(path)
+
+
+@given(st.lists(st.sampled_from([*WBC11.classes, UNIDENTIFIED]), max_size=60))
+def test_cells_that_are_not_white_are_counted_beside_and_broader_types_are_sums(labels):
+    found = differential(labels, WBC11.classes)
+    assert found.classes == WBC11.classes
+    beside = [ERYTHROBLAST, NO_WHITE_CELL]
+    assert [one.label for one in found.beside] == beside
+    assert found.counted == sum(label not in (*beside, UNIDENTIFIED) for label in labels)
+    assert sum(share.share for share in found.shares) == pytest.approx(float(found.counted > 0))
+    assert [group.label for group in found.groups] == [NEUTROPHIL, IMMATURE_GRANULOCYTE]
+    coarse = differential([BROADER.get(label, label) for label in labels if label not in beside], COARSE)
+    assert list(found.groups) == [coarse[group.label] for group in found.groups]
+    for one in found.beside:
+        if found.counted:
+            chance = binomtest(labels.count(one.label), labels.count(one.label) + found.counted)
+            low, high = (end / (1 - end) for end in chance.proportion_ci(0.95, method="exact"))
+            assert (one.per_100, one.low, one.high) == pytest.approx(
+                (100 * labels.count(one.label) / found.counted, 100 * low, 100 * high)
+            )
+    assert Differential.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_shares_are_adjusted_among_white_cells_alone():
+    size = len(WBC11.classes)
+    faultless = Confusion(WBC11.classes, tuple(range(size)) * 50, tuple(range(size)) * 50, (1.0,) * 50 * size)
+    counts = {label: 10 + number for number, label in enumerate(WBC11.classes)}
+    found = from_counts(counts, WBC11.classes).adjusted_for(faultless)
+    assert [share.adjusted.share for share in found.shares] == pytest.approx(
+        [share.share for share in found.shares], abs=0.01
+    )

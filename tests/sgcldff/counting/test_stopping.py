@@ -24,7 +24,7 @@ def test_a_goal_is_read_from_what_is_typed():
 
 @pytest.mark.parametrize("text", ["", "blast", "blast:", ":0.02", "blast:wide", "blast:0.02,", "blast:0.02:1"])
 def test_other_forms_are_refused_with_an_example(text):
-    with pytest.raises(InputError, match=r"write blast:0\.02"):
+    with pytest.raises(InputError, match=r"write monocyte:0\.05"):
         Goal.parse(text)
 
 

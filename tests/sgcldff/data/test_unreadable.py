@@ -13,10 +13,9 @@ from lightning.pytorch.callbacks import Callback
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import TrainSpec
-from sgcldff.data import source_files
-from sgcldff.data.source_files import FileCheck
 from sgcldff.models.model import load_model
-from sgcldff.models.training.batches import EpochSampler, SmearDataModule
+from sgcldff.models.training import batches
+from sgcldff.models.training.batches import EpochSampler, FileCheck, SmearDataModule
 from sgcldff.models.training.examples import ExampleOptions, SampleKey, SmearDataset
 from sgcldff.models.training.trainer import train
 from sgcldff.slides.images import sha256_of
@@ -41,7 +40,7 @@ def learned(samples: list[Sample]) -> list[Sample]:
 
 def test_missing_and_changed_files_are_found_and_others_hashed_once(samples, monkeypatch):
     hashed = []
-    monkeypatch.setattr(source_files, "sha256_of", lambda path: hashed.append(str(path)) or sha256_of(path))
+    monkeypatch.setattr(batches, "sha256_of", lambda path: hashed.append(str(path)) or sha256_of(path))
     check = FileCheck(samples)
     assert check.faults() == {}
     assert len(hashed) == sum(1 + (one.mask is not None) for one in samples)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from sgcldff.cluster import connect
-from sgcldff.doctor import Setup, State, examine, folders, hardware, packages, servers
-from sgcldff.doctor.exposure import unsafe_variables
+from sgcldff.doctor import State, examine, folders, hardware, packages, servers
+from sgcldff.doctor.servers import unsafe_variables
 
 Usage = namedtuple("Usage", "total used free")
 USER, PASSWORD = "ann", "correct-horse"
@@ -72,7 +72,7 @@ def nobody() -> str:
 
 
 def test_here_everything_that_the_tests_need_is_found(tmp_path):
-    checks = {check.name: check for check in examine(Setup(tmp_path))}
+    checks = {check.name: check for check in examine(tmp_path)}
     assert len(checks) > 15
     for name in ("python", "slides", "processor", "workspace", "prefect", "mlflow", "ports"):
         assert checks[name].state is State.OK, checks[name]
@@ -90,7 +90,7 @@ def test_without_openslide_the_other_checks_go_on(tmp_path, monkeypatch):
         raise ModuleNotFoundError(f"Couldn't locate OpenSlide shared library ({name})")
 
     monkeypatch.setattr(hardware, "import_module", gone)
-    checks = {check.name: check for check in examine(Setup(tmp_path))}
+    checks = {check.name: check for check in examine(tmp_path)}
     assert checks["slides"].state is State.FAILED
     assert "openslide-bin" in checks["slides"].remedy
     assert checks["workspace"].state is State.OK
@@ -208,7 +208,7 @@ class TestServers:
 
     def test_an_address_that_is_none(self, look, variable, path, monkeypatch):
         monkeypatch.setenv(variable, "http://[::1")
-        check = next(check for check in examine(Setup(Path())) if check.name == look.__name__)
+        check = next(check for check in examine(Path()) if check.name == look.__name__)
         assert check.state is State.FAILED
 
     def test_a_password_is_asked_for(self, look, variable, path, stand, monkeypatch):

@@ -2,124 +2,48 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as oracle
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgcldff.core.errors import InputError, LabelError, MissingInputError
-from sgcldff.core.labels import BLAST, BLAST_OR_NOT, FIVE_TYPES, NON_BLAST, WBC5, WBC6, LabelSpace
-from sgcldff.core.records import MaskCode, Sample
-from sgcldff.core.settings import EvalSpec, ModelSpec, PriorSpec, PromotionSpec
+from sgcldff.core.labels import BLAST, BLAST_OR_NOT, FIVE_TYPES, NON_BLAST, WBC5, WBC6
+from sgcldff.core.records import Sample
+from sgcldff.core.settings import EvalSpec
 from sgcldff.data.adapters import detect
 from sgcldff.evaluation import EvalReport, Predictions
 from sgcldff.evaluation.evaluate import evaluate, examples
 from sgcldff.evaluation.metrics import Interval
 from sgcldff.evaluation.predict import centred_view
-from sgcldff.evaluation.predictions import COUNTS, AnswerLabels, schema
+from sgcldff.evaluation.predictions import AnswerLabels, schema
 from sgcldff.evaluation.report import METRICS, SkippedImage, score
 from sgcldff.evaluation.scorable import scorable
-from sgcldff.models.model import Model
 from sgcldff.models.nets.base import Prediction
-from sgcldff.promotion import compare_models
-
-PAPER, PLASMA = (240, 235, 220), (190, 190, 225)
-INKS = ((90, 40, 120), (40, 90, 120), (120, 40, 40), (40, 40, 160), (120, 90, 160), (40, 120, 60))
-SIDE = 96
-QUICK = EvalSpec(resamples=200)
-RULES = PromotionSpec(evaluation=QUICK)
-CODE = MaskCode(cytoplasm=64, nucleus=200)
-
-
-class Painter(nn.Module):
-    """Tells background, cytoplasm and nuclei of C types by their colours, pixel by pixel."""
-
-    def __init__(self, classes: int, blind_to: Sequence[int] = ()) -> None:
-        super().__init__()
-        colours = torch.tensor([PAPER, PLASMA, *INKS[:classes]], dtype=torch.float32) / 255
-        self.match = nn.Conv2d(3, len(colours), 1)
-        self.match.weight = nn.Parameter(800 * colours[:, :, None, None])
-        self.match.bias = nn.Parameter(-400 * (colours**2).sum(dim=1))
-        self.share = nn.Softmax(dim=1)
-        self.blind_to = list(blind_to)
-
-    @property
-    def cam_layer(self) -> nn.Module:
-        return self.share
-
-    def forward(self, image: Tensor, prior: Tensor) -> Prediction:
-        likeness = self.match(image)
-        share = self.share(likeness)
-        nucleus = likeness[:, 2:].logsumexp(dim=1, keepdim=True)
-        half = image.shape[2] // 2
-        centre = share[:, 2:, half - 8 : half + 8, half - 8 : half + 8].mean(dim=(2, 3))
-        seen = centre.clone()
-        seen[:, self.blind_to] = 0
-        evidence = torch.nn.functional.avg_pool2d(share[:, 2:].sum(dim=1, keepdim=True), 4)
-        return Prediction(torch.cat((likeness[:, :2], nucleus), dim=1), 6 * seen, evidence, centre)
+from tests.sgcldff.evaluation.painted import (
+    INKS,
+    QUICK,
+    SIDE,
+    Painter,
+    disc,
+    model_of,
+    paint,
+    predictions_of,
+    sample_of,
+)
 
 
 class Broken(Painter):
     def forward(self, image: Tensor, prior: Tensor) -> Prediction:
         answer = super().forward(image, prior)
         return replace(answer, cell_type=answer.cell_type * float("nan"))
-
-
-def model_of(space: LabelSpace = WBC5, blind_to: Sequence[int] = (), kind: type[Painter] = Painter) -> Model:
-    spec = ModelSpec(labels=space, crop_px=64, prior=PriorSpec(names=("frequency_tuned",)))
-    return Model(spec, kind(len(space.classes), blind_to).eval(), torch.device("cpu"))
-
-
-def disc(centre: tuple[int, int], radius: int, shape: tuple[int, int]) -> np.ndarray:
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
-
-
-def paint(
-    folder: Path, name: str, ink: int, cells: Iterable[tuple[int, int, int]] = ((48, 48, 30),), side: int = SIDE
-) -> tuple[Path, Path]:
-    """Paint cells (y, x, radius) and their mask; the first one in `ink`, the others in the next ink."""
-    image, mask = np.full((side, side, 3), PAPER, np.uint8), np.zeros((side, side), np.uint8)
-    for number, (y, x, radius) in enumerate(cells):
-        cell, nucleus = (disc((y, x), r, mask.shape) for r in (radius, radius // 2))
-        image[cell], mask[cell] = PLASMA, 128
-        image[nucleus], mask[nucleus] = INKS[(ink + (number > 0)) % len(FIVE_TYPES)], 255
-    paths = folder / f"{name}.png", folder / f"{name}_mask.png"
-    Image.fromarray(image).save(paths[0])
-    Image.fromarray(mask).save(paths[1])
-    return paths
-
-
-def sample_of(paths: tuple[Path, Path], label: str | None, source: str = "painted", group: str = "") -> Sample:
-    image, mask = paths
-    identity = {"id": f"{source}/{image.stem}", "source": source, "group": group or image.stem}
-    return Sample(**identity, image=str(image), mpp=0.2, licence="none", label=label, mask=str(mask), mask_code=CODE)
-
-
-@pytest.fixture(scope="module")
-def painted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
-    """Three cells of every one of five types, each in a group of its own."""
-    folder = tmp_path_factory.mktemp("painted")
-    return tuple(
-        sample_of(paint(folder, f"{name}{i}", ink, [(48 + i, 46, 30)]), name)
-        for ink, name in enumerate(FIVE_TYPES)
-        for i in range(3)
-    )
-
-
-@pytest.fixture(scope="module")
-def report(painted: tuple[Sample, ...]) -> EvalReport:
-    return evaluate(model_of(), painted, QUICK)
 
 
 def test_a_model_that_knows_the_paint_is_perfect(report: EvalReport) -> None:
@@ -299,34 +223,16 @@ def test_a_coarse_label_beside_a_fine_one_is_right_with_any_of_its_classes() -> 
     assert choice.predict(np.eye(6)[5], NON_BLAST, WBC6)[0] == BLAST
 
 
-def predictions_of(rows: int, seed: int, skill: float = 0.7, groups: int = 40, truth: int = 0) -> Predictions:
-    """Made-up answers; `truth` seeds images and labels, `seed` the answers."""
-    fixed, rng = np.random.default_rng(truth), np.random.default_rng(seed)
-    labels = fixed.integers(0, 5, rows)
-    unions = fixed.integers(800, 1000, rows)
-    told = np.where(rng.random(rows) < skill, labels, rng.integers(0, 5, rows))
-    chances = rng.dirichlet(np.ones(5), rows) * 0.4
-    chances[np.arange(rows), told] += 0.6
-    table = {
-        "id": [f"s/{i:04}" for i in range(rows)],
-        "source": ["s"] * rows,
-        "group": [f"g{i % groups}" for i in range(rows)],
-        "sha256": [f"{i:064x}" for i in range(rows)],
-        "mask_sha256": [""] * rows,
-        "label": [FIVE_TYPES[i] for i in labels],
-        "told": [FIVE_TYPES[i] for i in told],
-        "confidence": chances.max(axis=1),
-        "found": [True] * rows,
-        "cell_intersection": (unions * (0.8 + 0.2 * rng.random(rows))).astype(int),
-        "cell_union": unions,
-        "nucleus_intersection": (unions * 0.8).astype(int),
-        "nucleus_union": unions,
-        **{start + name: [90] * rows for start, names in COUNTS.items() if "boundary" in start for name in names},
-        "cam_on_cell": rng.random(rows),
-        "saliency_consistency": [None] * rows,
-        **{f"probability_{name}": chances[:, k] for k, name in enumerate(FIVE_TYPES)},
-    }
-    return Predictions(FIVE_TYPES, f"model{seed}", pa.table(table, schema=schema(FIVE_TYPES, f"model{seed}")))
+def test_a_report_shows_by_class_how_often_a_model_with_a_limit_abstains() -> None:
+    predictions = predictions_of(80, 1)
+    limit = float(np.median(predictions.numbers("confidence")))
+    report = score(predictions, WBC5, QUICK, limit)
+    assert report.abstention is not None
+    assert report.abstention.kept == pytest.approx(0.5, abs=0.02)
+    assert set(report.abstention.rejected) == set(predictions.column("label"))
+    assert EvalReport.from_json(report.to_json()) == report
+    assert f"{report.abstention.rejected['monocyte']:.1%}" in report.to_markdown().partition("## Abstention")[2]
+    assert score(predictions, WBC5, QUICK).abstention is None
 
 
 @given(st.integers(0, 2**16))
@@ -414,97 +320,6 @@ def test_examples_are_spread_over_the_images(painted: tuple[Sample, ...]) -> Non
     assert [one.prediction.sample.label for one in shown] == list(FIVE_TYPES)
     assert len(examples(model_of(), painted[:2], 5)) == 2
     assert examples(model_of(), [], 5) == ()
-
-
-def test_a_model_is_not_worse_than_itself() -> None:
-    side = predictions_of(200, 1)
-    verdict = compare_models(side, side, PromotionSpec(margin=0, class_margin=0, evaluation=QUICK))
-    assert verdict.promote
-    assert {(found.figure, found.low, found.high) for found in verdict.findings} == {(0, 0, 0)}
-
-
-def test_the_better_one_is_promoted_and_the_worse_one_refused_with_figures() -> None:
-    weak, strong = predictions_of(400, 1, skill=0.6), predictions_of(400, 2, skill=0.95)
-    verdict = compare_models(weak, strong, RULES)
-    (lead, *_), refused = verdict.findings, compare_models(strong, weak, RULES)
-    assert all(found.passed for found in verdict.findings if found.rule != "calibration")
-    assert lead.low is not None
-    assert lead.low > 0
-    assert not refused.promote
-    assert f"{refused.findings[0].figure:+.4f}" in refused.reasons[0]
-    assert "below the limit of -0.0100" in refused.reasons[0]
-    assert refused.findings[0].figure == pytest.approx(-lead.figure)  # type: ignore[operator]
-    assert refused.findings[0].low == pytest.approx(-lead.high)  # type: ignore[operator]
-
-
-def test_the_comparison_is_paired() -> None:
-    """Two models that miss the same images differ by little, however hard the images are."""
-    base = predictions_of(300, 1, skill=0.6)
-    told = base.column("told")
-    wrong = next(i for i, (name, label) in enumerate(zip(told, base.column("label"), strict=True)) if name == label)
-    told[wrong] = next(name for name in FIVE_TYPES if name != told[wrong])
-    place = base.table.column_names.index("told")
-    other = replace(
-        base, table=base.table.set_column(place, base.table.schema.field("told"), pa.array([told])[0].values)
-    )
-    verdict = compare_models(base, other, RULES)
-    assert verdict.promote
-    assert verdict.findings[0].high - verdict.findings[0].low < 0.02  # type: ignore[operator]
-    macro = score(base, WBC5, QUICK).pooled.macro_f1
-    assert macro is not None
-    assert macro.high - macro.low > 0.06  # type: ignore[operator]
-
-
-def test_one_class_that_falls_is_enough_to_refuse() -> None:
-    def with_recalls(monocytes: float) -> Predictions:
-        base = predictions_of(400, 1, skill=1.0)
-        labels = base.column("label")
-        places = [i for i, label in enumerate(labels) if label == "monocyte"]
-        for i in places[int(monocytes * len(places)) :]:
-            labels[i] = "lymphocyte"
-        place = base.table.column_names.index("told")
-        return replace(base, table=base.table.set_column(place, base.table.schema.field("told"), pa.array(labels)))
-
-    rules = PromotionSpec(margin=0.5, calibration_margin=1, evaluation=QUICK)
-    refused = compare_models(with_recalls(1.0), with_recalls(0.9), rules)
-    assert not refused.promote
-    assert refused.reasons[0].startswith("recall of monocyte 0.8947, champion 1.0000: difference -0.1053")
-    assert compare_models(with_recalls(1.0), with_recalls(0.98), rules).promote
-
-
-def test_other_images_or_labels_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match="different images or labels"):
-        compare_models(predictions_of(50, 1), predictions_of(50, 1, truth=1), RULES)
-    with pytest.raises(InputError, match="different images or labels"):
-        compare_models(predictions_of(50, 1), predictions_of(51, 1), RULES)
-
-
-def test_an_outline_that_was_redrawn_cannot_be_compared(painted: tuple[Sample, ...], tmp_path: Path) -> None:
-    sample = painted[0]
-    mask = np.asarray(Image.open(str(sample.mask)))
-    Image.fromarray(np.roll(mask, 1)).save(tmp_path / "redrawn.png")
-    sides = [
-        evaluate(model_of(), [one], QUICK).predictions
-        for one in (sample, replace(sample, mask=str(tmp_path / "redrawn.png")))
-    ]
-    with pytest.raises(InputError, match="evaluate both on the same test split"):
-        compare_models(*sides, RULES)
-
-
-def test_a_single_group_is_not_enough_to_promote() -> None:
-    verdict = compare_models(predictions_of(50, 1, groups=1), predictions_of(50, 2, groups=1), RULES)
-    assert not verdict.promote
-    assert "all images are of 1 group, too few" in verdict.reasons[0]
-
-
-def test_a_model_that_misses_a_type_is_refused_end_to_end(painted: tuple[Sample, ...], report: EvalReport) -> None:
-    blind = evaluate(model_of(blind_to=[4]), painted, QUICK).predictions
-    assert blind is not None
-    assert report.predictions is not None
-    assert compare_models(blind, report.predictions, RULES).promote
-    refused = compare_models(report.predictions, blind, RULES)
-    assert not refused.promote
-    assert any("recall of monocyte 0.0000, champion 1.0000" in reason for reason in refused.reasons)
 
 
 @pytest.mark.real

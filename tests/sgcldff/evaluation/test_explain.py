@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from sgcldff.core.labels import WBC5
 from sgcldff.core.records import Sample
@@ -20,11 +21,13 @@ from sgcldff.evaluation.explain import (
     energy_share,
     explain,
     grad_cam,
+    share_beyond_chance,
 )
 from sgcldff.evaluation.predict import Crop, ImagePrediction
 from sgcldff.models.model import Model
 from sgcldff.models.nets import build
 from sgcldff.models.nets.base import Prediction
+from sgcldff.models.nets.sgcldff import Branches
 from sgcldff.models.training.examples import Scene
 
 pytestmark = pytest.mark.slow
@@ -87,6 +90,44 @@ def test_grad_cam_is_the_formula_of_the_paper() -> None:
         np.testing.assert_allclose(found, fine / fine.max(), atol=1e-4)
 
 
+class Branched(nn.Module):
+    """A net that classifies from the red light of each quarter of a pixel row and from the green of whole halves."""
+
+    def __init__(self, fine: float, coarse: float) -> None:
+        super().__init__()
+        self.weights = fine, coarse
+        self.branches = Branches()
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        return self.branches
+
+    def forward(self, image: Tensor, prior: Tensor) -> Prediction:
+        fine, coarse = self.branches(avg_pool2d(image[:, :1], 4), avg_pool2d(image[:, 1:2], SIDE // 2))
+        types = self.weights[0] * fine.mean(dim=(2, 3)) + self.weights[1] * coarse.mean(dim=(2, 3))
+        return Prediction(torch.zeros(len(image), 3, SIDE, SIDE), types.expand(-1, 5), fine, types)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (1.0, 3.0)])
+def test_grad_cam_adds_up_what_every_branch_contributes(weights: tuple[float, float]) -> None:
+    rgb = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    rgb[:, : SIDE // 2, :, 0], rgb[:, SIDE // 2 :, :, 1] = 200, 200
+    (cam,) = grad_cam(model_of(Branched(*weights)), rgb, np.zeros((1, 1, SIDE, SIDE), np.float32), np.zeros(1, int))
+    upper = np.zeros((SIDE, SIDE), bool)
+    upper[: SIDE // 2] = True
+    assert energy_share(cam, upper) == pytest.approx(weights[0] / sum(weights), abs=0.15)
+
+
+def test_the_branches_of_the_network_explain_its_logit_together() -> None:
+    torch.manual_seed(0)
+    net, (rgb, prior) = build(SPEC), inputs(2)
+    with_both = grad_cam(model_of(net), rgb, prior, np.array([1, 2]))
+    width = SPEC.net.fusion_width
+    with torch.no_grad():
+        net.type_head.embed[1].weight[:, width:] = 0  # the head now ignores the deep features
+    assert np.abs(grad_cam(model_of(net), rgb, prior, np.array([1, 2])) - with_both).max() > 0.05
+
+
 def test_grad_cam_works_where_the_weights_are_frozen_and_leaves_no_gradients() -> None:
     net = Probe()
     for parameter in net.parameters():
@@ -122,6 +163,15 @@ def test_energy_shares_of_a_partition_add_up_and_do_not_depend_on_scale(seed: in
     assert 0 <= share <= 1
     assert share + energy_share(cam, ~cell) == pytest.approx(1)
     assert energy_share((cam * scale).astype(np.float32), cell) == pytest.approx(share, rel=1e-5)
+
+
+def test_a_share_is_corrected_for_the_size_of_the_cell() -> None:
+    cell = np.zeros((10, 10), bool)
+    cell[:2] = True
+    assert share_beyond_chance(np.ones((10, 10), np.float32), cell) == pytest.approx(0, abs=1e-6)
+    assert share_beyond_chance(cell.astype(np.float32), cell) == pytest.approx(1)
+    assert share_beyond_chance((~cell).astype(np.float32), cell) == pytest.approx(-0.25)
+    assert np.isnan(share_beyond_chance(np.ones((10, 10), np.float32), np.ones((10, 10), bool)))
 
 
 @given(seeds)

@@ -13,9 +13,9 @@ from sgcldff.core.labels import WBC11
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
 from sgcldff.evaluation.calibration import adaptation
 from sgcldff.evaluation.calibration.adaptation import Candidate, Kind
-from sgcldff.evaluation.calibration.laboratory import CALIBRATION_FILE, calibrate_for_lab, labelled_cells
+from sgcldff.evaluation.calibration.laboratory import calibrate_for_lab, labelled_cells
 from sgcldff.evaluation.drift.observe import observe
-from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
+from sgcldff.models.checkpoint import CALIBRATION_FILE, TRAINED_ON, original_digest, saved_digest
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import NETWORKS, build
 from sgcldff.models.reference import Reference
@@ -82,15 +82,17 @@ def test_a_calibrated_model_says_what_it_came_from_and_which_images_it_knows(par
     calibration = calibrate_for_lab(parent, [unread, *cells[1:20]], tmp_path / "ours")
     record = json.loads((tmp_path / "ours" / CALIBRATION_FILE).read_text())
     assert record["parent"] == saved_digest(parent)
-    assert record["model"] == saved_digest(tmp_path / "ours")
+    assert original_digest(tmp_path / "ours") == saved_digest(parent)
+    assert original_digest(parent) is None
     assert sum(record["cells"].values()) == record["before"]["cells"] == 20
     assert record["before"]["right"] <= record["after"]["right"]
-    low, high = record["after"]["accuracy_interval"]
-    assert low <= record["after"]["right"] / 20 <= high
+    accuracy = record["after"]["accuracy"]
+    assert accuracy["low"] <= accuracy["value"] == record["after"]["right"] / 20 <= accuracy["high"]
+    assert load_model(tmp_path / "ours", "cpu").spec.calibrated == calibration.summary
     known = TrainingRecord.read(tmp_path / "ours" / TRAINED_ON)
     assert known.images == {"f" * 64, *(sample.sha256 for sample in cells[:20])}
     assert (known.data, known.complete) == ("first", True)
-    assert str(calibration).startswith(f"20 cells: {record['before']['right']} correct with the unchanged model")
+    assert str(calibration).startswith(f"20 cells: {record['before']['right']} correct as it was")
 
 
 def test_a_model_that_cannot_be_helped_is_not_written_and_it_is_said(parent, cells, tmp_path, monkeypatch):
@@ -98,7 +100,8 @@ def test_a_model_that_cannot_be_helped_is_not_written_and_it_is_said(parent, cel
     calibration = calibrate_for_lab(parent, cells, tmp_path / "ours")
     assert calibration.folder is None
     assert not (tmp_path / "ours").exists()
-    assert str(calibration).endswith("does better on held-out cells: left unchanged")
+    assert "the model is left as it is: no change does better on held-out cells" in str(calibration)
+    assert calibration.before == calibration.after
 
 
 def test_a_folder_with_a_model_is_not_written_over(parent, cells):

@@ -19,7 +19,7 @@ from sgcldff.models.nets.base import Prediction
 from sgcldff.models.training.examples import Example, read_scene
 from sgcldff.models.training.trainer import validation_counts
 from sgcldff.promotion.frozen_test_set import FrozenTest
-from tests.sgcldff.evaluation.test_evaluation import QUICK, model_of, paint, sample_of
+from tests.sgcldff.evaluation.painted import QUICK, model_of, paint, sample_of
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from sgcldff.core.settings import EvalSpec
-from sgcldff.evaluation.calibration.abstention import choose_limit, rejected_by_type
+from sgcldff.evaluation.calibration.abstention import abstention, choose_limit
 from sgcldff.evaluation.calibration.foreign_cells import foreign_aurocs, foreign_scores
 
 
@@ -50,8 +50,11 @@ def test_no_limit_is_given_where_the_surest_cells_are_wrong():
 
 
 def test_rejection_is_told_by_type():
-    shares = rejected_by_type(np.array([0.9, 0.4, 0.5, 0.49]), 0.5, ["monocyte", "monocyte", "basophil", "basophil"])
-    assert shares == {"monocyte": 0.5, "basophil": 0.5}
+    confidence, right = np.array([0.9, 0.4, 0.5, 0.49, 0.8]), np.array([True, True, False, True, True])
+    effect = abstention(confidence, right, ["monocyte"] * 2 + ["basophil"] * 2 + ["eosinophil"], 0.5)
+    assert effect.rejected == {"monocyte": 0.5, "basophil": 0.5, "eosinophil": 0.0}
+    assert (effect.kept, effect.accuracy) == (pytest.approx(3 / 5), pytest.approx(2 / 3))
+    assert abstention(confidence, right, ["monocyte"] * 5, 0.95).accuracy is None
 
 
 def test_aurocs_of_foreign_cells_are_those_of_scikit_learn():

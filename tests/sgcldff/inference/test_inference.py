@@ -7,19 +7,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sgcldff.core.errors import InputError, SlideError
+from sgcldff.core.atomic import DRAFT
+from sgcldff.core.errors import SlideError
 from sgcldff.core.geometry import Box
-from sgcldff.core.records import ATYPICAL, UNCERTAIN, UNIDENTIFIED, ModelRef
-from sgcldff.core.settings import GateSpec, InferSpec, ModelSpec
+from sgcldff.core.settings import GateSpec, InferSpec
 from sgcldff.inference import (
     ShardTask,
     Step,
@@ -34,98 +33,22 @@ from sgcldff.inference import (
     serially,
 )
 from sgcldff.inference.instances import find_cells
-from sgcldff.models.out_of_distribution import Typicality, fit
-from sgcldff.models.runtimes import Types
 from sgcldff.slides import ScaledSlide, open_slide
+from tests.sgcldff.inference.reading import REFERENCE, inferred
+from tests.sgcldff.painted import (
+    CENTRES,
+    EVERYTHING,
+    MPP,
+    PAPER,
+    SHAPE,
+    SPEC,
+    ColourModel,
+    classify,
+    paint,
+    saved,
+)
 
-PAPER, RED, CYTOPLASM = (236, 230, 232), (222, 176, 178), (176, 186, 226)
-NUCLEI = ((96, 64, 150), (96, 64, 190))
-"""Colours of the nuclei of two types, the first and the second of the model's classes."""
-MPP = 0.2
-EVERYTHING = GateSpec(enabled=False)
-SPEC = InferSpec(gate=EVERYTHING, tile_px=64, halo_px=32, shard_px=128, batch_size=3)
-
-
-def classify(rgb):
-    """Tell nucleus (dark green), cytoplasm (pale blue) and background: uint8, of any shape (..., 3)."""
-    red, green = rgb[..., 0].astype(int), rgb[..., 1].astype(int)
-    return np.where(green < 110, 2, np.where(red < 200, 1, 0)).astype(np.uint8)
-
-
-@dataclass
-class ColourModel:
-    """Segments by colour; the type is told by the blue of the dark pixels about the crop's centre."""
-
-    digest: str = "colours"
-    spec: ModelSpec = field(default_factory=lambda: ModelSpec(crop_px=96))
-    typicality: Typicality | None = None
-    tiles: int = 0
-    crops: int = 0
-
-    def segment(self, rgb, prior):
-        assert prior.shape == (len(rgb), 1, *rgb.shape[1:3])
-        assert prior.dtype == np.float32
-        self.tiles += len(rgb)
-        return classify(rgb)
-
-    def classify(self, rgb, prior):
-        assert prior.shape == (len(rgb), 1, 96, 96)
-        self.crops += len(rgb)
-        told = np.stack([self.types(image) for image in rgb])
-        return Types(told, rgb[:, 48, 48].astype(np.float32))
-
-    def types(self, image):
-        side = image.shape[0]
-        middle = image[side // 4 : -side // 4, side // 4 : -side // 4]
-        dark = middle[classify(middle) == 2]
-        second = dark.size > 0 and dark[:, 2].mean() > 170
-        told = np.full(len(self.spec.labels.classes), 0.05, np.float32)
-        told[int(second)] = 0.8
-        return told
-
-
-def paint(shape, centres, factor=1, seed=0, reds=60):
-    """Draw cells of alternating type at `centres` (y, x), and red cells beside them."""
-    rng = np.random.default_rng(seed)
-    image = np.full((*shape, 3), PAPER, np.uint8)
-    for y, x in rng.uniform(0, 1, (reds, 2)) * shape:
-        cv2.circle(image, (int(x), int(y)), 17 * factor, RED, -1)
-    for kind, (y, x) in enumerate(centres):
-        cv2.circle(image, (int(x), int(y)), 30 * factor, CYTOPLASM, -1)
-        for dy, dx in rng.normal(0, 7 * factor, (3, 2)):
-            cv2.circle(image, (int(x + dx), int(y + dy)), 11 * factor, NUCLEI[kind % 2], -1)
-    return image
-
-
-def saved(folder, image, mpp=MPP, name="slide.tif"):
-    per_cm = (1e4 / mpp,) * 2
-    options = {"tile": (128, 128), "compression": "zlib", "resolution": per_cm, "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(folder / name, image, photometric="rgb", metadata=None, **options)
-    return folder / name
-
-
-SHAPE = (500, 430)
-CENTRES = [(y, x) for y in (0, 128, 256, 384, 495) for x in (4, 128, 256, 384)] + [(64, 64), (320, 333), (192, 200)]
-"""On every seam and corner of shards of 128 px, at the border, and inside."""
-
-
-@pytest.fixture(scope="module")
-def slide(tmp_path_factory):
-    path = saved(tmp_path_factory.mktemp("slide"), paint(SHAPE, CENTRES))
-    with_scale = open_slide(path)
-    yield with_scale
-    with_scale.close()
-
-
-REFERENCE = ModelRef("stub", "7", "colours")
-
-
-def inferred(slide, folder, spec=SPEC, model=None):
-    model = model or ColourModel()
-    known = "" if model.typicality is None else "known"
-    plan = plan_slide(slide, model.spec, replace(REFERENCE, digest=model.digest), spec, folder, known)
-    run_plan(plan, serially(model))
-    return plan
+ROOT = Path(__file__).parents[3]
 
 
 def facts(cells, factor=1.0):
@@ -243,96 +166,6 @@ def test_a_sample_has_the_cells_of_its_shards(slide, tmp_path):
     assert len(half) == 8
 
 
-def test_cells_lie_where_they_were_painted_at_level_0(tmp_path):
-    centres = [(100, 120), (300, 420), (610, 240)]
-    plan = inferred(open_slide(saved(tmp_path, paint((700, 600), centres, factor=2), mpp=0.1)), tmp_path / "out")
-    cells = sorted(read_cells(plan), key=lambda cell: cell.centroid)
-    for cell, (y, x) in zip(cells, centres, strict=True):
-        assert np.hypot(cell.centroid[0] - y, cell.centroid[1] - x) < 2
-        assert np.allclose(cell.box, (y - 60, x - 60, y + 60, x + 60), atol=3)
-        assert cell.area_um2 == pytest.approx(np.pi * 6**2, rel=0.05)
-        assert 0 < cell.nucleus_area_um2 < cell.area_um2
-        assert np.allclose(cell.outline.mean(axis=0), (x, y), atol=6)
-        assert all(np.abs(part - (x, y)).max() < 60 for part in cell.nuclei)
-
-
-def test_every_cell_is_typed_by_its_own_crop(slide, tmp_path):
-    plan = inferred(slide, tmp_path)
-    classes = plan.model.labels.classes
-    seen = 0
-    for cell in read_cells(plan):
-        distance, kind = min(
-            (np.hypot(cell.centroid[0] - y, cell.centroid[1] - x), k % 2) for k, (y, x) in enumerate(CENTRES)
-        )
-        if distance < 3:
-            seen += 1
-            assert (cell.label, cell.confidence) == (classes[kind], pytest.approx(0.8))
-            assert cell.probabilities[kind] == pytest.approx(0.8)
-            assert not cell.abstained
-    assert seen >= 10
-
-
-def test_cells_that_the_border_cuts_are_marked(slide, tmp_path):
-    for cell in read_cells(inferred(slide, tmp_path)):
-        (y, x), (height, width) = cell.centroid, SHAPE
-        cut = min(y, x, height - y, width - x) < 28
-        assert cell.at_edge == cut
-
-
-def test_ids_and_lineage_name_the_origin(slide, tmp_path):
-    plan = inferred(slide, tmp_path)
-    cells = list(read_cells(plan))
-    assert len({cell.cell_id for cell in cells}) == len(cells)
-    assert {cell.slide_id for cell in cells} == {"slide"}
-    assert (plan.lineage.slide_sha256, plan.lineage.model_version) == (slide.ref.sha256, "7")
-
-
-def test_less_confidence_than_asked_for_is_no_type_and_costs_no_work(slide, tmp_path):
-    inferred(slide, tmp_path)
-    again = ColourModel()
-    plan = inferred(slide, tmp_path, replace(SPEC, min_confidence=0.9, batch_size=5), again)
-    cells = list(read_cells(plan))
-    assert {cell.label for cell in cells} == {UNIDENTIFIED}
-    assert all(cell.abstained and cell.confidence == pytest.approx(0.8) for cell in cells)
-    assert (again.tiles, again.crops) == (0, 0)
-
-
-def test_a_model_brings_its_own_limit_of_confidence_unless_another_is_asked_for(slide, tmp_path):
-    careful = ColourModel(spec=ModelSpec(crop_px=96, min_confidence=0.9))
-    own = list(read_cells(inferred(slide, tmp_path, SPEC, careful)))
-    assert own
-    assert {(cell.label, cell.abstained_for) for cell in own} == {(UNIDENTIFIED, UNCERTAIN)}
-    for limit in (0, 0.5):
-        named = list(read_cells(inferred(slide, tmp_path, replace(SPEC, min_confidence=limit), careful)))
-        assert UNIDENTIFIED not in {cell.label for cell in named}
-
-
-def test_cells_unlike_those_of_the_training_are_no_type_and_the_limit_costs_no_work(slide, tmp_path):
-    """The embedding is the colour in the middle: cells of the second type's blue are far from the training's."""
-    blue = np.array([NUCLEI[0]] * 3, np.float32)
-    typicality = fit(blue + np.eye(3), [""] * 3, blue + np.arange(3, dtype=np.float32)[:, None] * 4)
-    model = ColourModel(typicality=typicality)
-    scores = {cell.cell_id: cell.typicality for cell in read_cells(inferred(slide, tmp_path, SPEC, model))}
-    assert {round(4 * score) for score in scores.values()} == {1, 4}
-    again = ColourModel(typicality=typicality)
-    strict = replace(SPEC, min_typicality=0.3, min_confidence=0.9)
-    for cell in read_cells(inferred(slide, tmp_path, strict, again)):
-        assert cell.typicality == scores[cell.cell_id]
-        assert (cell.label, cell.abstained) == (UNIDENTIFIED, True)
-        assert cell.abstained_for == (ATYPICAL if cell.typicality < 0.3 else UNCERTAIN)
-    assert (again.tiles, again.crops) == (0, 0)
-    assert committed_work(inferred(slide, tmp_path, replace(strict, min_confidence=0), again)).cells[UNIDENTIFIED] > 0
-
-
-def test_a_model_that_does_not_know_its_training_cells_cannot_refuse_any(slide, tmp_path):
-    assert {cell.typicality for cell in read_cells(inferred(slide, tmp_path))} == {None}
-    with pytest.raises(InputError, match=r"min_typicality is 0\.1, but the model has no reference"):
-        inferred(slide, tmp_path, replace(SPEC, min_typicality=0.1))
-    known = ColourModel(typicality=fit(np.eye(3, dtype=np.float32), [""] * 3, np.eye(3, dtype=np.float32)))
-    assert None not in {cell.typicality for cell in read_cells(inferred(slide, tmp_path, SPEC, known))}
-    assert (known.tiles, known.crops > 0) == (0, True), "cells are typed again, nothing is segmented again"
-
-
 def test_only_what_a_change_touches_is_computed_again(slide, tmp_path):
     first = ColourModel()
     inferred(slide, tmp_path, SPEC, first)
@@ -431,12 +264,12 @@ def test_crops_at_the_border_are_mirrored_as_in_training(tmp_path):
 
 
 def started(slide_path, out):
-    command = [sys.executable, __file__, str(slide_path), str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.sgcldff.inference.test_inference", str(slide_path), str(out)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def committed_below(folder):
-    return {path.stem for path in (folder / "shards").rglob("*") if path.is_file() and ".partial" not in path.name}
+    return {path.stem for path in (folder / "shards").rglob("*") if path.is_file() and DRAFT not in path.name}
 
 
 def killed_after(lines, slide_path, out):

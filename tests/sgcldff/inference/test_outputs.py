@@ -141,7 +141,7 @@ from sgcldff.core.geometry import Box
 from sgcldff.counting.differential import from_counts
 from sgcldff.inference.outputs import CellRow, write_cells, write_geojson
 from sgcldff.core.records import Lineage, SlideRef
-from sgcldff.results.slide_page import Gallery, write_report
+from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.slides import ScaledSlide
 
 class White:
@@ -163,7 +163,7 @@ for count in (12_000, 60_000):
     folder, found = f"{sys.argv[1]}/{count}", from_counts({"a": count // 2, "b": count // 2}, "ab")
     write_cells(f"{folder}/cells.parquet", cells(count), "ab", 0.1, lineage)
     write_geojson(f"{folder}/cells.geojson", cells(count), "ab")
-    write_report(folder, ScaledSlide(White(), 0.2), Gallery(cells(count)), found, lineage)
+    write_report(folder, ScaledSlide(White(), 0.2), Gallery(cells(count)), found, slide_facts(White().ref, lineage))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 """Writes all of a slide's outputs with five times the cells and prints the process's peak memory, MiB, after each."""

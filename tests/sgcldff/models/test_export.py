@@ -9,7 +9,7 @@ import torch
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.settings import Engine, ModelSpec, NetSpec, Precision, Pretrained
-from sgcldff.evaluation.drift.describe import describe
+from sgcldff.evaluation.drift.observe import describe
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.export import export_model
 from sgcldff.models.model import load_model, save_model

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import WBC6
@@ -88,6 +88,16 @@ def test_missing_and_damaged_files_are_named(saved, tmp_path):
     (saved / SPEC_FILE).write_text(json.dumps(content | {"surprise": 1}))
     with pytest.raises(InputError, match="not a model spec"):
         load_model(saved)
+
+
+@pytest.mark.parametrize(("ending", "value"), [("weight", float("nan")), ("running_var", -1.0)])
+def test_weights_that_find_nothing_are_refused(saved, ending, value):
+    weights = load_file(saved / WEIGHTS_FILE)
+    name = next(name for name in sorted(weights) if name.endswith(ending))
+    weights[name].flat[0] = value
+    save_file(weights, saved / WEIGHTS_FILE)
+    with pytest.raises(InputError, match=rf"weights\.safetensors: {name} is not finite, or a negative variance"):
+        load_model(saved, "cpu")
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "spec.json"])

@@ -15,8 +15,7 @@ from sgcldff.core.records import Split
 from sgcldff.core.settings import DriftSpec, Engine, ModelSpec, NetSpec, Precision, Pretrained
 from sgcldff.core.stain import stain_statistics
 from sgcldff.evaluation.drift import measure_drift
-from sgcldff.evaluation.drift.describe import describe
-from sgcldff.evaluation.drift.observe import observe
+from sgcldff.evaluation.drift.observe import describe, observe
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.models.reference import (

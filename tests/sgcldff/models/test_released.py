@@ -15,8 +15,8 @@ from sgcldff.core.errors import MissingInputError, ServiceError
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
 from sgcldff.doctor import State
-from sgcldff.doctor.released_model import released_model
-from sgcldff.evaluation.drift.describe import describe
+from sgcldff.doctor.packages import released_model
+from sgcldff.evaluation.drift.observe import describe
 from sgcldff.models import released as shipping
 from sgcldff.models.checkpoint import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import load_model, save_model

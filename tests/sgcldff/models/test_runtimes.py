@@ -23,8 +23,7 @@ from sgcldff.core.settings import Engine, ModelSpec, NetSpec, Precision, Pretrai
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.models.runtimes import load_runtime, resolve
-from sgcldff.models.runtimes.graph import Graph, NetworkTask
-from sgcldff.models.runtimes.graph_cache import MAX_GRAPHS, cached_graph
+from sgcldff.models.runtimes.graph import MAX_GRAPHS, Graph, NetworkTask, cached_graph
 from sgcldff.models.runtimes.hardware import computes_bf16
 from sgcldff.models.runtimes.heads import likeliest
 from sgcldff.models.runtimes.openvino_runtime import thread_count
@@ -280,7 +279,7 @@ def test_a_damaged_model_is_an_input_error_in_either_process(folder, tmp_path, m
     with pytest.raises(InputError, match="export the model again"):
         cached_graph(graph)
     asked = f"cached_graph(Graph({str(damaged)!r}, NetworkTask.SEGMENT, (1, 32, 32)))"
-    script = f"from sgcldff.models.runtimes.graph import *; from sgcldff.models.runtimes.graph_cache import *; {asked}"
+    script = f"from sgcldff.models.runtimes.graph import *; {asked}"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "InputError" in ended.stderr
     assert "export the model again" in ended.stderr

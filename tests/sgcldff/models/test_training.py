@@ -42,8 +42,7 @@ def start(smears, folder: Path, steps: int = 3):
     (folder / "tests_training.py").write_text(Path(__file__).read_text().split("SCRIPT = ")[0])
     (folder / "run.py").write_text(SCRIPT)
     arguments = [str(catalog.folder), priors.ref.uri, str(folder / "run"), str(steps)]
-    paths, threads = os.pathsep.join((str(folder), *sys.path)), str(torch.get_num_threads())
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": threads}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(folder), *sys.path))}
     return subprocess.Popen(
         [sys.executable, str(folder / "run.py"), *arguments],
         env=environment,

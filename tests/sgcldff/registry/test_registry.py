@@ -6,58 +6,26 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 
 from sgcldff.core.errors import InputError, MissingInputError, PromotionRefusedError, ServiceError, StoreError
 from sgcldff.core.labels import WBC5
-from sgcldff.core.locations import Address, shown
-from sgcldff.core.locks import locked
 from sgcldff.core.records import ModelRef
-from sgcldff.core.settings import EvalSpec, ModelSpec, NetSpec, Pretrained
-from sgcldff.evaluation.metrics import Interval
-from sgcldff.evaluation.predictions import Predictions, schema
-from sgcldff.evaluation.report import EvalReport, Scores
 from sgcldff.models.checkpoint import WEIGHTS_FILE
-from sgcldff.models.model import load_model, save_model
-from sgcldff.models.nets import build
+from sgcldff.models.model import load_model
+from sgcldff.promotion import Decision, Outcome, Signature
 from sgcldff.registry import Registry
 from sgcldff.saliency.priors import build as build_priors
-from tests.servers import mlflow_server, unused_port
+from tests.sgcldff.registry.odd_model import ODD, SPEC, report_of
 
 pytestmark = pytest.mark.slow
-
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
 ROOT = Path(__file__).parents[3]
-ODD = "a?b p%20q #1 'ü'"
-"""A folder's name with what addresses give a meaning to."""
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    return save_model(tmp_path_factory.mktemp("trained") / ODD, SPEC, build(SPEC))
-
-
-@pytest.fixture(scope="module")
-def seed_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an empty registry; MLflow needs seconds for the first contact, copies of the file need none."""
-    home = tmp_path_factory.mktemp("registry")
-    assert Registry(home).client
-    return home
-
-
-@pytest.fixture
-def registry(seed_home: Path, tmp_path: Path) -> Registry:
-    shutil.copytree(seed_home, tmp_path / "registry")
-    return Registry(tmp_path / "registry")
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +36,6 @@ def filled(seed_home: Path, trained: Path, tmp_path_factory: pytest.TempPathFact
     registry = Registry(home)
     registry.register(trained, report_of(0.875), {"sgcldff.models.training.examples": "snapshot-1"})
     return registry
-
-
-def report_of(accuracy: float) -> EvalReport:
-    blank = dict.fromkeys(
-        name for name, field in Scores.__dataclass_fields__.items() if "Interval" in str(field.type)
-    ) | {"classes": (), "confusion": ()}
-    scores = Scores(source="all", images=3, groups=3, typed=3, outlined=0, **blank)
-    scores = replace(scores, accuracy=Interval(accuracy, 0.8, 0.9))
-    table = Predictions(WBC5.classes, "abc", schema(WBC5.classes, "abc").empty_table())
-    return EvalReport("abc", WBC5, "truth", EvalSpec(), scores, (scores,), (), table)
 
 
 def versions_of(registry: Registry, trained: Path, count: int) -> list[ModelRef]:
@@ -101,6 +59,7 @@ def test_a_registered_model_is_challenger_and_comes_back_whole(filled: Registry,
 def test_nothing_of_a_registry_lies_outside_of_its_folder(filled: Registry) -> None:
     assert [place.name for place in filled.address.folder.parent.iterdir()] == [ODD]
     assert filled.address.database == filled.address.folder / "mlflow.db"
+    assert filled.address.database.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_version_says_where_it_comes_from(filled: Registry) -> None:
@@ -233,6 +192,7 @@ RIVALS = """
 import multiprocessing, sys
 from sgcldff.core.errors import PromotionRefusedError
 from sgcldff.core.records import ModelRef
+from sgcldff.promotion import Decision, Outcome, Signature
 from sgcldff.registry import Registry
 
 def promote(folder, number, barrier, ends):
@@ -274,6 +234,29 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(registry: Regi
     (loser,) = {"2", "3"} - {winner}
     assert f"champion is now version {winner}" in ends[loser]
     assert registry.aliases() == {"challenger": "1", "champion": winner, "previous": "1"}
+
+
+def test_of_two_promotions_of_one_version_at_once_neither_is_told_no(registry: Registry, trained: Path) -> None:
+    one, two = versions_of(registry, trained, 2)
+    registry.promote(one)
+    seen, won = registry.aliases(), Decision(Outcome.PROMOTED, Signature.now("Ada"), two, one)
+    registry.promote(two, seen, won)
+    registry.promote(two, seen, Decision(Outcome.PROMOTED, Signature.now("Max"), two, one))
+    with pytest.raises(PromotionRefusedError, match="version 2 has become champion by another promotion"):
+        registry.record(Decision(Outcome.REFUSED, Signature.now("Max"), two, one))
+    assert registry.decisions(two) == (won,)
+
+
+@pytest.mark.parametrize("file", ["artifacts/spec.json", "evaluation/report.json", "decisions/*.json"])
+def test_files_that_changed_on_disk_are_noticed(registry: Registry, trained: Path, file: str) -> None:
+    ref = registry.register(trained, report_of(0.5))
+    registry.promote(ref, decision=Decision(Outcome.PROMOTED, Signature.now("Ada"), ref, None))
+    (damaged,) = registry.resolve("models:/sgcldff/1")[1].parent.glob(file)
+    content = damaged.read_bytes()
+    digit = next(at for at, byte in enumerate(content) if 0x31 <= byte <= 0x38)
+    damaged.write_bytes(content[:digit] + bytes([content[digit] + 1]) + content[digit + 1 :])
+    with pytest.raises(StoreError, match=r"not the files registered|damaged"):
+        (registry.resolve("models:/sgcldff/1"), registry.report(ref), registry.decisions(ref))
 
 
 def test_what_is_not_there_is_refused_with_what_there_is(filled: Registry, registry: Registry, tmp_path: Path) -> None:
@@ -368,76 +351,3 @@ def test_a_run_keeps_parameters_figures_and_files(
     failed = registry.runs.start("train")
     registry.runs.finish(failed, failed=True)
     assert registry.client.get_run(failed).info.status == "FAILED"
-
-
-@pytest.fixture
-def server(seed_home: Path, tmp_path: Path) -> Iterator[str]:
-    with mlflow_server(shutil.copytree(seed_home, tmp_path / "server")) as variables:
-        yield variables["MLFLOW_TRACKING_URI"]
-
-
-def test_a_server_serves_the_same_and_its_models_are_kept_here(
-    server: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    registry = Registry(server)
-    ref = registry.register(trained, report_of(0.5))
-    assert registry.promote(ref) == {"challenger": "1", "champion": "1"}
-    found, folder = registry.resolve("models:/sgcldff@champion")
-    assert found == ref
-    assert folder.is_relative_to(tmp_path / "cache")
-    assert load_model(folder, "cpu").digest == ref.digest
-    stamp = (folder / WEIGHTS_FILE).stat().st_mtime_ns
-    assert Registry(server).resolve("models:/sgcldff@champion") == (ref, folder)
-    assert (folder / WEIGHTS_FILE).stat().st_mtime_ns == stamp
-    assert registry.report(ref) == report_of(0.5)
-    assert list(folder.parent.glob("*.partial")) == []
-
-
-def test_a_server_that_is_down_is_said_so_at_once_and_passwords_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    port, began = unused_port(), time.monotonic()
-    with pytest.raises(ServiceError, match=f"MLflow at http://127.0.0.1:{port} does not answer.*start it") as caught:
-        Registry(f"http://somebody:secret@127.0.0.1:{port}").resolve("models:/sgcldff@champion")
-    assert time.monotonic() - began < 15
-    assert "secret" not in str(caught.value)
-    assert caught.value.__cause__ is None
-
-
-def test_places_that_are_no_registry_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="give a folder"):
-        Registry("postgresql://u:secret@db/x")
-    (tmp_path / "mlflow.db").write_text("this is no database, however long it is" * 100)
-    with pytest.raises(ServiceError, match="not a database"):
-        Registry(tmp_path).aliases()
-
-
-@pytest.mark.parametrize(
-    ("location", "uri"),
-    [
-        ("/a/b", "sqlite:////a/b/mlflow.db"),
-        ("sqlite:////a/b/x.db", "sqlite:////a/b/x.db"),
-        ("sqlite:///x.db", f"sqlite:///{Path.cwd()}/x.db"),
-        ("http://host:5000/", "http://host:5000"),
-    ],
-)
-def test_addresses_are_absolute(location: str, uri: str) -> None:
-    assert Address.parse(location).uri == uri
-    assert Address.parse(location).folder.is_absolute()
-
-
-def test_an_address_is_shown_without_its_password() -> None:
-    assert shown("https://me:pass@host:1/x") == "https://host:1/x"
-    assert shown("sqlite:////a@b/x.db") == "sqlite:////a@b/x.db"
-
-
-def test_a_lock_that_is_held_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
-    with locked(tmp_path / "x.lock"):
-        began = time.monotonic()
-        with pytest.raises(ServiceError, match=r"x\.lock"), locked(tmp_path / "x.lock", 0.2):
-            pytest.fail("two holders")
-        assert time.monotonic() - began >= 0.2
-    with locked(tmp_path / "x.lock", 0):
-        pass

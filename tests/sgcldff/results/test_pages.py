@@ -11,7 +11,7 @@ from sgcldff.counting.agreement import compare
 from sgcldff.counting.differential import from_counts
 from sgcldff.inference.outputs import CellRow
 from sgcldff.results.batch import SlideSummary, write_batch
-from sgcldff.results.slide_page import Gallery, write_report
+from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.slides.scaled import ScaledSlide
 
 ATTACKS = [
@@ -58,7 +58,9 @@ def pages(folder, name):
     cell = CellRow(name, name, (100.0, 100.0), box, np.zeros((0, 2)), 140, 60, name, 0.9, (0.9, 0.1), area=name)
     agreements = compare(found, {name: 10, "b": 90})
     lineage = Lineage(name, name, name, name, name, name)
-    report = write_report(folder / "slide", ScaledSlide(source, 0.2), Gallery([cell]), found, lineage, agreements)
+    report = write_report(
+        folder / "slide", ScaledSlide(source, 0.2), Gallery([cell]), found, slide_facts(source.ref, lineage), agreements
+    )
     model = ModelRef(name, name, name)
     done = SlideSummary(name, name, found=found, areas={"monolayer": 1.0}, model=model, agreements=agreements)
     batch = write_batch(folder, [done, SlideSummary(f"{name} 2", name, reason=name)])[1]

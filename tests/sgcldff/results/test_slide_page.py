@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.labels import FIVE_TYPES, WBC11
 from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
 from sgcldff.counting.agreement import compare
 from sgcldff.counting.confusion import Confusion
-from sgcldff.counting.differential import differential
+from sgcldff.counting.differential import differential, from_counts
 from sgcldff.inference.outputs import CellRow
-from sgcldff.results.slide_page import CROPS, DRAWN, OUTSIDE, Gallery, write_report
+from sgcldff.results.slide_page import CROPS, DRAWN, OUTSIDE, Gallery, slide_facts, write_report
 from sgcldff.slides.scaled import ScaledSlide
 
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
@@ -87,15 +87,17 @@ def cells(labels):
         yield CellRow(f"c{number:04d}", "smear", (y, x), box, np.zeros((0, 2)), 140, 60, label, confidence, chances)
 
 
-def report(folder, labels, name="smear 7", lineage=LINEAGE, manual=None):
+def report(folder, labels, name="smear 7", lineage=LINEAGE, manual=None, calibrated=""):
     found = differential(labels, FIVE_TYPES)
     agreements = () if manual is None else compare(found, manual)
-    text = write_report(folder, slide(name), Gallery(cells(labels)), found, lineage, agreements).read_text(
+    facts = slide_facts(slide(name).source.ref, lineage, calibrated)
+    text = write_report(folder, slide(name), Gallery(cells(labels)), found, facts, agreements).read_text(
         encoding="utf-8"
     )
     return text, Page(text)
 
 
+FACTS = slide_facts(slide().source.ref, LINEAGE)
 LABELS = ["neutrophil"] * 60 + ["lymphocyte"] * 25 + ["monocyte"] * 5 + [UNIDENTIFIED] * 3
 
 
@@ -117,7 +119,7 @@ def test_a_report_says_what_its_numbers_do_not(tmp_path):
     assert "They do not cover errors of the model" in words
     assert "how it confuses types is not known" in words
     found = replace(differential(LABELS[:90], FIVE_TYPES), abstains=False)
-    off = write_report(tmp_path, slide(), Gallery(cells(LABELS[:90])), found, LINEAGE).read_text()
+    off = write_report(tmp_path, slide(), Gallery(cells(LABELS[:90])), found, FACTS).read_text()
     assert "90 classified, abstaining is off" in off
     assert "0 unidentified" not in off
 
@@ -126,10 +128,20 @@ def test_adjusted_shares_stand_beside_the_raw_ones(tmp_path):
     true = tuple(kind for kind in range(5) for _ in range(20))
     confusion = Confusion(FIVE_TYPES, true, (*true[:15], *(3,) * 5, *true[20:]), (1.0,) * 100)
     found = differential(LABELS, FIVE_TYPES).adjusted_for(confusion)
-    text = write_report(tmp_path, slide(), Gallery(cells(LABELS)), found, LINEAGE).read_text()
+    text = write_report(tmp_path, slide(), Gallery(cells(LABELS)), found, FACTS).read_text()
     adjusted = found["neutrophil"].adjusted
     assert adjusted.share > 0.8 > found["neutrophil"].share
     assert f">{100 * adjusted.share:.1f} % ({100 * adjusted.low:.1f} % – {100 * adjusted.high:.1f} %)<" in text
+
+
+def test_broader_types_and_cells_that_are_not_white_have_lines_of_their_own(tmp_path):
+    found = from_counts({"segmented neutrophil": 70, "band neutrophil": 10, "erythroblast": 4}, WBC11.classes)
+    page = Page(write_report(tmp_path, slide(), Gallery(()), found, FACTS).read_text())
+    words = " ".join(" ".join(page.text).split())
+    (beside, _), interval = found.beside, f"({found.beside[0].low:.1f} – {found.beside[0].high:.1f})"
+    assert "80 white blood cells found, 80 classified" in words
+    assert "neutrophil 80 100.0 %" in words
+    assert f"{beside.label} 4 5.0 per 100 white cells {interval}, not included in percentages" in words
 
 
 def test_shares_and_intervals_are_those_of_the_differential(tmp_path):
@@ -186,6 +198,12 @@ def test_names_from_files_cannot_become_markup(tmp_path, name):
     assert name in page.text
 
 
+def test_a_calibration_is_named_beside_the_model_and_only_there_if_it_took_place(tmp_path):
+    done = "a bias per type, fitted to 20 reviewed cells; original abcd"
+    assert done in report(tmp_path / "calibrated", LABELS, calibrated=done)[0]
+    assert "Calibration" not in report(tmp_path / "plain", LABELS)[0]
+
+
 def test_the_folder_of_the_slide_stays_private(tmp_path):
     assert "somebody" not in report(tmp_path, LABELS)[0]
 
@@ -204,7 +222,9 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 def test_cells_outside_the_usable_area_are_shown_apart(tmp_path):
     rows = [replace(row, area="thick", counted=False) if n < 4 else row for n, row in enumerate(cells(LABELS))]
     found = differential([row.label for row in rows if row.counted], FIVE_TYPES, excluded=4)
-    text = write_report(tmp_path, slide(), Gallery(rows), found, LINEAGE).read_text(encoding="utf-8")
+    text = write_report(tmp_path, slide(), Gallery(rows), found, slide_facts(slide().source.ref, LINEAGE)).read_text(
+        encoding="utf-8"
+    )
     words = " ".join(Page(text).text)
     assert "93 white blood cells found, 86 classified, 3 unidentified, 4 outside the usable area" in words
     paths = re.findall(r'<path d="(M[^"]*)" stroke="#fff"', text)
@@ -228,9 +248,16 @@ def test_of_very_many_cells_some_are_ringed_and_it_is_said_how_many_are_not(tmp_
 def test_the_order_of_the_cells_does_not_matter(tmp_path):
     rows = list(cells(["neutrophil"] * (DRAWN + 100)))
     found = differential([row.label for row in rows], FIVE_TYPES)
-    one = write_report(tmp_path / "a", slide(), Gallery(rows), found, LINEAGE).read_bytes()
+    one = write_report(
+        tmp_path / "a", slide(), Gallery(rows), found, slide_facts(slide().source.ref, LINEAGE)
+    ).read_bytes()
     random.Random(1).shuffle(rows)
-    assert write_report(tmp_path / "b", slide(), Gallery(iter(rows)), found, LINEAGE).read_bytes() == one
+    assert (
+        write_report(
+            tmp_path / "b", slide(), Gallery(iter(rows)), found, slide_facts(slide().source.ref, LINEAGE)
+        ).read_bytes()
+        == one
+    )
 
 
 def test_a_manual_count_stands_beside_the_differential(tmp_path):

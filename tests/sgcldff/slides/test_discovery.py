@@ -1,16 +1,20 @@
 import glob
 import os
 import string
+from contextlib import closing
 from pathlib import Path
 
+import cv2
 import fsspec
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.errors import InputError, MissingInputError, SlideError
 from sgcldff.core.locations import shown
+from sgcldff.slides import open_slide
 from sgcldff.slides.content import SUFFIXES
 from sgcldff.slides.discovery import SlideEntry, find_slides, natural_key
 from sgcldff.slides.ids import distinct_ids, safe_name
@@ -162,9 +166,12 @@ def test_lists_give_scale_and_id(tree, name):
 
 
 BAD_LISTS = {
-    "slide,mpp\nx2.svs,0.25\nx10.svs,quarter\n": r"list\.csv, row 2: mpp 'quarter' is not a number",
-    "slide,mpp\nx2.svs,-1\n": r"row 1: mpp is -1",
-    "slide,mpp\nx2.svs,nan\n": r"row 1: mpp is nan",
+    "slide,mpp\nx2.svs,0.25\nx10.svs,quarter\n": r"list\.csv, row 2: mpp is 'quarter'; give a number from 0.02 to 8",
+    "slide,mpp\nx2.svs,-1\n": r"row 1: mpp is '-1'",
+    "slide,mpp\nx2.svs,nan\n": r"row 1: mpp is 'nan'",
+    "slide,mpp\nx2.svs,0.00025\n": r"row 1: mpp is '0.00025'; give a number from 0.02 to 8",
+    "slide,page\nx2.svs,²\n": r"row 1: page is '²'",
+    'slide\n"x2\0.svs"\n': r"row 1: contains a NUL",
     "slide,mpp\n,0.25\n": r"row 1: names no slide",
     "file\nx2.svs\n": r"lacks the column slide, has file",
     "slide;mpp\nx2.svs;1\n": r"lacks the column slide, has slide;mpp",
@@ -301,6 +308,25 @@ def test_ids_of_a_list_cannot_leave_the_folder_of_the_results(tmp_path):
         assert place.resolve().parent == out.resolve()
         assert place.name not in ("batch.html", "batch.parquet")
         place.mkdir(parents=True)
+
+
+@pytest.mark.parametrize("name", ["=cmd()", "+1", "-x", "@sum"])
+def test_an_id_starts_no_formula_in_a_spreadsheet(name):
+    assert safe_name(name) == f"_{name[1:]}"
+
+
+def test_a_name_that_is_not_utf_8_is_read_and_shown_with_replacements(tmp_path):
+    png = cv2.imencode(".png", np.full((64, 64, 3), (120, 60, 160), np.uint8))[1].tobytes()
+    for name in (b"m\xfcller.png", b"plain.png"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(png)
+    odd, _ = sorted(find_slides([str(tmp_path)], mpp=0.25), key=lambda entry: entry.id)
+    assert (odd.id, odd.shown_name) == ("m_ller", "m?ller.png")
+    with closing(open_slide(odd.uri, odd.mpp, odd.id)) as slide:
+        assert slide.ref.shape == (64, 64)
+    Path(odd.uri).write_bytes(b"torn")
+    with pytest.raises(SlideError) as error:
+        open_slide(odd.uri, odd.mpp)
+    assert odd.without_place(str(error.value)).startswith("m?ller.png: no reader opens it")
 
 
 def test_a_name_with_a_zero_byte_is_refused_or_made_safe():

@@ -1,6 +1,5 @@
 import contextlib
 import hashlib
-import http.server
 import json
 import os
 import pickle
@@ -10,27 +9,19 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
-from pathlib import Path
 
 import boto3
 import fsspec
-import numpy as np
 import pytest
-import zarr
 from moto.server import ThreadedMotoServer
 
-from sgcldff.core.errors import InputError, MissingInputError, ServiceError, SlideError
-from sgcldff.core.geometry import Box
-from sgcldff.core.locations import is_remote, local_path, shown
+from sgcldff.core.errors import InputError, MissingInputError, SlideError
 from sgcldff.data.synthetic import write_slide
 from sgcldff.slides import find_slides, open_slide, reopen
-from sgcldff.slides.remote import cache as copies
-from sgcldff.slides.remote import stores
 from sgcldff.slides.remote.cache import local_copy
+from tests.sgcldff.slides.buckets import SHAPE, kept, same
 
 BUCKET = "smears"
-SHAPE = (600, 700)
 OPEN = "import sys; from sgcldff.slides import open_slide; print(open_slide(sys.argv[1]).ref.sha256)"
 """A process of its own that opens a slide."""
 
@@ -71,25 +62,6 @@ class Gate:
 
 
 @pytest.fixture(scope="module")
-def slides(tmp_path_factory):
-    """Two slides: a TIFF of a few hundred kB and an OME-Zarr folder."""
-    folder = tmp_path_factory.mktemp("slides")
-    write_slide(folder / "scan.tif", SHAPE, 0.25, 5)
-    pixels = np.random.default_rng(0).integers(0, 255, (3, 200, 210), np.uint8)
-    root = zarr.open_group(folder / "image.ome.zarr", mode="w")
-    root.create_array("0", data=pixels, chunks=(3, 64, 64))
-    axes = [{"name": "c", "type": "channel"}] + [
-        {"name": name, "type": "space", "unit": "micrometer"} for name in ("y", "x")
-    ]
-    steps = [{"type": "scale", "scale": [1.0, 0.25, 0.25]}]
-    root.attrs["ome"] = {
-        "version": "0.5",
-        "multiscales": [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}],
-    }
-    return folder
-
-
-@pytest.fixture(scope="module")
 def server(slides):
     """An S3 server with both slides, and some others, in a bucket."""
     with pytest.MonkeyPatch.context() as patch:
@@ -111,13 +83,6 @@ def server(slides):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SGCLDFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(copies, "RETRY_PAUSE_S", 0.01)
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def bucket(server, cache, monkeypatch):
     """The bucket's URL, and the line through which it is reached."""
     line = Gate(server.port)
@@ -127,15 +92,6 @@ def bucket(server, cache, monkeypatch):
     yield line
     line.hold = False
     line.socket.close()
-
-
-def kept(cache):
-    return sorted(path.parent for path in cache.glob("*/about.json"))
-
-
-def same(one, other):
-    whole = Box.of(one.shapes[0])
-    return one.shapes == other.shapes and np.array_equal(one.read(whole, 0), other.read(whole, 0))
 
 
 def start(url):
@@ -248,13 +204,6 @@ def test_names_cannot_lead_out_of_the_cache(bucket, cache):
     assert local_copy(f"{bucket.url}/scan.tif").path.is_relative_to(cache)
 
 
-@pytest.fixture
-def memory():
-    store = fsspec.filesystem("memory")
-    yield store
-    store.rm("/", recursive=True)
-
-
 def test_the_folder_beside_an_mrxs_file_comes_with_it(memory, cache):
     for name in ("case.mrxs", "case/Slidedat.ini", "case/deep/Data0000.dat", "other/Data0000.dat"):
         memory.pipe_file(f"/shelf/{name}", name.encode())
@@ -306,131 +255,3 @@ def test_a_damaged_slide_is_named_by_its_url(memory, cache):
 def test_a_protocol_without_its_package_names_it(cache, url, expected):
     with pytest.raises(InputError, match=expected):
         open_slide(url)
-
-
-class Web(http.server.BaseHTTPRequestHandler):
-    """Serves one file; the path says what goes wrong."""
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body):
-        path = self.path.partition("?")[0]
-        status = int(path[1:4]) if path[1:4].isdigit() else 200
-        self.send_response(status)
-        declared = len(self.server.content) // (2 if body and path == "/less.tif" else 1)
-        self.send_header("Content-Length", str(declared))
-        self.send_header("ETag", '"one"')
-        self.end_headers()
-        self.server.asked.append((self.command, self.path))
-        asked = [command for command, _ in self.server.asked].count("GET")
-        short = path == "/short.tif" or (path == "/twice.tif" and asked < 3)
-        if body:
-            self.wfile.write(self.server.content[: 20_000 if short else declared])
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def web(slides, cache):
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    running.content, running.asked = (slides / "scan.tif").read_bytes(), []
-    running.url = f"http://127.0.0.1:{running.server_port}"
-    threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-    yield running
-    running.shutdown()
-    running.server_close()
-
-
-SECRETS = ("hush-one", "hush-two")
-SIGNED = f"?X-Amz-Signature={SECRETS[0]}&name=%2Fa"
-
-
-def test_a_slide_is_read_over_http(web, slides):
-    (entry,) = find_slides([f"{web.url}/a%20scan.tif{SIGNED}"])
-    assert entry.id == "a scan"
-    slide = open_slide(entry.uri, name=entry.id)
-    assert same(slide, open_slide(slides / "scan.tif"))
-    assert open_slide(entry.uri).ref.id == "a scan"
-    assert {path for _, path in web.asked} == {f"/a%20scan.tif{SIGNED}"}
-    assert [command for command, _ in web.asked].count("GET") == 1
-
-
-def test_a_copy_that_broke_off_is_begun_again(web, slides):
-    assert same(open_slide(f"{web.url}/twice.tif"), open_slide(slides / "scan.tif"))
-    assert [command for command, _ in web.asked].count("GET") == 3
-
-
-@pytest.mark.parametrize(
-    ("path", "error", "reason"),
-    [
-        ("/404.tif", MissingInputError, "does not exist"),
-        ("/401.tif", InputError, "access is refused.*AWS_ACCESS_KEY_ID"),
-        ("/403.tif", InputError, "access is refused"),
-        ("/503.tif", ServiceError, "status 503"),
-        ("/short.tif", ServiceError, "run again"),
-        ("/less.tif", ServiceError, r"\d+ of \d+ bytes received"),
-    ],
-)
-def test_errors_of_a_server_contain_no_secrets(web, cache, caplog, path, error, reason):
-    with pytest.raises(error, match=rf"(?s){path}: .*{reason}") as raised:
-        open_slide(f"{web.url.replace('//', f'//user:{SECRETS[1]}@')}{path}{SIGNED}")
-    written = "".join(traceback.format_exception(raised.value))
-    assert not any(secret in written + caplog.text for secret in SECRETS)
-    assert not kept(cache)
-    assert not list((cache / ".drafts").iterdir())
-
-
-@pytest.mark.parametrize("listening", [False, True])
-@pytest.mark.parametrize("protocol", ["s3", "http"])
-def test_a_dead_server_is_not_waited_for_for_ever(cache, monkeypatch, listening, protocol):
-    monkeypatch.setattr(stores, "STORE_PATIENCE_S", 1.5)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, SECRETS[1])
-    with socket.socket() as dead:
-        dead.bind(("127.0.0.1", 0))
-        if listening:
-            dead.listen()
-        place = f"127.0.0.1:{dead.getsockname()[1]}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{place}")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        url = "s3://bucket/x.svs" if protocol == "s3" else f"http://{place}/x.svs"
-        with pytest.raises(ServiceError, match=r"x\.svs: the store does not answer.*run again") as raised:
-            open_slide(url)
-        assert SECRETS[1] not in "".join(traceback.format_exception(raised.value))
-        with pytest.raises(ServiceError):
-            find_slides([url])
-
-
-def test_a_cache_that_cannot_be_made_is_named(memory, tmp_path):
-    (tmp_path / "file").touch()
-    memory.pipe_file("/a.png", b"a")
-    with pytest.raises(InputError, match="set SGCLDFF_CACHE"):
-        local_copy("memory://a.png", tmp_path / "file/cache")
-
-
-@pytest.mark.parametrize(
-    ("uri", "expected"),
-    [
-        ("s3://key:secret@bucket/a@b.svs", "s3://bucket/a@b.svs"),
-        ("s3://key:sec?ret@bucket/x.svs", "s3://bucket/x.svs"),
-        ("https://host/x.svs?X-Amz-Signature=1&b=2#c", "https://host/x.svs"),
-        ("s3://bucket/x?.svs", "s3://bucket/x?.svs"),
-        ("s3://bucket/x#1.svs", "s3://bucket/x#1.svs"),
-        ("/data/a?b=c@d.svs", "/data/a?b=c@d.svs"),
-    ],
-)
-def test_an_address_is_shown_without_secrets(uri, expected):
-    assert shown(uri) == expected
-
-
-def test_files_of_this_machine_are_not_remote(tmp_path, slides):
-    assert not is_remote(str(slides / "scan.tif"))
-    assert local_path((slides / "scan.tif").as_uri()) == slides / "scan.tif"
-    (tmp_path / "a b%.txt").touch()
-    assert local_path((tmp_path / "a b%.txt").as_uri()) == Path(f"file://{tmp_path}/a b%.txt".removeprefix("file://"))
-    assert open_slide((slides / "scan.tif").as_uri()).ref == open_slide(slides / "scan.tif").ref

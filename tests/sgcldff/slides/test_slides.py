@@ -10,39 +10,12 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from sgcldff.core.errors import InputError, MissingInputError, SlideError
 from sgcldff.core.geometry import Box
-from sgcldff.slides import ScaledSlide, open_slide, reopen
-from sgcldff.slides.images import rescale, scaled_shape
-from sgcldff.slides.scaled import UNIT, taps
-
-SHAPE = (700, 523)
-MPP = 0.25
-PER_CM = (1e4 / MPP,) * 2
-TAGS = {"resolution": PER_CM, "resolutionunit": "CENTIMETER"}
-
-
-def drawn(shape=SHAPE, seed=0):
-    """A smear-like picture with detail at all scales: noise over soft blobs."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(90, 240, (shape[0] // 30 + 2, shape[1] // 30 + 2, 3)).astype(np.uint8)
-    soft = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.clip(soft + rng.normal(0, 12, soft.shape), 0, 255).astype(np.uint8)
-
-
-PICTURE = drawn()
-LEVELS = (PICTURE, np.ascontiguousarray(PICTURE[::2, ::2]), np.ascontiguousarray(PICTURE[::4, ::4]))
-
-
-def write_tiff(path, levels=LEVELS, byteorder="<", **settings):
-    with tifffile.TiffWriter(path, byteorder=byteorder) as tiff:
-        for at, level in enumerate(levels):
-            options = {"tile": (128, 128), "compression": "zlib", "metadata": None, **TAGS} | settings
-            tiff.write(level, photometric="rgb", subfiletype=min(at, 1), **options)
+from sgcldff.slides import open_slide, reopen
+from tests.sgcldff.slides.stored import LEVELS, MPP, PICTURE, SHAPE, TAGS, write_tiff
 
 
 def write_ome(path, levels=LEVELS, size=MPP, unit="µm"):
@@ -101,16 +74,6 @@ def slide(request, tmp_path):
     with_scale = opened(tmp_path, request.param)
     yield with_scale
     with_scale.close()
-
-
-@pytest.fixture(scope="module")
-def pyramid(tmp_path_factory):
-    path = tmp_path_factory.mktemp("slides") / "pyramid.tif"
-    area_levels = (PICTURE, rescale(PICTURE, 1, 2), rescale(PICTURE, 1, 4))
-    write_tiff(path, area_levels)
-    source = open_slide(path)
-    yield source
-    source.close()
 
 
 def test_every_format_gives_its_pixels_and_scale(slide):
@@ -247,7 +210,41 @@ def deep(path):
     tifffile.imwrite(path, PICTURE.astype(np.uint16), photometric="rgb", **TAGS)
 
 
+def one_piece(path):
+    """A TIFF that claims one strip of more pixels than memory can hold."""
+    tifffile.imwrite(path, PICTURE, photometric="rgb", compression="deflate", rowsperstrip=len(PICTURE), **TAGS)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for tag in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tiff.pages[0].tags[tag].overwrite(2**15)
+
+
+def wide(path):
+    """A TIFF whose width no glass has."""
+    tifffile.imwrite(path, PICTURE, photometric="rgb", tile=(128, 128), **TAGS)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages[0].tags["ImageWidth"].overwrite(2**31 - 1)
+
+
+def one_chunk(path):
+    write_ngff(path)
+    shape = (3, 10**5, 10**5)
+    first, *_ = zarr.open_group(path).arrays()
+    zarr.open_group(path).create_array(first[0], shape=shape, dtype="u1", chunks=shape, overwrite=True)
+
+
+def endless(path):
+    write_ngff(path)
+    chunk = next(file for file in path.rglob("*") if file.name.isdecimal() and file.is_file())
+    chunk.unlink()
+    chunk.symlink_to("/dev/zero")
+
+
 BAD = {
+    "one_piece.tif": (one_piece, "stored in one piece"),
+    "wide.tif": (wide, "more than the 20 cm of a slide|again"),
+    "one_chunk.zarr": (one_chunk, "stored in one piece"),
+    "endless.zarr": (endless, "a pipe or a device"),
+    "pipe.png": (os.mkfifo, "a pipe or a device"),
     "garbage.svs": (lambda path: path.write_bytes(b"not a slide" * 50), "no reader opens it.*OME-Zarr"),
     "garbage.tif": (lambda path: path.write_bytes(b"II*\0" + b"\xff" * 90), "again"),
     "empty.ndpi": (lambda path: path.write_bytes(b""), "empty"),
@@ -257,7 +254,7 @@ BAD = {
     "half.png": (lambda path: path.write_bytes(png()[:2000]), "no reader opens it"),
     "folder": (lambda path: path.mkdir(), "without Zarr metadata"),
     "no_image.zarr": (zarr_without_image, "multiscales"),
-    "broken.zarr": (lambda path: (path.mkdir(), (path / "zarr.json").write_text("{")), "Zarr metadata"),
+    "broken.zarr": (lambda path: (path.mkdir(), (path / "zarr.json").write_text("{")), "no reader opens it.*OME-Zarr"),
     "grey.tif": (lambda path: tifffile.imwrite(path, PICTURE[..., 0], **TAGS), "8-bit RGB"),
     "deep.tif": (deep, "uint16.*8-bit RGB"),
     "grey.zarr": (lambda path: write_ngff(path, (PICTURE[..., :1],)), "c 1.*8-bit RGB"),
@@ -318,93 +315,6 @@ def test_a_slide_that_changed_size_is_not_read_on(tmp_path):
     write_tiff(tmp_path / "a.tif", (PICTURE[:300],))
     with pytest.raises(SlideError, match="changed while it was read"):
         reopen(ref)
-
-
-SCALES = st.sampled_from([0.2, 0.25, 0.31, 0.4, 0.5, 0.77, 1.0, 1.3])
-QUICK = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@QUICK
-@given(mpp=SCALES, data=st.data())
-def test_a_pixel_does_not_depend_on_the_box(pyramid, mpp, data):
-    scaled = ScaledSlide(pyramid, mpp)
-    height, width = scaled.shape
-    y, x = data.draw(st.integers(-30, height + 5)), data.draw(st.integers(-30, width + 5))
-    box = Box(y, x, y + data.draw(st.integers(1, 90)), x + data.draw(st.integers(1, 90)))
-    around = Box(-40, -40, height + 100, width + 100)
-    for read in (scaled.read, scaled.read_mirrored):
-        assert np.array_equal(read(box), read(around)[box.within(around).slices])
-
-
-@QUICK
-@given(mpp=SCALES)
-def test_bands_leave_no_seams(pyramid, mpp):
-    from sgcldff.slides import scaled as module
-
-    scaled = ScaledSlide(pyramid, mpp)
-    whole = scaled.read(Box.of(scaled.shape))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MAX_SOURCE_PX", 5000)
-        assert np.array_equal(scaled.read(Box.of(scaled.shape)), whole)
-
-
-@pytest.mark.parametrize("mpp", [0.125, 0.2, 0.3, 0.45, 0.5])
-def test_scaling_agrees_with_opencv(tmp_path, mpp):
-    """`cv2.resize` fits the rounded size, so the picture is cut to a size that needs no rounding."""
-    picture = drawn((540, 360))
-    write_tiff(tmp_path / "a.tif", (picture,))
-    scaled = ScaledSlide(open_slide(tmp_path / "a.tif"), mpp)
-    assert scaled.shape == scaled_shape((540, 360), MPP, mpp)
-    difference = np.abs(scaled.read(Box.of(scaled.shape)).astype(int) - rescale(picture, MPP, mpp))
-    assert difference.max() <= 3
-    assert difference.mean() < 0.5
-
-
-@given(st.integers(1, 400), st.floats(0.2, 40), st.data())
-def test_weights_are_integers_and_sum_to_one(size, scale, data):
-    count = max(1, round(size / scale))
-    start = data.draw(st.integers(0, count - 1))
-    part = taps(start, count, scale, size)
-    assert (part.weight.sum(axis=0) == UNIT).all()
-    assert part.index.min() >= 0
-    assert part.index.max() < size
-    whole = taps(0, count, scale, size)
-    ramp = np.arange(size, dtype=np.float64)
-    places = [(ramp[t.index] * t.weight).sum(axis=0) / UNIT for t in (part, whole)]
-    assert np.array_equal(places[0], places[1][start:])
-    inside = (np.arange(start, count) + 0.5) * scale - 0.5
-    kept = (inside >= scale) & (inside <= size - 1 - scale)
-    assert np.abs(places[0] - inside)[kept].max(initial=0) <= 1 + scale / 16
-
-
-def test_the_coarsest_sufficient_level_is_read(pyramid):
-    assert [ScaledSlide(pyramid, mpp).level for mpp in (0.1, 0.25, 0.4, 0.5, 0.9, 1.0, 8.0)] == [0, 0, 0, 1, 1, 2, 2]
-
-
-def test_mirrored_reads_fold_at_the_border(pyramid):
-    scaled = ScaledSlide(pyramid, MPP)
-    folded = np.pad(PICTURE, ((60, 60), (60, 60), (0, 0)), mode="reflect")
-    for box in (Box(-60, -60, 30, 30), Box(650, 470, 760, 583), Box(-9, 200, 3, 210)):
-        assert np.array_equal(scaled.read_mirrored(box), folded[box.shift(60, 60).slices])
-
-
-def test_overviews_show_the_entire_slide(pyramid):
-    scaled = ScaledSlide(pyramid, 0.2)
-    image, mpp = scaled.overview(200)
-    assert max(image.shape) in (199, 200)
-    assert image.shape[:2] == scaled_shape(SHAPE, MPP, mpp)
-    assert np.abs(image.astype(int) - cv2.resize(PICTURE, image.shape[1::-1], interpolation=cv2.INTER_AREA)).mean() < 4
-    large, mpp = scaled.overview(10_000)
-    assert (large.shape[:2], mpp) == (SHAPE, MPP)
-
-
-def test_surveys_sample_evenly_at_full_scale(pyramid):
-    scaled = ScaledSlide(pyramid, MPP)
-    assert np.array_equal(scaled.survey(1000), PICTURE)
-    survey = scaled.survey(256, patch_px=64)
-    assert survey.shape == (256, 256, 3)
-    assert np.abs(survey.mean(axis=(0, 1)) - PICTURE.mean(axis=(0, 1))).max() < 12
-    assert ScaledSlide(pyramid, 2.5).survey(64, patch_px=64).shape == (64, 64, 3)
 
 
 class Evil:

@@ -1,0 +1,19 @@
+"""Fixtures of the tests beside this file."""
+
+import pytest
+
+from tests.sgcldff.results.reviewing import every_third_sure, make_queue
+
+
+@pytest.fixture(scope="module")
+def results(smear, read_as, tmp_path_factory):
+    """Give a batch with one slide that was read."""
+    return read_as(tmp_path_factory.mktemp("results") / "smear", smear, every_third_sure(smear)).parent
+
+
+@pytest.fixture(scope="module")
+def queue(results, smear, tmp_path_factory):
+    """Give a queue of the unidentified cells."""
+    folder = tmp_path_factory.mktemp("queue") / "queue"
+    make_queue(folder, results, smear.slide)
+    return folder
