@@ -325,10 +325,11 @@ class Registry:
 
     def keep(self, ref: ModelRef, decision: Decision) -> None:
         """Store a decision's record with a version: first the file, then the tag that names it."""
-        version, name = self._version(ref.name, ref.version), _record_name(decision)
+        version, text = self._version(ref.name, ref.version), decision.to_json()
+        name = _record_name(decision, text)
         with TemporaryDirectory() as workspace, self.runs.answering():
             record = Path(workspace) / f"{name}.json"
-            record.write_text(decision.to_json())
+            record.write_text(text)
             get_artifact_repository(version.source, self.address.uri).log_artifact(str(record), DECISIONS)
             self.client.set_model_version_tag(ref.name, ref.version, DECISION_TAG + name, decision.outcome.value)
 
@@ -483,18 +484,19 @@ def _require_registered(version: ModelVersion, part: str, folder: Path) -> None:
         )
 
 
-def _record_name(decision: Decision) -> str:
-    """Return a name that sorts by time and is unique to the content."""
+def _record_name(decision: Decision, text: str) -> str:
+    """Return a name that sorts by time and is unique to the text of the record, whose numbers are kept as written."""
     stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
-    return f"{stamp}-{digest((decision.to_json(),))[:8]}"
+    return f"{stamp}-{digest((text,))[:8]}"
 
 
 def _read_decision(path: Path) -> Decision:
     if not path.is_file():
         raise StoreError(f"{path.name}: a tag names this decision record, but it is missing; restore it")
-    decision = Decision.from_json(path.read_text(errors="replace"))
-    if _record_name(decision) != path.stem:
-        raise StoreError(f"{path.name}: damaged (its content belongs to {_record_name(decision)}); restore it")
+    text = path.read_text(errors="replace")
+    decision = Decision.from_json(text)
+    if (name := _record_name(decision, text)) != path.stem:
+        raise StoreError(f"{path.name}: damaged (its content belongs to {name}); restore it")
     return decision
 
 

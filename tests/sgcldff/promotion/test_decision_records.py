@@ -117,6 +117,13 @@ def test_a_promotion_that_is_refused_leaves_no_record_of_a_promotion(registry: R
     assert registry.decision(ref(2, registry)) is None
 
 
+def test_a_record_with_whole_numbers_is_not_taken_for_damaged(registry: Registry) -> None:
+    counted = Finding("leakage", True, "no image is known", figure=0, limit=0)
+    kept = Decision(Outcome.REFUSED, Signature.now("ada"), ref(1, registry), None, findings=(counted,))
+    registry.keep(ref(1, registry), kept)
+    assert registry.decision(ref(1, registry)) == kept
+
+
 def test_a_rollback_is_recorded_with_both_versions(registry: Registry) -> None:
     promoted = decision(registry, 2)
     registry.promote(promoted.challenger, registry.aliases(), promoted)
