@@ -65,7 +65,7 @@ def draws(groups: int, rows: int, spec: EvalSpec) -> list[np.ndarray]:
 @given(st.integers(0, 2**16))
 @settings(max_examples=3, deadline=None)
 def test_recalls_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed: int) -> None:
-    sides = [model_answers(seed + k, skill) for k, skill in enumerate((0.8, 0.7))]
+    sides = [model_answers(seed + k, skill, 600, 100) for k, skill in enumerate((0.8, 0.7))]
     found = {item.rule: item for item in compare_models(*sides, RULES).findings}
     true, tolds = np.array(sides[0].column("label")), [np.array(side.column("told")) for side in sides]
 
@@ -76,7 +76,7 @@ def test_recalls_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed: 
         return np.asarray(after - before)
 
     whole = recalls(np.arange(len(true)))
-    spread = np.quantile([recalls(places) for places in draws(60, len(true), QUICK)], (0.025, 0.975), axis=0)
+    spread = np.quantile([recalls(places) for places in draws(100, len(true), QUICK)], (0.025, 0.975), axis=0)
     for k, label in enumerate(sorted(FIVE_TYPES)):
         item = found[f"recall of {label}"]
         assert (item.figure, item.low, item.high) == pytest.approx((whole[k], *spread[:, k]))
