@@ -113,6 +113,11 @@ def _remote(spec: SchedulerSpec) -> Client:
     try:
         _check_answer(address)
         return Client(address, timeout=CONNECT_TIMEOUT_S, security=spec.security)
+    except TypeError as error:
+        raise InputError(
+            f"the Dask scheduler {address} uses TLS, but no certificates are configured ({error}): set "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT and ...__CLIENT__KEY"
+        ) from error
     except ValueError as error:
         raise InputError(f"{address!r} is not a scheduler's address ({error}): write tcp://host:8786") from error
     except OSError as error:

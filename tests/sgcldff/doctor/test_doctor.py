@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
 from sgcldff.cluster import connect
 from sgcldff.doctor import State, examine, folders, hardware, packages, servers
@@ -239,11 +240,20 @@ class TestServers:
 
 
 def test_a_scheduler_with_a_worker(monkeypatch, tmp_path):
-    with connect(None, 1) as client:
-        address = client.scheduler_info()["address"]
+    with LocalCluster(
+        1, processes=False, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        address = cluster.scheduler_address
         assert servers.dask(address).state is State.OK
         monkeypatch.setattr("sgcldff.cluster.client.COMPARED", ("python", "no-such-package"))
         assert servers.dask(address).state is State.OK
+
+
+def test_a_scheduler_whose_certificates_are_not_configured():
+    with connect(None, 1) as client:
+        told = servers.dask(client.scheduler_info()["address"])
+    assert told.state is State.FAILED
+    assert "no certificates are configured" in told.found
 
 
 def test_a_scheduler_that_is_not_there(nobody):
