@@ -34,7 +34,9 @@ class ImageTable(Adapter):
             raise self.not_found(folder, " or ".join(MANIFEST_NAMES))
         rows = read_rows(table, ("image",))
         if self.mpp is None and rows and "mpp" not in rows[0]:
-            self.scale()
+            raise InputError(
+                f"{table}: lacks the column mpp; add it, or give mpp, the scale of all its images in um/px"
+            )
         for at, row in enumerate(rows, 1):
             try:
                 with reading(f"{table}, row {at}", "names no image that can be read", "correct it"):
