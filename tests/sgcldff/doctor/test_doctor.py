@@ -241,7 +241,7 @@ class TestServers:
 
 def test_a_scheduler_with_a_worker(monkeypatch, tmp_path):
     with LocalCluster(
-        1, processes=False, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        1, processes=False, protocol="tcp://", threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as cluster:
         address = cluster.scheduler_address
         assert servers.dask(address).state is State.OK
