@@ -44,6 +44,8 @@ def reading(
         raise
     except FileNotFoundError as error:
         raise MissingInputError(f"{file}: no such file; check its name") from error
+    except IsADirectoryError as error:
+        raise error_type(f"{file}: cannot be read, since it is a folder; name a file") from error
     except Exception as error:
         reason = shorten(str(error), LONGEST_REASON, placeholder=" ...") or type(error).__name__
         raise error_type(f"{file}: {complaint} ({reason}); {remedy}") from error

@@ -73,7 +73,7 @@ def test_bad_inputs_are_quarantined_with_reason_and_remedy(lab):
         "typo.png": "label 'neutrofil' is in no class (known: neutrophil,",
         "unlabelled.png": "unlabelled",
         "scale.png": "mpp is '-0.1'",
-        "infinite.png": "mpp is inf",
+        "infinite.png": "mpp is 'inf'",
         "mismatched.png": "is 96x90 px, its image 96x96 px",
         "maskless.png": "nowhere.png: no such file",
         "coded_mask.png": "values up to 2, but cells start at 64",
