@@ -81,7 +81,7 @@ def test_bad_inputs_are_quarantined_with_reason_and_remedy(lab):
     assert set(told) == set(expected)
     for name, part in expected.items():
         assert part in told[name], name
-    assert {row["source"] for row in catalog.quarantine.to_pylist()} == {"lab"}
+    assert {row["source"] for row in catalog.quarantine.to_pylist()} == {"lab", "table"}, "rows not understood: table"
 
 
 def test_a_mask_is_read_with_the_code_in_the_table(lab):
