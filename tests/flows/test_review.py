@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import beta
 
 from flows.review import review_apply, review_make, review_read
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.results.review.queue import read_queue
@@ -129,7 +130,7 @@ def test_cells_are_answered_by_click_too(page, queue):
 def test_a_slide_that_is_gone_is_set_aside_and_the_rest_goes_on(results, smear, read_as, server, tmp_path):
     read_as(results / "other", smear, [UNIDENTIFIED] * len(smear.cells))
     summary = results / "other" / "summary.json"
-    summary.write_text(summary.read_text().replace("smear.tiff", "gone.tiff"))
+    write_json(summary, read_json(summary, "") | {"file": "gone.tiff"})
     made = review_make([str(results)], [str(smear.slide)], str(tmp_path / "queue"))
     assert (made.slides, len(made.skipped)) == (1, 1)
     assert "gone.tiff is not among the slides given" in made.skipped[0]

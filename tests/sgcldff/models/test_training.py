@@ -42,7 +42,8 @@ def start(smears, folder: Path, steps: int = 3):
     (folder / "tests_training.py").write_text(Path(__file__).read_text().split("SCRIPT = ")[0])
     (folder / "run.py").write_text(SCRIPT)
     arguments = [str(catalog.folder), priors.ref.uri, str(folder / "run"), str(steps)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(folder), *sys.path))}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(torch.get_num_threads()))
+    environment = os.environ | threads | {"PYTHONPATH": os.pathsep.join((str(folder), *sys.path))}
     return subprocess.Popen(
         [sys.executable, str(folder / "run.py"), *arguments],
         env=environment,

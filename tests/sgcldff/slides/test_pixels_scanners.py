@@ -122,7 +122,7 @@ def test_a_list_names_pages_and_focal_planes(tmp_path):
     assert np.array_equal(read(second.uri), FIELD)
     assert not np.array_equal(read(first.uri), FIELD)
     (tmp_path / "list.csv").write_text("slide,page\nstack.tif,zero\n")
-    with pytest.raises(ValueError, match="row 1: page is zero"):
+    with pytest.raises(ValueError, match="row 1: page is 'zero'"):
         find_slides([str(tmp_path / "list.csv")])
 
 
