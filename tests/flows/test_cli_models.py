@@ -116,7 +116,7 @@ def test_a_registered_model_is_exported_in_half_precision(lab, run, tmp_path):
     assert exported.code == 0
     assert f"digest {saved_digest(tmp_path / 'model')}" in exported.out
     names = {path.name for path in (tmp_path / "model").iterdir()}
-    assert names == {"spec.json", "weights.safetensors", "trained_on.json", "reference.safetensors"}
+    assert names == {"spec.json", "weights.safetensors", "trained_on.json", "reference.safetensors", "confusion.json"}
     again = run(*command, "-o", tmp_path / "model")
     assert again.code == 2
     assert "already contains a model" in again.line
