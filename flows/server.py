@@ -28,7 +28,8 @@ SERVE = """
 import os, sys, threading, uvicorn
 
 def end_with_parent():
-    sys.stdin.buffer.read()
+    while os.read(0, 1):
+        pass
     os._exit(0)
 
 threading.Thread(target=end_with_parent, daemon=True).start()
