@@ -14,7 +14,11 @@ LONGEST_REASON = 300
 
 @contextmanager
 def reading(
-    file: str | Path, complaint: str, remedy: str, error_type: type[SgcldffError] = InputError
+    file: str | Path,
+    complaint: str,
+    remedy: str,
+    error_type: type[SgcldffError] = InputError,
+    missing: str = "check its name",
 ) -> Iterator[None]:
     """Turn whatever a library raises about a file into one error of our own.
 
@@ -27,6 +31,8 @@ def reading(
         Name for messages. A path is also checked not to be a pipe or device, which could be read without end.
     complaint
         Description of the problem, such as "level 2 cannot be read".
+    missing
+        The remedy if there is no such file.
 
     Raises
     ------
@@ -43,7 +49,7 @@ def reading(
     except (SgcldffError, MemoryError, ModuleNotFoundError):
         raise
     except FileNotFoundError as error:
-        raise MissingInputError(f"{file}: no such file; check its name") from error
+        raise MissingInputError(f"{file}: no such file; {missing}") from error
     except IsADirectoryError as error:
         raise error_type(f"{file}: cannot be read, since it is a folder; name a file") from error
     except Exception as error:

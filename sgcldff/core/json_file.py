@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import MissingInputError, StoreError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import StoreError
 
 CHECKSUM = "sgcldff.sha256"
 """Name of the field."""
@@ -36,13 +37,9 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
     StoreError
         If it is damaged.
     """
-    try:
+    with reading(path, "damaged", remedy, StoreError, missing=remedy):
         content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         sealed = content.pop(CHECKSUM, None)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such file; {remedy}") from error
-    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path}: damaged ({error}); {remedy}") from error
     if sealed not in (None, _checksum(content)):
         raise StoreError(f"{path}: damaged (it does not match its checksum); {remedy}")
     return content

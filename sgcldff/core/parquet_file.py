@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import MissingInputError, StoreError
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import StoreError
 from sgcldff.core.json_file import CHECKSUM
 
 UNKNOWN = {CHECKSUM: "0" * 64}
@@ -52,10 +53,8 @@ def read_table(path: str | Path, remedy: str, schema: pa.Schema | None = None) -
         If it is damaged.
     """
     require_intact(path, remedy)
-    try:
+    with reading(path, "damaged", remedy, StoreError, missing=remedy):
         return pq.read_table(path, schema=schema, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: damaged ({error}); {remedy}") from error
 
 
 def require_intact(path: str | Path, remedy: str) -> None:
@@ -66,17 +65,16 @@ def require_intact(path: str | Path, remedy: str) -> None:
     MissingInputError, StoreError
         As `read_table`.
     """
-    try:
-        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content:
-            if content.rfind(FIELD) < 0:
-                return
-            place = _place(content)
-            expected, content[place] = content[place], UNKNOWN[CHECKSUM].encode()
-            intact = hashlib.sha256(content).hexdigest().encode() == expected
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such file; {remedy}") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: damaged ({error}); {remedy}") from error
+    with (
+        reading(path, "damaged", remedy, StoreError, missing=remedy),
+        Path(path).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content,
+    ):
+        if content.rfind(FIELD) < 0:
+            return
+        place = _place(content)
+        expected, content[place] = content[place], UNKNOWN[CHECKSUM].encode()
+        intact = hashlib.sha256(content).hexdigest().encode() == expected
     if not intact:
         raise StoreError(f"{path}: damaged (it does not match its checksum); {remedy}")
 

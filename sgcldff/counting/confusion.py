@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.core.errors import InputError
+from sgcldff.core.atomic import atomic_write
+from sgcldff.core.boundary import reading
 from sgcldff.core.records import UNIDENTIFIED
 
 FEWEST_LABELLED = 5
@@ -55,8 +56,9 @@ class Confusion:
         return Confusion(tuple(classes), true, predicted, confidence)
 
     def write(self, path: str | Path) -> None:
-        """Write as JSON."""
-        Path(path).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        """Write as JSON; the file appears whole or not at all."""
+        with atomic_write(path) as draft:
+            draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | Path) -> "Confusion | None":
@@ -67,13 +69,11 @@ class Confusion:
         InputError
             If the file is damaged.
         """
-        try:
+        if not Path(path).exists():
+            return None
+        with reading(path, "not a model's confusion", "remove it or register again"):
             content = json.loads(Path(path).read_text("utf-8"))
             return cls(**{name: tuple(values) for name, values in content.items()})
-        except FileNotFoundError:
-            return None
-        except (ValueError, AttributeError, TypeError) as error:
-            raise InputError(f"{path}: not a model's confusion ({error}): remove it or register again") from error
 
 
 def adjusted_shares(

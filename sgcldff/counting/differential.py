@@ -264,7 +264,7 @@ def from_counts(
         interval=method,
         excluded=excluded,
         groups=tuple(take(label, count) for label, count in broad.items()),
-        beside=tuple(_beside(label, own[label], counted, method) for label in own if label in NOT_WHITE),
+        beside=tuple(_per_100(label, own[label], counted, method) for label in own if label in NOT_WHITE),
     )
 
 
@@ -285,7 +285,7 @@ def _share(label: str, count: int, counted: int, unidentified: int, method: Inte
     return ClassShare(label, count, count / max(counted, 1), *ends(count, counted), lowest, highest)
 
 
-def _beside(label: str, count: int, white: int, method: IntervalMethod) -> CountBeside:
+def _per_100(label: str, count: int, white: int, method: IntervalMethod) -> CountBeside:
     """Count cells per 100 white ones; the interval is that of their share p of both together, as p / (1 - p)."""
     if not white:
         return CountBeside(label, count, None, None, None)

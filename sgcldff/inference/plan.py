@@ -161,13 +161,18 @@ class Plan:
         """
         return read_table(self.committed(step, index), AGAIN)
 
+    def intact(self, step: Step, index: int) -> Any:
+        """Return what a step committed of a shard, its marker or its cells; None if any of it is lost or damaged."""
+        try:
+            left = self.marker(index) if step is Step.SEGMENT else self.part(step, index)
+        except (MissingInputError, StoreError):
+            return None
+        facts = left if step is Step.SEGMENT else sample_facts(left)
+        return left if step is Step.TYPE or facts.get("labels") == self.labels_checksum(index) else None
+
     def is_committed(self, step: Step, index: int) -> bool:
         """Return whether a shard has passed a step, and all that it left is as it was then."""
-        try:
-            facts = self.marker(index) if step is Step.SEGMENT else sample_facts(self.part(step, index))
-        except (MissingInputError, StoreError):
-            return False
-        return step is Step.TYPE or facts.get("labels") == self.labels_checksum(index)
+        return self.intact(step, index) is not None
 
     def missing(self, step: Step) -> list[int]:
         """List the shards that have not passed a step, or of which something is lost or damaged."""

@@ -118,11 +118,10 @@ def committed_work(plan: Plan) -> Tally:
 
 def _committed_work(plan: Plan, index: int) -> Tally:
     done = Tally()
-    if plan.is_committed(Step.SEGMENT, index):
-        facts = plan.marker(index)
+    if (facts := plan.intact(Step.SEGMENT, index)) is not None:
         done += Tally(1, facts["tiles"], facts["skipped"])
-    if plan.is_committed(Step.TYPE, index):
-        done += Tally(1, cells=count_cells(plan, plan.part(Step.TYPE, index)))
+    if (part := plan.intact(Step.TYPE, index)) is not None:
+        done += Tally(1, cells=count_cells(plan, part))
     return done
 
 
@@ -130,8 +129,7 @@ def sampled_work(plan: Plan) -> Tally:
     """Sum the work on a sample that earlier runs committed; a shard counts as two passes."""
     done = Tally()
     for index in range(len(plan.grid)):
-        if plan.is_committed(Step.SAMPLE, index):
-            part = plan.part(Step.SAMPLE, index)
+        if (part := plan.intact(Step.SAMPLE, index)) is not None:
             facts = sample_facts(part)
             done += Tally(2, int(facts["tiles"]), int(facts["skipped"]), count_cells(plan, part))
     return done

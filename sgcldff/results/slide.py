@@ -43,6 +43,7 @@ from sgcldff.inference.gate import Area
 from sgcldff.inference.outputs import (
     CellRow,
     cell_writer,
+    finest_labels,
     geojson_writer,
     in_batches,
     instance_writer,
@@ -207,9 +208,10 @@ def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progres
         done = committed_work(plan) if job.goal is None else sampled_work(plan)
         with start(len(plan.grid), done) as progress:
             shards = _run(plan, run, progress, job.goal)
-            if not _are_written(plan, job):
+            marker = _marker(plan, job)
+            if not _are_written(marker, job.folder):
                 _write_results(plan, shards, slide, job, began)
-                write_json(_marker(plan, job), {"files": _checksums(job.folder)})
+                write_json(marker, {"files": _checksums(job.folder)})
     return read_results(job.folder)
 
 
@@ -249,19 +251,27 @@ def _marker(plan: Plan, job: SlideJob) -> Path:
     return plan.shards / plan.type_key / f"written-{key}.json"
 
 
-def _are_written(plan: Plan, job: SlideJob) -> bool:
+def _are_written(marker: Path, folder: Path) -> bool:
     try:
-        written = read_json(_marker(plan, job), "read the slide again")["files"]
-        skipped = SlideSummary.read(job.folder).reason  # a later run may have failed to open the slide
+        written = read_json(marker, "read the slide again")["files"]
+        skipped = SlideSummary.read(folder).reason  # a later run may have failed to open the slide
     except (InputError, StoreError, LookupError):
         return False
-    return not skipped and written.items() <= _checksums(job.folder).items()
+    return not skipped and written.items() <= _checksums(folder).items()
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    """Hash the files of a slide's results, whose names are relative to the folder; not those that change later."""
+    """Hash the files of a slide's results, whose names are relative to the folder; not those that change later.
+
+    The finest labels, by far the largest part, are left out: the markers of the shards prove them.
+    """
     places = (*(folder / name for name in FILES), *(folder / LABELS).rglob("*"))
-    return {place.relative_to(folder).as_posix(): sha256_of(place) for place in places if place.is_file()}
+    proven = finest_labels(folder / LABELS)
+    return {
+        place.relative_to(folder).as_posix(): sha256_of(place)
+        for place in places
+        if place.is_file() and proven not in place.parents
+    }
 
 
 def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job: SlideJob, began: float) -> None:
