@@ -2,17 +2,18 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sgcldff.benchmark.common_start import common_start
 from sgcldff.benchmark.markdown_page import markdown_page
 from sgcldff.benchmark.plots import draw_plots
 from sgcldff.benchmark.robustness import Corruption
 from sgcldff.benchmark.scoring import SeedPredictions
 from sgcldff.benchmark.speed import ModelSize, machine, rates, size_of
 from sgcldff.benchmark.table import BenchmarkTable
-from sgcldff.core.errors import InputError, OutOfTimeError
+from sgcldff.core.errors import OutOfTimeError
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, digest
 from sgcldff.evaluation import Predictions
@@ -22,7 +23,6 @@ from sgcldff.evaluation.predictions import LAYOUT
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import saved_digest
 from sgcldff.models.model import load_model, pick_device
-from sgcldff.models.nets import build
 from sgcldff.registry import Registry
 from tasks.artifacts import show_image, show_markdown
 from tasks.evaluation import content_of, trained_on
@@ -162,23 +162,3 @@ def write_table(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictio
 def by_source(predictions: Predictions) -> SeedPredictions:
     """Split predictions by data set."""
     return {source: predictions.of(source) for source in sorted(set(predictions.column("source")))}
-
-
-def common_start(nets: Iterable[NetSpec], policy: Pretrained) -> Pretrained:
-    """Return `required` if all networks can start from ImageNet weights, as far as these exist; else `off`.
-
-    Raises
-    ------
-    InputError
-        If the policy requires the weights and one network's are not available.
-    """
-    if policy is Pretrained.OFF:
-        return Pretrained.OFF
-    try:
-        for net in nets:
-            build(ModelSpec(net=replace(net, pretrained=Pretrained.REQUIRED)))
-    except InputError:
-        if policy is Pretrained.REQUIRED:
-            raise
-        return Pretrained.OFF
-    return Pretrained.REQUIRED

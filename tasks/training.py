@@ -1,4 +1,4 @@
-"""Tasks that train and register models; the curves of a training, as Prometheus metrics and as a table."""
+"""Tasks that train and register models."""
 
 import json
 import logging
@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from lightning.pytorch.loggers import Logger
 
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.core.labels import smallest_label_space
@@ -26,20 +24,15 @@ from sgcldff.saliency.store import PriorStore
 from tasks.artifacts import show_table
 from tasks.data import Prepared
 from tasks.evaluation import read_report
-from tasks.metrics import EPOCH, LOSS, VALIDATION
 from tasks.policy import MODEL
 from tasks.stages import model_ids, stage
+from tasks.training_curves import Gauges, epochs_table
 from tasks.workspace import Workspace, write_json
 
 logger = logging.getLogger(__name__)
 
 TRAINED = "trained.json"
 """Written last into a training folder; such a run is not repeated."""
-TRAIN, VAL, TOTAL = "train/", "val/", "train/loss"
-"""Beginnings of the names of curves, and the name of the total loss."""
-
-Curve = Sequence[tuple[int, float]]
-"""(step, value), in the order of the steps."""
 
 
 @dataclass(frozen=True)
@@ -160,46 +153,3 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
     rows = [*asdict(registered).items(), ("data", job.prepared.digest), ("training", folder.name)]
     show_table([{"of": of, "value": value} for of, value in rows], key="registered")
     return registered
-
-
-class Gauges(Logger):
-    """A Lightning logger that sets Prometheus gauges to the last values."""
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return "prometheus"
-
-    @property
-    def version(self) -> str:
-        """Empty: gauges have no history."""
-        return ""
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Ignore settings, which are not metrics."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Set the gauges of the logged metrics."""
-        for name, value in metrics.items():
-            if name == "epoch":
-                EPOCH.set(value)
-            elif name.startswith(TRAIN):
-                LOSS.labels("total" if name == TOTAL else name.removeprefix(TRAIN)).set(value)
-            elif name.startswith(VAL):
-                VALIDATION.labels(name.removeprefix(VAL)).set(value)
-
-
-def epochs_table(curves: Mapping[str, Curve]) -> list[dict[str, float | None]]:
-    """Return one row per epoch: its last step, the last logged loss, and the scores on the validation split."""
-
-    def rounded(value: float | None) -> float | None:
-        return None if value is None else round(value, 4)
-
-    validation = {name: dict(curve) for name, curve in curves.items() if name.startswith(VAL)}
-    losses = list(reversed(curves.get(TOTAL, ())))
-    steps = sorted({step for curve in validation.values() for step in curve})
-    return [
-        {"epoch": number, "step": step, "loss": rounded(next((value for at, value in losses if at <= step), None))}
-        | {name.removeprefix(VAL): rounded(curve.get(step)) for name, curve in validation.items()}
-        for number, step in enumerate(steps)
-    ]

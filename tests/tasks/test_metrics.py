@@ -12,7 +12,7 @@ from sgcldff.core.tally import Tally
 from tasks import metrics
 from tasks.live_view import BatchView
 from tasks.stages import timed
-from tasks.training import Gauges, epochs_table
+from tasks.training_curves import Gauges, epochs_table
 
 
 @pytest.fixture

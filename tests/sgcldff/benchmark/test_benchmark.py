@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as oracle
 
+from sgcldff.benchmark.common_start import common_start
 from sgcldff.benchmark.markdown_page import markdown_page
 from sgcldff.benchmark.plots import draw_plots, reliability
 from sgcldff.benchmark.protocols import (
@@ -36,7 +37,6 @@ from sgcldff.core.settings import EvalSpec, ModelSpec, NetSpec, Pretrained
 from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
 from sgcldff.models.model import Model, pick_device
 from sgcldff.models.nets import build
-from tasks.benchmark import common_start
 from tests.sgcldff.benchmark.samples import sample
 
 QUICK = EvalSpec(resamples=100)
