@@ -9,7 +9,7 @@ from itertools import count, islice
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from distributed import CancelledError, Client, Future, KilledWorker, wait
+from distributed import CancelledError, Client, Future, KilledWorker
 from distributed.protocol.pickle import dumps, loads
 
 from sgcldff.cluster.scheduler import GONE, scheduler_errors, workers_of
@@ -187,7 +187,7 @@ def _unpickle_and_call(function: bytes, item: bytes) -> Any:
 def _outcome(future: Future) -> Any:
     while future.status in ("pending", "lost"):  # its worker died after finishing it: it is computed again
         with suppress(CancelledError):
-            wait(future)
+            future.exception()
     if future.status == "finished":
         try:
             return future.result()

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 def connect(cluster: str | ClusterSpec | None = None, workers: int | None = None) -> Iterator[Client]:
     """Open a Dask client of a cluster with at least one worker; a cluster started for it is closed after the block.
 
+    The client is not Dask's default: the caller's own Dask arrays are computed where they were before.
+
     Parameters
     ----------
     cluster
@@ -59,7 +61,7 @@ def _client(spec: ClusterSpec) -> Iterator[Client]:
         dask.config.set(SETTINGS),
         restored_environment(),
         start_cluster(spec) as cluster,
-        closing(Client(cluster)) as client,
+        closing(Client(cluster, set_as_default=False)) as client,
     ):
         yield client
 
@@ -112,7 +114,7 @@ def _remote(spec: SchedulerSpec) -> Client:
         )
     try:
         _check_answer(address)
-        return Client(address, timeout=CONNECT_TIMEOUT_S, security=spec.security)
+        return Client(address, timeout=CONNECT_TIMEOUT_S, security=spec.security, set_as_default=False)
     except TypeError as error:
         raise InputError(
             f"the Dask scheduler {address} uses TLS, but no certificates are configured ({error}): set "

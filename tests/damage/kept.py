@@ -1,7 +1,8 @@
-"""What is kept between runs, small: a finished slide, a catalog, reviews, priors. Each is made, then read again."""
+"""What is kept between runs, small: a slide, a catalog, reviews, priors, a registry. Each is made, then read again."""
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,11 +22,17 @@ from sgcldff.data.reviews.store import Review, ReviewStore
 from sgcldff.data.synthetic import write_dataset
 from sgcldff.inference import serially
 from sgcldff.models.checkpoint import SPEC_FILE, spec_to_dict
+from sgcldff.models.model import save_model
+from sgcldff.models.nets import build
+from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
+from sgcldff.registry import Registry
 from sgcldff.results.slide import SlideJob, read_slide_job
 from sgcldff.saliency.priors.precompute import compute_priors
 from sgcldff.saliency.store import PriorStore
 from sgcldff.slides import SlideEntry
 from tests.sgcldff.painted import SPEC, ColourModel, paint, saved
+from tests.sgcldff.registry.odd_model import SPEC as TINY
+from tests.sgcldff.registry.odd_model import report_of
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,26 @@ def read_reviews(folder: Path) -> str:
     return repr((reviews, [(sample, Path(sample.image).read_bytes()) for sample in samples]))
 
 
+def make_registry(folder: Path) -> None:
+    """Register a model with its report, freeze a test set, and promote the model."""
+    make_catalog(folder)
+    registry = Registry(folder / "registry")
+    ref = registry.register(save_model(folder / "trained", TINY, build(TINY)), report_of(0.9))
+    registry.freeze(
+        FrozenTest.of(Catalog.open(folder / "catalog").samples), Signature("Ada", "2026-01-01T00:00:00+00:00")
+    )
+    registry.promote(ref, decision=Decision(Outcome.PROMOTED, Signature("Ada", "2026-01-02T00:00:00+00:00"), ref, ref))
+    for code in (folder / "registry").rglob("code"):
+        shutil.rmtree(code)  # only MLflow's own servers read it
+
+
+def read_registry(folder: Path) -> str:
+    """Read the champion, its report, the decisions on it and the test set."""
+    registry = Registry(folder / "registry")
+    ref, model = registry.resolve("models:/sgcldff@champion")
+    return repr((files_digest(model), registry.report(ref), registry.decisions(ref), registry.test_set()))
+
+
 def make_priors(folder: Path) -> None:
     """Compute the priors of 12 crops and 2 fields."""
     make_catalog(folder)
@@ -134,4 +161,5 @@ KEPT = {
     "catalog": Kept(make_catalog, "catalog", read_catalog),
     "reviews": Kept(make_reviews, "store", read_reviews, "reviews/*.parquet"),
     "priors": Kept(make_priors, "priors", read_priors),
+    "registry": Kept(make_registry, "registry/artifacts", read_registry),
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sgcldff.core.boundary import reading
-from sgcldff.core.errors import readable
+from sgcldff.core.errors import StoreError, readable
 from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.core.settings import IngestSpec, digest
@@ -184,8 +184,19 @@ def _rule(spec: IngestSpec) -> bytes:
 
 
 def _read_splits(path: Path, spec: IngestSpec) -> dict[str, Split]:
-    """Read the splits assigned so far; none if they were assigned by another rule."""
+    """Read the splits assigned so far; none if there is no catalog yet, or they were assigned by another rule.
+
+    Raises
+    ------
+    StoreError
+        If the splits of a catalog are damaged or missing: training images could become test images.
+    """
     if not path.exists():
+        if path.with_name(MANIFEST).exists():
+            raise StoreError(
+                f"{path}: missing, so that training images could become test images; restore it from a backup, or "
+                "remove the catalog's folder to assign all splits again"
+            )
         return {}
     table = _read(path)
     if (table.schema.metadata or {}).get(b"sgcldff.rule") != _rule(spec):

@@ -1,7 +1,8 @@
 """The permanent store of reviews: people's answers about cells, when they gave them, and the images that they saw.
 
 Its folder contains `reviews/*.parquet` and `crops/*.png`. Files are named after their content, only ever added, and
-never rewritten, so reading the same answers twice, or in another order, changes nothing.
+never rewritten, so reading the same answers twice, or in another order, changes nothing. Every file of reviews names
+those that were the newest when it was added, as a commit names its parents: a file that is lost later is missed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,9 +21,11 @@ from sgcldff.core.settings import digest
 
 REVIEWS, CROPS = "reviews", "crops"
 REVIEWS_LAYOUT = "reviews/1"
+AFTER = b"sgcldff.after"
+"""Metadata of a file: the names, without suffix, of those that were the newest when it was added."""
 CANNOT_TELL = "cannot tell"
 """Answer of a reviewer who cannot classify a cell."""
-REMEDY = "restore it from a backup, or remove it and read its answers again"
+REMEDY = "restore it from a backup, or remove what is damaged and read the answers again"
 
 
 @dataclass(frozen=True)
@@ -110,22 +113,37 @@ class ReviewStore:
         Raises
         ------
         StoreError
-            If a file is damaged or has another layout.
+            If a file is damaged or has another layout, or one is missing that others were added after.
         """
-        reviews = {review.id: review for file in self.files for review in _read_reviews(file)}
+        reviews, (_, missing) = self._stored(), self._newest_and_missing()
+        if missing:
+            raise StoreError(
+                f"{self.folder / REVIEWS}: {', '.join(f'{name}.parquet' for name in missing)} missing, though later "
+                f"answers were added after it; {REMEDY}"
+            )
         return tuple(reviews[name] for name in sorted(reviews))
+
+    def _stored(self) -> dict[str, Review]:
+        return {review.id: review for file in self.files for review in _read_reviews(file)}
+
+    def _newest_and_missing(self) -> tuple[list[str], list[str]]:
+        """Return the names of the files that no other was added after, and of those that others were added after."""
+        names = {file.stem for file in self.files}
+        earlier = {name for file in self.files for name in _metadata(file).get(AFTER, b"").decode().split()}
+        return sorted(names - earlier), sorted(earlier - names)
 
     def add(self, reviews: Iterable[Review], images: Mapping[str, Path]) -> int:
         """Add new reviews with their images, and return how many there were.
 
-        Images are written first and the table atomically, so that a crash leaves no review without its image.
+        Images are written first and the table atomically, so that a crash leaves no review without its image. The same
+        answers as before make the same file, so that a lost file is restored by reading its answers again.
 
         Parameters
         ----------
         images
             Digest of an image -> its current path.
         """
-        known = {review.id for review in self.reviews()}
+        known = self._stored()
         new = {review.id: review for review in reviews if review.id not in known}
         for sha256 in sorted({review.crop_sha256 for review in new.values()}):
             if not self.crop(sha256).exists():
@@ -133,7 +151,9 @@ class ReviewStore:
                     partial.write_bytes(images[sha256].read_bytes())
         if new:
             rows = [{"review_id": name, **asdict(new[name])} for name in sorted(new)]
-            table = pa.Table.from_pylist(rows, schema=REVIEW_SCHEMA)
+            newest, _ = self._newest_and_missing()
+            schema = REVIEW_SCHEMA.with_metadata({**REVIEW_SCHEMA.metadata, AFTER: " ".join(newest)})
+            table = pa.Table.from_pylist(rows, schema=schema)
             write_table(self.folder / REVIEWS / f"{digest(sorted(new))}.parquet", table)
         return len(new)
 
@@ -145,11 +165,15 @@ def is_store(folder: Path) -> bool:
 
 
 def _layout(file: Path) -> str:
+    return _metadata(file).get(b"sgcldff.layout", b"").decode(errors="replace")
+
+
+def _metadata(file: Path) -> dict[bytes, bytes]:
+    """Return a file's metadata; empty if it is no Parquet file."""
     try:
-        metadata: dict[bytes, bytes] = pq.read_schema(file).metadata or {}
+        return pq.read_schema(file).metadata or {}
     except (OSError, pa.ArrowException):
-        return ""
-    return metadata.get(b"sgcldff.layout", b"").decode()
+        return {}
 
 
 def _read_reviews(file: Path) -> list[Review]:

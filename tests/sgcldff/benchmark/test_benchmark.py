@@ -40,7 +40,8 @@ from sgcldff.models.nets import build
 from tests.sgcldff.benchmark.samples import sample
 
 QUICK = EvalSpec(resamples=100)
-ROWS, GROUPS = {"a": 60, "b": 40}, {"a": 20, "b": 10}
+# So many groups that percentiles are taken as they are, and averages over all five types.
+ROWS, GROUPS = {"a": 240, "b": 200}, {"a": 60, "b": 50}
 
 
 def said(source: str, seed: int, skill: float) -> Predictions:
@@ -127,7 +128,7 @@ def test_leads_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed):
 @given(st.integers(0, 2**16))
 @settings(max_examples=3, deadline=None)
 def test_both_protocols_together_count_a_data_set_left_out_as_one_more(seed):
-    apart, tested = runs(seed, seed + 100), {"a": 20, "b": 10}
+    apart, tested = runs(seed, seed + 100), {"a": 120, "b": 100}
     within = {
         name: {k: {s: replace(one, table=one.table[: tested[s]]) for s, one in own.items()} for k, own in seeds.items()}
         for name, seeds in runs(seed + 7, seed + 99).items()
@@ -220,8 +221,8 @@ def test_unchanged_answers_keep_the_whole_score_and_worse_ones_less():
         (one.candidate, *one.column): one
         for one in RobustnessComparison(clean, dict.fromkeys(CORRUPTIONS, clean), QUICK).entries()
     }
-    assert {entries[name, OVERALL, SHARE].score for name in clean} == {replace(entries["unet", OVERALL, SHARE].score)}
-    assert entries["unet", OVERALL, SHARE].score.value == pytest.approx(1)
+    kept = [entries[name, OVERALL, SHARE].score for name in clean]
+    assert [(share.value, share.low, share.high) for share in kept] == [pytest.approx((1, 1, 1))] * len(clean)
     told = {(one.candidate, *one.column): one for one in RobustnessComparison(clean, changed, QUICK).entries()}
     steps = [told["unet", "hue", f"{TYPE_SCORE}@{strength}"].score.value for strength in range(1, 6)]
     assert steps[0] == steps[1] == told["unet", OVERALL, f"clean_{TYPE_SCORE}"].score.value > steps[2]

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import dask
 import pytest
 
 from sgcldff.cluster import SchedulerSpec, connect, load_once, loaded, map_bounded, threads
@@ -54,6 +55,10 @@ def test_dashboard_and_scheduler_are_on_loopback_only(client):
     assert client.scheduler.address.startswith("tls://127.0.0.1:")
     assert client.dashboard_link.startswith("http://127.0.0.1:")
     assert threads(client) == 2
+
+
+def test_the_callers_own_dask_graphs_are_computed_in_this_process(client):
+    assert dask.delayed(os.getpid)().compute() == os.getpid()
 
 
 ATTACK = """

@@ -1,12 +1,15 @@
 """Catalogs whose images come, change and go: nothing is read twice, and splits stay."""
 
 import os
+import shutil
 import time
 from collections import Counter, defaultdict
 
 import cv2
 import numpy as np
+import pytest
 
+from sgcldff.core.errors import StoreError
 from sgcldff.core.records import Split
 from sgcldff.core.settings import SplitSpec
 from tests.sgcldff.data.labs import picture, reasons, save
@@ -73,6 +76,16 @@ def test_splits_stay_when_images_are_added_removed_and_restored(lab):
     assert sides(lab.ingest()).items() <= second.items()
     lab.rows = rows
     assert sides(lab.ingest()) == second
+
+
+def test_a_catalog_without_its_splits_is_refused_until_it_is_made_anew(lab):
+    lab.add_many(30)
+    folder = lab.ingest().folder
+    (folder / "splits.parquet").unlink()
+    with pytest.raises(StoreError, match=r"splits\.parquet: missing.*remove the catalog's folder"):
+        lab.ingest()
+    shutil.rmtree(folder)
+    assert len(lab.ingest().samples) == 30
 
 
 def test_splits_follow_images_that_are_moved_and_renamed(lab):

@@ -182,6 +182,21 @@ def test_a_damaged_store_says_so(tmp_path):
         ReviewStore.open(tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_file_is_missed_until_its_answers_are_read_again(tmp_path, lost):
+    store, pictures, added = ReviewStore(tmp_path / "store"), Pictures(tmp_path / "picture"), []
+    for number in range(3):
+        known = set(store.files)
+        store.add([review(number)], pictures)
+        added += set(store.files) - known
+    complete = store.reviews()
+    added[lost].unlink()
+    with pytest.raises(StoreError, match=f"{added[lost].name} missing.*read the answers again"):
+        store.reviews()
+    assert store.add([review(lost)], pictures) == 1
+    assert store.reviews() == complete
+
+
 @given(st.lists(reviews, min_size=1, max_size=12), st.randoms())
 def test_the_last_word_of_more_than_half_of_the_reviewers_holds(given_, rng):
     shuffled = rng.sample(given_, len(given_))
