@@ -17,10 +17,9 @@ from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
-from sgcldff.results.review.selection import CELLS, LINEAGE
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
+from sgcldff.results.review.selection import LINEAGE
 
-REVIEWED_CELLS, REVIEWED_DIFFERENTIAL = "cells.reviewed.parquet", "differential.reviewed.json"
-DIFFERENTIAL = "differential.json"
 COLUMNS = (
     pa.field("reviewed_label", pa.string()),
     pa.field("reviewers", pa.list_(pa.string())),
@@ -63,9 +62,9 @@ class Applied:
 def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied | None:
     """Write `cells.reviewed.parquet` and `differential.reviewed.json` into the folder of a slide's results.
 
-    The model's own files are not changed. Where nobody reviewed a cell of the slide, files of an earlier review are
-    removed and nothing is written. The intervals are those of the model's differential: at its level, and widened
-    where it was counted until a goal was reached.
+    The model's own files are not changed. Where nobody reviewed a cell of the slide, nothing is: reviewed results of
+    another store stay. The intervals are those of the model's differential: at its level, and widened where it was
+    counted until a goal was reached.
 
     Parameters
     ----------
@@ -85,21 +84,15 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
     found, (slide_id, lineage) = read_differential(folder / DIFFERENTIAL), _origin(folder / DIFFERENTIAL)
     ours = [verdict for verdict in verdicts if verdict.slide_sha256 == lineage.slide_sha256]
     if not ours:
-        forget_reviews(folder)
         return None
     cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
     settled = matched(cells, ours)
     tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
     reviewed = recounted(found, _counts(cells, settled))
-    _write_cells(folder, settled)
-    _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
+    with held(folder):
+        _write_cells(folder, settled)
+        _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
     return Applied(slide_id, found, reviewed, tally)
-
-
-def forget_reviews(folder: Path) -> None:
-    """Remove the files of `apply_reviews`, which do not hold for new results."""
-    for stale in (REVIEWED_CELLS, REVIEWED_DIFFERENTIAL):
-        (folder / stale).unlink(missing_ok=True)
 
 
 def matched(cells: pa.Table, verdicts: Sequence[Consensus]) -> dict[int, Consensus]:

@@ -15,9 +15,8 @@ from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
 from sgcldff.results.batch.summary import SlideSummary
+from sgcldff.results.folder import CELLS
 
-CELLS = "cells.parquet"
-"""Table of a slide's cells, in the folder of its results."""
 PROBABILITY = "probability_"
 """What the names of the columns with a class's probability begin with."""
 PLACES = ("x", "y", "x_um", "y_um")

@@ -16,29 +16,16 @@ from sgcldff.counting.differential import FLAGS, differential, from_counts, read
 from sgcldff.counting.stopping import Goal
 from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import CANNOT_TELL
-from sgcldff.results.review.apply import REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, apply_reviews, recounted
+from sgcldff.results.folder import REVIEWED_CELLS, REVIEWED_DIFFERENTIAL
+from sgcldff.results.review.apply import apply_reviews, recounted
 from tests.sgcldff.results.reviewing import cells_of
-from tests.sgcldff.results.verdicts import NOON, review
+from tests.sgcldff.results.verdicts import NOON, review, reviews_of
 
 
 def clopper_pearson(count, total, level=0.95):
     low = beta.ppf((1 - level) / 2, count, total - count + 1) if count else 0.0
     high = beta.ppf((1 + level) / 2, count + 1, total - count) if count < total else 1.0
     return low, high
-
-
-def reviews_of(frame, labels):
-    return [
-        review(
-            label=label,
-            cell_id=row.cell_id,
-            slide_sha256=row.slide_sha256,
-            x_um=row.x_um,
-            y_um=row.y_um,
-            told=row.label,
-        )
-        for row, label in zip(frame.itertuples(), labels, strict=True)
-    ]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -98,13 +85,14 @@ def test_reviews_fit_the_results_of_another_model_by_their_places(results, smear
     assert reviewed["reviewed_label"].to_pylist() == truth
 
 
-def test_without_reviews_nothing_is_written_and_what_is_stale_goes(results, tmp_path):
+def test_a_store_without_reviews_of_the_slide_changes_nothing(results, tmp_path):
     folder = Path(shutil.copytree(results / "smear", tmp_path / "smear"))
-    apply_reviews(folder, consensus_of(reviews_of(cells_of(results).head(1), ["monocyte"])))
-    assert (folder / REVIEWED_CELLS).exists()
     assert apply_reviews(folder, consensus_of([review()])) is None
     assert not (folder / REVIEWED_CELLS).exists()
-    assert not (folder / REVIEWED_DIFFERENTIAL).exists()
+    apply_reviews(folder, consensus_of(reviews_of(cells_of(results).head(1), ["monocyte"])))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert apply_reviews(folder, consensus_of([review()])) is None
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_intervals_that_were_widened_for_a_goal_stay_so():
