@@ -14,6 +14,7 @@ from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import ReviewStore
 from sgcldff.models.runtimes import Runtime, load_runtime
 from sgcldff.registry import choose_model
+from sgcldff.results.batch import update_batches
 from sgcldff.results.review.apply import Applied
 from sgcldff.results.review.page import write_page
 from sgcldff.results.review.queue import QueuedCell, queue_order, require_free, write_queue
@@ -193,7 +194,7 @@ class Recounted:
     unreviewed: int
     """Slides without a reviewed cell."""
     skipped: tuple[str, ...]
-    """Slides whose results could not be read, with reasons."""
+    """Slides and batches whose results could not be read, with reasons."""
 
 
 @flow(name="review-apply", flow_run_name="review-apply")
@@ -209,5 +210,6 @@ def review_apply(results: list[str], store: str) -> Recounted:
     outcomes = [apply_to_slide.attempt(folder, verdicts) for folder in folders]
     applied = tuple(outcome for outcome in outcomes if isinstance(outcome, Applied))
     pairs = zip(folders, outcomes, strict=True)
-    failed = _show_skipped(f"slide {folder.name}: {error}" for folder, error in pairs if isinstance(error, Exception))
+    reasons = [f"slide {folder.name}: {error}" for folder, error in pairs if isinstance(error, Exception)]
+    failed = _show_skipped((*reasons, *update_batches(folders)))
     return Recounted(applied, outcomes.count(None), failed)

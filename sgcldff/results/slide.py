@@ -54,7 +54,7 @@ from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REPORT, held
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
-from sgcldff.results.standing import set_earlier_review_aside
+from sgcldff.results.standing import read_standing, set_earlier_review_aside
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.slides.images import sha256_of
 
@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
-LAYOUT = 3
+LAYOUT = 4
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
 LABELS = "labels.ome.zarr"
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, "manual.json")
@@ -291,7 +291,7 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     agreements = _agreements(found, job, plan)
     facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
-    write_report(folder, scaled, gallery, found, facts, agreements)
+    write_report(folder, scaled, gallery, found, facts, agreements, read_standing(folder))
     tally = committed_work(plan) if shards is None else sampled_work(plan)
     areas = _area_shares(slide_areas(plan)) if shards is None else {}
     summary = SlideSummary(

@@ -19,6 +19,8 @@ from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, 
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
 from sgcldff.results.review.selection import LINEAGE
+from sgcldff.results.slide_page import update_report
+from sgcldff.results.standing import Tally
 
 COLUMNS = (
     pa.field("reviewed_label", pa.string()),
@@ -26,27 +28,6 @@ COLUMNS = (
     pa.field("reviewed_at", pa.timestamp("us", "UTC")),
 )
 """Columns that are added to the table of cells; missing where nobody reviewed the cell."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Reviews of a slide's cells by outcome; the first four make up `reviewed`."""
-
-    named: int = 0
-    """The model left the cell unidentified, and a person classified it."""
-    confirmed: int = 0
-    """A person confirmed the predicted type."""
-    changed: int = 0
-    """A person named another type, or none."""
-    open: int = 0
-    """The model left the cell unidentified, and so did the reviewers."""
-    lost: int = 0
-    """Reviews that fit no cell of these results, which are of another run."""
-
-    @property
-    def reviewed(self) -> int:
-        """Cells of these results that were reviewed."""
-        return self.named + self.confirmed + self.changed + self.open
 
 
 @dataclass(frozen=True)
@@ -60,7 +41,7 @@ class Applied:
 
 
 def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied | None:
-    """Write `cells.reviewed.parquet` and `differential.reviewed.json` into the folder of a slide's results.
+    """Write `cells.reviewed.parquet` and `differential.reviewed.json` beside a slide's results, and show them there.
 
     The model's own files are not changed. Where nobody reviewed a cell of the slide, nothing is: reviewed results of
     another store stay. The intervals are those of the model's differential: at its level, and widened where it was
@@ -85,13 +66,14 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
     ours = [verdict for verdict in verdicts if verdict.slide_sha256 == lineage.slide_sha256]
     if not ours:
         return None
-    cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
-    settled = matched(cells, ours)
-    tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
-    reviewed = recounted(found, _counts(cells, settled))
     with held(folder):
+        cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
+        settled = matched(cells, ours)
+        tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
+        reviewed = recounted(found, _counts(cells, settled))
         _write_cells(folder, settled)
         _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
+        update_report(folder)
     return Applied(slide_id, found, reviewed, tally)
 
 
