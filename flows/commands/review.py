@@ -14,6 +14,7 @@ from flows.checks import require_all, require_any_slide, require_known_model, re
 from flows.options import ModelOption, Panel, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
+from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.wording import counted, first_few
 from tasks.workspace import WORKSPACE
 
@@ -83,7 +84,6 @@ def make(
 
     configure(workspace)
     from flows.review import review_make
-    from sgcldff.core.records import UNIDENTIFIED
     from sgcldff.results.review.selection import ReviewSelection
 
     labels = tuple(label or ([] if representative else [UNIDENTIFIED]))
@@ -162,9 +162,12 @@ def _cells(one: "Applied") -> str:
 
 
 def _shares(machine: "Differential", reviewed: "Differential") -> str:
-    pairs = zip(machine.shares, reviewed.shares, strict=True)
+    old, new = machine.counts, reviewed.counts
+    shares = {one.label: f", {one.share:.1%} ({one.low:.1%} – {one.high:.1%})" for one in reviewed.shares}
     return "\n".join(
-        f"{new.label} {old.count} → {new.count}, {new.share:.1%} ({new.low:.1%} – {new.high:.1%})" for old, new in pairs
+        f"{label} {old.get(label, 0)} → {number}{shares.get(label, '')}"
+        for label, number in new.items()
+        if label != UNIDENTIFIED
     )
 
 

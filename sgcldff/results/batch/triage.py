@@ -82,13 +82,13 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
     if slide.found is None:
         return (Reason(Urgency.FIRST, f"skipped: {slide.reason}"),)
     reasons = [
+        *_people(slide, watched),
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
         *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
         *_manual(slide.agreements),
         *_few(slide.found),
         *_mononuclear(slide.found),
         *strange,
-        *_people(slide, watched),
         *_left_out(slide.reviewed or slide.found),
         *_smear(slide.usable),
     ]
@@ -108,7 +108,7 @@ def _people(slide: SlideSummary, watched: Sequence[str]) -> list[Reason]:
     named = [share for share in own.shares if share.label in watched and share.count] if own else []
     earlier = ["was reviewed in an earlier reading: apply the reviews again"] if standing.earlier and not own else []
     return [
-        *(Reason(Urgency.FIRST, f"after review {_present(share).text}") for share in named),
+        *(Reason(Urgency.FIRST, f"after review, {_present(share).text}") for share in named),
         *(Reason(Urgency.LOOK, fault) for fault in standing.damaged),
         *(Reason(Urgency.NOTE, text) for text in earlier),
     ]

@@ -110,10 +110,14 @@ def _counts(cells: pa.Table, settled: Mapping[int, Consensus]) -> Counter[str]:
 
 
 def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
-    """Make a differential like `found` of other counts: same types, excluded cells, and kind of intervals."""
-    fresh = from_counts(counts, found.classes, found.confidence, found.excluded, found.interval)
+    """Make a differential like `found` of other counts: same excluded cells and kind of intervals, and its types.
+
+    Types that the model does not have come after its own.
+    """
+    foreign = tuple(sorted(counts.keys() - {*found.classes, UNIDENTIFIED}))
+    fresh = from_counts(counts, (*found.classes, *foreign), found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
-    return replace(fresh, flags=(*fresh.flags, *goal))
+    return replace(fresh, flags=(*fresh.flags, *goal), foreign=foreign, abstains=found.abstains)
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:

@@ -33,7 +33,8 @@ def test_the_differential_agrees_with_an_independent_count(results, tmp_path, se
     folder = Path(shutil.copytree(results / "smear", tmp_path / "smear"))
     cells, rng = cells_of(results), np.random.default_rng(seed)
     some = cells.sample(20, random_state=seed)
-    said = list(rng.choice([*FIVE_TYPES, CANNOT_TELL], len(some)))
+    foreign = ("blast", "immature granulocyte", "other: hairy cell", "smudge cell", "erythroblast", "platelet")
+    said = list(rng.choice([*FIVE_TYPES, CANNOT_TELL, *foreign], len(some)))
     applied = apply_reviews(folder, consensus_of(reviews_of(some, said)))
     by_cell = dict(zip(some["cell_id"], said, strict=True))
     final = [by_cell.get(row.cell_id, row.label) for row in cells.itertuples() if row.counted]
@@ -41,7 +42,13 @@ def test_the_differential_agrees_with_an_independent_count(results, tmp_path, se
     told = read_differential(folder / REVIEWED_DIFFERENTIAL)
     assert told == applied.reviewed
     assert told.rejected == counts.pop(UNIDENTIFIED)
+    for one in told.beside:
+        assert one.count == counts.pop(one.label)
+        assert one.per_100 == pytest.approx(100 * one.count / told.counted)
     assert told.counted == counts.total()
+    assert {share.label for share in told.shares} == {*FIVE_TYPES, *counts}
+    assert set(told.foreign) == set(foreign).intersection(final)
+    assert told.cannot_tell == read_differential(folder / "differential.json").cannot_tell
     assert told.excluded == (~cells["counted"]).sum()
     for share in told.shares:
         assert share.count == counts[share.label]

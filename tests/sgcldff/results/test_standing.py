@@ -10,7 +10,7 @@ import pytest
 from sgcldff.core.records import ModelRef
 from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.inference import serially
-from sgcldff.results.batch import SlideSummary, triage, update_batches, write_batch
+from sgcldff.results.batch import SlideSummary, Urgency, triage, update_batches, write_batch
 from sgcldff.results.folder import EARLIER, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL
 from sgcldff.results.review.apply import apply_reviews
 from sgcldff.results.slide import read_slide_job
@@ -140,3 +140,13 @@ def test_damaged_reviewed_results_are_named_and_the_rest_is_read(job):
     (fault,) = summary.standing.damaged
     assert "differential.reviewed.json: damaged" in fault
     assert "sgcldff review apply" in fault
+
+
+def test_a_blast_that_a_person_found_comes_first(job):
+    review(job.folder, ["blast", "smudge cell"])
+    (judged,) = triage([SlideSummary.read(job.folder)])
+    assert judged.reasons[0].text.startswith("after review, 1 blast cell: ")
+    assert judged.urgency == Urgency.FIRST
+    shown = " ".join(section(job.folder).split())
+    assert 'not a type of this model</td><td class="number">1<' in shown
+    assert re.search(r"smudge cell</th>.*?per 100 white cells, not included in percentages", shown)
