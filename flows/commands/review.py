@@ -54,7 +54,8 @@ def make(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Cells classified as this; may be repeated.", show_default="unidentified; none with --representative"
+            help="Cells classified as this; may be repeated.",
+            show_default="unidentified or, if there are none, the least sure 50; none with --representative",
         ),
     ] = None,
     below: Annotated[
@@ -73,7 +74,7 @@ def make(
     model: ModelOption = None,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
-    """Gather cells for review, by default the unidentified ones: pictures, a table and a page that works offline."""
+    """Gather cells for review, such as the unidentified ones: pictures, a table and a page that works offline."""
     require_all(
         lambda: require_writable(workspace),
         *(partial(require_there, folder, "folder of results") for folder in results),
@@ -90,8 +91,9 @@ def make(
     choice = ReviewSelection(labels, below, sample, limit, representative)
     made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice, str(workspace), model)
     if made.cells:
-        cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."
-        print_outcome(cells, page=to / "review.html")
+        cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review"
+        why = ": none is unidentified, of these the model was least sure" if made.least_sure else ""
+        print_outcome(f"{cells}{why}.", page=to / "review.html")
     else:
         wanted = f"none is {' or '.join(labels)}" if labels else "none was found"
         print_outcome(f"No cells to review: {wanted}.", hint="--below and --sample select others")
