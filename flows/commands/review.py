@@ -14,6 +14,7 @@ from flows.checks import require_all, require_any_slide, require_known_model, re
 from flows.options import ModelOption, Panel, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import IncompleteBatchError
+from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.wording import counted, first_few
 from tasks.workspace import WORKSPACE
 
@@ -53,7 +54,8 @@ def make(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Cells classified as this; may be repeated.", show_default="unidentified; none with --representative"
+            help="Cells classified as this; may be repeated.",
+            show_default="unidentified or, if there are none, the least sure 50; none with --representative",
         ),
     ] = None,
     below: Annotated[
@@ -72,7 +74,7 @@ def make(
     model: ModelOption = None,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
-    """Gather cells for review, by default the unidentified ones: pictures, a table and a page that works offline."""
+    """Gather cells for review, such as the unidentified ones: pictures, a table and a page that works offline."""
     require_all(
         lambda: require_writable(workspace),
         *(partial(require_there, folder, "folder of results") for folder in results),
@@ -83,15 +85,15 @@ def make(
 
     configure(workspace)
     from flows.review import review_make
-    from sgcldff.core.records import UNIDENTIFIED
     from sgcldff.results.review.selection import ReviewSelection
 
     labels = tuple(label or ([] if representative else [UNIDENTIFIED]))
     choice = ReviewSelection(labels, below, sample, limit, representative)
     made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice, str(workspace), model)
     if made.cells:
-        cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."
-        print_outcome(cells, page=to / "review.html")
+        cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review"
+        why = ": none is unidentified, of these the model was least sure" if made.least_sure else ""
+        print_outcome(f"{cells}{why}.", page=to / "review.html")
     else:
         wanted = f"none is {' or '.join(labels)}" if labels else "none was found"
         print_outcome(f"No cells to review: {wanted}.", hint="--below and --sample select others")
@@ -162,9 +164,12 @@ def _cells(one: "Applied") -> str:
 
 
 def _shares(machine: "Differential", reviewed: "Differential") -> str:
-    pairs = zip(machine.shares, reviewed.shares, strict=True)
+    old, new = machine.counts, reviewed.counts
+    shares = {one.label: f", {one.share:.1%} ({one.low:.1%} – {one.high:.1%})" for one in reviewed.shares}
     return "\n".join(
-        f"{new.label} {old.count} → {new.count}, {new.share:.1%} ({new.low:.1%} – {new.high:.1%})" for old, new in pairs
+        f"{label} {old.get(label, 0)} → {number}{shares.get(label, '')}"
+        for label, number in new.items()
+        if label != UNIDENTIFIED
     )
 
 

@@ -117,6 +117,8 @@ class Differential:
     """Broader types, all of whose subtypes are among the shares: a differential of five types beside one of nine."""
     beside: tuple[CountBeside, ...] = ()
     """Types that are no white cells, such as nucleated red cells; not included in the shares."""
+    foreign: tuple[str, ...] = ()
+    """Types of shares and `beside` that the model does not have: people named them."""
     version: int = VERSION
 
     def __getitem__(self, label: str) -> ClassShare:
@@ -134,7 +136,7 @@ class Differential:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All types of the model: white cells, then those counted beside them."""
+        """All types: white cells, then those counted beside them."""
         return (*(share.label for share in self.shares), *(one.label for one in self.beside))
 
     @property
@@ -145,8 +147,8 @@ class Differential:
 
     @property
     def cannot_tell(self) -> tuple[str, ...]:
-        """Types that matter in a smear and that this differential cannot show."""
-        return cannot_tell(self.classes)
+        """Types that matter in a smear and that the model does not have."""
+        return cannot_tell(label for label in self.classes if label not in self.foreign)
 
     def adjusted_for(self, confusion: Confusion | None, min_confidence: float = 0.0) -> "Differential":
         """Add shares adjusted for a model's confusion, if it is known and of the same types."""

@@ -8,18 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgcldff.core.atomic import atomic_write
+from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.agreement import Agreement
 from sgcldff.counting.differential import Differential
 from sgcldff.inference.gate import Area
 from sgcldff.results.batch.summary import classes_of
 from sgcldff.results.batch.triage import TriagedSlide
+from sgcldff.results.standing import ReviewedCounts
 
 KINDS = ("count", "share", "low", "high", "lowest", "highest", "adjusted", "adjusted_low", "adjusted_high")
 """Beginnings of the columns of each class."""
 
 
-def batch_schema(classes: Iterable[str], beside: Iterable[str] = ()) -> pa.Schema:
+def batch_schema(classes: Iterable[str], beside: Iterable[str] = (), reviewed: Iterable[str] = ()) -> pa.Schema:
     """Describe the table of a batch: one row per slide; what is not known of a slide that was skipped is missing."""
     text, whole, number = pa.string(), pa.int64(), pa.float64()
     kinds = dict.fromkeys(KINDS, number) | {"count": whole}
@@ -34,6 +36,13 @@ def batch_schema(classes: Iterable[str], beside: Iterable[str] = ()) -> pa.Schem
                 (f"{kind}_{label}", dtype)
                 for label in beside
                 for kind, dtype in (("count", whole), ("per_100", number))
+            ),
+            ("reviewed", whole),
+            ("reviewers", pa.list_(text)),
+            *(
+                (f"reviewed_{kind}_{label}", dtype)
+                for label in reviewed
+                for kind, dtype in (("count", whole), ("share", number))
             ),
             *((f"area_{area.name.lower()}", number) for area in Area),
             ("usable", number),
@@ -55,7 +64,10 @@ def write_table(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
     """Write the table of a batch, in the order of the page; the file appears whole or not at all."""
     found = [one.slide.found for one in triaged if one.slide.found is not None]
     beside = dict.fromkeys(part.label for each in found for part in each.beside)
-    schema = batch_schema(classes_of(one.slide for one in triaged), beside)
+    reviewed = dict.fromkeys(
+        label for one in triaged if one.slide.reviewed for label in one.slide.reviewed.counts if label != UNIDENTIFIED
+    )
+    schema = batch_schema(classes_of(one.slide for one in triaged), beside, reviewed)
     with atomic_write(path) as partial:
         pq.write_table(pa.Table.from_pylist([_row(one) for one in triaged], schema=schema), partial, compression="zstd")
     return path
@@ -72,8 +84,15 @@ def _row(one: TriagedSlide) -> dict[str, object]:
         "usable": slide.usable,
         **({} if model is None else {f"model_{name}": value for name, value in asdict(model).items()}),
         **({} if slide.found is None else _counts(slide.found)),
+        **({} if slide.standing.reviewed is None else _reviewed(slide.standing.reviewed)),
         "agrees_with_manual": _agrees(slide.agreements),
     }
+
+
+def _reviewed(counts: ReviewedCounts) -> dict[str, object]:
+    shares = {f"reviewed_share_{share.label}": share.share for share in counts.differential.shares}
+    numbers = {f"reviewed_count_{label}": number for label, number in counts.differential.counts.items()}
+    return {"reviewed": counts.tally.reviewed, "reviewers": list(counts.reviewers), **numbers, **shares}
 
 
 def _agrees(agreements: Sequence[Agreement]) -> bool | None:

@@ -17,37 +17,17 @@ from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
-from sgcldff.results.review.selection import CELLS, LINEAGE
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
+from sgcldff.results.review.selection import LINEAGE
+from sgcldff.results.slide_page import update_report
+from sgcldff.results.standing import Tally
 
-REVIEWED_CELLS, REVIEWED_DIFFERENTIAL = "cells.reviewed.parquet", "differential.reviewed.json"
-DIFFERENTIAL = "differential.json"
 COLUMNS = (
     pa.field("reviewed_label", pa.string()),
     pa.field("reviewers", pa.list_(pa.string())),
     pa.field("reviewed_at", pa.timestamp("us", "UTC")),
 )
 """Columns that are added to the table of cells; missing where nobody reviewed the cell."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Reviews of a slide's cells by outcome; the first four make up `reviewed`."""
-
-    named: int = 0
-    """The model left the cell unidentified, and a person classified it."""
-    confirmed: int = 0
-    """A person confirmed the predicted type."""
-    changed: int = 0
-    """A person named another type, or none."""
-    open: int = 0
-    """The model left the cell unidentified, and so did the reviewers."""
-    lost: int = 0
-    """Reviews that fit no cell of these results, which are of another run."""
-
-    @property
-    def reviewed(self) -> int:
-        """Cells of these results that were reviewed."""
-        return self.named + self.confirmed + self.changed + self.open
 
 
 @dataclass(frozen=True)
@@ -61,11 +41,11 @@ class Applied:
 
 
 def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied | None:
-    """Write `cells.reviewed.parquet` and `differential.reviewed.json` into the folder of a slide's results.
+    """Write `cells.reviewed.parquet` and `differential.reviewed.json` beside a slide's results, and show them there.
 
-    The model's own files are not changed. Where nobody reviewed a cell of the slide, files of an earlier review are
-    removed and nothing is written. The intervals are those of the model's differential: at its level, and widened
-    where it was counted until a goal was reached.
+    The model's own files are not changed. Where nobody reviewed a cell of the slide, nothing is: reviewed results of
+    another store stay. The intervals are those of the model's differential: at its level, and widened where it was
+    counted until a goal was reached.
 
     Parameters
     ----------
@@ -85,21 +65,16 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
     found, (slide_id, lineage) = read_differential(folder / DIFFERENTIAL), _origin(folder / DIFFERENTIAL)
     ours = [verdict for verdict in verdicts if verdict.slide_sha256 == lineage.slide_sha256]
     if not ours:
-        forget_reviews(folder)
         return None
-    cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
-    settled = matched(cells, ours)
-    tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
-    reviewed = recounted(found, _counts(cells, settled))
-    _write_cells(folder, settled)
-    _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
+    with held(folder):
+        cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
+        settled = matched(cells, ours)
+        tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
+        reviewed = recounted(found, _counts(cells, settled))
+        _write_cells(folder, settled)
+        _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
+        update_report(folder)
     return Applied(slide_id, found, reviewed, tally)
-
-
-def forget_reviews(folder: Path) -> None:
-    """Remove the files of `apply_reviews`, which do not hold for new results."""
-    for stale in (REVIEWED_CELLS, REVIEWED_DIFFERENTIAL):
-        (folder / stale).unlink(missing_ok=True)
 
 
 def matched(cells: pa.Table, verdicts: Sequence[Consensus]) -> dict[int, Consensus]:
@@ -135,10 +110,14 @@ def _counts(cells: pa.Table, settled: Mapping[int, Consensus]) -> Counter[str]:
 
 
 def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
-    """Make a differential like `found` of other counts: same types, excluded cells, and kind of intervals."""
-    fresh = from_counts(counts, found.classes, found.confidence, found.excluded, found.interval)
+    """Make a differential like `found` of other counts: same excluded cells and kind of intervals, and its types.
+
+    Types that the model does not have come after its own.
+    """
+    foreign = tuple(sorted(counts.keys() - {*found.classes, UNIDENTIFIED}))
+    fresh = from_counts(counts, (*found.classes, *foreign), found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
-    return replace(fresh, flags=(*fresh.flags, *goal))
+    return replace(fresh, flags=(*fresh.flags, *goal), foreign=foreign, abstains=found.abstains)
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
