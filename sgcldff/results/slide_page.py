@@ -178,6 +178,7 @@ def write_report(
     page = template("report.html").render(
         slide=slide.source.ref,
         found=found,
+        figures=found.laboratory,
         confidence=f"{found.confidence:.0%}",
         adjusted=adjusted,
         columns=3 + adjusted + bool(found.rejected),

@@ -138,7 +138,7 @@ def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
     """Make a differential like `found` of other counts: same types, excluded cells, and kind of intervals."""
     fresh = from_counts(counts, found.classes, found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
-    return replace(fresh, flags=(*fresh.flags, *goal))
+    return replace(fresh, flags=(*fresh.flags, *goal), specimen=found.specimen)
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
