@@ -374,7 +374,7 @@ class ReportSpec(Spec):
     """What reports add to the figures of a slide; changes no figure, and no cell is computed again."""
 
     reference: str | None = None
-    """TOML file of the laboratory's reference intervals, which mark what lies outside (docs/guide/reference.md)."""
+    """TOML file of the laboratory's reference intervals, which mark what lies outside (docs/guide/slides.md)."""
     version: int = 1
 
 
