@@ -24,6 +24,7 @@ from sgcldff.core.settings import InferSpec, digest
 from sgcldff.counting.agreement import Agreement, Counts, compare, write_agreements
 from sgcldff.counting.confusion import Confusion
 from sgcldff.counting.differential import Differential, from_parts, write_differential
+from sgcldff.counting.specimen import Specimen
 from sgcldff.counting.stopping import Goal
 from sgcldff.inference import (
     Plan,
@@ -97,6 +98,8 @@ class SlideJob:
     """Read only a random sample that is large enough for this."""
     manual: Counts | None = None
     """A manual count of the same smear."""
+    specimen: Specimen | None = None
+    """What the laboratory knows of the blood."""
 
     @property
     def folder(self) -> Path:
@@ -235,7 +238,8 @@ def _differential(counts: Mapping[tuple[int, str | None], int], plan: Plan) -> D
 def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
     confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
-    wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
+    told = (job.manual and dict(job.manual), job.specimen and asdict(job.specimen))
+    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id)
     key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
@@ -287,6 +291,7 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
         found = job.goal.settled(found)
     if not plan.spec.min_typicality:  # how typical labelled cells are is not known
         found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
+    found = replace(found, specimen=job.specimen)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     agreements = _agreements(found, job, plan)

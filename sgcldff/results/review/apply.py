@@ -117,7 +117,13 @@ def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
     foreign = tuple(sorted(counts.keys() - {*found.classes, UNIDENTIFIED}))
     fresh = from_counts(counts, (*found.classes, *foreign), found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
-    return replace(fresh, flags=(*fresh.flags, *goal), foreign=foreign, abstains=found.abstains)
+    return replace(
+        fresh,
+        flags=(*fresh.flags, *goal),
+        foreign=foreign,
+        abstains=found.abstains,
+        specimen=found.specimen,
+    )
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
