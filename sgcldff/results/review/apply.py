@@ -15,12 +15,12 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
-from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, read_differential
+from sgcldff.counting.differential import GOAL_FLAG, PRELIMINARY, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
 from sgcldff.results.review.selection import LINEAGE
 from sgcldff.results.slide_page import update_report
-from sgcldff.results.standing import Tally
+from sgcldff.results.standing import Tally, mark_signed
 
 COLUMNS = (
     pa.field("reviewed_label", pa.string()),
@@ -73,6 +73,7 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
         reviewed = recounted(found, _counts(cells, settled))
         _write_cells(folder, settled)
         _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
+        mark_signed(folder)
         update_report(folder)
     return Applied(slide_id, found, reviewed, tally)
 
@@ -167,7 +168,13 @@ def _write_differential(folder: Path, reviewed: Differential, tally: Tally, orig
         "reviewers": sorted({vote.reviewer for vote in votes}),
         "last": max((vote.reviewed_at.isoformat() for vote in votes), default=None),
     }
-    content = {"slide_id": origin.slide_id, **reviewed.to_dict(), "lineage": asdict(origin.lineage), "review": review}
+    content = {
+        "slide_id": origin.slide_id,
+        "status": PRELIMINARY,
+        **reviewed.to_dict(),
+        "lineage": asdict(origin.lineage),
+        "review": review,
+    }
     write_json(folder / REVIEWED_DIFFERENTIAL, content)
 
 
