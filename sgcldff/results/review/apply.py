@@ -20,7 +20,7 @@ from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
 from sgcldff.results.review.selection import LINEAGE
 from sgcldff.results.slide_page import update_report
-from sgcldff.results.standing import Tally, mark_signed
+from sgcldff.results.standing import Tally, mark_signed, set_earlier_review_aside
 
 COLUMNS = (
     pa.field("reviewed_label", pa.string()),
@@ -67,6 +67,7 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
     if not ours:
         return None
     with held(folder):
+        set_earlier_review_aside(folder)
         cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
         settled = matched(cells, ours)
         tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
