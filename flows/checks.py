@@ -153,6 +153,20 @@ def require_counting(until: str | None, manual: Path | None, model: str | None, 
     )
 
 
+def require_laboratory(wbc: float | None, reference: Path | None) -> None:
+    """Raise `InputError` if the white count or the file of reference intervals is invalid."""
+    from sgcldff.core.settings import MAX_WBC, MIN_WBC
+    from sgcldff.counting.reference_intervals import read_reference
+
+    require_all(
+        lambda: require(
+            wbc is None or MIN_WBC <= wbc <= MAX_WBC,
+            f"--wbc is {wbc}: give 10^9/L, from {MIN_WBC:g} to {MAX_WBC:g} (7200 per µL are 7.2)",
+        ),
+        lambda: reference is not None and read_reference(reference),
+    )
+
+
 def require_cluster(text: str | None) -> None:
     """Raise `InputError` if a cluster file or a scheduler's address is invalid."""
     if text is not None:

@@ -44,6 +44,7 @@ def infer(
     IncompleteBatchError
         If some slides were skipped; the message names them with the reasons.
     """
-    options, chosen_model = batch or Batch(), choose_model(Workspace(workspace).tracking_uri, model)
+    options, spec = batch or Batch(), settings or Settings()
+    chosen_model = choose_model(Workspace(workspace).tracking_uri, model)
     entries = chosen(find_slides(slides, options.mpp, options.plane), Path(out), options.retry_failed)
-    return read_batch(entries, chosen_model, out, options, compute or Compute(), (settings or Settings()).infer)
+    return read_batch(entries, chosen_model, out, options, compute or Compute(), spec.infer, spec.report)

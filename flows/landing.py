@@ -56,5 +56,5 @@ def read_landing(
     new = [slide for slide in unread(landed, out) if changed_at(Path(slide.uri)) <= latest]
     if not new:
         return Completed(name=NOTHING_NEW, message=f"{landing}: no new slide", data=[])
-    chosen_model = choose_model(Workspace(workspace).tracking_uri, model)
-    return read_batch(new, chosen_model, out, options, compute or Compute(), (settings or Settings()).infer)
+    chosen_model, spec = choose_model(Workspace(workspace).tracking_uri, model), settings or Settings()
+    return read_batch(new, chosen_model, out, options, compute or Compute(), spec.infer, spec.report)

@@ -22,6 +22,7 @@ class Settings:
     evaluate: specs.EvalSpec = field(default_factory=specs.EvalSpec)
     promote: specs.PromotionSpec = field(default_factory=specs.PromotionSpec)
     infer: specs.InferSpec = field(default_factory=specs.InferSpec)
+    report: specs.ReportSpec = field(default_factory=specs.ReportSpec)
     retrain: specs.RetrainPolicy = field(default_factory=specs.RetrainPolicy)
 
 

@@ -12,9 +12,11 @@ from typing import NoReturn
 
 from sgcldff.core.errors import IncompleteBatchError, InputError, ServiceError, TaskLostError
 from sgcldff.core.locations import is_remote
-from sgcldff.core.settings import InferSpec, ModelSpec
+from sgcldff.core.settings import InferSpec, ModelSpec, ReportSpec, require
 from sgcldff.core.wording import skipped
 from sgcldff.counting.agreement import read_manual
+from sgcldff.counting.reference_intervals import ReferenceRow, intervals_for, read_reference
+from sgcldff.counting.specimen import Specimen
 from sgcldff.counting.stopping import Goal
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
@@ -53,6 +55,10 @@ class Batch:
     """Page, series or time of the slides for which none is named, counted from 1."""
     z: int | None = None
     """Focal plane of the slides for which none is named, counted from 1."""
+    wbc: float | None = None
+    """White count of the blood on the slide, 10^9/L; a table of slides says it for several."""
+    reference: str | None = None
+    """TOML file of reference intervals; unset: that of the settings."""
 
     @property
     def plane(self) -> Plane:
@@ -61,7 +67,13 @@ class Batch:
 
 
 def read_batch(
-    entries: Sequence[SlideEntry], model: ChosenModel, out: str, how: Batch, compute: Compute, spec: InferSpec
+    entries: Sequence[SlideEntry],
+    model: ChosenModel,
+    out: str,
+    how: Batch,
+    compute: Compute,
+    spec: InferSpec,
+    report: ReportSpec,
 ) -> list[str]:
     """Read slides; returns the folders of their results.
 
@@ -78,6 +90,12 @@ def read_batch(
         If some slides were skipped, or a manual count is of none of the slides; the message names them.
     """
     require_own_folders(entries, out)
+    require(
+        how.wbc is None or len(entries) == 1,
+        f"white count {how.wbc}: given for {len(entries)} slides; name each slide's in a table with a column wbc",
+    )
+    file = how.reference or report.reference
+    reference = read_reference(file) if file else ()
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
     require_typicality(model.folder, spec.min_typicality)
     network = read_spec(model.folder / SPEC_FILE)
@@ -91,7 +109,16 @@ def read_batch(
     ):
         used = on_these_workers(spec, found)
         jobs = [
-            SlideJob(slide, str(model.folder), model.model, out, used, goal or None, counts.get(slide.id))
+            SlideJob(
+                slide,
+                str(model.folder),
+                model.model,
+                out,
+                used,
+                goal or None,
+                counts.get(slide.id),
+                specimen_of(slide, how.wbc, reference, Path(file or "").name),
+            )
             for slide in entries
         ]
         failed = read_slides(jobs, found, view)
@@ -106,6 +133,14 @@ def read_batch(
             f" correct slide_id; the slides are {', '.join(sorted(ids))}"
         )
     return [str(job.folder) for job in jobs]
+
+
+def specimen_of(slide: SlideEntry, wbc: float | None, reference: Sequence[ReferenceRow], file: str) -> Specimen | None:
+    """Gather what is known of the blood on a slide; age and sex only choose the intervals, and are not kept."""
+    wbc = wbc if slide.patient.wbc is None else slide.patient.wbc
+    if wbc is None and not reference:
+        return None
+    return Specimen(wbc, intervals_for(slide.patient, reference), file)
 
 
 def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSpec, most: int) -> bool:

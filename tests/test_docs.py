@@ -165,12 +165,15 @@ def test_the_readme_is_short_and_shows_the_two_commands_and_a_small_picture():
 def test_settings_are_understood(page, tmp_path):
     from flows.settings import Settings, read_settings
     from sgcldff.cluster.config import cluster_of
+    from sgcldff.counting.reference_intervals import read_reference
 
     path = tmp_path / "lab.toml"
     for block in blocks(page, "toml"):
         path.write_text(block)
         if "kind" in tomllib.loads(block):
             cluster_of(str(path))
+        elif "interval" in tomllib.loads(block):
+            read_reference(path)
         else:
             assert read_settings(path) != Settings()
 

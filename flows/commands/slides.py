@@ -60,6 +60,20 @@ def infer(
             help="Table of manual counts to compare with: slide_id, label, count.", show_default="not compared"
         ),
     ] = None,
+    wbc: Annotated[
+        float | None,
+        typer.Option(
+            help="White count of the blood, 10^9/L, for absolute counts; of several slides: column `wbc` of a table.",
+            show_default="percentages only",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of your reference intervals, which mark what lies outside.",
+            show_default=options.FROM_SETTINGS,
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read only slides that an earlier run skipped.")
     ] = False,
@@ -91,9 +105,14 @@ def infer(
 ) -> None:
     """Find, outline and classify the white blood cells of slides, and report their differentials."""
     overrides = {"gate": {"enabled": gate}, "usable_only": usable}
+
+    def require_settings() -> None:
+        stated = settings_from(settings, overrides).report.reference
+        checks.require_laboratory(wbc, reference or (Path(stated) if stated else None))
+
     checks.require_all(
         lambda: require_writable(workspace),
-        lambda: settings_from(settings, overrides),
+        require_settings,
         lambda: checks.require_slides(slides, mpp),
         lambda: checks.require_known_model(model, workspace),
         lambda: checks.require_counting(until, manual, model, workspace),
@@ -111,7 +130,9 @@ def infer(
     from tasks.batch import Batch, chosen, read_batch
     from tasks.compute import Compute
 
-    batch = Batch(mpp, until, str(manual) if manual else None, retry_failed, page, z)
+    batch = Batch(
+        mpp, until, str(manual) if manual else None, retry_failed, page, z, wbc, str(reference) if reference else None
+    )
     compute = Compute(cluster, workers)
     if server_configured():
         from flows.infer import infer as flow
@@ -119,7 +140,7 @@ def infer(
         results = flow(slides, str(to), str(workspace), chosen_model.reference, batch, compute, spec)
     else:
         wanted = chosen(entries, to, retry_failed)
-        results = read_batch(wanted, chosen_model, str(to), batch, compute, spec.infer)
+        results = read_batch(wanted, chosen_model, str(to), batch, compute, spec.infer, spec.report)
     print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 
@@ -135,9 +156,10 @@ def gate(
         lambda: settings_from(settings),
         lambda: checks.require_report(report),
     )
+    from sgcldff.core.json_file import write_json
     from sgcldff.data.catalog import Catalog
     from sgcldff.inference.gate import calibrate
-    from tasks.workspace import Workspace, write_json
+    from tasks.workspace import Workspace
 
     calibration = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)
     spec, area = calibration.spec, f"{calibration.read:.1%} of the remaining area is read"

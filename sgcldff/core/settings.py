@@ -25,6 +25,9 @@ STRIDE = 32
 MIN_MPP, MAX_MPP = 0.02, 8.0
 """um/px that a smear can have, wherever a scale is given: 0.25 at 40x, 0.1 at 100x."""
 
+MIN_WBC, MAX_WBC = 0.01, 1000.0
+"""White cells, 10^9/L, that a blood sample can have."""
+
 CELL_UM = 13.5
 """Width of a typical WBC in a smear, um (usually 12 to 15)."""
 
@@ -363,6 +366,15 @@ class RetrainPolicy(Spec):
     drift: DriftSpec = field(default_factory=DriftSpec)
     start: Start = Start.SCRATCH
     """Weights to start from; `scratch` takes longer but cannot inherit the errors of an earlier model."""
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class ReportSpec(Spec):
+    """What reports add to the figures of a slide; changes no figure, and no cell is computed again."""
+
+    reference: str | None = None
+    """TOML file of the laboratory's reference intervals, which mark what lies outside (docs/guide/slides.md)."""
     version: int = 1
 
 

@@ -18,6 +18,7 @@ from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
 from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.confusion import AdjustedShare, Confusion, adjusted_shares
+from sgcldff.counting.specimen import LaboratoryFigures, Specimen
 
 FLAGS: Mapping[int, str] = {
     100: "fewer than 100 cells counted: too few for a differential, count more fields or a second smear",
@@ -121,6 +122,8 @@ class Differential:
     """Types that are no white cells, such as nucleated red cells; not included in the shares."""
     foreign: tuple[str, ...] = ()
     """Types of shares and `beside` that the model does not have: people named them."""
+    specimen: Specimen | None = None
+    """What the laboratory knows of the blood; None where it said nothing."""
     version: int = VERSION
 
     def __getitem__(self, label: str) -> ClassShare:
@@ -152,6 +155,11 @@ class Differential:
         """Types that matter in a smear and that the model does not have."""
         return cannot_tell(label for label in self.classes if label not in self.foreign)
 
+    @property
+    def laboratory(self) -> LaboratoryFigures:
+        """Absolute counts, and what lies outside the reference intervals."""
+        return LaboratoryFigures(self)
+
     def adjusted_for(self, confusion: Confusion | None, min_confidence: float = 0.0) -> "Differential":
         """Add shares adjusted for a model's confusion, if it is known and of the same types."""
         if confusion is None or set(self.classes) != set(confusion.classes):
@@ -171,7 +179,8 @@ class Differential:
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form; `from_dict` reads it back."""
-        return asdict(self) | {"cannot_tell": list(self.cannot_tell), "purpose": PURPOSE}
+        told = {"cannot_tell": list(self.cannot_tell), "purpose": PURPOSE}
+        return asdict(self) | (self.laboratory.to_dict() if self.specimen else {}) | told
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> "Differential":

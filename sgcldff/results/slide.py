@@ -24,6 +24,7 @@ from sgcldff.core.settings import InferSpec, digest
 from sgcldff.counting.agreement import Agreement, Counts, compare, write_agreements
 from sgcldff.counting.confusion import Confusion
 from sgcldff.counting.differential import Differential, from_parts, write_differential
+from sgcldff.counting.specimen import Specimen
 from sgcldff.counting.stopping import Goal
 from sgcldff.inference import (
     Plan,
@@ -53,6 +54,7 @@ from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REPORT, held
+from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
@@ -97,6 +99,8 @@ class SlideJob:
     """Read only a random sample that is large enough for this."""
     manual: Counts | None = None
     """A manual count of the same smear."""
+    specimen: Specimen | None = None
+    """What the laboratory knows of the blood."""
 
     @property
     def folder(self) -> Path:
@@ -235,7 +239,8 @@ def _differential(counts: Mapping[tuple[int, str | None], int], plan: Plan) -> D
 def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
     confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
-    wanted = (job.goal and asdict(job.goal), job.manual and dict(job.manual), plan.slide.id)
+    told = (job.manual and dict(job.manual), job.specimen and asdict(job.specimen))
+    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id)
     key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
@@ -287,8 +292,10 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
         found = job.goal.settled(found)
     if not plan.spec.min_typicality:  # how typical labelled cells are is not known
         found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
+    found = replace(found, specimen=job.specimen)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
+    recount_reviewed(folder)
     mark_signed(folder)
     agreements = _agreements(found, job, plan)
     facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)

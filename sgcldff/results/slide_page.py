@@ -191,6 +191,7 @@ def write_report(
         slide=slide.source.ref,
         found=found,
         people=_people(found, standing or Standing()),
+        figures=found.laboratory,
         confidence=f"{found.confidence:.0%}",
         adjusted=adjusted,
         columns=3 + adjusted + bool(found.rejected),

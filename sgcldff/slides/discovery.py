@@ -5,7 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from glob import has_magic
@@ -20,6 +20,7 @@ from sgcldff.core.settings import MAX_MPP, MIN_MPP, require
 from sgcldff.core.tables import LARGEST, number, read_text_table, whole_number
 from sgcldff.slides.content import SUFFIXES, extension, is_zarr, stem
 from sgcldff.slides.ids import Trail, distinct_ids
+from sgcldff.slides.patient import UNKNOWN, Patient, read_patient
 from sgcldff.slides.pixels.page_selection import ANY_PLANE, Plane, split_plane
 from sgcldff.slides.remote.cache import local_copy
 from sgcldff.slides.remote.stores import HTTP, info, listing, protocol_of
@@ -52,6 +53,8 @@ class SlideEntry:
     """Unique in the batch, and safe as the name of a folder."""
     named: bool = False
     """Whether a list provided the id; the file name, which may identify the patient, then appears in no result."""
+    patient: Patient = UNKNOWN
+    """What a list says of the patient."""
 
     @property
     def shown_name(self) -> str:
@@ -81,6 +84,7 @@ class _Hit:
     source: str = ""
     """Row of the list that names it."""
     plane: Plane = ANY_PLANE
+    patient: Patient = UNKNOWN
 
 
 def find_slides(inputs: Sequence[str], mpp: float | None = None, plane: Plane = ANY_PLANE) -> tuple[SlideEntry, ...]:
@@ -91,12 +95,12 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None, plane: Plane = 
     inputs
         Each is one of: a slide file; an OME-Zarr folder; a folder, for all slides below it; a pattern with `*`, `?`,
         `[...]` and `**` for any number of folders (a matching folder stands for all slides below it); a CSV, TSV or
-        Parquet list with a column `slide` and optionally `mpp`, `id`, `page` and `z`, with paths relative to the list;
-        or a URL of any of these (`s3://bucket/prefix`, `memory://`, `file://`; over `http(s)://` only files and lists,
-        since web servers do not list folders). In folders, slides are recognised by their extensions and Zarr folders
-        by their metadata files; hidden files, results of earlier runs and the folders of .mrxs files are skipped, and
-        other files ignored. Of the DICOM files in a folder, which are one slide, the first is used. Remote slides in a
-        list are looked up only when they are read.
+        Parquet list with a column `slide` and optionally `mpp`, `id`, `page`, `z`, `wbc`, `age` and `sex`, with paths
+        relative to the list; or a URL of any of these (`s3://bucket/prefix`, `memory://`, `file://`; over `http(s)://`
+        only files and lists, since web servers do not list folders). In folders, slides are recognised by their
+        extensions and Zarr folders by their metadata files; hidden files, results of earlier runs and the folders of
+        .mrxs files are skipped, and other files ignored. Of the DICOM files in a folder, which are one slide, the first
+        is used. Remote slides in a list are looked up only when they are read.
     mpp
         um/px of slides for which no list provides it.
     plane
@@ -141,7 +145,7 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None, plane: Plane = 
     logger.info("%d slides found; %d other files ignored", len(slides), search.ignored)
     ids = distinct_ids({uri: _trail(uri) for uri in slides}, {uri: hit.id for uri, hit in slides.items() if hit.id})
     return tuple(
-        SlideEntry(uri, slides[uri].mpp or mpp, ids[uri], slides[uri].id is not None)
+        SlideEntry(uri, slides[uri].mpp or mpp, ids[uri], slides[uri].id is not None, slides[uri].patient)
         for uri in sorted(slides, key=natural_key)
     )
 
@@ -317,7 +321,8 @@ def _listed_slide(folder: str, source: str, row: Mapping[str, str]) -> _Hit:
     location = slide if absolute else _join(folder, (slide,))
     uri = _absolute(location if is_remote(location) else str(local_path(location)))
     mpp = number(source, "mpp", text, (MIN_MPP, MAX_MPP)) if (text := row.get("mpp")) else None
-    return _Hit(uri, mpp, row.get("id") or None, source, Plane(page or plane.page, z or plane.z))
+    plane = Plane(page or plane.page, z or plane.z)
+    return _Hit(uri, mpp, row.get("id") or None, source, plane, read_patient(source, row))
 
 
 def _is_slide(location: str) -> bool:
@@ -360,13 +365,16 @@ def _real_folder(folder: str) -> str:
 
 
 def _merged(one: _Hit, other: _Hit, real: str) -> _Hit:
+    both = [(name, getattr(one, name), getattr(other, name)) for name in ("mpp", "id")]
+    both += [
+        (item.name, getattr(one.patient, item.name), getattr(other.patient, item.name)) for item in fields(Patient)
+    ]
     contradictions = [
-        f"{name} {mine} and {yours}"
-        for name, mine, yours in (("mpp", one.mpp, other.mpp), ("id", one.id, other.id))
-        if None not in (mine, yours) and mine != yours
+        f"{name} {mine} and {yours}" for name, mine, yours in both if None not in (mine, yours) and mine != yours
     ]
     if contradictions:
         sources = " and ".join(source for source in (one.source, other.source) if source)
         raise InputError(f"{shown(one.uri)}: is given {', '.join(contradictions)} ({sources}); give it once")
     uri = min(one.uri, other.uri, key=lambda uri: (uri != real, natural_key(uri)))
-    return _Hit(uri, one.mpp or other.mpp, one.id or other.id, one.source or other.source, one.plane)
+    patient, source = one.patient.completed(other.patient), one.source or other.source
+    return _Hit(uri, one.mpp or other.mpp, one.id or other.id, source, one.plane, patient)

@@ -12,6 +12,7 @@ from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.agreement import Agreement
 from sgcldff.counting.differential import Differential
+from sgcldff.counting.specimen import outside
 from sgcldff.inference.gate import Area
 from sgcldff.results.batch.summary import classes_of
 from sgcldff.results.batch.triage import TriagedSlide
@@ -19,12 +20,14 @@ from sgcldff.results.standing import ReviewedCounts, Standing
 
 KINDS = ("count", "share", "low", "high", "lowest", "highest", "adjusted", "adjusted_low", "adjusted_high")
 """Beginnings of the columns of each class."""
+ABSOLUTE = ("absolute", "absolute_low", "absolute_high")
+"""The same, for slides whose white count is known: 10^9/L."""
 
 
 def batch_schema(classes: Iterable[str], beside: Iterable[str] = (), reviewed: Iterable[str] = ()) -> pa.Schema:
     """Describe the table of a batch: one row per slide; what is not known of a slide that was skipped is missing."""
     text, whole, number = pa.string(), pa.int64(), pa.float64()
-    kinds = dict.fromkeys(KINDS, number) | {"count": whole}
+    kinds = dict.fromkeys((*KINDS, *ABSOLUTE), number) | {"count": whole}
     return pa.schema(
         [
             *((name, text) for name in ("slide_id", "file", "status", "reason")),
@@ -45,6 +48,8 @@ def batch_schema(classes: Iterable[str], beside: Iterable[str] = (), reviewed: I
                 for label in reviewed
                 for kind, dtype in (("count", whole), ("share", number))
             ),
+            *((name, number) for name in ("wbc", "wbc_corrected")),
+            ("outside_reference", pa.list_(text)),
             *((f"area_{area.name.lower()}", number) for area in Area),
             ("usable", number),
             *((name, whole) for name in ("tiles", "skipped")),
@@ -126,4 +131,17 @@ def _counts(found: Differential) -> dict[str, object]:
     totals = {name: getattr(found, name) for name in ("counted", "rejected", "excluded")}
     lists = {name: list(getattr(found, name)) for name in ("flags", "cannot_tell")}
     beside = {f"{kind}_{one.label}": getattr(one, kind) for one in found.beside for kind in ("count", "per_100")}
-    return totals | shares | adjusted | beside | how | lists
+    return totals | shares | adjusted | beside | how | lists | _laboratory(found)
+
+
+def _laboratory(found: Differential) -> dict[str, object]:
+    figures = found.laboratory
+    absolute = {
+        f"{kind}_{one.label}": getattr(one, part)
+        for one in figures.absolute
+        for kind, part in zip(ABSOLUTE, ("value", "low", "high"), strict=True)
+    }
+    white = figures.white_count
+    corrected = white.corrected.value if white and white.corrected else None
+    marks = {"outside_reference": outside(figures.marks)} if figures.marks else {}
+    return absolute | marks | {"wbc": white and white.given, "wbc_corrected": corrected}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sgcldff.core.labels import BLAST, ERYTHROBLAST, LYMPHOCYTE, MONOCYTE
 from sgcldff.counting.agreement import Agreement
 from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, ClassShare, CountBeside, Differential
+from sgcldff.counting.specimen import outside
 from sgcldff.results.batch.summary import SlideSummary, classes_of
 from sgcldff.results.slide_page import percent
 
@@ -65,8 +66,9 @@ def triage(slides: Iterable[SlideSummary], watched: Sequence[str] = WATCHED) -> 
 
     A slide needs review that was skipped; that counted fewer than 100, 200 or 400 cells; of which many cells were left
     unidentified or lie outside the usable area; whose usable area is small; with a cell of a watched type or a
-    nucleated red cell; with many lymphocytes and monocytes where the model does not know blasts; that differs from a
-    manual count, or has a type there that the model lacks; or of which a type's share lies far outside of the batch.
+    nucleated red cell; with a type outside the laboratory's reference interval; with many lymphocytes and monocytes
+    where the model does not know blasts; that differs from a manual count, or has a type there that the model lacks; or
+    of which a type's share lies far outside of the batch.
     """
     slides = tuple(slides)
     strange = outliers(slides)
@@ -86,6 +88,7 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
         *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
         *_manual(slide.agreements),
+        *(Reason(Urgency.LOOK, text) for text in outside(slide.found.laboratory.marks)),
         *_few(slide.found),
         *_mononuclear(slide.found),
         *strange,

@@ -16,6 +16,8 @@ from sgcldff.core.labels import FIVE_TYPES, WBC6
 from sgcldff.core.records import UNIDENTIFIED, Lineage, ModelRef
 from sgcldff.counting.agreement import compare, write_agreements
 from sgcldff.counting.differential import from_counts, write_differential
+from sgcldff.counting.reference_intervals import ReferenceInterval, Unit
+from sgcldff.counting.specimen import Specimen
 from sgcldff.inference.outputs import create_labels, write_labels_ngff
 from sgcldff.results.batch import (
     Reason,
@@ -359,3 +361,18 @@ def test_a_slide_that_could_not_be_opened_counts_as_read_until_it_changes(read_b
     assert unread([slide], tmp_path / "out") == []
     assert known_sha256(folder, slide.uri) is None
     require_own_folders([SlideEntry(str(tmp_path), None, "x")], tmp_path / "out")
+
+
+def test_what_lies_outside_the_reference_intervals_needs_a_look(tmp_path):
+    within, above = (ReferenceInterval("monocyte", Unit.PERCENT, limits) for limits in ((1.0, 20.0), (0.0, 2.0)))
+    slide = summary()
+    marked = [
+        replace(slide, found=replace(slide.found, specimen=Specimen(8.0, (interval,), "lab.toml")))
+        for interval in (within, above)
+    ]
+    assert texts(marked[0]) == []
+    assert triage(marked[1:])[0].reasons == (Reason(Urgency.LOOK, "monocyte 7 %, above the reference 0 – 2"),)
+    table = pq.read_table(write_batch(tmp_path, marked)[0]).to_pylist()
+    assert [row["outside_reference"] for row in table] == [["monocyte 7 %, above the reference 0 – 2"], []]
+    assert [row["absolute_monocyte"] for row in table] == pytest.approx([8 * 0.07] * 2)
+    assert "monocyte 7 %, above the reference 0 – 2" in (tmp_path / "batch.html").read_text()

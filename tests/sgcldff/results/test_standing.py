@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pandas as pd
 
+from sgcldff.counting.differential import read_differential
+from sgcldff.counting.specimen import Specimen
 from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.results.batch import SlideSummary, Urgency, triage, update_batches, write_batch
 from sgcldff.results.folder import EARLIER, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL
@@ -28,6 +30,15 @@ def test_a_manual_count_leaves_the_reviewed_results_as_they_are(job):
     assert bytes_of(job.folder) == before
     read_painted(job)
     assert bytes_of(job.folder) == before
+
+
+def test_a_white_count_that_is_given_later_enters_the_counts_after_review(job):
+    applied = review_first(job.folder)
+    read_painted(replace(job, specimen=Specimen(wbc=8.0)))
+    again = read_differential(job.folder / REVIEWED_DIFFERENTIAL)
+    assert again == replace(applied.reviewed, specimen=Specimen(wbc=8.0))
+    assert again.counts == applied.reviewed.counts != applied.machine.counts
+    assert "2 cells reviewed by A" in section(job.folder)
 
 
 def test_reviewed_results_make_way_for_another_model_and_are_kept(job):

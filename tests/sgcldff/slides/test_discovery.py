@@ -18,6 +18,7 @@ from sgcldff.slides import open_slide
 from sgcldff.slides.content import SUFFIXES
 from sgcldff.slides.discovery import SlideEntry, find_slides, natural_key
 from sgcldff.slides.ids import distinct_ids, safe_name
+from sgcldff.slides.patient import Patient, Sex
 
 TREE = (
     "x10.svs",
@@ -165,7 +166,20 @@ def test_lists_give_scale_and_id(tree, name):
     assert len(found) == len(SLIDES) + 1
 
 
+def test_lists_give_blood_count_age_and_sex(tree):
+    (tree / "a.csv").write_text("slide,wbc,age,sex\nx2.svs,7.2,0,F\nx10.svs,,40.5,male\n")
+    (tree / "b.csv").write_text("slide,wbc,sex\nx2.svs,7.2,\nx10.svs,3,Unknown\n")
+    found = {entry.id: entry.patient for entry in find_slides([str(tree / "a.csv"), str(tree / "b.csv")])}
+    assert found == {"x2": Patient(7.2, 0.0, Sex.FEMALE), "x10": Patient(3.0, 40.5, Sex.MALE)}
+
+
 BAD_LISTS = {
+    "slide,wbc\nx2.svs,5\nx10.svs,7200\n": r"list\.csv, row 2: wbc \(10\^9/L; 7200 per µL are 7\.2\) is '7200'",
+    "slide,wbc\nx2.svs,0\n": r"row 1: wbc .* is '0'; give a number from 0\.01 to 1000",
+    "slide,wbc\nx2.svs,inf\n": r"row 1: wbc .* is 'inf'",
+    "slide,age\nx2.svs,-1\n": r"row 1: age .* is '-1'; give a number from 0 to 130",
+    "slide,sex\nx2.svs,both\n": r"row 1: sex is 'both'; give female, male or nothing",
+    "slide,wbc\nx2.svs,5\n./x2.svs,6\n": r"x2\.svs: is given wbc 5\.0 and 6\.0 .*row 1 and .*row 2",
     "slide,mpp\nx2.svs,0.25\nx10.svs,quarter\n": r"list\.csv, row 2: mpp is 'quarter'; give a number from 0.02 to 8",
     "slide,mpp\nx2.svs,-1\n": r"row 1: mpp is '-1'",
     "slide,mpp\nx2.svs,nan\n": r"row 1: mpp is 'nan'",
