@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from flows.checks import require_all, require_any_slide, require_known_model, require_there
-from flows.options import ModelOption, Panel, WorkspaceOption, examples, out, output, print_outcome
+from flows.checks import require_all, require_any_slide, require_known_model, require_report, require_there
+from flows.options import ModelOption, Panel, ReportOption, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
-from sgcldff.core.errors import IncompleteBatchError
+from sgcldff.core.errors import IncompleteBatchError, InputError
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.wording import counted, first_few
 from tasks.workspace import WORKSPACE
@@ -147,6 +147,59 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
     recomputed = f"Differentials of {counted(len(done.slides), 'slide')} recomputed."
     print_outcome(recomputed, unchanged=f"{done.unreviewed} without a review")
     _raise_if_incomplete(done.skipped, "slide was skipped", "slides were skipped")
+
+
+@review_app.command(epilog=examples("sgcldff review readers --store reviews"))
+def readers(store: StoreOption, report: ReportOption = None) -> None:
+    """Compare every two readers on the cells that both answered: Cohen's kappa, and the cells on which they differ."""
+    require_all(
+        lambda: require_there(store / "reviews", "store of reviews"),
+        lambda: require_report(report),
+    )
+    from sgcldff.core.json_file import write_json
+    from sgcldff.data.reviews.consensus import consensus_of
+    from sgcldff.data.reviews.readers import reader_agreements
+    from sgcldff.data.reviews.store import ReviewStore
+
+    found = reader_agreements(consensus_of(ReviewStore.open(store).reviews()))
+    if not found:
+        raise InputError(f"{store}: no cell was answered by two readers: let a second person review the same queue")
+    for one in found:
+        table = Table("slide", "cell", *map(escape, one.readers), title=Text(str(one)), title_justify="left")
+        for first, second in one.disagreements:
+            table.add_row(*map(Text, (first.slide_id, first.cell_id, first.label, second.label)))
+        out.print(table if one.disagreements else Text(str(one)))
+    if report is not None:
+        write_json(report, {"pairs": [one.to_dict() for one in found]})
+    print_outcome(f"{counted(len(found), 'pair')} of readers.", **({} if report is None else {"report": report}))
+
+
+@review_app.command(epilog=examples("sgcldff review sign results/slide --by 'Ada Lima'"))
+def sign(
+    results: ResultsArgument,
+    by: Annotated[str, typer.Option("--by", help="Name of the person who answers for the differentials.")],
+) -> None:
+    """Sign differentials, as counted after review where there was one; until then they are preliminary."""
+    require_all(*(partial(require_there, folder, "folder of results") for folder in results))
+    from sgcldff.results.batch import update_batches
+    from sgcldff.results.review.selection import results_in
+    from sgcldff.results.review.sign import sign as sign_slide
+
+    folders, failed = results_in(results), list[str]()
+    table = Table("slide", "signed by", "at", "model", "cells counted", "looked at one by one", "copy")
+    for folder in folders:
+        try:
+            signed = sign_slide(folder, by)
+        except InputError as error:
+            failed.append(f"slide {folder.name}: {error}")
+            continue
+        model = f"{signed.model_name}, version {signed.model_version}"
+        figures = (f"{signed.counted:,}", f"{signed.reviewed:,}")
+        table.add_row(*map(Text, (folder.name, signed.by, signed.at, model, *figures, signed.place)))
+    out.print(table)
+    failed += update_batches(folders)
+    print_outcome(f"{counted(table.row_count, 'differential is', 'differentials are')} signed.")
+    _raise_if_incomplete(failed, "slide was not signed", "slides were not signed")
 
 
 def _cells(one: "Applied") -> str:

@@ -32,6 +32,8 @@ MANY_UNIDENTIFIED = 0.1
 MANY_EXCLUDED = 0.5
 """Share of cells outside the usable area, of all that were found, above which a differential is flagged."""
 
+PRELIMINARY = "preliminary"
+"""Status of a differential that nobody has signed."""
 VERSION = 3
 """Of the layout."""
 
@@ -328,7 +330,13 @@ def write_differential(
     orientation
         How the stored picture was turned, 1 to 8 as in EXIF: the places of all results are those of the upright slide.
     """
-    content = {"slide_id": slide_id, "orientation": orientation, **found.to_dict(), "lineage": asdict(lineage)}
+    content = {
+        "slide_id": slide_id,
+        "status": PRELIMINARY,
+        "orientation": orientation,
+        **found.to_dict(),
+        "lineage": asdict(lineage),
+    }
     return write_json(path, content)
 
 

@@ -9,6 +9,8 @@ CELLS, DIFFERENTIAL, REPORT = "cells.parquet", "differential.json", "report.html
 REVIEWED_CELLS, REVIEWED_DIFFERENTIAL = "cells.reviewed.parquet", "differential.reviewed.json"
 EARLIER = "earlier"
 """Folder of reviewed results that are of an earlier reading of the slide."""
+SIGNED = "signed"
+"""Folder of copies of signed results, one folder per signature."""
 LOCK = ".lock"
 PATIENCE_S = 5.0
 

@@ -54,8 +54,9 @@ from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REPORT, held
+from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
-from sgcldff.results.standing import read_standing, set_earlier_review_aside
+from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.slides.images import sha256_of
 
@@ -294,6 +295,8 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
     found = replace(found, specimen=job.specimen)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
+    recount_reviewed(folder)
+    mark_signed(folder)
     agreements = _agreements(found, job, plan)
     facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
     write_report(folder, scaled, gallery, found, facts, agreements, read_standing(folder))

@@ -81,6 +81,7 @@ def write_page(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
         others=[entry for entry in entries if entry.triaged.urgency < Urgency.LOOK],
         slides=len(triaged),
         read=len(read),
+        signed=sum(bool(slide.standing.signatures) for slide in read),
         cells=sum(slide.counted for slide in read),
         usual=[_usual(label, read) for label in classes_of(read)],
         area_colours=AREA_COLOURS,

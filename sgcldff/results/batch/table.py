@@ -16,7 +16,7 @@ from sgcldff.counting.specimen import outside
 from sgcldff.inference.gate import Area
 from sgcldff.results.batch.summary import classes_of
 from sgcldff.results.batch.triage import TriagedSlide
-from sgcldff.results.standing import ReviewedCounts
+from sgcldff.results.standing import ReviewedCounts, Standing
 
 KINDS = ("count", "share", "low", "high", "lowest", "highest", "adjusted", "adjusted_low", "adjusted_high")
 """Beginnings of the columns of each class."""
@@ -40,6 +40,7 @@ def batch_schema(classes: Iterable[str], beside: Iterable[str] = (), reviewed: I
                 for label in beside
                 for kind, dtype in (("count", whole), ("per_100", number))
             ),
+            *((name, text) for name in ("signoff", "signed_by", "signed_at")),
             ("reviewed", whole),
             ("reviewers", pa.list_(text)),
             *(
@@ -89,9 +90,15 @@ def _row(one: TriagedSlide) -> dict[str, object]:
         "usable": slide.usable,
         **({} if model is None else {f"model_{name}": value for name, value in asdict(model).items()}),
         **({} if slide.found is None else _counts(slide.found)),
+        **({} if slide.found is None else _signoff(slide.standing)),
         **({} if slide.standing.reviewed is None else _reviewed(slide.standing.reviewed)),
         "agrees_with_manual": _agrees(slide.agreements),
     }
+
+
+def _signoff(standing: Standing) -> dict[str, object]:
+    latest = {f"signed_{name}": getattr(one, name) for one in standing.signatures[:1] for name in ("by", "at")}
+    return {"signoff": standing.status, **latest}
 
 
 def _reviewed(counts: ReviewedCounts) -> dict[str, object]:

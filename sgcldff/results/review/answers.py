@@ -132,7 +132,7 @@ def _review(cell: QueuedCell, row: TableRow, crop_sha256: str) -> Review:
         x_um=cell.x_um,
         y_um=cell.y_um,
         label=_label(cell, row["label"]),
-        reviewer=_reviewer(row["reviewer"]),
+        reviewer=reviewer_name(row["reviewer"]),
         reviewed_at=_time(row["reviewed_at"]),
         crop_sha256=crop_sha256,
         crop_mpp=cell.crop_mpp,
@@ -158,9 +158,16 @@ def _label(cell: QueuedCell, text: str) -> str:
     )
 
 
-def _reviewer(text: str) -> str:
+def reviewer_name(text: str) -> str:
+    """Return a person's name without surplus blanks.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it starts a formula in a spreadsheet.
+    """
     name = " ".join(text.split())
-    require(bool(name), "reviewer is empty: say whose answer it is")
+    require(bool(name), "reviewer is empty: name the person")
     require(not FORMULA.match(name), f"reviewer {name!r} starts a formula in a spreadsheet: write a name")
     return name
 

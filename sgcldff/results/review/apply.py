@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 from scipy.spatial import KDTree
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError
+from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
-from sgcldff.core.parquet_file import require_intact
+from sgcldff.core.parquet_file import UNKNOWN, require_intact, seal
 from sgcldff.core.records import UNIDENTIFIED, Lineage
-from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, read_differential
+from sgcldff.counting.differential import GOAL_FLAG, PRELIMINARY, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
 from sgcldff.results.review.selection import LINEAGE
 from sgcldff.results.slide_page import update_report
-from sgcldff.results.standing import Tally
+from sgcldff.results.standing import APPLY_AGAIN, Tally, mark_signed, set_earlier_review_aside
 
 COLUMNS = (
     pa.field("reviewed_label", pa.string()),
@@ -67,12 +67,13 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
     if not ours:
         return None
     with held(folder):
-        cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
+        set_earlier_review_aside(folder)
+        cells = _read(folder / CELLS, ["x_um", "y_um", "label"])
         settled = matched(cells, ours)
         tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
-        reviewed = recounted(found, _counts(cells, settled))
         _write_cells(folder, settled)
-        _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
+        reviewed = _write_differential(folder, _review(tally, settled.values()))
+        mark_signed(folder)
         update_report(folder)
     return Applied(slide_id, found, reviewed, tally)
 
@@ -102,13 +103,6 @@ def _kind(predicted: str, label: str | None) -> str:
     return "confirmed" if predicted == label else "changed"
 
 
-def _counts(cells: pa.Table, settled: Mapping[int, Consensus]) -> Counter[str]:
-    labels = cells["label"].to_pylist()
-    for row, verdict in settled.items():
-        labels[row] = verdict.label or UNIDENTIFIED
-    return Counter(label for label, counted in zip(labels, cells["counted"].to_pylist(), strict=True) if counted)
-
-
 def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
     """Make a differential like `found` of other counts: same excluded cells and kind of intervals, and its types.
 
@@ -117,13 +111,8 @@ def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
     foreign = tuple(sorted(counts.keys() - {*found.classes, UNIDENTIFIED}))
     fresh = from_counts(counts, (*found.classes, *foreign), found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
-    return replace(
-        fresh,
-        flags=(*fresh.flags, *goal),
-        foreign=foreign,
-        abstains=found.abstains,
-        specimen=found.specimen,
-    )
+    own = replace(fresh, abstains=found.abstains, specimen=found.specimen)
+    return replace(own, flags=(*fresh.flags, *goal), foreign=foreign)
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
@@ -135,7 +124,8 @@ def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for table in _with_reviews(source, settled):
                 writer.write_table(table.cast(schema))
-            writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode()})
+            writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode(), **UNKNOWN})
+        seal(partial)
 
 
 def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Consensus]) -> Iterator[pa.Table]:
@@ -157,24 +147,33 @@ def _row(verdict: Consensus | None) -> dict[str, object]:
     return row | {"reviewed_at": verdict.reviewed_at}
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """Where a reviewed differential comes from."""
+def recount_reviewed(folder: Path) -> None:
+    """Count a slide's reviewed cells, if any, again: a white count or a goal may have changed though no cell did."""
+    try:
+        review = read_json(folder / REVIEWED_DIFFERENTIAL, APPLY_AGAIN)["review"]
+    except (InputError, StoreError, KeyError):
+        return  # `read_standing` names what is damaged
+    _write_differential(folder, review)
 
-    slide_id: str
-    lineage: Lineage
-    verdicts: Iterable[Consensus]
 
-
-def _write_differential(folder: Path, reviewed: Differential, tally: Tally, origin: _Origin) -> None:
-    votes = [vote for verdict in origin.verdicts for vote in verdict.votes]
-    review = asdict(tally) | {
+def _review(tally: Tally, verdicts: Iterable[Consensus]) -> dict[str, object]:
+    """Say how many cells were reviewed with which outcome, by whom, and when last."""
+    votes = [vote for verdict in verdicts for vote in verdict.votes]
+    return asdict(tally) | {
         "reviewed": tally.reviewed,
         "reviewers": sorted({vote.reviewer for vote in votes}),
         "last": max((vote.reviewed_at.isoformat() for vote in votes), default=None),
     }
-    content = {"slide_id": origin.slide_id, **reviewed.to_dict(), "lineage": asdict(origin.lineage), "review": review}
-    write_json(folder / REVIEWED_DIFFERENTIAL, content)
+
+
+def _write_differential(folder: Path, review: Mapping[str, object]) -> Differential:
+    """Count the cells of `REVIEWED_CELLS` as the model's differential counts its own."""
+    found, (slide_id, lineage) = read_differential(folder / DIFFERENTIAL), _origin(folder / DIFFERENTIAL)
+    cells = _read(folder / REVIEWED_CELLS, ["label", "counted", "reviewed_label"]).to_pylist()
+    reviewed = recounted(found, Counter(row["reviewed_label"] or row["label"] for row in cells if row["counted"]))
+    head, origin = {"slide_id": slide_id, "status": PRELIMINARY}, {"lineage": asdict(lineage), "review": review}
+    write_json(folder / REVIEWED_DIFFERENTIAL, {**head, **reviewed.to_dict(), **origin})
+    return reviewed
 
 
 def _origin(path: Path) -> tuple[str, Lineage]:

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import beta
 
 from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.counting.differential import FLAGS, differential, from_counts, read_differential
 from sgcldff.counting.stopping import Goal
@@ -68,6 +69,7 @@ def test_the_machines_own_results_stay_and_the_reviewed_ones_lie_beside_them(res
     cells = cells_of(results)
     apply_reviews(folder, consensus_of(reviews_of(cells.head(2), ["monocyte", CANNOT_TELL])))
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in before} == before
+    require_intact(folder / REVIEWED_CELLS, "")
     table = pq.read_table(folder / REVIEWED_CELLS)
     own = pq.read_table(folder / "cells.parquet")
     assert table.select(own.schema.names).equals(own)

@@ -5,38 +5,17 @@ import re
 from dataclasses import replace
 
 import pandas as pd
-import pytest
 
-from sgcldff.core.records import ModelRef
+from sgcldff.counting.differential import read_differential
+from sgcldff.counting.specimen import Specimen
 from sgcldff.data.reviews.consensus import consensus_of
-from sgcldff.inference import serially
 from sgcldff.results.batch import SlideSummary, Urgency, triage, update_batches, write_batch
 from sgcldff.results.folder import EARLIER, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL
 from sgcldff.results.review.apply import apply_reviews
-from sgcldff.results.slide import read_slide_job
-from tests.damage.kept import make_slide, slide_job
-from tests.sgcldff.painted import ColourModel
+from tests.sgcldff.results.reviewing import read_painted, review_first, section
 from tests.sgcldff.results.verdicts import reviews_of
 
 REVIEWED = (REVIEWED_CELLS, REVIEWED_DIFFERENTIAL)
-
-
-@pytest.fixture
-def job(tmp_path):
-    """Paint a slide of four cells and read it."""
-    make_slide(tmp_path)
-    return slide_job(tmp_path, tmp_path / "out")
-
-
-def read(job, digest="colours"):
-    """Read the slide with a model of that digest."""
-    reference = ModelRef("stub", "7" if digest == "colours" else "8", digest)
-    return read_slide_job(replace(job, reference=reference), serially(ColourModel(digest)))
-
-
-def review(folder, labels=("monocyte", "basophil")):
-    cells = pd.read_parquet(folder / "cells.parquet").head(len(labels))
-    return apply_reviews(folder, consensus_of(reviews_of(cells, labels)))
 
 
 def bytes_of(folder, names=REVIEWED):
@@ -44,42 +23,47 @@ def bytes_of(folder, names=REVIEWED):
 
 
 def test_a_manual_count_leaves_the_reviewed_results_as_they_are(job):
-    review(job.folder)
+    review_first(job.folder)
     before = bytes_of(job.folder)
-    read(replace(job, manual={"neutrophil": 3, "eosinophil": 1}))
+    read_painted(replace(job, manual={"neutrophil": 3, "eosinophil": 1}))
     assert (job.folder / "manual.json").exists()
     assert bytes_of(job.folder) == before
-    read(job)
+    read_painted(job)
     assert bytes_of(job.folder) == before
+
+
+def test_a_white_count_that_is_given_later_enters_the_counts_after_review(job):
+    applied = review_first(job.folder)
+    read_painted(replace(job, specimen=Specimen(wbc=8.0)))
+    again = read_differential(job.folder / REVIEWED_DIFFERENTIAL)
+    assert again == replace(applied.reviewed, specimen=Specimen(wbc=8.0))
+    assert again.counts == applied.reviewed.counts != applied.machine.counts
+    assert "2 cells reviewed by A" in section(job.folder)
 
 
 def test_reviewed_results_make_way_for_another_model_and_are_kept(job):
-    review(job.folder)
+    review_first(job.folder)
     before = bytes_of(job.folder)
-    read(job, "another")
+    read_painted(job, "another")
     assert not any((job.folder / name).exists() for name in REVIEWED)
     (kept,) = (job.folder / EARLIER).iterdir()
     assert bytes_of(kept) == before
-    review(job.folder)
-    read(job)
+    review_first(job.folder)
+    read_painted(job)
     assert len(list((job.folder / EARLIER).iterdir())) == 2
     assert bytes_of(kept) == before
 
 
 def test_a_move_that_was_interrupted_goes_on(job):
-    review(job.folder)
+    review_first(job.folder)
     before = bytes_of(job.folder)
     kept = job.folder / EARLIER / "half"
     kept.mkdir(parents=True)
-    read(job, "another")
+    read_painted(job, "another")
     (moved,) = set((job.folder / EARLIER).iterdir()) - {kept}
     (moved / REVIEWED_DIFFERENTIAL).rename(job.folder / REVIEWED_DIFFERENTIAL)
-    read(replace(job, manual={"neutrophil": 3}), "another")
+    read_painted(replace(job, manual={"neutrophil": 3}), "another")
     assert bytes_of(moved) == before
-
-
-def section(folder):
-    return re.search('<section id="people">.*?</section>', (folder / "report.html").read_text(), re.DOTALL)[0]
 
 
 def machine_part(folder):
@@ -87,10 +71,10 @@ def machine_part(folder):
 
 
 def test_reviewed_counts_stand_in_report_and_batch_beside_the_models(job):
-    found = read(job).differential
+    found = read_painted(job).differential
     batch = write_batch(job.folder.parent, [SlideSummary.read(job.folder)])
     before = machine_part(job.folder)
-    applied = review(job.folder)
+    applied = review_first(job.folder)
     assert machine_part(job.folder) == before
     shown = section(job.folder)
     assert "2 cells reviewed by A, last on 2026-03-01 12:00 UTC: 0 confirmed, 2 changed" in shown
@@ -106,13 +90,13 @@ def test_reviewed_counts_stand_in_report_and_batch_beside_the_models(job):
             share.count,
         )
     assert "after review of 2 cells by A" in batch[1].read_text()
-    read(replace(job, manual={"neutrophil": 3}))
+    read_painted(replace(job, manual={"neutrophil": 3}))
     assert section(job.folder) == shown
 
 
 def test_reviews_of_another_reading_are_named_and_not_shown_as_of_this_one(job):
-    review(job.folder)
-    read(job, "another")
+    review_first(job.folder)
+    read_painted(job, "another")
     (kept,) = (job.folder / EARLIER).iterdir()
     assert f"kept in {EARLIER}/{kept.name}" in section(job.folder)
     assert "Counts after review" not in section(job.folder)
@@ -133,7 +117,7 @@ def test_names_of_reviewers_cannot_become_markup(job):
 
 
 def test_damaged_reviewed_results_are_named_and_the_rest_is_read(job):
-    review(job.folder)
+    review_first(job.folder)
     (job.folder / REVIEWED_DIFFERENTIAL).write_text("{")
     summary = SlideSummary.read(job.folder)
     assert summary.found is not None
@@ -143,7 +127,7 @@ def test_damaged_reviewed_results_are_named_and_the_rest_is_read(job):
 
 
 def test_a_blast_that_a_person_found_comes_first(job):
-    review(job.folder, ["blast", "smudge cell"])
+    review_first(job.folder, ["blast", "smudge cell"])
     (judged,) = triage([SlideSummary.read(job.folder)])
     assert judged.reasons[0].text.startswith("after review, 1 blast cell: ")
     assert judged.urgency == Urgency.FIRST
