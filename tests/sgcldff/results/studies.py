@@ -1,0 +1,53 @@
+"""Made-up validation studies: slides of known shares, read by a model of known bias and counted by two readers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.records import Lineage, ModelRef
+from sgcldff.counting.differential import from_counts, write_differential
+from sgcldff.results.batch import SlideSummary, write_summary
+
+MODEL = ModelRef("sgcldff", "3", "cd" * 8)
+LINEAGE = Lineage("ab" * 32, *("sgcldff", "3", "cd" * 8), "ef" * 8, "0.1.0")
+ALPHA = np.array([12.0, 0.8, 0.3, 6.0, 1.6])
+"""Of the Dirichlet law from which the shares of a slide's five types are drawn."""
+
+
+def confused(slope: float, moved: float) -> np.ndarray:
+    """Return how often a model takes a cell of one type (row) for another (column), (5, 5).
+
+    Neutrophils are read as `moved` + `slope` times their share; what is added or lost are lymphocytes.
+    """
+    rates = np.eye(5)
+    rates[0, 0], rates[0, 3] = slope + moved, 1 - slope - moved
+    for other in range(1, 5):
+        rates[other] = (1 - moved) * rates[other]
+        rates[other, 0] = moved
+    return rates
+
+
+def write_study(
+    folder: Path, slides: int, seed: int, rates: np.ndarray | None = None, cells: int = 1000, readers: int = 200
+) -> Path:
+    """Write the results of slides, in `results`, and the counts of two readers; returns the table of counts."""
+    rng, rows = np.random.default_rng(seed), []
+    for number in range(slides):
+        shares, name = rng.dirichlet(ALPHA), f"slide-{number:03d}"
+        found = rng.multinomial(cells, shares if rates is None else shares @ rates)
+        write_result(folder / "results" / name, dict(zip(FIVE_TYPES, map(int, found), strict=True)))
+        for reader in ("Anna", "Bela"):
+            counted = dict(zip(FIVE_TYPES, rng.multinomial(readers, shares), strict=True))
+            rows.append({"slide_id": name, "reader": reader, **counted})
+    table = folder / "counts.csv"
+    pd.DataFrame(rows).to_csv(table, index=False)
+    return table
+
+
+def write_result(folder: Path, counts: dict[str, int], model: ModelRef = MODEL) -> None:
+    """Write what reading a slide leaves of its differential."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_differential(folder / "differential.json", from_counts(counts, FIVE_TYPES), folder.name, LINEAGE)
+    write_summary(folder, SlideSummary(folder.name, f"{folder.name}.svs", model=model))
