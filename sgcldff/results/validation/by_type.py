@@ -57,10 +57,11 @@ class TypeComparison:
 
 def compare_types(study: Study, level: float = 0.95) -> tuple[TypeComparison, ...]:
     """Compare all types that readers and model name."""
-    return tuple(_compared(study, label, level) for label in study.compared)
+    return tuple(compared(study, label, level) for label in study.compared)
 
 
-def _compared(study: Study, label: str, level: float) -> TypeComparison:
+def compared(study: Study, label: str, level: float = 0.95) -> TypeComparison:
+    """Compare one type."""
     references = [slide.reference for slide in study.slides]
     shares = [slide.found[label] for slide in study.slides]
     reference = np.array([100 * share_of(one.pooled, label) for one in references])

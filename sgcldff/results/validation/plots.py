@@ -106,8 +106,8 @@ def _plot(
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 2, 4, 5 or 10 times a power of ten."""
+    """Return the next round number: 1, 1.2, 1.6, 2, 3, 4, 5, 6, 8 or 10 times a power of ten."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(factor * power for factor in (1, 2, 4, 5, 10) if factor * power >= value)
+    return next(factor * power for factor in (1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10) if factor * power >= value)

@@ -8,7 +8,10 @@ import pandas as pd
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import Lineage, ModelRef
 from sgcldff.counting.differential import from_counts, write_differential
+from sgcldff.counting.reference_counts import ReferenceCount
 from sgcldff.results.batch import SlideSummary, write_summary
+from sgcldff.results.validation.study import Study, StudySlide
+from sgcldff.slides.patient import Patient
 
 MODEL = ModelRef("sgcldff", "3", "cd" * 8)
 LINEAGE = Lineage("ab" * 32, *("sgcldff", "3", "cd" * 8), "ef" * 8, "0.1.0")
@@ -29,21 +32,32 @@ def confused(slope: float, moved: float) -> np.ndarray:
     return rates
 
 
-def write_study(
-    folder: Path, slides: int, seed: int, rates: np.ndarray | None = None, cells: int = 1000, readers: int = 200
-) -> Path:
-    """Write the results of slides, in `results`, and the counts of two readers; returns the table of counts."""
-    rng, rows = np.random.default_rng(seed), []
+def made_study(slides: int, seed: int, rates: np.ndarray | None = None, cells: int = 1000, readers: int = 200) -> Study:
+    """Draw the shares of slides, what the model counts on them, and what two readers do."""
+    rng, made = np.random.default_rng(seed), []
     for number in range(slides):
-        shares, name = rng.dirichlet(ALPHA), f"slide-{number:03d}"
-        found = rng.multinomial(cells, shares if rates is None else shares @ rates)
-        write_result(folder / "results" / name, dict(zip(FIVE_TYPES, map(int, found), strict=True)))
-        for reader in ("Anna", "Bela"):
-            counted = dict(zip(FIVE_TYPES, rng.multinomial(readers, shares), strict=True))
-            rows.append({"slide_id": name, "reader": reader, **counted})
-    table = folder / "counts.csv"
-    pd.DataFrame(rows).to_csv(table, index=False)
-    return table
+        shares = rng.dirichlet(ALPHA)
+        found = drawn(rng, cells, shares if rates is None else shares @ rates)
+        counts = (drawn(rng, readers, shares), drawn(rng, readers, shares))
+        reference = ReferenceCount(f"slide-{number:03d}", ("Anna", "Bela"), counts, Patient())
+        made.append(StudySlide(reference, from_counts(found, FIVE_TYPES)))
+    return Study(MODEL, tuple(made), ())
+
+
+def drawn(rng: np.random.Generator, cells: int, shares: np.ndarray) -> dict[str, int]:
+    """Draw a count of the five types."""
+    return dict(zip(FIVE_TYPES, map(int, rng.multinomial(cells, shares)), strict=True))
+
+
+def write_study(folder: Path, study: Study) -> Path:
+    """Write the results of the slides, in `results`, and the counts of the readers; returns the table of counts."""
+    rows = []
+    for slide in study.slides:
+        name, pairs = slide.reference.slide_id, zip(slide.reference.readers, slide.reference.counts, strict=True)
+        write_result(folder / "results" / name, slide.found.counts)
+        rows += [{"slide_id": name, "reader": reader, **counts} for reader, counts in pairs]
+    pd.DataFrame(rows).to_csv(folder / "counts.csv", index=False)
+    return folder / "counts.csv"
 
 
 def write_result(folder: Path, counts: dict[str, int], model: ModelRef = MODEL) -> None:
