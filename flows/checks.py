@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import InputError, MissingInputError, NothingFoundError
 from sgcldff.core.locations import Address, is_remote
-from sgcldff.core.settings import NetSpec, PriorSpec, require
+from sgcldff.core.settings import NetSpec, PriorSpec, StatedMpp, require
 from sgcldff.data.catalog import require_catalog
 from tasks.workspace import Workspace
 
@@ -93,7 +93,7 @@ def _start_scan(source: "Source") -> None:
         next(iter(data_set.scan()), None)
 
 
-def require_slides(inputs: Sequence[str], mpp: float | None = None) -> None:
+def require_slides(inputs: Sequence[str], mpp: StatedMpp = None) -> None:
     """Raise `InputError` if slides are missing or a list of slides is unreadable; remote ones are not checked."""
     from sgcldff.slides import find_slides
 

@@ -11,7 +11,8 @@ from rich.markup import escape
 from flows import completion
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import readable
-from sgcldff.core.settings import MAX_MPP, MIN_MPP
+from sgcldff.core.settings import AUTO_MPP, MAX_MPP, MIN_MPP
+from sgcldff.core.tables import number
 
 
 class Panel(StrEnum):
@@ -59,6 +60,22 @@ MPP = typer.Option(
     show_default="as the files say",
 )
 MppOption = Annotated[float | None, MPP]
+
+
+def _stated_mpp(text: str) -> float | str:
+    return AUTO_MPP if text == AUTO_MPP else number("--mpp", "the scale", text, (MIN_MPP, MAX_MPP))
+
+
+SlideMppOption = Annotated[
+    Any,
+    typer.Option(
+        parser=_stated_mpp,
+        metavar="NUMBER|auto",
+        help="Scale in um per pixel (0.25 at 40x, 0.1 at 100x), for files that do not state it; `auto` measures it by"
+        " the width of red cells.",
+        show_default="as the files say",
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,7 @@ import lazy_loader
 from sgcldff.core.code import VERSION
 
 if TYPE_CHECKING:
-    from sgcldff.core.settings import InferSpec
+    from sgcldff.core.settings import InferSpec, StatedMpp
     from sgcldff.data.adapters import Source
     from sgcldff.data.catalog import ingest
     from sgcldff.evaluation.calibration.laboratory import LabCalibration
@@ -89,7 +89,7 @@ def load_model(model: str | Path = "released", *, registry: str | Path = REGISTR
 def read_slide(
     path: str | Path,
     model: str | Path = "released",
-    mpp: float | None = None,
+    mpp: "StatedMpp" = None,
     *,
     out: str | Path | None = None,
     settings: "InferSpec | None" = None,
@@ -107,7 +107,7 @@ def read_slide(
     model, registry
         As for `load_model`.
     mpp
-        Pixel size in um; needed where the file does not say it.
+        Pixel size in um; needed where the file does not say it. "auto" measures it by the red cells there.
     out
         Folder below which the results are kept, in a folder named after the slide; a slide that is already there is
         not read twice. None keeps them in a temporary folder for as long as the result is referenced.

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from sgcldff.core.errors import IncompleteBatchError, InputError, ServiceError, TaskLostError
 from sgcldff.core.locations import is_remote
-from sgcldff.core.settings import InferSpec, ModelSpec, ReportSpec, require
+from sgcldff.core.settings import InferSpec, ModelSpec, ReportSpec, StatedMpp, require
 from sgcldff.core.wording import skipped
 from sgcldff.counting.agreement import read_manual
 from sgcldff.counting.reference_intervals import ReferenceRow, intervals_for, read_reference
@@ -43,8 +43,8 @@ FEW_TILES = 64
 class Batch:
     """How a batch of slides is counted."""
 
-    mpp: float | None = None
-    """um/px of slides whose files do not say it."""
+    mpp: StatedMpp = None
+    """um/px of slides whose files do not say it; "auto" measures it by their red cells."""
     until: str | None = None
     """Read only a random sample of each slide: until the interval of a type is narrow enough, "monocyte:0.05"."""
     manual: str | None = None

@@ -30,7 +30,7 @@ def infer(
     ],
     to: Annotated[Path, output("Folder for the results, one folder per slide.")],
     model: options.ModelOption = None,
-    mpp: options.MppOption = None,
+    mpp: options.SlideMppOption = None,
     gate: Annotated[
         bool | None,
         typer.Option(

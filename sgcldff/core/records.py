@@ -124,6 +124,14 @@ def _sample(row: dict) -> Sample:  # type: ignore[type-arg]  # a decoded Arrow r
     return Sample(**(row | decoded))
 
 
+class ScaleSource(StrEnum):
+    """Where the scale of a slide comes from."""
+
+    FILE = "the file"
+    USER = "the user"
+    RED_CELLS = "its red cells"
+
+
 @dataclass(frozen=True)
 class SlideRef:
     """A slide file and its properties."""
@@ -139,6 +147,8 @@ class SlideRef:
     levels: int
     orientation: int = 1
     """Orientation of the stored pixels, 1 to 8 as in EXIF; all positions refer to the upright slide."""
+    scale_from: ScaleSource = ScaleSource.FILE
+    """Where `mpp` comes from."""
 
 
 @dataclass(frozen=True)

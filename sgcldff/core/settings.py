@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, is_dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from annotated_types import Interval, MultipleOf
 
@@ -24,6 +24,10 @@ STRIDE = 32
 
 MIN_MPP, MAX_MPP = 0.02, 8.0
 """um/px that a smear can have, wherever a scale is given: 0.25 at 40x, 0.1 at 100x."""
+AUTO_MPP: Final = "auto"
+"""Given instead of a slide's scale: measure it by the red cells where the file does not state it."""
+StatedMpp = float | Literal["auto"] | None
+"""What a user says of a slide's scale, um/px; None leaves it to the file."""
 
 MIN_WBC, MAX_WBC = 0.01, 1000.0
 """White cells, 10^9/L, that a blood sample can have."""

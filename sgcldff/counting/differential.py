@@ -14,11 +14,12 @@ from sgcldff.core.errors import InputError, LabelError, MissingInputError, Store
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import NOT_WHITE, SUBTYPES, cannot_tell
 from sgcldff.core.proportions import Clustering, clustering, exact_interval
-from sgcldff.core.records import UNIDENTIFIED, Lineage
+from sgcldff.core.records import UNIDENTIFIED, Lineage, ScaleSource
 from sgcldff.core.settings import require
 from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.confusion import AdjustedShare, Confusion, adjusted_shares
 from sgcldff.counting.specimen import LaboratoryFigures, Specimen
+from sgcldff.slides.red_cells import RedCellScale
 
 FLAGS: Mapping[int, str] = {
     100: "fewer than 100 cells counted: too few for a differential, count more fields or a second smear",
@@ -99,6 +100,28 @@ class CountBeside:
 
 
 @dataclass(frozen=True)
+class SlideScale:
+    """The scale at which a slide was read, beside what its red cells say."""
+
+    mpp: float
+    """um/px of level 0."""
+    source: ScaleSource
+    red_cells: RedCellScale | None
+    """None where too few single red cells were found."""
+
+    @property
+    def doubt(self) -> str:
+        """Say that the red cells contradict the scale; empty where they do not, or it is theirs."""
+        seen = self.red_cells
+        if self.source is ScaleSource.RED_CELLS or seen is None or not seen.contradicts(self.mpp):
+            return ""
+        return (
+            f"the scale is probably wrong: {self.mpp:.3g} um/px according to {self.source}, but red cells suggest"
+            f" {seen}; if it is right, they are unusually large or small"
+        )
+
+
+@dataclass(frozen=True)
 class Differential:
     """Counts, shares and intervals of all types."""
 
@@ -124,6 +147,8 @@ class Differential:
     """Types of shares and `beside` that the model does not have: people named them."""
     specimen: Specimen | None = None
     """What the laboratory knows of the blood; None where it said nothing."""
+    scale: SlideScale | None = None
+    """None where only cells were counted."""
     version: int = VERSION
 
     def __getitem__(self, label: str) -> ClassShare:
@@ -159,6 +184,10 @@ class Differential:
     def laboratory(self) -> LaboratoryFigures:
         """Absolute counts, and what lies outside the reference intervals."""
         return LaboratoryFigures(self)
+
+    def measured_at(self, scale: SlideScale) -> "Differential":
+        """Record the scale of the slide; a doubt about it is the first flag, since every type depends on it."""
+        return replace(self, scale=scale, flags=(*([scale.doubt] if scale.doubt else []), *self.flags))
 
     def adjusted_for(self, confusion: Confusion | None, min_confidence: float = 0.0) -> "Differential":
         """Add shares adjusted for a model's confusion, if it is known and of the same types."""

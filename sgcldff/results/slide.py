@@ -23,7 +23,7 @@ from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import InferSpec, digest
 from sgcldff.counting.agreement import Agreement, Counts, compare, write_agreements
 from sgcldff.counting.confusion import Confusion
-from sgcldff.counting.differential import Differential, from_parts, write_differential
+from sgcldff.counting.differential import Differential, SlideScale, from_parts, write_differential
 from sgcldff.counting.specimen import Specimen
 from sgcldff.counting.stopping import Goal
 from sgcldff.inference import (
@@ -59,6 +59,7 @@ from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.slides.images import sha256_of
+from sgcldff.slides.red_cells import FEWEST_TO_CHECK, fields_of, measure_scale
 
 if TYPE_CHECKING:
     import geopandas
@@ -67,7 +68,7 @@ logger = logging.getLogger(__name__)
 
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
-LAYOUT = 4
+LAYOUT = 5
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
 LABELS = "labels.ome.zarr"
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, "manual.json")
@@ -240,7 +241,7 @@ def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
     confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
     told = (job.manual and dict(job.manual), job.specimen and asdict(job.specimen))
-    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id)
+    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id, plan.slide.scale_from)
     key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
@@ -292,7 +293,10 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
         found = job.goal.settled(found)
     if not plan.spec.min_typicality:  # how typical labelled cells are is not known
         found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
-    found = replace(found, specimen=job.specimen)
+    red_cells = measure_scale(fields_of(slide.read, slide.shapes), FEWEST_TO_CHECK)
+    found = replace(found, specimen=job.specimen).measured_at(
+        SlideScale(slide.ref.mpp, slide.ref.scale_from, red_cells)
+    )
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     recount_reviewed(folder)

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
-from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
+from sgcldff.core.records import UNIDENTIFIED, Lineage, ScaleSource, SlideRef
 from sgcldff.core.wording import counted
 from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
@@ -329,6 +329,7 @@ def slide_facts(ref: SlideRef, lineage: Lineage, calibrated: str = "") -> list[t
         ("Slide", ref.id),
         *(turned if ref.orientation != 1 else []),
         ("Size", f"{width:,} × {height:,} px at {ref.mpp:.4g} µm/px ({wide} × {high} mm)"),
+        *([("Scale", "measured by the width of red cells")] if ref.scale_from is ScaleSource.RED_CELLS else []),
         ("Slide digest (SHA-256)", lineage.slide_sha256),
         ("Model", f"{lineage.model_name}, version {lineage.model_version}"),
         ("Model digest", lineage.model_digest),

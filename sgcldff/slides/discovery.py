@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError, NothingFoundError, readable
 from sgcldff.core.locations import is_remote, local_path, shown
-from sgcldff.core.settings import MAX_MPP, MIN_MPP, require
+from sgcldff.core.settings import AUTO_MPP, MAX_MPP, MIN_MPP, StatedMpp, require
 from sgcldff.core.tables import LARGEST, number, read_text_table, whole_number
 from sgcldff.slides.content import SUFFIXES, extension, is_zarr, stem
 from sgcldff.slides.ids import Trail, distinct_ids
@@ -47,8 +47,8 @@ class SlideEntry:
 
     uri: str
     """Absolute path, or URL; ending with `#page=2` or `#z=5` for a page or focal plane."""
-    mpp: float | None
-    """um/px of level 0, if given by the user; None uses the file's metadata."""
+    mpp: StatedMpp
+    """um/px of level 0, if given by the user; None uses the file's metadata, "auto" also its red cells."""
     id: str
     """Unique in the batch, and safe as the name of a folder."""
     named: bool = False
@@ -79,7 +79,7 @@ class _Hit:
 
     uri: str
     """Path or URL of the file."""
-    mpp: float | None = None
+    mpp: StatedMpp = None
     id: str | None = None
     source: str = ""
     """Row of the list that names it."""
@@ -87,7 +87,7 @@ class _Hit:
     patient: Patient = UNKNOWN
 
 
-def find_slides(inputs: Sequence[str], mpp: float | None = None, plane: Plane = ANY_PLANE) -> tuple[SlideEntry, ...]:
+def find_slides(inputs: Sequence[str], mpp: StatedMpp = None, plane: Plane = ANY_PLANE) -> tuple[SlideEntry, ...]:
     """Find the slides that the inputs name, each once, in natural order (`x2` before `x10`).
 
     Parameters
@@ -102,7 +102,7 @@ def find_slides(inputs: Sequence[str], mpp: float | None = None, plane: Plane = 
         .mrxs files are skipped, and other files ignored. Of the DICOM files in a folder, which are one slide, the first
         is used. Remote slides in a list are looked up only when they are read.
     mpp
-        um/px of slides for which no list provides it.
+        um/px of slides for which no list provides it, or "auto" (see `sgcldff.slides.opener.open_slide`).
     plane
         Page and focal plane of slides for which none is named. `slide.tif#page=2` and `slide.zarr#z=5` name one; both
         are counted from 1.
@@ -320,7 +320,9 @@ def _listed_slide(folder: str, source: str, row: Mapping[str, str]) -> _Hit:
     absolute = is_remote(slide) or slide.startswith(("/", "file://"))
     location = slide if absolute else _join(folder, (slide,))
     uri = _absolute(location if is_remote(location) else str(local_path(location)))
-    mpp = number(source, "mpp", text, (MIN_MPP, MAX_MPP)) if (text := row.get("mpp")) else None
+    text = row.get("mpp")
+    known = number(source, "mpp", text, (MIN_MPP, MAX_MPP)) if text and text != AUTO_MPP else None
+    mpp = AUTO_MPP if text == AUTO_MPP else known
     plane = Plane(page or plane.page, z or plane.z)
     return _Hit(uri, mpp, row.get("id") or None, source, plane, read_patient(source, row))
 

@@ -11,8 +11,8 @@ from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError, SlideError
 from sgcldff.core.geometry import Box, Shape
 from sgcldff.core.locations import is_remote, local_path, shown
-from sgcldff.core.records import SlideRef
-from sgcldff.core.settings import MAX_MPP, MIN_MPP, require
+from sgcldff.core.records import ScaleSource, SlideRef
+from sgcldff.core.settings import AUTO_MPP, MAX_MPP, MIN_MPP, StatedMpp, require
 from sgcldff.slides.base import downsample, white
 from sgcldff.slides.content import content_sha256, is_zarr, plane_sha256, slide_id
 from sgcldff.slides.pixels.base import Picture
@@ -21,6 +21,7 @@ from sgcldff.slides.readers.ome_zarr import NgffPicture, zip_root
 from sgcldff.slides.readers.openslide import VendorPicture, is_vendor
 from sgcldff.slides.readers.pillow import PlainPicture
 from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_complete
+from sgcldff.slides.red_cells import FEWEST_CELLS, fields_of, measure_scale
 from sgcldff.slides.remote.cache import LocalCopy, local_copy, slide_file
 
 REMEDY = (
@@ -88,7 +89,7 @@ class OpenedSlide:
 
 
 def open_slide(
-    path: str | Path, mpp: float | None = None, name: str | None = None, sha256: str | None = None
+    path: str | Path, mpp: StatedMpp = None, name: str | None = None, sha256: str | None = None
 ) -> OpenedSlide:
     """Open a slide and hash its content.
 
@@ -98,7 +99,7 @@ def open_slide(
         A file, an OME-Zarr folder, or the URL of one in a remote store, which is then copied to this machine; ending
         with `#page=2` or `#z=5` for a page or focal plane.
     mpp
-        um/px of level 0; overrides the metadata.
+        um/px of level 0; overrides the metadata. "auto" measures it by the red cells where the metadata do not say it.
     name
         Id of the slide; by default its file name without extension.
     sha256
@@ -110,21 +111,23 @@ def open_slide(
         If there is nothing at `path`.
     SlideError
         If no reader can open it, it is truncated, is not brightfield RGB, contains several pictures of which none was
-        named, its pixels are not square, or neither `mpp` nor the metadata provide its scale.
+        named, its pixels are not square, or neither `mpp` nor the metadata provide its scale, nor, with "auto", its
+        red cells.
     ServiceError
         If the store does not answer.
     """
     location, plane = split_plane(str(path))
     location = location if is_remote(location) else str(local_path(location))
     uri = f"{location}{plane}"
-    allowed = mpp is None or MIN_MPP <= mpp <= MAX_MPP
-    require(allowed, f"{shown(uri)}: mpp is {mpp}; give {MIN_MPP} to {MAX_MPP} um/px")
+    allowed = mpp is None or mpp == AUTO_MPP or MIN_MPP <= mpp <= MAX_MPP
+    require(allowed, f"{shown(uri)}: mpp is {mpp}; give {MIN_MPP} to {MAX_MPP} um/px, or {AUTO_MPP}")
     copy = local_copy(location)
     picture = _open_picture(copy, uri, plane)
     shapes = _upright_shapes(picture)
     try:
-        scale = _checked_scale(shown(uri), shapes[0], mpp or picture.mpp)
         with _errors_of(copy, uri):
+            scale, scale_from = _scale(shown(uri), picture, mpp)
+            _require_fits_glass(shown(uri), shapes[0], scale)
             content = sha256 or plane_sha256(copy.sha256 or content_sha256(copy.path), plane)
     except InputError:
         picture.close()
@@ -137,6 +140,7 @@ def open_slide(
         shape=shapes[0],
         levels=len(shapes),
         orientation=picture.orientation.number,
+        scale_from=scale_from,
     )
     return OpenedSlide(ref, picture, copy)
 
@@ -160,24 +164,38 @@ def reopen(ref: SlideRef) -> OpenedSlide:
     return OpenedSlide(ref, picture, copy)
 
 
-def _checked_scale(name: str, shape: Shape, mpp: float | None) -> float:
-    """Return the scale of a slide, which gives it a size that glass can have.
+def _scale(name: str, picture: Picture, mpp: StatedMpp) -> tuple[float, ScaleSource]:
+    """Return the scale of a slide, um/px, and where it comes from.
 
     Raises
     ------
     SlideError
-        If it has no scale, or is larger.
+        If it has none; says what its red cells suggest.
     """
+    if mpp is not None and mpp != AUTO_MPP:
+        return mpp, ScaleSource.USER
+    if picture.mpp is not None:
+        return picture.mpp, ScaleSource.FILE
+    suggested = measure_scale(fields_of(picture.pixels, picture.shapes))
+    silent = f"{name}: its metadata give no microns per pixel"
+    if mpp is None and suggested is not None:
+        raise SlideError(f"{silent}; red cells suggest {suggested}: pass --mpp {suggested.mpp:.3g} or --mpp {AUTO_MPP}")
     if mpp is None:
+        raise SlideError(f"{silent}; pass them with --mpp (0.25 at 40x, 0.1 at 100x)")
+    if suggested is None:
         raise SlideError(
-            f"{name}: its metadata give no microns per pixel; pass them with --mpp (0.25 at 40x, 0.1 at 100x)"
+            f"{silent}, and fewer than {FEWEST_CELLS} single red cells were found to measure them by; pass them with"
+            " --mpp (0.25 at 40x, 0.1 at 100x)"
         )
+    return float(f"{suggested.mpp:.3g}"), ScaleSource.RED_CELLS
+
+
+def _require_fits_glass(name: str, shape: Shape, mpp: float) -> None:
     if max(shape) * mpp > MAX_SIDE_UM:
         raise SlideError(
             f"{name}: claims {shape[1]} x {shape[0]} px of {mpp:g} um, more than the {MAX_SIDE_UM / 1e4:.0f} cm of a"
             " slide; correct its scale, or export it again"
         )
-    return mpp
 
 
 def _upright_shapes(picture: Picture) -> tuple[Shape, ...]:

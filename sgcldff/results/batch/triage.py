@@ -64,11 +64,11 @@ class TriagedSlide:
 def triage(slides: Iterable[SlideSummary], watched: Sequence[str] = WATCHED) -> tuple[TriagedSlide, ...]:
     """Decide which slides of a batch need review; they come first, and those that were skipped on top.
 
-    A slide needs review that was skipped; that counted fewer than 100, 200 or 400 cells; of which many cells were left
-    unidentified or lie outside the usable area; whose usable area is small; with a cell of a watched type or a
-    nucleated red cell; with a type outside the laboratory's reference interval; with many lymphocytes and monocytes
-    where the model does not know blasts; that differs from a manual count, or has a type there that the model lacks; or
-    of which a type's share lies far outside of the batch.
+    A slide needs review that was skipped; whose red cells contradict its scale; that counted fewer than 100, 200 or 400
+    cells; of which many cells were left unidentified or lie outside the usable area; whose usable area is small; with a
+    cell of a watched type or a nucleated red cell; with a type outside the laboratory's reference interval; with many
+    lymphocytes and monocytes where the model does not know blasts; that differs from a manual count, or has a type
+    there that the model lacks; or of which a type's share lies far outside of the batch.
     """
     slides = tuple(slides)
     strange = outliers(slides)
@@ -84,6 +84,7 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
     if slide.found is None:
         return (Reason(Urgency.FIRST, f"skipped: {slide.reason}"),)
     reasons = [
+        *_scale(slide.found),
         *_people(slide, watched),
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
         *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
@@ -96,6 +97,11 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
         *_smear(slide.usable),
     ]
     return tuple(sorted(reasons, key=lambda reason: -reason.urgency))
+
+
+def _scale(found: Differential) -> list[Reason]:
+    doubt = found.scale.doubt if found.scale else ""
+    return [Reason(Urgency.FIRST, doubt)] if doubt else []
 
 
 def _present(share: ClassShare) -> Reason:

@@ -111,8 +111,8 @@ def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
     foreign = tuple(sorted(counts.keys() - {*found.classes, UNIDENTIFIED}))
     fresh = from_counts(counts, (*found.classes, *foreign), found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
-    own = replace(fresh, abstains=found.abstains, specimen=found.specimen)
-    return replace(own, flags=(*fresh.flags, *goal), foreign=foreign)
+    own = replace(fresh, abstains=found.abstains, specimen=found.specimen, flags=(*fresh.flags, *goal), foreign=foreign)
+    return own.measured_at(found.scale) if found.scale else own
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
