@@ -322,7 +322,7 @@ def _listed_slide(folder: str, source: str, row: Mapping[str, str]) -> _Hit:
     uri = _absolute(location if is_remote(location) else str(local_path(location)))
     text = row.get("mpp")
     known = number(source, "mpp", text, (MIN_MPP, MAX_MPP)) if text and text != AUTO_MPP else None
-    mpp = AUTO_MPP if text == AUTO_MPP else known
+    mpp: StatedMpp = AUTO_MPP if text == AUTO_MPP else known
     plane = Plane(page or plane.page, z or plane.z)
     return _Hit(uri, mpp, row.get("id") or None, source, plane, read_patient(source, row))
 

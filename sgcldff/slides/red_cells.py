@@ -22,11 +22,11 @@ FEWEST_CELLS = 20
 """Red cells below which no scale is stated, ..."""
 FEWEST_TO_CHECK = 4
 """... and below which a stated one is not checked."""
-ENOUGH_CELLS = 400
+ENOUGH_CELLS = 250
 """Red cells after which no more fields are read."""
-FIELDS = 12
+FIELDS = 8
 """Most fields of a slide in which red cells are measured, ..."""
-FIELD_PX = 1024
+FIELD_PX = 768
 """... each with this side at level 0; an image that is not much larger is taken as it is."""
 PLACES = 96
 """Places of a slide that are looked at to choose the fields, ..."""
@@ -36,10 +36,10 @@ COVERED = (0.1, 0.75)
 """Share of cell between which a field is neither empty nor crowded."""
 CELL_CONTRAST = 0.1
 """Optical density in green that glass and plasma stay below."""
-RADII_PX = (6, 30)
+RADII_PX = (6, 50)
 """Smallest and largest circles that are searched for at each of `SHRINKS`."""
 SHRINKS = (1, 2, 4)
-"""Factors by which a field is shrunk: together red cells 12 to 240 px wide are found."""
+"""Factors by which a field is shrunk: together red cells 12 to 400 px wide are found."""
 MOST_CIRCLES = 100
 """Circles, the clearest first, that are looked at for each of `SHRINKS`."""
 ROUND = 0.85
@@ -148,8 +148,9 @@ def _green_levels(read: Callable[[Box, int], Rgb], shapes: Sequence[Shape], plac
 
 
 def _mode(values: NDArray[np.float64]) -> float:
+    """Return the mode of the logarithms of widths, each weighted by its width: specks may outnumber cells."""
     grid = np.arange(values.min(), values.max() + 0.01, 0.01)
-    return float(grid[np.exp(-(((grid[:, None] - values) / BANDWIDTH) ** 2) / 2).sum(axis=1).argmax()])
+    return float(grid[(np.exp(-(((grid[:, None] - values) / BANDWIDTH) ** 2) / 2) @ np.exp(values)).argmax()])
 
 
 def red_cells(rgb: Rgb) -> Circles:

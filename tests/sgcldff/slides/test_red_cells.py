@@ -17,9 +17,9 @@ SETS = {
     "krd_wbc/KRD-WBC dataset/Dataset/image/*.jpg": (0.092, 0.115),
     "all_idb2/**/Im*.tif": (0.080, 0.100),
     "pbc/**/SNE*.jpg": (0.080, 0.100),
-    "raabin/**/*.jpg": (0.069, 0.086),
+    "raabin/**/*.jpg": (0.056, 0.069),
 }
-"""Images -> um/px by white cells of 12 to 15 um."""
+"""Images -> um/px by white cells of 12 to 15 um; in Raabin by neutrophils alone, which are 216 px wide."""
 
 
 def photo(mpp, seed=0, side_um=110.0):
@@ -90,6 +90,6 @@ def test_public_smears_are_within_a_tenth_of_the_scale_by_white_cells(pattern):
     images = [path for path in sorted(root.glob(pattern)) if "mask" not in path.name.lower()]
     if not images:
         pytest.skip("no such data set here")
-    found = measure_scale(read_rgb(path) for path in images[:: max(1, len(images) // 60)])
+    found = measure_scale(read_rgb(path) for path in images[:: max(1, len(images) // 100)])
     low, high = SETS[pattern]
     assert 0.9 * low <= found.mpp <= 1.1 * high
