@@ -84,12 +84,10 @@ class Signature:
     def __str__(self) -> str:
         """Say who signed what, and when."""
         when = datetime.fromisoformat(self.at).astimezone(UTC)
-        reviewed = f"{counted(self.reviewed, 'cell')} looked at one by one"
+        cells = f"{counted(self.counted, 'cell')} counted, {counted(self.reviewed, 'cell')} looked at one by one"
         by = f" by {', '.join(self.reviewers)}" if self.reviewers else ""
         model = f"{self.model_name} version {self.model_version}"
-        return (
-            f"{self.by} on {when:%Y-%m-%d %H:%M} UTC: {model}, {counted(self.counted, 'cell')} counted, {reviewed}{by}"
-        )
+        return f"{self.by} on {when:%Y-%m-%d %H:%M} UTC: {model}, {cells}{by}"
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form."""
