@@ -14,7 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import sgcldff
-from flows.commands import benchmark, calibration, data, registry, review, setup, slides, training
+from flows.commands import benchmark, calibration, data, registry, review, setup, slides, training, validation
 from flows.interruption import Interruption, exit_within_seconds
 from sgcldff.core.disks import full_disk_reported
 from sgcldff.core.errors import InputError, ServiceError, SgcldffError
@@ -72,7 +72,7 @@ LOGGING_SETUP: dict[str, Callable[[Any], None]] = {"verbose": set_up_terminal, "
 """Function that applies each logging option; called once it is known which command runs."""
 
 app = typer.Typer(cls=CommandLine, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-for group in (slides, review, data, training, benchmark, calibration, registry, setup):
+for group in (slides, review, validation, data, training, benchmark, calibration, registry, setup):
     app.add_typer(group.app)
 err = Console(stderr=True, soft_wrap=True)
 

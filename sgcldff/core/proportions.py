@@ -8,6 +8,15 @@ from scipy.special import betaincinv, chdtrc, ndtri, stdtrit
 
 
 @dataclass(frozen=True)
+class Range:
+    """A value with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Clustering:
     """How alike the cells of one part (shard, slide, patient) are, compared with cells drawn one by one."""
 

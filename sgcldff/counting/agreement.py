@@ -1,7 +1,7 @@
 """Comparison of a differential with a manual count of the same smear."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ Counts = Mapping[str, int]
 
 FEWEST_CELLS = 100
 """Cells in both counts below which the comparison says that they are too few."""
+NO_TYPES = ("slide_id", "reader", "age", "sex")
+"""Columns of a table of counts that are no types."""
 DIFFERENCE = (0.5, 0.6)
 """Shares whose difference, ten percentage points where they are hardest to tell apart, the power is stated for."""
 
@@ -150,19 +152,23 @@ def read_manual(path: str | Path, classes: Iterable[str] | None = None) -> dict[
         If the table cannot be read, or a slide has no name, a count is no whole number of at least 0, or a slide or one
         of its types comes twice; the message names the table, the row and the remedy.
     """
-    path = Path(path)
-    rows = read_rows(path, ["slide_id"])
+    path, known = Path(path), None if classes is None else tuple(classes)
+    rows: dict[str, list[tuple[int, TableRow]]] = defaultdict(list)
+    for number, row in enumerate(read_rows(path, ["slide_id"]), 1):
+        rows[row["slide_id"]].append((number, row))
+    return {slide: counts_in(path, own, known) for slide, own in rows.items()}
+
+
+def counts_in(path: Path, rows: Iterable[tuple[int, TableRow]], classes: Iterable[str] | None) -> Counts:
+    """Add up the numbered rows of one count, in either form of `read_manual`, which describes errors and classes."""
     known = None if classes is None else {*classes, UNIDENTIFIED}
-    entries = [entry for number, row in enumerate(rows, 1) for entry in _entries(path, number, row)]
-    counts: dict[str, Counter[str]] = {}
-    seen: set[tuple[str, str]] = set()
-    for entry in entries:
-        label = entry.type_among(known)
-        if (entry.slide, entry.name) in seen:
+    counts, seen = Counter[str](), set[str]()
+    for entry in (entry for number, row in rows for entry in _entries(path, number, row)):
+        if entry.name in seen:
             raise InputError(f"{entry.place}: {entry.name!r} was counted in an earlier row too: keep one of them")
-        seen.add((entry.slide, entry.name))
-        counts.setdefault(entry.slide, Counter())[label] += entry.count
-    return {slide: dict(by_type) for slide, by_type in counts.items()}
+        seen.add(entry.name)
+        counts[entry.type_among(known)] += entry.count
+    return dict(counts)
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,6 @@ class _Entry:
     """One count, and where it stands."""
 
     place: str
-    slide: str
     name: str
     """As it was written, but for case."""
     count: int
@@ -191,15 +196,11 @@ def _entries(path: Path, number: int, row: TableRow) -> list[_Entry]:
     if not slide:
         raise InputError(f"{path}, row {number}: slide_id is empty: name the slide")
     if {"label", "count"} <= row.keys():
-        return [
-            _Entry(place, slide, row["label"].lower(), whole_number(place, row["label"], row["count"], (0, LARGEST)))
-        ]
-    types = {name: text for name, text in row.items() if name != "slide_id"}
+        return [_Entry(place, row["label"].lower(), whole_number(place, row["label"], row["count"], (0, LARGEST)))]
+    types = {name: text for name, text in row.items() if name not in NO_TYPES}
     if not types:
         raise InputError(f"{path}: has neither the columns label and count nor one column per type: add them")
-    return [
-        _Entry(place, slide, name, whole_number(place, name, text or "0", (0, LARGEST))) for name, text in types.items()
-    ]
+    return [_Entry(place, name, whole_number(place, name, text or "0", (0, LARGEST))) for name, text in types.items()]
 
 
 def write_agreements(

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from sgcldff.core.labels import ERYTHROBLAST, cannot_tell
-from sgcldff.core.proportions import exact_interval
+from sgcldff.core.proportions import Range, exact_interval
 from sgcldff.counting.reference_intervals import WHITE_CELLS, Position, ReferenceInterval, Unit
 
 if TYPE_CHECKING:
@@ -25,15 +25,6 @@ class Specimen:
     """Reference intervals that hold for the patient."""
     reference: str = ""
     """Name of the file that they come from."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """A value with the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def place(tmp_path_factory) -> Path:
         "key.toml": "[train]\nepoch = 3\n",
         "value.toml": "[train]\nepochs = 0\n",
         "broken.toml": "[train",
+        "once.csv": "slide_id,reader,label,count\nslide,x,monocyte,3\n",
         "intervals.toml": '[[interval]]\ntype = "monocyte"\nunit = "%"\nlow = 9\nhigh = 2\n',
         "prior.toml": "[prior]\nnames = ['ramf', 'ramff']\n",
         "net.toml": "[net]\nname = 'unnet'\n",
@@ -91,6 +92,7 @@ def place(tmp_path_factory) -> Path:
 
 
 INFER, SMEARS = ("infer", "slide.tiff", "-o", "out"), ("-d", "smears")
+VALIDATE = ("validate", "--counts", "once.csv", "-o", "out")
 WRONG = {
     "slide": (("infer", "nowhere.svs", "-o", "out"), "nowhere.svs: does not exist"),
     "pattern": (("infer", "*.svs", "-o", "out"), r"*.svs: no slide matches"),
@@ -142,6 +144,8 @@ WRONG = {
     "queue": (("review", "read", "answers.csv", "-q", "queue", "-o", "store"), "queue.parquet: no such queue"),
     "answers": (("review", "read", "gone.csv", "-q", "queue", "-o", "store"), "gone.csv: no such file or folder"),
     "reviews": (("review", "apply", "results", "-o", "store"), "reviews: no such store of reviews"),
+    "counts of a study": ((*VALIDATE, "results"), "slide 'slide': counted by 1 (x): give"),
+    "results of a study": ((*VALIDATE, "gone"), "gone: no such folder of results"),
     "data set": (("data", "fetch", "nonsense"), "adapter 'nonsense' is unknown"),
 }  # fmt: skip
 

@@ -12,11 +12,12 @@ from scipy.stats import binomtest
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import FIVE_TYPES, WBC11
+from sgcldff.core.proportions import Range
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.counting.confusion import Confusion
 from sgcldff.counting.differential import Differential, from_counts
 from sgcldff.counting.reference_intervals import Position, Unit, intervals_for, read_reference
-from sgcldff.counting.specimen import Range, Specimen
+from sgcldff.counting.specimen import Specimen
 from sgcldff.slides.patient import Patient, Sex
 
 USUAL = {"neutrophil": 600, "lymphocyte": 300, "monocyte": 70, "eosinophil": 25, "basophil": 5}
