@@ -88,7 +88,7 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
         *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
         *_manual(slide.agreements),
-        *(Reason(Urgency.LOOK, text) for text in outside(slide.found.laboratory.marks)),
+        *(Reason(Urgency.LOOK, text) for text in outside((slide.reviewed or slide.found).laboratory.marks)),
         *_few(slide.found),
         *_mononuclear(slide.found),
         *strange,

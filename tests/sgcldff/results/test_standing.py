@@ -39,6 +39,9 @@ def test_a_white_count_that_is_given_later_enters_the_counts_after_review(job):
     assert again == replace(applied.reviewed, specimen=Specimen(wbc=8.0))
     assert again.counts == applied.reviewed.counts != applied.machine.counts
     assert "2 cells reviewed by A" in section(job.folder)
+    (monocytes,) = (one.value for one in again.laboratory.absolute if one.label == "monocyte")
+    row = re.search(r"</span>monocyte</th>(.*?)</tr>", section(job.folder))[1]
+    assert row.endswith(f'<td class="number">{monocytes:.3g}</td>')
 
 
 def test_reviewed_results_make_way_for_another_model_and_are_kept(job):
@@ -133,4 +136,5 @@ def test_a_blast_that_a_person_found_comes_first(job):
     assert judged.urgency == Urgency.FIRST
     shown = " ".join(section(job.folder).split())
     assert 'not a type of this model</td><td class="number">1<' in shown
+    assert "does not have blast, smudge cell: such cells were looked for among the reviewed ones only" in shown
     assert re.search(r"smudge cell</th>.*?per 100 white cells, not included in percentages", shown)
