@@ -88,7 +88,7 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
         *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
         *_manual(slide.agreements),
-        *(Reason(Urgency.LOOK, text) for text in outside(slide.found.laboratory.marks)),
+        *(Reason(Urgency.LOOK, text) for text in outside((slide.reviewed or slide.found).laboratory.marks)),
         *_few(slide.found),
         *_mononuclear(slide.found),
         *strange,
@@ -109,7 +109,7 @@ def _people(slide: SlideSummary, watched: Sequence[str]) -> list[Reason]:
     """Say what people found on a slide, and what of their work does not belong to its present results."""
     standing, own = slide.standing, slide.reviewed
     named = [share for share in own.shares if share.label in watched and share.count] if own else []
-    earlier = ["was reviewed in an earlier reading: apply the reviews again"] if standing.earlier and not own else []
+    earlier = ["an earlier reading was reviewed: apply the reviews to this one"] if standing.earlier and not own else []
     return [
         *(Reason(Urgency.FIRST, f"after review, {_present(share).text}") for share in named),
         *(Reason(Urgency.LOOK, fault) for fault in standing.damaged),
