@@ -10,19 +10,23 @@ import pandas as pd
 from prefect import flow
 
 from sgcldff.core.errors import InputError, MissingInputError
+from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import ReviewStore
 from sgcldff.models.runtimes import Runtime, load_runtime
 from sgcldff.registry import choose_model
+from sgcldff.results.batch import update_batches
 from sgcldff.results.review.apply import Applied
 from sgcldff.results.review.page import write_page
 from sgcldff.results.review.queue import QueuedCell, queue_order, require_free, write_queue
 from sgcldff.results.review.representatives import CANDIDATES, representatives
 from sgcldff.results.review.selection import (
+    LEAST_SURE,
     REPRESENTATIVE,
     ReviewSelection,
     SlideCells,
     chosen,
+    least_sure,
     read_slide_cells,
     results_in,
 )
@@ -42,6 +46,8 @@ class Made:
     slides: int
     skipped: tuple[str, ...]
     """Slides and inputs that could not be used, with reasons."""
+    least_sure: bool = False
+    """No cell was asked for by label, confidence or sample: these are the cells of which the model was least sure."""
 
 
 @flow(name="review-make", flow_run_name="review-make")
@@ -61,7 +67,7 @@ def review_make(
         results: Folders of the results of slides, or of a batch.
         slides: The slides that were read: files, folders, patterns, tables or URLs, as for reading them.
         out: Folder of the queue.
-        choice: Which cells are reviewed; by default the unidentified ones.
+        choice: Which cells are reviewed; by default the unidentified or, where there are none, the least sure ones.
         workspace: Folder of the registry; used to choose representative cells.
         model: The model that compares cells to choose representative ones, as for reading slides.
     """
@@ -75,6 +81,9 @@ def review_make(
         runtime = load_runtime(choose_model(Workspace(workspace).tracking_uri, model).folder)
         compared = _representative(found, entries, runtime, wanted.representative, skipped)
         selected = pd.concat([compared, selected]).drop_duplicates(["slide_id", "cell_id"])
+    unsure = selected.empty and bool(found) and UNIDENTIFIED in wanted.labels
+    if unsure:
+        selected = least_sure(found, wanted.limit or LEAST_SURE)
     cells: list[QueuedCell] = []
     with bar("cells") as progress:
         done = count(1)
@@ -92,7 +101,7 @@ def review_make(
         ordered = sorted(cells, key=queue_order)
         write_queue(queue, ordered)
         write_page(queue, ordered)
-    return Made(len(cells), len({cell.slide_id for cell in cells}), _show_skipped(skipped))
+    return Made(len(cells), len({cell.slide_id for cell in cells}), _show_skipped(skipped), unsure)
 
 
 def _representative(
@@ -193,7 +202,7 @@ class Recounted:
     unreviewed: int
     """Slides without a reviewed cell."""
     skipped: tuple[str, ...]
-    """Slides whose results could not be read, with reasons."""
+    """Slides and batches whose results could not be read, with reasons."""
 
 
 @flow(name="review-apply", flow_run_name="review-apply")
@@ -209,5 +218,6 @@ def review_apply(results: list[str], store: str) -> Recounted:
     outcomes = [apply_to_slide.attempt(folder, verdicts) for folder in folders]
     applied = tuple(outcome for outcome in outcomes if isinstance(outcome, Applied))
     pairs = zip(folders, outcomes, strict=True)
-    failed = _show_skipped(f"slide {folder.name}: {error}" for folder, error in pairs if isinstance(error, Exception))
+    reasons = [f"slide {folder.name}: {error}" for folder, error in pairs if isinstance(error, Exception)]
+    failed = _show_skipped((*reasons, *update_batches(folders)))
     return Recounted(applied, outcomes.count(None), failed)

@@ -1,6 +1,5 @@
 """Tasks of the benchmark: predictions, timing, and the table."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,9 @@ from sgcldff.benchmark.robustness import Corruption
 from sgcldff.benchmark.scoring import SeedPredictions
 from sgcldff.benchmark.speed import ModelSize, machine, rates, size_of
 from sgcldff.benchmark.table import BenchmarkTable
+from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import OutOfTimeError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, digest
 from sgcldff.evaluation import Predictions
@@ -30,7 +31,7 @@ from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
 from tasks.training import TrainJob, record_of, tracked_run
-from tasks.workspace import Workspace, write_json
+from tasks.workspace import RECORD_REMEDY, Workspace
 
 START, SPEED = "start.json", "speed.json"
 """Files with the weights that all candidates start from, and with measured speeds."""
@@ -52,7 +53,7 @@ def choose_start(nets: Sequence[NetSpec], policy: Pretrained, workspace: Workspa
     record = Path(workspace.root) / START
     if policy is not Pretrained.AUTO:
         return common_start(nets, policy)
-    kept = Pretrained(json.loads(record.read_text())["pretrained"]) if record.is_file() else policy
+    kept = Pretrained(read_json(record, RECORD_REMEDY)["pretrained"]) if record.is_file() else policy
     start = common_start(nets, kept)
     write_json(record, {"pretrained": start.value})
     return start
@@ -122,7 +123,7 @@ def log_scores(job: TrainJob, tags: Mapping[str, str], scores: Mapping[str, floa
     """Add tags and scores to the run of a training, each once, and end it; returns the run's id."""
     registry, folder = Registry(workspace.tracking_uri), workspace.training(job.key())
     run, record = tracked_run(registry, folder, job), record_of(folder, "logged", registry)
-    logged: dict[str, float] = json.loads(record.read_text()) if record.is_file() else {}
+    logged: dict[str, float] = read_json(record, RECORD_REMEDY) if record.is_file() else {}
     new = {name: value for name, value in scores.items() if logged.get(name) != value}
     if new:
         registry.runs.tag(run, {f"sgcldff.{name}": text for name, text in tags.items()})
@@ -141,15 +142,15 @@ def measure_speed(folders: Mapping[str, str], workspace: Workspace, rounds: int,
     if not record.is_file():
         models = {name: load_model(folder, str(device)) for name, folder in folders.items()}
         write_json(record, rates(models, rounds))
-    speed: dict[str, float] = json.loads(record.read_text())
-    return speed
+    return read_json(record, RECORD_REMEDY)
 
 
 @stage("write-table", MODEL)
 def write_table(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictions]], workspace: Workspace) -> str:
     """Write the table as JSON and Markdown, and the plots; returns the path of the Markdown page."""
     out = Path(workspace.root)
-    write_json(out / TABLE_JSON, table.to_dict())
+    with atomic_write(out / TABLE_JSON) as draft:
+        draft.write_text(table.to_json())
     plots = draw_plots(table, runs, out / PLOTS)
     text = markdown_page(table, [path.relative_to(out).as_posix() for path in plots])
     (out / TABLE_PAGE).write_text(text)

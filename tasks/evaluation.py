@@ -1,11 +1,11 @@
 """Tasks that evaluate models."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from sgcldff.core.json_file import read_json
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, digest
 from sgcldff.evaluation import EvalReport, SkippedImage, UnknownLabel
@@ -68,7 +68,7 @@ def content_of(samples: Sequence[Sample]) -> list[str]:
 def trained_on(model: Path) -> frozenset[str]:
     """Return the sha256 of a model's training images; empty if they are not recorded."""
     record = model / TRAINED_ON
-    return frozenset(json.loads(record.read_text())["sha256"]) if record.is_file() else frozenset()
+    return frozenset(read_json(record, "restore the model")["sha256"]) if record.is_file() else frozenset()
 
 
 def read_report(folder: str) -> EvalReport:

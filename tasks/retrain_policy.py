@@ -1,6 +1,5 @@
 """Tasks that decide whether a retraining is due."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import DriftSpec, RetrainPolicy, digest
 from sgcldff.data.catalog import Catalog
@@ -25,7 +25,7 @@ from tasks.evaluation import trained_on
 from tasks.policy import MODEL
 from tasks.progress import bar
 from tasks.stages import stage
-from tasks.workspace import Workspace, write_json
+from tasks.workspace import RECORD_REMEDY, Workspace
 
 DAY_S = 86_400
 
@@ -85,7 +85,7 @@ def drift_of(new: Sequence[Sample], folder: Path, workspace: Workspace, spec: Dr
         with bar("measure") as progress:
             observations = observe(load_model(folder), [new[index] for index in indices], progress)
         write_json(path, measure_drift(Reference.open(folder).observations, observations, spec).to_dict())
-    return DriftReport.from_dict(json.loads(path.read_text()))
+    return DriftReport.from_dict(read_json(path, RECORD_REMEDY))
 
 
 @stage("decide-retraining", MODEL)

@@ -19,7 +19,8 @@ from sgcldff.inference import (
 )
 from sgcldff.models.runtimes import Runtime, caution, load_runtime, resolve
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.results.slide import SlideJob, held, read_slide_job
+from sgcldff.results.folder import held
+from sgcldff.results.slide import SlideJob, read_slide_job
 from sgcldff.slides import SlideEntry
 from tasks.artifacts import show_link, show_table
 from tasks.compute import Workers

@@ -1,6 +1,5 @@
 """Tasks that train and register models."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sgcldff.benchmark.protocols import leave_out
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import smallest_label_space
 from sgcldff.core.records import ModelRef, Sample, Split
 from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
@@ -27,7 +27,7 @@ from tasks.evaluation import read_report
 from tasks.policy import MODEL
 from tasks.stages import model_ids, stage
 from tasks.training_curves import Gauges, epochs_table
-from tasks.workspace import Workspace, write_json
+from tasks.workspace import RECORD_REMEDY, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def tracked_run(registry: Registry, folder: Path, job: TrainJob) -> str:
         runs.attach(run, Catalog.open(job.prepared.catalog).snapshot(), "data")
         runs.attach(run, job.prepared.picture, "priors")
         write_json(record, {"run": run})
-    return str(json.loads(record.read_text())["run"])
+    return str(read_json(record, RECORD_REMEDY)["run"])
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
@@ -148,7 +148,7 @@ def register_model(job: TrainJob, training: str, evaluation: str, workspace: Wor
         reference = registry.register(folder / "model", read_report(evaluation), tags, run)
         registry.runs.finish(run)
         write_json(record, asdict(reference))
-    registered = ModelRef(**json.loads(record.read_text()))
+    registered = ModelRef(**read_json(record, RECORD_REMEDY))
     logger.info("%s version %s is registered", registered.name, registered.version, extra=model_ids(registered))
     rows = [*asdict(registered).items(), ("data", job.prepared.digest), ("training", folder.name)]
     show_table([{"of": of, "value": value} for of, value in rows], key="registered")

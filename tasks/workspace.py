@@ -1,17 +1,15 @@
 """Folders of a laboratory's runs."""
 
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sgcldff.core.atomic import atomic_write
 from sgcldff.core.locations import sqlite_uri
 
 WORKSPACE = Path("sgcldff-workspace")
 """Folder of the workspace where none is named."""
+RECORD_REMEDY = "remove it and run the command again"
+"""What to do about a damaged record of what was done: it is done again."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,3 @@ class Workspace:
     def decision(self) -> Path:
         """The latest decision on a retraining."""
         return Path(self.root) / "drift" / "decision.json"
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically."""
-    with atomic_write(path) as draft:
-        draft.write_text(json.dumps(content, indent=2))

@@ -12,16 +12,19 @@ from tests import servers, shared
 
 SERVERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "SGCLDFF_WORKSPACE")
 LONGEST = (
+    "flows/test_operations.py",
     "flows/test_benchmark.py",
     "flows/test_chain.py",
     "sgcldff/models/test_runtimes.py",
+    "sgcldff/models/test_training.py",
     "flows/test_cli.py",
-    "flows/test_operations.py",
     "infra/test_services.py",
-    "flows/test_promotion.py",
-    "flows/test_retrain.py",
+    "flows/test_crashes.py",
+    "flows/test_deployments.py",
     "sgcldff/cluster/test_cluster_faults.py",
-    "sgcldff/registry/test_registry.py",
+    "flows/test_calibrate.py",
+    "sgcldff/models/test_nets.py",
+    "flows/test_promotion.py",
 )
 """Files that take longest, in the order in which they start: no process is left alone with one of them at the end."""
 
@@ -31,6 +34,9 @@ def pytest_configure(config):
     worker = getattr(config, "workerinput", {}).get("workerid")
     if worker is None:
         os.environ[shared.FOLDER] = tempfile.mkdtemp(prefix="sgcldff-tests-")
+        # processes that share the cores: threads of one would spin while they wait for those of another
+        cores = len(os.sched_getaffinity(0)) // (config.getoption("numprocesses", None) or 1)
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
         config.add_cleanup(shared.end)
     folder = os.environ[shared.FOLDER]
     for name in SERVERS:

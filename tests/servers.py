@@ -95,7 +95,7 @@ def _end(process: subprocess.Popen, stop: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, stop)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(60)
+        process.wait(10)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

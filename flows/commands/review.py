@@ -10,10 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from flows.checks import require_all, require_any_slide, require_known_model, require_there
-from flows.options import ModelOption, Panel, WorkspaceOption, examples, out, output, print_outcome
+from flows.checks import require_all, require_any_slide, require_known_model, require_report, require_there
+from flows.options import ModelOption, Panel, ReportOption, WorkspaceOption, examples, out, output, print_outcome
 from sgcldff.core.disks import require_writable
-from sgcldff.core.errors import IncompleteBatchError
+from sgcldff.core.errors import IncompleteBatchError, InputError
+from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.wording import counted, first_few
 from tasks.workspace import WORKSPACE
 
@@ -53,7 +54,8 @@ def make(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Cells classified as this; may be repeated.", show_default="unidentified; none with --representative"
+            help="Cells classified as this; may be repeated.",
+            show_default="unidentified or, if there are none, the least sure 50; none with --representative",
         ),
     ] = None,
     below: Annotated[
@@ -72,7 +74,7 @@ def make(
     model: ModelOption = None,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
-    """Gather cells for review, by default the unidentified ones: pictures, a table and a page that works offline."""
+    """Gather cells for review, such as the unidentified ones: pictures, a table and a page that works offline."""
     require_all(
         lambda: require_writable(workspace),
         *(partial(require_there, folder, "folder of results") for folder in results),
@@ -83,15 +85,15 @@ def make(
 
     configure(workspace)
     from flows.review import review_make
-    from sgcldff.core.records import UNIDENTIFIED
     from sgcldff.results.review.selection import ReviewSelection
 
     labels = tuple(label or ([] if representative else [UNIDENTIFIED]))
     choice = ReviewSelection(labels, below, sample, limit, representative)
     made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice, str(workspace), model)
     if made.cells:
-        cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review."
-        print_outcome(cells, page=to / "review.html")
+        cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review"
+        why = ": none is unidentified, of these the model was least sure" if made.least_sure else ""
+        print_outcome(f"{cells}{why}.", page=to / "review.html")
     else:
         wanted = f"none is {' or '.join(labels)}" if labels else "none was found"
         print_outcome(f"No cells to review: {wanted}.", hint="--below and --sample select others")
@@ -147,6 +149,59 @@ def apply(results: ResultsArgument, store: StoreOption, workspace: WorkspaceOpti
     _raise_if_incomplete(done.skipped, "slide was skipped", "slides were skipped")
 
 
+@review_app.command(epilog=examples("sgcldff review readers --store reviews"))
+def readers(store: StoreOption, report: ReportOption = None) -> None:
+    """Compare every two readers on the cells that both answered: Cohen's kappa, and the cells on which they differ."""
+    require_all(
+        lambda: require_there(store / "reviews", "store of reviews"),
+        lambda: require_report(report),
+    )
+    from sgcldff.core.json_file import write_json
+    from sgcldff.data.reviews.consensus import consensus_of
+    from sgcldff.data.reviews.readers import reader_agreements
+    from sgcldff.data.reviews.store import ReviewStore
+
+    found = reader_agreements(consensus_of(ReviewStore.open(store).reviews()))
+    if not found:
+        raise InputError(f"{store}: no cell was answered by two readers: let a second person review the same queue")
+    for one in found:
+        table = Table("slide", "cell", *map(escape, one.readers), title=Text(str(one)), title_justify="left")
+        for first, second in one.disagreements:
+            table.add_row(*map(Text, (first.slide_id, first.cell_id, first.label, second.label)))
+        out.print(table if one.disagreements else Text(str(one)))
+    if report is not None:
+        write_json(report, {"pairs": [one.to_dict() for one in found]})
+    print_outcome(f"{counted(len(found), 'pair')} of readers.", **({} if report is None else {"report": report}))
+
+
+@review_app.command(epilog=examples("sgcldff review sign results/slide --by 'Ada Lima'"))
+def sign(
+    results: ResultsArgument,
+    by: Annotated[str, typer.Option("--by", help="Name of the person who answers for the differentials.")],
+) -> None:
+    """Sign differentials, as counted after review where there was one; until then they are preliminary."""
+    require_all(*(partial(require_there, folder, "folder of results") for folder in results))
+    from sgcldff.results.batch import update_batches
+    from sgcldff.results.review.selection import results_in
+    from sgcldff.results.review.sign import sign as sign_slide
+
+    folders, failed = results_in(results), list[str]()
+    table = Table("slide", "signed by", "at", "model", "cells counted", "looked at one by one", "copy")
+    for folder in folders:
+        try:
+            signed = sign_slide(folder, by)
+        except InputError as error:
+            failed.append(f"slide {folder.name}: {error}")
+            continue
+        model = f"{signed.model_name}, version {signed.model_version}"
+        figures = (f"{signed.counted:,}", f"{signed.reviewed:,}")
+        table.add_row(*map(Text, (folder.name, signed.by, signed.at, model, *figures, signed.place)))
+    out.print(table)
+    failed += update_batches(folders)
+    print_outcome(f"{counted(table.row_count, 'differential is', 'differentials are')} signed.")
+    _raise_if_incomplete(failed, "slide was not signed", "slides were not signed")
+
+
 def _cells(one: "Applied") -> str:
     tally = one.tally
     lines = [
@@ -162,9 +217,12 @@ def _cells(one: "Applied") -> str:
 
 
 def _shares(machine: "Differential", reviewed: "Differential") -> str:
-    pairs = zip(machine.shares, reviewed.shares, strict=True)
+    old, new = machine.counts, reviewed.counts
+    shares = {one.label: f", {one.share:.1%} ({one.low:.1%} – {one.high:.1%})" for one in reviewed.shares}
     return "\n".join(
-        f"{new.label} {old.count} → {new.count}, {new.share:.1%} ({new.low:.1%} – {new.high:.1%})" for old, new in pairs
+        f"{label} {old.get(label, 0)} → {number}{shares.get(label, '')}"
+        for label, number in new.items()
+        if label != UNIDENTIFIED
     )
 
 

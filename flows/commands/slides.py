@@ -156,9 +156,10 @@ def gate(
         lambda: settings_from(settings),
         lambda: checks.require_report(report),
     )
+    from sgcldff.core.json_file import write_json
     from sgcldff.data.catalog import Catalog
     from sgcldff.inference.gate import calibrate
-    from tasks.workspace import Workspace, write_json
+    from tasks.workspace import Workspace
 
     calibration = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)
     spec, area = calibration.spec, f"{calibration.read:.1%} of the remaining area is read"

@@ -42,6 +42,8 @@ COUNTED_NAMES = (*NAMES, SMUDGE, REACTIVE, PLASMA_CELL)
 """Types that a manual count may have."""
 NOT_WHITE = (ERYTHROBLAST, SMUDGE, NO_WHITE_CELL, *SUBTYPES[NO_WHITE_CELL])
 """What is reported per 100 white cells, and is no part of a differential."""
+OTHER = "other: "
+"""Beginning of an answer in a reviewer's own words; such a cell counts as a white cell of a type of its own."""
 SYNONYMS: Mapping[str, str] = {
     "neut": NEUTROPHIL,
     "neutro": NEUTROPHIL,
@@ -82,8 +84,20 @@ SYNONYMS: Mapping[str, str] = {
 }
 
 
+OFFERED = (NO_WHITE_CELL, SMUDGE, PLATELET, BLAST, IMMATURE_GRANULOCYTE, ERYTHROBLAST)
+"""Types that a reviewer is offered beside a model's classes, where it lacks them."""
 WATCHED_FOR = (BLAST, IMMATURE_GRANULOCYTE, BAND, ERYTHROBLAST)
 """Types that a person looks for in every smear, and that a model may lack."""
+
+
+def foreign_types(classes: Iterable[str]) -> tuple[str, ...]:
+    """Return the types that people name and that a model with these classes lacks, broadly and finely."""
+    own = set(classes)
+    return tuple(
+        name
+        for name in dict.fromkeys((*OFFERED, *COUNTED_NAMES))
+        if name != NON_BLAST and not own & {name, BROADER.get(name, name), *SUBTYPES.get(name, ())}
+    )
 
 
 def cannot_tell(classes: Iterable[str]) -> tuple[str, ...]:

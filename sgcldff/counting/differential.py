@@ -32,6 +32,8 @@ MANY_UNIDENTIFIED = 0.1
 MANY_EXCLUDED = 0.5
 """Share of cells outside the usable area, of all that were found, above which a differential is flagged."""
 
+PRELIMINARY = "preliminary"
+"""Status of a differential that nobody has signed."""
 VERSION = 3
 """Of the layout."""
 
@@ -118,6 +120,8 @@ class Differential:
     """Broader types, all of whose subtypes are among the shares: a differential of five types beside one of nine."""
     beside: tuple[CountBeside, ...] = ()
     """Types that are no white cells, such as nucleated red cells; not included in the shares."""
+    foreign: tuple[str, ...] = ()
+    """Types of shares and `beside` that the model does not have: people named them."""
     specimen: Specimen | None = None
     """What the laboratory knows of the blood; None where it said nothing."""
     version: int = VERSION
@@ -137,7 +141,7 @@ class Differential:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All types of the model: white cells, then those counted beside them."""
+        """All types: white cells, then those counted beside them."""
         return (*(share.label for share in self.shares), *(one.label for one in self.beside))
 
     @property
@@ -148,8 +152,8 @@ class Differential:
 
     @property
     def cannot_tell(self) -> tuple[str, ...]:
-        """Types that matter in a smear and that this differential cannot show."""
-        return cannot_tell(self.classes)
+        """Types that matter in a smear and that the model does not have."""
+        return cannot_tell(label for label in self.classes if label not in self.foreign)
 
     @property
     def laboratory(self) -> LaboratoryFigures:
@@ -326,7 +330,13 @@ def write_differential(
     orientation
         How the stored picture was turned, 1 to 8 as in EXIF: the places of all results are those of the upright slide.
     """
-    content = {"slide_id": slide_id, "orientation": orientation, **found.to_dict(), "lineage": asdict(lineage)}
+    content = {
+        "slide_id": slide_id,
+        "status": PRELIMINARY,
+        "orientation": orientation,
+        **found.to_dict(),
+        "lineage": asdict(lineage),
+    }
     return write_json(path, content)
 
 

@@ -7,7 +7,7 @@ that changed or has the wrong size is copied again, and one that was deleted in 
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,11 +109,14 @@ def _journal_line(file: RemoteFile) -> str:
 
 
 def _journal(mirror: Mirror) -> Mapping[str, list[object]]:
-    """Read the latest version of each complete file; an incomplete line is ignored."""
-    if not mirror.journal.exists():
-        return {}
-    lines = [line for line in mirror.journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    return {name: version for name, *version in map(json.loads, lines)}
+    """Read the latest version of each complete file; an incomplete or damaged line is ignored."""
+    versions: dict[str, list[object]] = {}
+    if mirror.journal.exists():
+        for line in mirror.journal.read_text(errors="replace").splitlines():
+            with suppress(ValueError, TypeError):
+                name, *version = json.loads(line)
+                versions[name] = version
+    return versions
 
 
 def _is_complete(mirror: Mirror, name: str, version: Sequence[object]) -> bool:

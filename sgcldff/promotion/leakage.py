@@ -1,12 +1,12 @@
 """Leakage: whether a model was trained on its test images, or on near-duplicates of them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sgcldff.core.json_file import read_json
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import IngestSpec
 from sgcldff.core.wording import first_few
@@ -35,7 +35,7 @@ class TrainingRecord:
         """Read the record beside a model; None if there is none."""
         if not path.is_file():
             return None
-        record = json.loads(path.read_text())
+        record = read_json(path, "restore it, or train the model again")
         return cls(frozenset(record["sha256"]), record.get("data", ""), record.get("complete", True))
 
 

@@ -223,10 +223,9 @@ class Registry:
         if WEIGHTS_TAG not in version.tags:
             raise InputError(f"{text}: not registered by sgcldff; name a version that `sgcldff train` registered")
         folder = self._fetch(version, ARTIFACTS)
-        if sha256_of(folder / WEIGHTS_FILE) != version.tags[WEIGHTS_TAG]:
-            raise StoreError(
-                f"{folder / WEIGHTS_FILE}: not the weights registered as {text}; restore or register again"
-            )
+        weights = folder / WEIGHTS_FILE
+        if not weights.is_file() or sha256_of(weights) != version.tags[WEIGHTS_TAG]:
+            raise StoreError(f"{weights}: not the weights registered as {text}; restore or register again")
         _require_registered(version, ARTIFACTS, folder)
         return _ref(version), folder
 

@@ -1,5 +1,6 @@
 """One slide: read from its pixels to a folder of results, and the results of such a folder."""
 
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 
 from sgcldff.core.errors import InputError, MissingInputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
-from sgcldff.core.locks import locked
 from sgcldff.core.parquet_file import read_table
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import InferSpec, digest
@@ -53,23 +53,24 @@ from sgcldff.inference.outputs import (
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.results.review.apply import forget_reviews
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, REPORT, held
+from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
+from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
 from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
 from sgcldff.slides.images import sha256_of
 
 if TYPE_CHECKING:
     import geopandas
 
+logger = logging.getLogger(__name__)
+
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
-LAYOUT = 3
+LAYOUT = 4
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
-CELLS, DIFFERENTIAL, LABELS = "cells.parquet", "differential.json", "labels.ome.zarr"
-FILES = (CELLS, DIFFERENTIAL, "cells.geojson", "report.html", "manual.json")
-LOCK = ".lock"
-"""File in a slide's folder that whoever writes there holds."""
-PATIENCE_S = 5.0
+LABELS = "labels.ome.zarr"
+FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, "manual.json")
 
 Progress = Callable[[Tally], None]
 """Called with the work done by every pass over a shard."""
@@ -171,17 +172,6 @@ def read_results(folder: str | Path) -> SlideResult:
     if summary.found is None:
         raise InputError(f"{folder}: this slide was skipped ({summary.reason}): mend the cause and read it again")
     return SlideResult(folder, summary, summary.found)
-
-
-def held(folder: Path) -> AbstractContextManager[None]:
-    """Keep other processes from writing to a slide's folder.
-
-    Raises
-    ------
-    ServiceError
-        If another one does so for longer than a few seconds.
-    """
-    return locked(folder / LOCK, PATIENCE_S)
 
 
 def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progress) -> SlideResult:
@@ -295,6 +285,8 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
             for cell in batch:
                 write_instance(next(numbers), cell.outline / scaled.factor)
                 gallery.add(cell)
+    if aside := set_earlier_review_aside(folder):
+        logger.warning("slide %s: reviewed results of an earlier reading now lie in %s", slide.ref.id, aside.name)
     found = _differential(counts, plan)
     if job.goal is not None:
         found = job.goal.settled(found)
@@ -303,10 +295,11 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
     found = replace(found, specimen=job.specimen)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
+    recount_reviewed(folder)
+    mark_signed(folder)
     agreements = _agreements(found, job, plan)
-    forget_reviews(folder)
     facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
-    write_report(folder, scaled, gallery, found, facts, agreements)
+    write_report(folder, scaled, gallery, found, facts, agreements, read_standing(folder))
     tally = committed_work(plan) if shards is None else sampled_work(plan)
     areas = _area_shares(slide_areas(plan)) if shards is None else {}
     summary = SlideSummary(

@@ -2,24 +2,30 @@
 
 import base64
 import heapq
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
 import cv2
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
+from sgcldff.core.wording import counted
 from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
-from sgcldff.counting.differential import ClassShare, Differential
+from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.outputs.cells import CellRow
 from sgcldff.inference.outputs.colours import hex_of
+from sgcldff.results.folder import DIFFERENTIAL, REPORT
+from sgcldff.results.standing import Standing, read_standing
 from sgcldff.slides.scaled import ScaledSlide
 
 OVERVIEW_PX = 1400
@@ -31,6 +37,9 @@ DRAWN = 5000
 """Cells kept per type: all are counted, these are ringed, and the gallery is chosen from these."""
 OUTSIDE = "outside the usable area"
 """Heading of cells that are not counted."""
+DIFFERENTIAL_SECTION = '<section id="differential">'
+PEOPLE = re.compile(rf'(<section id="people">.*?</section>\s*)?(?={DIFFERENTIAL_SECTION})', re.DOTALL)
+"""Place of what people made of the results: before the model's differential."""
 RING_UM = 10.0
 """Radius of the rings that mark cells in the overview, at least `RING_PX`."""
 RING_PX = 5.0
@@ -150,6 +159,7 @@ def write_report(
     found: Differential,
     facts: Sequence[tuple[str, str]],
     agreements: Sequence[Agreement] = (),
+    standing: Standing | None = None,
 ) -> Path:
     """Write `report.html`: differential, overview with cells marked, gallery by type, slide and lineage.
 
@@ -166,18 +176,21 @@ def write_report(
         What the slide is and where the results come from, as `slide_facts` lists it.
     agreements
         The comparison with a manual count, where there is one.
+    standing
+        What people made of the results, where they did.
 
     Returns
     -------
     Path
         The report.
     """
-    path = Path(folder) / "report.html"
+    path = Path(folder) / REPORT
     overview, overview_mpp = slide.overview(OVERVIEW_PX)
     adjusted = any(share.adjusted for share in found.shares)
     page = template("report.html").render(
         slide=slide.source.ref,
         found=found,
+        people=_people(found, standing or Standing()),
         figures=found.laboratory,
         confidence=f"{found.confidence:.0%}",
         adjusted=adjusted,
@@ -197,6 +210,50 @@ def write_report(
     return path
 
 
+def update_report(folder: Path) -> None:
+    """Show in a slide's report what people made of its results since it was written; the rest is left as it is.
+
+    Raises
+    ------
+    InputError
+        If there is no differential, or it is damaged.
+    """
+    path = folder / REPORT
+    if path.exists():
+        people = _people(read_differential(folder / DIFFERENTIAL), read_standing(folder))
+        page = PEOPLE.sub(lambda _: f"{people}\n", path.read_text(encoding="utf-8"), count=1)
+        with atomic_write(path) as partial:
+            partial.write_text(page, encoding="utf-8")
+
+
+def _people(found: Differential, standing: Standing) -> Markup:
+    """Render what people made of a slide's results; names are escaped."""
+    reviewed = standing.reviewed
+    page = template("people.html").render(
+        standing=standing,
+        machine={share.label: share for share in found.shares},
+        beside=[] if reviewed is None else _beside(found, reviewed.differential),
+        confidence=f"{found.confidence:.0%}",
+    )
+    return Markup(page.strip())  # noqa: S704  # escaped by the template
+
+
+def _beside(found: Differential, reviewed: Differential) -> list[tuple[str, str, str, str]]:
+    """Return what percentages do not include: name, cells by the model and after review, and per 100 white cells."""
+    rate = {one.label: f"{one.per_100:.1f} per 100 white cells" for one in reviewed.beside if one.per_100 is not None}
+    white = {share.label for share in reviewed.shares}
+    return [
+        (label, f"{found.counts[label]:,}" if label in found.counts else "–", f"{number:,}", rate.get(label, ""))
+        for label, number in reviewed.counts.items()
+        if label not in white
+    ]
+
+
+def moment(text: str) -> str:
+    """Write a time, in ISO 8601, for readers."""
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def template(name: str) -> jinja2.Template:
     """Load a page's template; what is filled in is escaped, and what is missing is an error."""
     environment = jinja2.Environment(
@@ -206,7 +263,7 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "colour": hex_of, "moment": moment, "counted": counted}
     return environment.get_template(name)
 
 

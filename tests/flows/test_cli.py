@@ -266,38 +266,3 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def test_a_review_on_the_command_line(server, run, smear, read_as, tmp_path):
-    results, workspace = (
-        read_as(tmp_path / "results" / "smear", smear, ["unidentified"] * len(smear.cells)).parent,
-        tmp_path,
-    )
-    place = ("-w", workspace / "ws")
-    made = run(
-        "review", "make", results, "-s", smear.slide, "-s", tmp_path / "gone.svs", "-o", tmp_path / "queue", *place
-    )
-    assert made.code == 3
-    assert "gone.svs" in made.line
-    assert "review.html" in made.out
-    cells = [line.split(",")[0] for line in (tmp_path / "queue" / "queue.csv").read_text().splitlines()[1:4]]
-    rows = [(cells[0], "monocyte", "A"), (cells[1], "martian", "A"), (cells[2], "basophil", "")]
-    answers = tmp_path / "answers.csv"
-    lines = [",".join((*row, "2026-03-01T12:00:00Z")) for row in rows]
-    answers.write_text("\n".join(["cell_id,label,reviewer,reviewed_at", *lines]))
-    read = run("review", "read", answers, "-q", tmp_path / "queue", "--store", tmp_path / "store", *place)
-    assert read.code == 3
-    assert "1 answer, 1 of them new" in read.out
-    assert all(f"answers.csv, row {row}: " in read.line for row in (2, 3))
-    applied = run("review", "apply", results, "--store", tmp_path / "store", *place)
-    assert applied.code == 0
-    assert "monocyte 0 → 1" in applied.out
-    assert run("review", "apply", results, "--store", tmp_path / "nowhere", *place).code == 2
-
-
-def test_a_batch_without_unidentified_cells_has_nothing_to_review(server, run, smear, read_as, tmp_path):
-    results = read_as(tmp_path / "results" / "smear", smear, [cell.label for cell in smear.cells]).parent
-    made = run("review", "make", results, "-s", smear.slide, "-o", tmp_path / "queue", "-w", tmp_path / "ws")
-    assert made.code == 0
-    assert "No cells to review" in made.out
-    assert not (tmp_path / "queue").exists()

@@ -57,6 +57,20 @@ def test_what_the_model_thinks_is_hidden_until_it_is_asked_for(page, queue):
     assert "%" not in page.text("answers")
 
 
+def test_what_is_none_of_the_models_types_is_said_by_letter_or_in_words(page, queue):
+    page.open(queue, "A")
+    page.press(*"aspbie", "o")
+    page.find("word").send_keys(" Hairy  Cell 3u\ue007")
+    labels = ["no white cell", "smudge cell", "platelet", "blast", "immature granulocyte", "erythroblast"]
+    answers = page.download()
+    assert [row["label"] for row in answers_in(answers)] == [*labels, "other: hairy cell 3u"]
+    page.press("\ue012", "o")
+    assert page.find("word").get_attribute("value") == "hairy cell 3u"
+    page.press("\ue00c")
+    assert page.text("count").startswith("7 of")
+    assert not read_answers([answers], queue, read_queue(queue)).set_aside
+
+
 def test_the_page_loads_nothing_but_its_pictures(page, queue):
     page.open(queue, "A")
     page.seen()

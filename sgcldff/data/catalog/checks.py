@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sgcldff.core.errors import InputError
-from sgcldff.core.labels import PRESETS
+from sgcldff.core.labels import PRESETS, WBC5, smallest_label_space
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import MAX_MPP, MIN_MPP, IngestSpec
 from sgcldff.data.adapters.base import PublishedSize
+from sgcldff.data.adapters.reviewed import ADAPTER as REVIEWED
 from sgcldff.data.catalog.measurements import Facts, FileKey, MeasureResult, file_key
 
 KNOWN_LABELS = tuple(dict.fromkeys(label for space in PRESETS.values() for label in space.known))
@@ -84,15 +85,26 @@ def _facts(path: str, key: FileKey | None, results: Mapping[FileKey, MeasureResu
 
 def usable_samples(rows: Iterable[MeasuredSample], spec: IngestSpec) -> Screened:
     """Keep the samples that training can use, with boxes clipped to the image."""
-    screened = Screened([], [])
+    screened, rows = Screened([], []), list(rows)
     known = spec.labels.known if spec.labels else KNOWN_LABELS
+    known_to_reviews = spec.labels.known if spec.labels else _labels_beside_reviews(rows)
     for row in rows:
-        reason = _image_fault(row, spec.min_side_px) or _annotation_fault(row, known) or _mask_fault(row)
+        labels = known_to_reviews if row.sample.source == REVIEWED.name else known
+        reason = _image_fault(row, spec.min_side_px) or _annotation_fault(row, labels) or _mask_fault(row)
         if reason:
             screened.quarantined.append(quarantined(row.sample, reason))
         else:
             screened.rows.append(replace(row, sample=replace(row.sample, boxes=_clipped_boxes(row.sample))))
     return screened
+
+
+def _labels_beside_reviews(rows: Iterable[MeasuredSample]) -> Collection[str]:
+    """Return what reviews may be labelled: an answer beside the five types and the other images' makes no class.
+
+    Any label that is known where there are no other images.
+    """
+    others = {row.sample.label for row in rows if row.sample.source != REVIEWED.name}.intersection(KNOWN_LABELS)
+    return (*WBC5.known, *smallest_label_space(others).known) if len(others) > 1 else KNOWN_LABELS
 
 
 def _image_fault(row: MeasuredSample, min_side: int) -> str:

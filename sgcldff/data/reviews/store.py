@@ -39,7 +39,7 @@ class Review:
     """Position of the cell's centre on the slide, um to the right; `y_um` downwards."""
     y_um: float
     label: str
-    """A class, or `CANNOT_TELL`."""
+    """A class, a type that the model lacks, words after "other: ", or `CANNOT_TELL`."""
     reviewer: str
     reviewed_at: datetime
     """UTC."""

@@ -1,6 +1,5 @@
 """Calibration of a model for a laboratory; the result is a new model, the original one is not changed."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,8 +10,8 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, ModelSpec
@@ -248,13 +247,11 @@ def _write_records(origin: Path, target: Path, calibration: LabCalibration, used
         "before": _figures(adaptation.before, calibration.before),
         "after": _figures(adaptation.after, calibration.after),
     }
-    with atomic_write(target / CALIBRATION_FILE) as partial:
-        partial.write_text(json.dumps(record, indent=2))
+    write_json(target / CALIBRATION_FILE, record)
     images = {sample.sha256 or sha256_of(sample.image) for sample in used}
     training: dict[str, Any] = {"sha256": [], "complete": False}
     if (origin / TRAINED_ON).is_file():
-        training = json.loads((origin / TRAINED_ON).read_text())
-    with atomic_write(target / TRAINED_ON) as partial:
-        partial.write_text(json.dumps(training | {"sha256": sorted(images.union(training["sha256"]))}, indent=2))
+        training = read_json(origin / TRAINED_ON, "restore the model")
+    write_json(target / TRAINED_ON, training | {"sha256": sorted(images.union(training["sha256"]))})
     if reference_digest(origin):
         replace(Reference.open(origin), model=digest).save(target)

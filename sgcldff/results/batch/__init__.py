@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
+from sgcldff.core.boundary import reading
+from sgcldff.core.errors import InputError
 from sgcldff.results.batch.origin import known_sha256, require_own_folders, unread, write_origin
 from sgcldff.results.batch.page import write_page
 from sgcldff.results.batch.summary import SlideSummary, write_summary
@@ -20,12 +24,15 @@ __all__ = [
     "require_own_folders",
     "triage",
     "unread",
+    "update_batches",
     "write_batch",
     "write_origin",
     "write_page",
     "write_summary",
     "write_table",
 ]
+
+TABLE = "batch.parquet"
 
 
 def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Path, Path]:
@@ -37,4 +44,25 @@ def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Pat
         Of the batch; the slides' folders below it carry the names of the slides.
     """
     triaged = triage(slides)
-    return write_table(Path(folder) / "batch.parquet", triaged), write_page(Path(folder) / "batch.html", triaged)
+    return write_table(Path(folder) / TABLE, triaged), write_page(Path(folder) / "batch.html", triaged)
+
+
+def update_batches(slides: Iterable[Path]) -> tuple[str, ...]:
+    """Write table and page of the batches around slides' folders again, after people worked on the slides.
+
+    Returns
+    -------
+    tuple
+        Why batches could not be written: their table, or a file of one of their slides, is damaged.
+    """
+    reasons = []
+    for folder in sorted({slide.parent for slide in slides}):
+        if not (folder / TABLE).exists():
+            continue
+        try:
+            with reading(folder / TABLE, "not the table of a batch", "read its slides again"):
+                names = pq.read_table(folder / TABLE, columns=["slide_id"])["slide_id"].to_pylist()
+            write_batch(folder, [SlideSummary.read(folder / name) for name in names])
+        except InputError as error:
+            reasons.append(f"{folder / TABLE} was not updated: {error}")
+    return tuple(reasons)

@@ -41,6 +41,8 @@ class SlideCard:
     thumbnail: str | None
     """A picture that stands inside the page."""
     types: tuple[Part, ...]
+    reviewed: tuple[Part, ...]
+    """Types after review; none where nobody reviewed the slide."""
     areas: tuple[Part, ...]
 
 
@@ -79,6 +81,7 @@ def write_page(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
         others=[entry for entry in entries if entry.triaged.urgency < Urgency.LOOK],
         slides=len(triaged),
         read=len(read),
+        signed=sum(bool(slide.standing.signatures) for slide in read),
         cells=sum(slide.counted for slide in read),
         usual=[_usual(label, read) for label in classes_of(read)],
         area_colours=AREA_COLOURS,
@@ -96,9 +99,12 @@ def write_page(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
 def _entry(one: TriagedSlide, folder: Path) -> SlideCard:
     slide, place = one.slide, folder / one.slide.slide_id
     link = f"{quote(slide.slide_id, safe='')}/report.html" if (place / "report.html").exists() else None
-    types = _parts([(share.label, hex_of(share.label), share.share) for share in slide.shares])
+    types, reviewed = (
+        _parts([(share.label, hex_of(share.label), share.share) for share in shares])
+        for shares in (slide.shares, slide.reviewed.shares if slide.reviewed else ())
+    )
     areas = _parts([(name, colour, slide.areas.get(name, 0.0)) for name, colour in AREA_COLOURS.items()])
-    return SlideCard(one, link, thumbnail(place / "labels.ome.zarr"), types, areas)
+    return SlideCard(one, link, thumbnail(place / "labels.ome.zarr"), types, reviewed, areas)
 
 
 def _parts(shares: Sequence[tuple[str, str, float]]) -> tuple[Part, ...]:

@@ -13,6 +13,8 @@ from sgcldff.core.settings import require
 from sgcldff.counting.agreement import Agreement, read_agreements
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.gate import Area
+from sgcldff.results.folder import DIFFERENTIAL
+from sgcldff.results.standing import Standing, read_standing
 
 SUMMARY = "summary.json"
 """Name of the file in a slide's folder that `write_summary` writes."""
@@ -43,10 +45,12 @@ class SlideSummary:
     model: ModelRef | None = None
     agreements: tuple[Agreement, ...] = ()
     """The comparison with a manual count, where there is one."""
+    standing: Standing = field(default_factory=Standing)
+    """What people made of the results."""
 
     @classmethod
     def read(cls, folder: str | Path) -> "SlideSummary":
-        """Read what a slide's folder holds: summary.json, and differential.json and manual.json where they are.
+        """Read what a slide's folder holds: summary.json, and what was counted, compared, and made of it by people.
 
         Raises
         ------
@@ -57,15 +61,20 @@ class SlideSummary:
         summary = _read_summary(folder / SUMMARY)
         if summary.reason:
             return summary
-        found = read_differential(folder / "differential.json")
+        found = read_differential(folder / DIFFERENTIAL)
         manual = folder / "manual.json"
         agreements = read_agreements(manual) if manual.exists() else ()
-        return replace(summary, found=found, agreements=agreements)
+        return replace(summary, found=found, agreements=agreements, standing=read_standing(folder))
 
     @property
     def shares(self) -> tuple[ClassShare, ...]:
         """Of the differential; none where the slide was skipped."""
         return () if self.found is None else self.found.shares
+
+    @property
+    def reviewed(self) -> Differential | None:
+        """Counts after review; None where nobody reviewed the slide."""
+        return None if self.standing.reviewed is None else self.standing.reviewed.differential
 
     @property
     def counted(self) -> int:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgcldff.core.atomic import atomic_write
+from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.agreement import Agreement
 from sgcldff.counting.differential import Differential
@@ -15,13 +16,15 @@ from sgcldff.counting.specimen import outside
 from sgcldff.inference.gate import Area
 from sgcldff.results.batch.summary import classes_of
 from sgcldff.results.batch.triage import TriagedSlide
+from sgcldff.results.standing import ReviewedCounts, Standing
 
 KINDS = ("count", "share", "low", "high", "lowest", "highest", "adjusted", "adjusted_low", "adjusted_high")
-ABSOLUTE = ("absolute", "absolute_low", "absolute_high")
 """Beginnings of the columns of each class."""
+ABSOLUTE = ("absolute", "absolute_low", "absolute_high")
+"""The same, for slides whose white count is known: 10^9/L."""
 
 
-def batch_schema(classes: Iterable[str], beside: Iterable[str] = ()) -> pa.Schema:
+def batch_schema(classes: Iterable[str], beside: Iterable[str] = (), reviewed: Iterable[str] = ()) -> pa.Schema:
     """Describe the table of a batch: one row per slide; what is not known of a slide that was skipped is missing."""
     text, whole, number = pa.string(), pa.int64(), pa.float64()
     kinds = dict.fromkeys((*KINDS, *ABSOLUTE), number) | {"count": whole}
@@ -36,6 +39,14 @@ def batch_schema(classes: Iterable[str], beside: Iterable[str] = ()) -> pa.Schem
                 (f"{kind}_{label}", dtype)
                 for label in beside
                 for kind, dtype in (("count", whole), ("per_100", number))
+            ),
+            *((name, text) for name in ("signoff", "signed_by", "signed_at")),
+            ("reviewed", whole),
+            ("reviewers", pa.list_(text)),
+            *(
+                (f"reviewed_{kind}_{label}", dtype)
+                for label in reviewed
+                for kind, dtype in (("count", whole), ("share", number))
             ),
             *((name, number) for name in ("wbc", "wbc_corrected")),
             ("outside_reference", pa.list_(text)),
@@ -59,7 +70,10 @@ def write_table(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
     """Write the table of a batch, in the order of the page; the file appears whole or not at all."""
     found = [one.slide.found for one in triaged if one.slide.found is not None]
     beside = dict.fromkeys(part.label for each in found for part in each.beside)
-    schema = batch_schema(classes_of(one.slide for one in triaged), beside)
+    reviewed = dict.fromkeys(
+        label for one in triaged if one.slide.reviewed for label in one.slide.reviewed.counts if label != UNIDENTIFIED
+    )
+    schema = batch_schema(classes_of(one.slide for one in triaged), beside, reviewed)
     with atomic_write(path) as partial:
         pq.write_table(pa.Table.from_pylist([_row(one) for one in triaged], schema=schema), partial, compression="zstd")
     return path
@@ -76,8 +90,21 @@ def _row(one: TriagedSlide) -> dict[str, object]:
         "usable": slide.usable,
         **({} if model is None else {f"model_{name}": value for name, value in asdict(model).items()}),
         **({} if slide.found is None else _counts(slide.found)),
+        **({} if slide.found is None else _signoff(slide.standing)),
+        **({} if slide.standing.reviewed is None else _reviewed(slide.standing.reviewed)),
         "agrees_with_manual": _agrees(slide.agreements),
     }
+
+
+def _signoff(standing: Standing) -> dict[str, object]:
+    latest = {f"signed_{name}": getattr(one, name) for one in standing.signatures[:1] for name in ("by", "at")}
+    return {"signoff": standing.status, **latest}
+
+
+def _reviewed(counts: ReviewedCounts) -> dict[str, object]:
+    shares = {f"reviewed_share_{share.label}": share.share for share in counts.differential.shares}
+    numbers = {f"reviewed_count_{label}": number for label, number in counts.differential.counts.items()}
+    return {"reviewed": counts.tally.reviewed, "reviewers": list(counts.reviewers), **numbers, **shares}
 
 
 def _agrees(agreements: Sequence[Agreement]) -> bool | None:

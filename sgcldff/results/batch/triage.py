@@ -84,6 +84,7 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
     if slide.found is None:
         return (Reason(Urgency.FIRST, f"skipped: {slide.reason}"),)
     reasons = [
+        *_people(slide, watched),
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
         *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
         *_manual(slide.agreements),
@@ -91,7 +92,7 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
         *_few(slide.found),
         *_mononuclear(slide.found),
         *strange,
-        *_left_out(slide.found),
+        *_left_out(slide.reviewed or slide.found),
         *_smear(slide.usable),
     ]
     return tuple(sorted(reasons, key=lambda reason: -reason.urgency))
@@ -102,6 +103,18 @@ def _present(share: ClassShare) -> Reason:
     return Reason(
         Urgency.FIRST, f"{cells}: {percent(share.share)}, interval {percent(share.low)} – {percent(share.high)}"
     )
+
+
+def _people(slide: SlideSummary, watched: Sequence[str]) -> list[Reason]:
+    """Say what people found on a slide, and what of their work does not belong to its present results."""
+    standing, own = slide.standing, slide.reviewed
+    named = [share for share in own.shares if share.label in watched and share.count] if own else []
+    earlier = ["was reviewed in an earlier reading: apply the reviews again"] if standing.earlier and not own else []
+    return [
+        *(Reason(Urgency.FIRST, f"after review, {_present(share).text}") for share in named),
+        *(Reason(Urgency.LOOK, fault) for fault in standing.damaged),
+        *(Reason(Urgency.NOTE, text) for text in earlier),
+    ]
 
 
 def _beside(one: CountBeside) -> Reason:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sgcldff.core.errors import InputError
-from sgcldff.core.labels import resolve_label
+from sgcldff.core.labels import OTHER, foreign_types, resolve_label
 from sgcldff.core.settings import require
 from sgcldff.core.tables import TableRow, read_rows
 from sgcldff.data.reviews.consensus import consensus_of, in_future
@@ -132,7 +132,7 @@ def _review(cell: QueuedCell, row: TableRow, crop_sha256: str) -> Review:
         x_um=cell.x_um,
         y_um=cell.y_um,
         label=_label(cell, row["label"]),
-        reviewer=_reviewer(row["reviewer"]),
+        reviewer=reviewer_name(row["reviewer"]),
         reviewed_at=_time(row["reviewed_at"]),
         crop_sha256=crop_sha256,
         crop_mpp=cell.crop_mpp,
@@ -145,16 +145,29 @@ def _review(cell: QueuedCell, row: TableRow, crop_sha256: str) -> Review:
 
 
 def _label(cell: QueuedCell, text: str) -> str:
-    known = {name.lower(): name for name in (*cell.classes, CANNOT_TELL)}
+    known = {name.lower(): name for name in (*cell.classes, CANNOT_TELL, *foreign_types(cell.classes))}
     for name in (text.lower(), resolve_label(text, known)):
         if name in known:
             return known[name]
-    raise InputError(f"label {text!r} of cell {cell.cell_id} is unknown; the choices are {', '.join(known.values())}")
+    words = " ".join(text.lower().split()).removeprefix(OTHER.strip()).strip()
+    if text.lower().startswith(OTHER.strip()) and words:
+        return OTHER + words
+    raise InputError(
+        f"label {text!r} of cell {cell.cell_id} is unknown; the choices are {', '.join(known.values())}, or words of "
+        f"your own after {OTHER.strip()!r}"
+    )
 
 
-def _reviewer(text: str) -> str:
+def reviewer_name(text: str) -> str:
+    """Return a person's name without surplus blanks.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it starts a formula in a spreadsheet.
+    """
     name = " ".join(text.split())
-    require(bool(name), "reviewer is empty: say whose answer it is")
+    require(bool(name), "reviewer is empty: name the person")
     require(not FORMULA.match(name), f"reviewer {name!r} starts a formula in a spreadsheet: write a name")
     return name
 

@@ -11,43 +11,23 @@ import pyarrow.parquet as pq
 from scipy.spatial import KDTree
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError
+from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
-from sgcldff.core.parquet_file import require_intact
+from sgcldff.core.parquet_file import UNKNOWN, require_intact, seal
 from sgcldff.core.records import UNIDENTIFIED, Lineage
-from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, read_differential
+from sgcldff.counting.differential import GOAL_FLAG, PRELIMINARY, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
-from sgcldff.results.review.selection import CELLS, LINEAGE
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
+from sgcldff.results.review.selection import LINEAGE
+from sgcldff.results.slide_page import update_report
+from sgcldff.results.standing import APPLY_AGAIN, Tally, mark_signed, set_earlier_review_aside
 
-REVIEWED_CELLS, REVIEWED_DIFFERENTIAL = "cells.reviewed.parquet", "differential.reviewed.json"
-DIFFERENTIAL = "differential.json"
 COLUMNS = (
     pa.field("reviewed_label", pa.string()),
     pa.field("reviewers", pa.list_(pa.string())),
     pa.field("reviewed_at", pa.timestamp("us", "UTC")),
 )
 """Columns that are added to the table of cells; missing where nobody reviewed the cell."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Reviews of a slide's cells by outcome; the first four make up `reviewed`."""
-
-    named: int = 0
-    """The model left the cell unidentified, and a person classified it."""
-    confirmed: int = 0
-    """A person confirmed the predicted type."""
-    changed: int = 0
-    """A person named another type, or none."""
-    open: int = 0
-    """The model left the cell unidentified, and so did the reviewers."""
-    lost: int = 0
-    """Reviews that fit no cell of these results, which are of another run."""
-
-    @property
-    def reviewed(self) -> int:
-        """Cells of these results that were reviewed."""
-        return self.named + self.confirmed + self.changed + self.open
 
 
 @dataclass(frozen=True)
@@ -61,11 +41,11 @@ class Applied:
 
 
 def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied | None:
-    """Write `cells.reviewed.parquet` and `differential.reviewed.json` into the folder of a slide's results.
+    """Write `cells.reviewed.parquet` and `differential.reviewed.json` beside a slide's results, and show them there.
 
-    The model's own files are not changed. Where nobody reviewed a cell of the slide, files of an earlier review are
-    removed and nothing is written. The intervals are those of the model's differential: at its level, and widened
-    where it was counted until a goal was reached.
+    The model's own files are not changed. Where nobody reviewed a cell of the slide, nothing is: reviewed results of
+    another store stay. The intervals are those of the model's differential: at its level, and widened where it was
+    counted until a goal was reached.
 
     Parameters
     ----------
@@ -85,21 +65,17 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
     found, (slide_id, lineage) = read_differential(folder / DIFFERENTIAL), _origin(folder / DIFFERENTIAL)
     ours = [verdict for verdict in verdicts if verdict.slide_sha256 == lineage.slide_sha256]
     if not ours:
-        forget_reviews(folder)
         return None
-    cells = _read(folder / CELLS, ["x_um", "y_um", "label", "counted"])
-    settled = matched(cells, ours)
-    tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
-    reviewed = recounted(found, _counts(cells, settled))
-    _write_cells(folder, settled)
-    _write_differential(folder, reviewed, tally, _Origin(slide_id, lineage, settled.values()))
+    with held(folder):
+        set_earlier_review_aside(folder)
+        cells = _read(folder / CELLS, ["x_um", "y_um", "label"])
+        settled = matched(cells, ours)
+        tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
+        _write_cells(folder, settled)
+        reviewed = _write_differential(folder, _review(tally, settled.values()))
+        mark_signed(folder)
+        update_report(folder)
     return Applied(slide_id, found, reviewed, tally)
-
-
-def forget_reviews(folder: Path) -> None:
-    """Remove the files of `apply_reviews`, which do not hold for new results."""
-    for stale in (REVIEWED_CELLS, REVIEWED_DIFFERENTIAL):
-        (folder / stale).unlink(missing_ok=True)
 
 
 def matched(cells: pa.Table, verdicts: Sequence[Consensus]) -> dict[int, Consensus]:
@@ -127,18 +103,16 @@ def _kind(predicted: str, label: str | None) -> str:
     return "confirmed" if predicted == label else "changed"
 
 
-def _counts(cells: pa.Table, settled: Mapping[int, Consensus]) -> Counter[str]:
-    labels = cells["label"].to_pylist()
-    for row, verdict in settled.items():
-        labels[row] = verdict.label or UNIDENTIFIED
-    return Counter(label for label, counted in zip(labels, cells["counted"].to_pylist(), strict=True) if counted)
-
-
 def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
-    """Make a differential like `found` of other counts: same types, excluded cells, and kind of intervals."""
-    fresh = from_counts(counts, found.classes, found.confidence, found.excluded, found.interval)
+    """Make a differential like `found` of other counts: same excluded cells and kind of intervals, and its types.
+
+    Types that the model does not have come after its own.
+    """
+    foreign = tuple(sorted(counts.keys() - {*found.classes, UNIDENTIFIED}))
+    fresh = from_counts(counts, (*found.classes, *foreign), found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
-    return replace(fresh, flags=(*fresh.flags, *goal), specimen=found.specimen)
+    own = replace(fresh, abstains=found.abstains, specimen=found.specimen)
+    return replace(own, flags=(*fresh.flags, *goal), foreign=foreign)
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
@@ -150,7 +124,8 @@ def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for table in _with_reviews(source, settled):
                 writer.write_table(table.cast(schema))
-            writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode()})
+            writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode(), **UNKNOWN})
+        seal(partial)
 
 
 def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Consensus]) -> Iterator[pa.Table]:
@@ -172,24 +147,33 @@ def _row(verdict: Consensus | None) -> dict[str, object]:
     return row | {"reviewed_at": verdict.reviewed_at}
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """Where a reviewed differential comes from."""
+def recount_reviewed(folder: Path) -> None:
+    """Count a slide's reviewed cells, if any, again: a white count or a goal may have changed though no cell did."""
+    try:
+        review = read_json(folder / REVIEWED_DIFFERENTIAL, APPLY_AGAIN)["review"]
+    except (InputError, StoreError, KeyError):
+        return  # `read_standing` names what is damaged
+    _write_differential(folder, review)
 
-    slide_id: str
-    lineage: Lineage
-    verdicts: Iterable[Consensus]
 
-
-def _write_differential(folder: Path, reviewed: Differential, tally: Tally, origin: _Origin) -> None:
-    votes = [vote for verdict in origin.verdicts for vote in verdict.votes]
-    review = asdict(tally) | {
+def _review(tally: Tally, verdicts: Iterable[Consensus]) -> dict[str, object]:
+    """Say how many cells were reviewed with which outcome, by whom, and when last."""
+    votes = [vote for verdict in verdicts for vote in verdict.votes]
+    return asdict(tally) | {
         "reviewed": tally.reviewed,
         "reviewers": sorted({vote.reviewer for vote in votes}),
         "last": max((vote.reviewed_at.isoformat() for vote in votes), default=None),
     }
-    content = {"slide_id": origin.slide_id, **reviewed.to_dict(), "lineage": asdict(origin.lineage), "review": review}
-    write_json(folder / REVIEWED_DIFFERENTIAL, content)
+
+
+def _write_differential(folder: Path, review: Mapping[str, object]) -> Differential:
+    """Count the cells of `REVIEWED_CELLS` as the model's differential counts its own."""
+    found, (slide_id, lineage) = read_differential(folder / DIFFERENTIAL), _origin(folder / DIFFERENTIAL)
+    cells = _read(folder / REVIEWED_CELLS, ["label", "counted", "reviewed_label"]).to_pylist()
+    reviewed = recounted(found, Counter(row["reviewed_label"] or row["label"] for row in cells if row["counted"]))
+    head, origin = {"slide_id": slide_id, "status": PRELIMINARY}, {"lineage": asdict(lineage), "review": review}
+    write_json(folder / REVIEWED_DIFFERENTIAL, {**head, **reviewed.to_dict(), **origin})
+    return reviewed
 
 
 def _origin(path: Path) -> tuple[str, Lineage]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from sgcldff.core.atomic import atomic_write
+from sgcldff.core.labels import OFFERED, OTHER, foreign_types
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.settings import require
 from sgcldff.data.reviews.store import CANNOT_TELL
@@ -21,6 +22,8 @@ SCRIPT = Path(__file__).parent.parent / "templates" / "review.js"
 CLOSE_UP = 2.0
 """How much narrower the part of a picture is that is shown large."""
 SCALE_BAR_UM = 10.0
+OFFERED_KEYS = "aspbie"
+"""Keys of `OFFERED`."""
 
 
 def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
@@ -52,9 +55,16 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
 
 def _content(cells: Sequence[QueuedCell]) -> Markup:
     """Return what the script reads, as JSON that cannot end the element in which it stands."""
+    foreign = foreign_types(cells[0].classes)
     content = {
         "queue": queue_digest(cells),
         "classes": [{"label": name, "colour": hex_of(name)} for name in cells[0].classes],
+        "foreign": [
+            {"label": name, "colour": hex_of(name), "key": key}
+            for name, key in zip(OFFERED, OFFERED_KEYS, strict=True)
+            if name in foreign
+        ],
+        "other": OTHER,
         "cannotTell": {"label": CANNOT_TELL, "colour": hex_of(UNIDENTIFIED)},
         "cells": [_shown(cell) for cell in cells],
     }

@@ -15,14 +15,15 @@ from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
 from sgcldff.results.batch.summary import SlideSummary
+from sgcldff.results.folder import CELLS
 
-CELLS = "cells.parquet"
-"""Table of a slide's cells, in the folder of its results."""
 PROBABILITY = "probability_"
 """What the names of the columns with a class's probability begin with."""
 PLACES = ("x", "y", "x_um", "y_um")
 LINEAGE = tuple(Lineage.__dataclass_fields__)
 
+LEAST_SURE = 50
+"""Cells that are reviewed where the model left none unidentified: those of which it was least sure."""
 LABEL, CONFIDENCE, SAMPLE, REPRESENTATIVE = "label", "confidence", "sample", "representative"
 """Why a cell is reviewed: its label, its confidence, chance, or because it represents others in a calibration."""
 
@@ -129,6 +130,12 @@ def chosen(slides: Sequence[SlideCells], choice: ReviewSelection) -> pd.DataFram
     asked = _first(both[both["why"] != SAMPLE], choice.limit)
     drawn = _first(both[both["why"] == SAMPLE], choice.sample)
     return pd.concat([asked, drawn]).sort_values("rank").drop(columns="rank").reset_index(drop=True)
+
+
+def least_sure(slides: Sequence[SlideCells], number: int) -> pd.DataFrame:
+    """Choose the counted cells of lowest confidence of all slides, as `chosen` does."""
+    cells = pd.concat([slide.cells for slide in slides], ignore_index=True)
+    return cells.sort_values(["confidence", "slide_sha256", "cell_id"]).head(number).assign(why=CONFIDENCE)
 
 
 def _candidates(slide: SlideCells, choice: ReviewSelection) -> pd.DataFrame:

@@ -2,7 +2,9 @@
 
 const content = JSON.parse(document.getElementById("content").textContent);
 const cells = content.cells;
-const choices = [...content.classes, content.cannotTell];
+const other = { label: content.other, colour: content.cannotTell.colour, key: "o" };
+const cannotTell = { ...content.cannotTell, key: "u" };
+const lettered = [...content.foreign, other, cannotTell];
 const KEY = "sgcldff-review/" + content.queue;
 const part = (id) => document.getElementById(id);
 
@@ -77,6 +79,21 @@ function answer(label) {
   show(at + 1 < cells.length ? at + 1 : (open ?? at));
 }
 
+const inWords = (label) => label !== undefined && label.startsWith(other.label);
+
+function choose(label) {
+  if (label !== other.label) answer(label);
+  else if (!reviewer) askName();
+  else askWords();
+}
+
+function askWords() {
+  const given = mine().get(cells[at].id)?.label;
+  part("word").value = inWords(given) ? given.slice(other.label.length) : "";
+  part("words").showModal();
+  part("word").select();
+}
+
 function say(text) {
   part("said").textContent = text;
 }
@@ -97,8 +114,9 @@ function show(index) {
   part("border").hidden = !cell.atBorder;
   part("back").disabled = at === 0;
   part("next").disabled = at === cells.length - 1;
-  for (const button of part("answers").children) {
-    button.setAttribute("aria-pressed", String(button.dataset.label === given));
+  for (const button of [...part("answers").children, ...part("foreign").children]) {
+    const own = button.dataset.label;
+    button.setAttribute("aria-pressed", String(own === given || (own === other.label && inWords(given))));
   }
   showProgress();
   showGuess(cell);
@@ -184,13 +202,13 @@ function digitOf(event) {
 }
 
 function onKey(event) {
-  if (event.ctrlKey || event.altKey || event.metaKey || part("start").open) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || part("start").open || part("words").open) return;
   const digit = digitOf(event);
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (digit !== undefined && digit <= content.classes.length) {
     if (!event.repeat) answer(content.classes[digit - 1].label);
-  } else if (key === "u") {
-    if (!event.repeat) answer(content.cannotTell.label);
+  } else if (lettered.some((choice) => choice.key === key)) {
+    if (!event.repeat) choose(lettered.find((choice) => choice.key === key).label);
   } else if (key === "ArrowLeft" || key === "Backspace") {
     show(at - 1);
   } else if (key === "ArrowRight") {
@@ -208,21 +226,21 @@ function onKey(event) {
 }
 
 function makeButtons() {
-  choices.forEach((choice, index) => {
+  const keyed = content.classes.map((choice, index) => ({ ...choice, key: index < 9 ? String(index + 1) : "" }));
+  [...keyed, cannotTell, ...content.foreign, other].forEach((choice, index) => {
     const [button, key, swatch, name] = ["button", "kbd", "span", "span"].map((tag) => document.createElement(tag));
-    const sign = choice === content.cannotTell ? "u" : index < 9 ? String(index + 1) : "";
     button.type = "button";
     button.dataset.label = choice.label;
     button.setAttribute("aria-pressed", "false");
-    if (sign) button.setAttribute("aria-keyshortcuts", sign);
-    key.textContent = sign;
+    if (choice.key) button.setAttribute("aria-keyshortcuts", choice.key);
+    key.textContent = choice.key;
     key.setAttribute("aria-hidden", "true");
     swatch.className = "swatch";
     swatch.style.background = choice.colour;
-    name.textContent = choice.label;
+    name.textContent = choice.label === other.label ? "other, in words" : choice.label;
     button.append(key, swatch, name);
-    button.addEventListener("click", () => answer(choice.label));
-    part("answers").append(button);
+    button.addEventListener("click", () => choose(choice.label));
+    part(index <= keyed.length ? "answers" : "foreign").append(button);
   });
 }
 
@@ -241,6 +259,10 @@ for (const [id, handler] of Object.entries(clicks)) part(id).addEventListener("c
 document.addEventListener("keydown", onKey);
 part("crop").addEventListener("error", () => { part("missing").hidden = false; });
 part("form").addEventListener("submit", begin);
+part("words-form").addEventListener("submit", () => {
+  const words = part("word").value.normalize("NFC").trim().replace(/\s+/g, " ").toLowerCase();
+  if (words) answer(other.label + words);
+});
 part("start").addEventListener("cancel", (event) => { if (!reviewer) event.preventDefault(); });
 part("reviewer").addEventListener("input", () => {
   const blank = part("reviewer").value.trim() === "";

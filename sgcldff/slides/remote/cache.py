@@ -15,20 +15,21 @@ the cache in that case.
 
 import errno
 import fcntl
-import json
 import logging
 import math
 import os
 import shutil
 import time
 import weakref
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sgcldff.core.errors import InputError, SlideError
+from sgcldff.core.errors import InputError, MissingInputError, SlideError, StoreError
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.locations import is_remote, local_path, shown, user_cache
 from sgcldff.core.settings import digest, require
 from sgcldff.slides.content import content_sha256, is_zarr
@@ -234,23 +235,39 @@ def _locked_copy(store: Filesystem, remote: RemoteSlide, folder: Path) -> LocalC
     with ExitStack() as undo:
         lock = _open_lock(folder, remote.key)
         undo.callback(os.close, lock)
-        while not _is_cached(copy, lock):
+        while (record := _locked_record(copy, lock)) is None:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (copy / METADATA_FILE).exists() and not _download(store, remote, folder):
-                return None
+            if _record(copy) is None:
+                shutil.rmtree(copy, ignore_errors=True)
+                if not _download(store, remote, folder):
+                    return None
         undo.pop_all()
     os.utime(copy)
-    return LocalCopy(copy / remote.name, json.loads((copy / METADATA_FILE).read_text())["sha256"], lock)
+    return LocalCopy(copy / remote.name, record["sha256"], lock)
 
 
 def _open_lock(folder: Path, key: str) -> int:
     return os.open(folder / LOCKS / key, os.O_RDWR | os.O_CREAT, 0o600)
 
 
-def _is_cached(copy: Path, lock: int) -> bool:
-    """Take a shared lock of a copy, which prevents its removal, and return whether the copy exists."""
+def _locked_record(copy: Path, lock: int) -> Mapping[str, Any] | None:
+    """Take a shared lock of a copy, which prevents its removal, and return its record."""
     fcntl.flock(lock, fcntl.LOCK_SH)
-    return (copy / METADATA_FILE).exists()
+    return _record(copy)
+
+
+def _record(copy: Path) -> Mapping[str, Any] | None:
+    """Return the size and digest of a complete copy; None if there is none, or if it was damaged."""
+    with suppress(FileNotFoundError, MissingInputError, StoreError):
+        record = read_json(copy / METADATA_FILE, "remove it")
+        if record["bytes"] == _size(copy):
+            return record
+    return None
+
+
+def _size(copy: Path) -> int:
+    files = (file for file in copy.rglob("*") if file.is_file() and file.name != METADATA_FILE)
+    return sum(file.stat().st_size for file in files)
 
 
 def _download(store: Filesystem, remote: RemoteSlide, folder: Path) -> bool:
@@ -266,9 +283,8 @@ def _download(store: Filesystem, remote: RemoteSlide, folder: Path) -> bool:
             download_files(store, remote.uri, remote.files, targets)
             if _inspect(store, remote.path, remote.uri) != remote:
                 return False
-        size = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
-        metadata = {"uri": shown(remote.uri), "bytes": size, "sha256": content_sha256(draft / remote.name)}
-        (draft / METADATA_FILE).write_text(json.dumps(metadata))
+        sha256 = content_sha256(draft / remote.name)
+        write_json(draft / METADATA_FILE, {"uri": shown(remote.uri), "bytes": _size(draft), "sha256": sha256})
         draft.rename(folder / remote.key)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -300,7 +316,7 @@ def evict(folder: Path, limit: float) -> None:
     for leftover in (folder / DRAFTS).iterdir():
         _remove(folder, leftover)
     copies = sorted((file.parent for file in folder.glob(f"*/{METADATA_FILE}")), key=lambda copy: copy.stat().st_mtime)
-    sizes = {copy: json.loads((copy / METADATA_FILE).read_text())["bytes"] for copy in copies}
+    sizes = {copy: record["bytes"] if (record := _record(copy)) else 0 for copy in copies}
     total = sum(sizes.values())
     for copy in copies:
         if total <= limit:

@@ -269,6 +269,7 @@ import os, signal, sys, time
 from sgcldff.cluster import LocalSpec, connect, map_bounded
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs that a shell starts with & ignore Ctrl-C
     try:
         with connect(LocalSpec(workers=2)) as client:
             for _, done in map_bounded(client, time.sleep, [0, 60, 60]):

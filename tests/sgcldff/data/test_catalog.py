@@ -7,11 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgcldff.core.errors import InputError, MissingInputError, StoreError
-from sgcldff.core.labels import LabelSpace
-from sgcldff.core.records import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Split, samples_from_table
+from sgcldff.core.labels import WBC5, LabelSpace, smallest_label_space
+from sgcldff.core.records import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Sample, Split, samples_from_table
 from sgcldff.core.settings import SplitSpec
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import Catalog, ingest
+from tests.reviews import write_reviews
 from tests.sgcldff.data.labs import Lab, picture, reasons, save
 
 
@@ -133,6 +134,26 @@ def test_the_copy_with_a_label_is_kept(lab):
     lab.add("plain.png", picture(99), label=None)
     lab.add("labelled.png", picture(99))
     assert [sample.id for sample in lab.ingest().samples] == ["lab/labelled"]
+
+
+def test_a_reviewers_answer_beside_the_classes_makes_no_class(lab, tmp_path):
+    types = ["neutrophil", "monocyte", "lymphocyte", "blast", "smudge cell", "platelet", "other: hairy cell"]
+    images = [save(tmp_path / "crops" / f"{at}.png", picture(100 + at)) for at in range(len(types))]
+    cells = [
+        Sample(f"cell {at}", "any", "slide", str(image), 0.1, "", label=label)
+        for at, (image, label) in enumerate(zip(images, types, strict=True))
+    ]
+    store = write_reviews(tmp_path / "store", cells)
+    for at, label in enumerate(["neutrophil", "eosinophil", "basophil", "monocyte", "lymphocyte"]):
+        lab.add(f"{at}.png", picture(at), label=label)
+    catalog = ingest([*lab.sources(), Source("reviewed", str(store))], lab.catalog_folder)
+    assert {sample.label for sample in catalog.select(source="reviewed")} == set(types[:3])
+    assert smallest_label_space(sample.label for sample in catalog.samples) == WBC5
+    left_out = [row["reason"] for row in catalog.quarantine.to_pylist()]
+    assert all(any(f"label {label!r} is in no class" in reason for reason in left_out) for label in types[3:])
+    lab.add("blast.png", picture(9), label="blast")
+    again = ingest([*lab.sources(), Source("reviewed", str(store))], lab.catalog_folder)
+    assert {sample.label for sample in again.select(source="reviewed")} == set(types[:4])
 
 
 def test_copies_with_contradicting_labels_are_all_quarantined(lab):

@@ -107,7 +107,7 @@ def test_after_sigkill_complete_files_are_not_copied_again(bucket, smears, tmp_p
     process.wait()
     (journal,) = tmp_path.glob(f"*/{mirror.JOURNAL}")
     with journal.open("a") as file:
-        file.write('["smears/images/torn')
+        file.write('no line of JSON\n7\n["smears/images/torn')
     copied = times(journal.parent / "files")
     whole = [name for name in copied if not name.endswith(".partial")]
     assert 3 <= len(whole) < len(contents(smears))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.damage.kept import make_slide, slide_job
 from tests.sgcldff.results.reviewing import every_third_sure, make_queue
 
 
@@ -17,3 +18,10 @@ def queue(results, smear, tmp_path_factory):
     folder = tmp_path_factory.mktemp("queue") / "queue"
     make_queue(folder, results, smear.slide)
     return folder
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Paint a slide of four cells and read it."""
+    make_slide(tmp_path)
+    return slide_job(tmp_path, tmp_path / "out")

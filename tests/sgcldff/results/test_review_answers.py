@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgcldff.core.errors import MissingInputError, StoreError
-from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.labels import FIVE_TYPES, OFFERED, WBC6, WBC12, foreign_types, with_broad_labels
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.data.adapters import Source, adapter, detect
 from sgcldff.data.reviews.consensus import consensus_of, majority
@@ -49,6 +49,33 @@ def test_good_answers_become_reviews(queue, tmp_path):
     assert (one.told, one.slide_sha256, one.x_um) == (UNIDENTIFIED, first.lineage.slide_sha256, first.x_um)
 
 
+SAID = {
+    "NRBC": "erythroblast", "smudge cells": "smudge cell", "Platelets": "platelet", "Blasts": "blast",
+    "IG": "immature granulocyte", "No white cell": "no white cell", "promyelocyte": "promyelocyte",
+    "bands": "neutrophil", "Other:  Hairy   cell": "other: hairy cell", "plasma cell": "plasma cell",
+}  # fmt: skip
+"""What people say of a cell that a model of five types found -> the stored answer."""
+
+
+def test_answers_beside_the_types_of_the_model_are_kept(queue, tmp_path):
+    cells = read_queue(queue)[: len(SAID)]
+    rows = [(cell.cell_id, text, "A", "2026-03-01T12:00:00Z") for cell, text in zip(cells, SAID, strict=True)]
+    answers = read_answers([write_answers(tmp_path / "a.csv", rows)], queue, cells)
+    assert not answers.set_aside
+    assert [answer.review.label for answer in answers.usable] == list(SAID.values())
+    store = ReviewStore(tmp_path / "store")
+    store.add([a.review for a in answers.usable], {a.review.crop_sha256: a.picture for a in answers.usable})
+    agreed = {verdict.latest.cell_id: verdict.label for verdict in consensus_of(store.reviews())}
+    assert agreed == {row[0]: label for row, label in zip(rows, SAID.values(), strict=True)}
+
+
+@pytest.mark.parametrize("classes", [WBC6.classes, WBC12.classes])
+def test_a_type_is_foreign_only_where_the_model_has_it_neither_broadly_nor_finely(classes):
+    space = with_broad_labels(classes)
+    assert not set(foreign_types(classes)) & {*space.known, "non-blast"}
+    assert {*space.known, *foreign_types(classes)} >= set(OFFERED)
+
+
 BAD = {
     "unknown cell": (("nobody", "monocyte", "A", "2026-03-01T12:00:00Z"), "'nobody' is not in the queue"),
     "unknown label": ((None, "martian", "A", "2026-03-01T12:00:00Z"), "'martian'.*is unknown"),
@@ -58,6 +85,7 @@ BAD = {
     "far away": ((None, "monocyte", "A", "0001-01-01T00:00:00+23:59"), "is no time"),
     "a formula": ((None, "monocyte", "=cmd()", "2026-03-01T12:00:00Z"), "starts a formula"),
     "the future": ((None, "monocyte", "A", "3026-03-01T12:00:00Z"), "lies in the future"),
+    "no words": ((None, "other: ", "A", "2026-03-01T12:00:00Z"), "words of your own after 'other:'"),
     "no label": ((None, "", "A", "2026-03-01T12:00:00Z"), "is unknown"),
 }
 

@@ -11,14 +11,16 @@ import pytest
 from scipy.stats import beta
 
 from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.counting.differential import FLAGS, differential, from_counts, read_differential
 from sgcldff.counting.stopping import Goal
 from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import CANNOT_TELL
-from sgcldff.results.review.apply import REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, apply_reviews, recounted
+from sgcldff.results.folder import REVIEWED_CELLS, REVIEWED_DIFFERENTIAL
+from sgcldff.results.review.apply import apply_reviews, recounted
 from tests.sgcldff.results.reviewing import cells_of
-from tests.sgcldff.results.verdicts import NOON, review
+from tests.sgcldff.results.verdicts import NOON, review, reviews_of
 
 
 def clopper_pearson(count, total, level=0.95):
@@ -27,26 +29,13 @@ def clopper_pearson(count, total, level=0.95):
     return low, high
 
 
-def reviews_of(frame, labels):
-    return [
-        review(
-            label=label,
-            cell_id=row.cell_id,
-            slide_sha256=row.slide_sha256,
-            x_um=row.x_um,
-            y_um=row.y_um,
-            told=row.label,
-        )
-        for row, label in zip(frame.itertuples(), labels, strict=True)
-    ]
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_the_differential_agrees_with_an_independent_count(results, tmp_path, seed):
     folder = Path(shutil.copytree(results / "smear", tmp_path / "smear"))
     cells, rng = cells_of(results), np.random.default_rng(seed)
     some = cells.sample(20, random_state=seed)
-    said = list(rng.choice([*FIVE_TYPES, CANNOT_TELL], len(some)))
+    foreign = ("blast", "immature granulocyte", "other: hairy cell", "smudge cell", "erythroblast", "platelet")
+    said = list(rng.choice([*FIVE_TYPES, CANNOT_TELL, *foreign], len(some)))
     applied = apply_reviews(folder, consensus_of(reviews_of(some, said)))
     by_cell = dict(zip(some["cell_id"], said, strict=True))
     final = [by_cell.get(row.cell_id, row.label) for row in cells.itertuples() if row.counted]
@@ -54,7 +43,13 @@ def test_the_differential_agrees_with_an_independent_count(results, tmp_path, se
     told = read_differential(folder / REVIEWED_DIFFERENTIAL)
     assert told == applied.reviewed
     assert told.rejected == counts.pop(UNIDENTIFIED)
+    for one in told.beside:
+        assert one.count == counts.pop(one.label)
+        assert one.per_100 == pytest.approx(100 * one.count / told.counted)
     assert told.counted == counts.total()
+    assert {share.label for share in told.shares} == {*FIVE_TYPES, *counts}
+    assert set(told.foreign) == set(foreign).intersection(final)
+    assert told.cannot_tell == read_differential(folder / "differential.json").cannot_tell
     assert told.excluded == (~cells["counted"]).sum()
     for share in told.shares:
         assert share.count == counts[share.label]
@@ -74,6 +69,7 @@ def test_the_machines_own_results_stay_and_the_reviewed_ones_lie_beside_them(res
     cells = cells_of(results)
     apply_reviews(folder, consensus_of(reviews_of(cells.head(2), ["monocyte", CANNOT_TELL])))
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in before} == before
+    require_intact(folder / REVIEWED_CELLS, "")
     table = pq.read_table(folder / REVIEWED_CELLS)
     own = pq.read_table(folder / "cells.parquet")
     assert table.select(own.schema.names).equals(own)
@@ -98,13 +94,14 @@ def test_reviews_fit_the_results_of_another_model_by_their_places(results, smear
     assert reviewed["reviewed_label"].to_pylist() == truth
 
 
-def test_without_reviews_nothing_is_written_and_what_is_stale_goes(results, tmp_path):
+def test_a_store_without_reviews_of_the_slide_changes_nothing(results, tmp_path):
     folder = Path(shutil.copytree(results / "smear", tmp_path / "smear"))
-    apply_reviews(folder, consensus_of(reviews_of(cells_of(results).head(1), ["monocyte"])))
-    assert (folder / REVIEWED_CELLS).exists()
     assert apply_reviews(folder, consensus_of([review()])) is None
     assert not (folder / REVIEWED_CELLS).exists()
-    assert not (folder / REVIEWED_DIFFERENTIAL).exists()
+    apply_reviews(folder, consensus_of(reviews_of(cells_of(results).head(1), ["monocyte"])))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert apply_reviews(folder, consensus_of([review()])) is None
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_intervals_that_were_widened_for_a_goal_stay_so():

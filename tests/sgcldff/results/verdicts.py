@@ -16,3 +16,17 @@ def review(cell=0, label="monocyte", reviewer="A", minutes=0, **changes):
         told=UNIDENTIFIED, confidence=0.4, model_name="sgcldff", model_version="3", model_digest="cd" * 8,
     )  # fmt: skip
     return replace(made, **changes)
+
+
+def reviews_of(frame, labels):
+    return [
+        review(
+            label=label,
+            cell_id=row.cell_id,
+            slide_sha256=row.slide_sha256,
+            x_um=row.x_um,
+            y_um=row.y_um,
+            told=row.label,
+        )
+        for row, label in zip(frame.itertuples(), labels, strict=True)
+    ]

@@ -143,6 +143,14 @@ def test_a_copy_is_made_once_a_machine_and_anew_elsewhere(bucket, slides, cache,
     assert elsewhere.read_bytes() == again.read_bytes() == (slides / "scan.tif").read_bytes()
 
 
+@pytest.mark.parametrize("damaged", ["about.json", "scan.tif"])
+def test_a_copy_that_was_damaged_is_made_anew(bucket, slides, cache, damaged):
+    url = f"{bucket.url}/scan.tif"
+    copy = local_copy(url).path.parent
+    (copy / damaged).write_bytes((copy / damaged).read_bytes()[:40])
+    assert local_copy(url).path.read_bytes() == (slides / "scan.tif").read_bytes()
+
+
 def test_an_object_that_changed_is_copied_anew_and_not_read_on(bucket, slides, cache, tmp_path):
     url = f"s3://{BUCKET}/changing/scan.tif"
     bucket.s3.upload_file(str(slides / "scan.tif"), BUCKET, "changing/scan.tif")
