@@ -105,7 +105,8 @@ def test_a_slide_without_cells_gives_empty_but_readable_files(tmp_path):
     assert len(pd.read_parquet(path)) == 0
     assert json.loads(pq.read_metadata(path).metadata[b"geo"])["columns"]["outline"]["geometry_types"] == []
     collection = json.loads(write_geojson(tmp_path / "cells.geojson", [], FIVE_TYPES).read_text())
-    assert collection == {"type": "FeatureCollection", "features": []}
+    purpose = "research use only, not for diagnosis"
+    assert collection == {"type": "FeatureCollection", "purpose": purpose, "features": []}
 
 
 def test_a_failed_write_leaves_the_former_file(tmp_path):
