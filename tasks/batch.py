@@ -24,6 +24,7 @@ from sgcldff.registry import ChosenModel
 from sgcldff.results.batch import SlideSummary, require_own_folders, write_batch
 from sgcldff.results.slide import SlideJob
 from sgcldff.slides import SlideEntry, open_slide
+from sgcldff.slides.patient import Patient
 from sgcldff.slides.pixels.page_selection import Plane
 from tasks.artifacts import show_table
 from tasks.compute import Compute, Workers, workers
@@ -137,10 +138,10 @@ def read_batch(
 
 def specimen_of(slide: SlideEntry, wbc: float | None, reference: Sequence[ReferenceRow], file: str) -> Specimen | None:
     """Gather what is known of the blood on a slide; age and sex only choose the intervals, and are not kept."""
-    wbc = wbc if slide.patient.wbc is None else slide.patient.wbc
-    if wbc is None and not reference:
+    patient = slide.patient.completed(Patient(wbc))
+    if patient.wbc is None and not reference:
         return None
-    return Specimen(wbc, intervals_for(slide.patient, reference), file)
+    return Specimen(patient.wbc, intervals_for(patient, reference), file)
 
 
 def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSpec, most: int) -> bool:

@@ -82,7 +82,8 @@ class ReferenceMark:
         if self.found is None or self.limits is None:
             return f"{self.label} ({self.unit}): {self.reads}"
         low, high = self.limits
-        return f"{self.label} {self.found.value:.3g} {self.unit}, {self.position} the reference {low:g} – {high:g}"
+        value = f"{self.label} {self.found.value:.3g} {self.unit.shown}"
+        return f"{value}, {self.position} the reference {low:g} – {high:g}"
 
 
 class LaboratoryFigures:

@@ -177,7 +177,7 @@ def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
     assert many - few < 30
     assert pq.read_metadata(tmp_path / "45000" / "cells.parquet").num_rows == 45_000
     assert sum(1 for line in (tmp_path / "45000" / "cells.geojson").open() if '"Feature"' in line) == 45_000
-    assert "10,000 are not shown" in (tmp_path / "45000" / "report.html").read_text()
+    assert "17,500 are not shown" in (tmp_path / "45000" / "report.html").read_text()
 
 
 def features(path):
