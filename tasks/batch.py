@@ -15,8 +15,8 @@ from sgcldff.core.locations import is_remote
 from sgcldff.core.settings import InferSpec, ModelSpec, ReportSpec, require
 from sgcldff.core.wording import skipped
 from sgcldff.counting.agreement import read_manual
-from sgcldff.counting.reference_intervals import ReferenceRow, intervals_for, read_reference
-from sgcldff.counting.specimen import Specimen
+from sgcldff.counting.reference_intervals import read_reference
+from sgcldff.counting.specimen import specimen_of
 from sgcldff.counting.stopping import Goal
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
@@ -118,7 +118,7 @@ def read_batch(
                 used,
                 goal or None,
                 counts.get(slide.id),
-                specimen_of(slide, how.wbc, reference, Path(file or "").name),
+                specimen_of(slide.patient.completed(Patient(how.wbc)), file, reference),
             )
             for slide in entries
         ]
@@ -134,14 +134,6 @@ def read_batch(
             f" correct slide_id; the slides are {', '.join(sorted(ids))}"
         )
     return [str(job.folder) for job in jobs]
-
-
-def specimen_of(slide: SlideEntry, wbc: float | None, reference: Sequence[ReferenceRow], file: str) -> Specimen | None:
-    """Gather what is known of the blood on a slide; age and sex only choose the intervals, and are not kept."""
-    patient = slide.patient.completed(Patient(wbc))
-    if patient.wbc is None and not reference:
-        return None
-    return Specimen(patient.wbc, intervals_for(patient, reference), file)
 
 
 def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSpec, most: int) -> bool:
