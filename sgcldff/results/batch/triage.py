@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.core.labels import BLAST, ERYTHROBLAST, LYMPHOCYTE, MONOCYTE
+from sgcldff.core.wording import counted
 from sgcldff.counting.agreement import Agreement
 from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, ClassShare, CountBeside, Differential
 from sgcldff.counting.specimen import outside
@@ -134,7 +135,7 @@ def _few(found: Differential) -> list[Reason]:
     urgency = {100: Urgency.FIRST, 200: Urgency.LOOK}
     short = [limit for limit in sorted(FLAGS) if found.counted < limit][:1]
     return [
-        Reason(urgency.get(limit, Urgency.NOTE), f"{found.counted:,} cells counted, fewer than {limit}")
+        Reason(urgency.get(limit, Urgency.NOTE), f"{counted(found.counted, 'cell')} counted, fewer than {limit}")
         for limit in short
     ]
 
