@@ -7,6 +7,7 @@ import shutil
 import struct
 import tomllib
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def tree(draw: st.DrawFn, valid: Any) -> Any:
             if isinstance(owner[key], (dict, list)) and owner[key] and draw(st.integers(0, 4)):
                 owner = owner[key]
             elif draw(st.integers(0, 5)):
-                owner[key] = draw(VALUES)
+                owner[key] = deepcopy(draw(VALUES))
                 break
             elif isinstance(owner, dict) and draw(st.booleans()):
                 owner["unknown"] = owner.pop(key)
