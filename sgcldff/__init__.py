@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sgcldff.models.model import Model
     from sgcldff.results.slide import SlideResult, StartProgress, read_results
     from sgcldff.slides import open_slide
+    from sgcldff.slides.patient import Patient
 
 __version__ = VERSION
 
@@ -33,12 +34,14 @@ __getattr__, _, _ = lazy_loader.attach(
         "models.model": ["Model"],
         "results.slide": ["SlideResult", "read_results"],
         "slides": ["open_slide"],
+        "slides.patient": ["Patient"],
     },
 )
 
 __all__ = [
     "InferSpec",
     "Model",
+    "Patient",
     "SlideResult",
     "Source",
     "__version__",
@@ -95,6 +98,8 @@ def read_slide(
     settings: "InferSpec | None" = None,
     registry: str | Path = REGISTRY,
     progress: "StartProgress | None" = None,
+    patient: "Patient | None" = None,
+    reference: str | Path | None = None,
 ) -> "SlideResult":
     """Find, outline and classify the white blood cells of a slide or photograph, in this process.
 
@@ -116,6 +121,10 @@ def read_slide(
     progress
         Called with the number of shards and the work done before; returns a context manager that gives a function,
         which is called with the work of every pass over a shard.
+    patient
+        White count for absolute counts, age and sex for reference intervals.
+    reference
+        TOML file of reference intervals, which mark what lies outside.
 
     Raises
     ------
@@ -127,6 +136,8 @@ def read_slide(
 
     from sgcldff.core.errors import InputError
     from sgcldff.core.settings import InferSpec
+    from sgcldff.counting.reference_intervals import read_reference
+    from sgcldff.counting.specimen import specimen_of
     from sgcldff.inference import serially
     from sgcldff.models.reference import require_typicality
     from sgcldff.models.runtimes import load_runtime, resolve
@@ -134,7 +145,9 @@ def read_slide(
     from sgcldff.results.batch import require_own_folders
     from sgcldff.results.slide import SlideJob, no_progress, read_slide_job
     from sgcldff.slides import find_slides
+    from sgcldff.slides.patient import UNKNOWN
 
+    specimen = specimen_of(patient or UNKNOWN, reference, read_reference(reference) if reference else ())
     slides = find_slides([str(path)], mpp)
     if len(slides) != 1:
         raise InputError(f"{path}: {len(slides)} slides: name one, or read them together with `sgcldff infer`")
@@ -145,7 +158,7 @@ def read_slide(
     temporary = TemporaryDirectory(prefix="sgcldff-") if out is None else None
     folder = temporary.name if temporary else str(out)
     require_own_folders(slides, folder)
-    job = SlideJob(slides[0], str(chosen.folder), chosen.model, folder, spec)
+    job = SlideJob(slides[0], str(chosen.folder), chosen.model, folder, spec, specimen=specimen)
     runtime = load_runtime(job.model, engine, precision)
     return replace(read_slide_job(job, serially(runtime), progress or no_progress), _holds=temporary)
 

@@ -15,8 +15,8 @@ from sgcldff.core.locations import is_remote
 from sgcldff.core.settings import InferSpec, ModelSpec, ReportSpec, StatedMpp, require
 from sgcldff.core.wording import skipped
 from sgcldff.counting.agreement import read_manual
-from sgcldff.counting.reference_intervals import ReferenceRow, intervals_for, read_reference
-from sgcldff.counting.specimen import Specimen
+from sgcldff.counting.reference_intervals import read_reference
+from sgcldff.counting.specimen import specimen_of
 from sgcldff.counting.stopping import Goal
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
@@ -24,6 +24,7 @@ from sgcldff.registry import ChosenModel
 from sgcldff.results.batch import SlideSummary, require_own_folders, write_batch
 from sgcldff.results.slide import SlideJob
 from sgcldff.slides import SlideEntry, open_slide
+from sgcldff.slides.patient import Patient
 from sgcldff.slides.pixels.page_selection import Plane
 from tasks.artifacts import show_table
 from tasks.compute import Compute, Workers, workers
@@ -117,7 +118,7 @@ def read_batch(
                 used,
                 goal or None,
                 counts.get(slide.id),
-                specimen_of(slide, how.wbc, reference, Path(file or "").name),
+                specimen_of(slide.patient.completed(Patient(how.wbc)), file, reference),
             )
             for slide in entries
         ]
@@ -133,14 +134,6 @@ def read_batch(
             f" correct slide_id; the slides are {', '.join(sorted(ids))}"
         )
     return [str(job.folder) for job in jobs]
-
-
-def specimen_of(slide: SlideEntry, wbc: float | None, reference: Sequence[ReferenceRow], file: str) -> Specimen | None:
-    """Gather what is known of the blood on a slide; age and sex only choose the intervals, and are not kept."""
-    wbc = wbc if slide.patient.wbc is None else slide.patient.wbc
-    if wbc is None and not reference:
-        return None
-    return Specimen(wbc, intervals_for(slide.patient, reference), file)
 
 
 def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSpec, most: int) -> bool:

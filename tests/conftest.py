@@ -20,7 +20,6 @@ LONGEST = (
     "flows/test_cli.py",
     "infra/test_services.py",
     "flows/test_crashes.py",
-    "flows/test_deployments.py",
     "sgcldff/cluster/test_cluster_faults.py",
     "flows/test_calibrate.py",
     "sgcldff/models/test_nets.py",

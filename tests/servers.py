@@ -135,13 +135,12 @@ class Postgres:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout.strip()
 
 
-def postgres_programs() -> Path:
-    """Find the folder of PostgreSQL's programs, or skip the test."""
+def postgres_programs() -> Path | None:
+    """Find the folder of PostgreSQL's programs; None where it is not installed."""
     places = [Path(shutil.which("initdb") or "").resolve().parent, *Path("/usr/lib/postgresql").glob("*/bin")]
     found = [place for place in places if (place / "initdb").is_file() and (place / "psql").is_file()]
-    if not found:
-        pytest.skip("PostgreSQL is missing: apt-get install postgresql")
-    return max(found, key=lambda place: [int(part) for part in place.parent.name.split(".") if part.isdigit()])
+    numbers = {place: [int(part) for part in place.parent.name.split(".") if part.isdigit()] for place in found}
+    return max(found, key=lambda place: numbers[place], default=None)
 
 
 def unprivileged() -> str | None:
@@ -163,6 +162,8 @@ def postgres() -> Iterator[Postgres]:
 def postgres_cluster() -> Iterator[Postgres]:
     """Make a cluster for `serving`, which may run it more than once."""
     programs, user = postgres_programs(), unprivileged()
+    if programs is None:
+        pytest.skip("PostgreSQL is missing: apt-get install postgresql")
     folder = Path(tempfile.mkdtemp(prefix="sgcldff-postgres-"))
     cluster = Postgres(programs, folder, unused_port(), Login("sgcldff", secrets.token_hex(8)))
     password = folder / "password"

@@ -185,20 +185,17 @@ def sign(
     from sgcldff.results.review.selection import results_in
     from sgcldff.results.review.sign import sign as sign_slide
 
-    folders, failed = results_in(results), list[str]()
-    table = Table("slide", "signed by", "at", "model", "cells counted", "looked at one by one", "copy")
+    folders, failed, done = results_in(results), list[str](), 0
     for folder in folders:
         try:
             signed = sign_slide(folder, by)
         except InputError as error:
             failed.append(f"slide {folder.name}: {error}")
             continue
-        model = f"{signed.model_name}, version {signed.model_version}"
-        figures = (f"{signed.counted:,}", f"{signed.reviewed:,}")
-        table.add_row(*map(Text, (folder.name, signed.by, signed.at, model, *figures, signed.place)))
-    out.print(table)
+        done += 1
+        out.print(escape(f"{folder.name}: {signed}; copy: {folder / signed.place}"), highlight=False)
     failed += update_batches(folders)
-    print_outcome(f"{counted(table.row_count, 'differential is', 'differentials are')} signed.")
+    print_outcome(f"{counted(done, 'differential is', 'differentials are')} signed.")
     _raise_if_incomplete(failed, "slide was not signed", "slides were not signed")
 
 

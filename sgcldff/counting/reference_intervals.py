@@ -28,6 +28,11 @@ class Unit(StrEnum):
     """Of the white cells; cells that are none, such as nucleated red cells, per 100 white cells."""
     ABSOLUTE = "10^9/L"
 
+    @property
+    def shown(self) -> str:
+        """As a reader is used to it, behind a value."""
+        return self.replace("10^9", "× 10⁹")
+
 
 class Position(StrEnum):
     """Where the whole interval of a value lies."""

@@ -3,11 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgcldff.core.labels import ERYTHROBLAST, cannot_tell
 from sgcldff.core.proportions import Range, exact_interval
-from sgcldff.counting.reference_intervals import WHITE_CELLS, Position, ReferenceInterval, Unit
+from sgcldff.counting.reference_intervals import (
+    WHITE_CELLS,
+    Position,
+    ReferenceInterval,
+    ReferenceRow,
+    Unit,
+    intervals_for,
+)
+from sgcldff.slides.patient import Patient
 
 if TYPE_CHECKING:
     from sgcldff.counting.differential import ClassShare, Differential
@@ -25,6 +34,23 @@ class Specimen:
     """Reference intervals that hold for the patient."""
     reference: str = ""
     """Name of the file that they come from."""
+
+
+def specimen_of(patient: Patient, file: str | Path | None, rows: Sequence[ReferenceRow]) -> Specimen | None:
+    """Gather what is known of a patient's blood; age and sex only choose the reference intervals, and are not kept.
+
+    Parameters
+    ----------
+    file, rows
+        The file of reference intervals, and what it holds; None and nothing where there is none.
+
+    Returns
+    -------
+    None where nothing is known.
+    """
+    if patient.wbc is None and file is None:
+        return None
+    return Specimen(patient.wbc, intervals_for(patient, rows), "" if file is None else Path(file).name)
 
 
 @dataclass(frozen=True)
@@ -82,7 +108,8 @@ class ReferenceMark:
         if self.found is None or self.limits is None:
             return f"{self.label} ({self.unit}): {self.reads}"
         low, high = self.limits
-        return f"{self.label} {self.found.value:.3g} {self.unit}, {self.position} the reference {low:g} – {high:g}"
+        value = f"{self.label} {self.found.value:.3g} {self.unit.shown}"
+        return f"{value}, {self.position} the reference {low:g} – {high:g}"
 
 
 class LaboratoryFigures:

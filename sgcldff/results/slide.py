@@ -287,7 +287,8 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
                 write_instance(next(numbers), cell.outline / scaled.factor)
                 gallery.add(cell)
     if aside := set_earlier_review_aside(folder):
-        logger.warning("slide %s: reviewed results of an earlier reading now lie in %s", slide.ref.id, aside.name)
+        where = aside.relative_to(folder.parent)
+        logger.warning("slide %s: reviewed results of an earlier reading now lie in %s", slide.ref.id, where)
     found = _differential(counts, plan)
     if job.goal is not None:
         found = job.goal.settled(found)

@@ -233,6 +233,7 @@ def _people(found: Differential, standing: Standing) -> Markup:
         standing=standing,
         machine={share.label: share for share in found.shares},
         beside=[] if reviewed is None else _beside(found, reviewed.differential),
+        absolute={} if reviewed is None else {one.label: one for one in reviewed.differential.laboratory.absolute},
         confidence=f"{found.confidence:.0%}",
     )
     return Markup(page.strip())  # noqa: S704  # escaped by the template

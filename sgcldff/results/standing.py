@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
+from sgcldff.core.wording import counted
 from sgcldff.counting.differential import PRELIMINARY, Differential
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, EARLIER, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, SIGNED
 from sgcldff.slides.images import sha256_of
@@ -78,6 +80,14 @@ class Signature:
     reviewers: tuple[str, ...]
     place: str
     """Folder of the copy, below the slide's own."""
+
+    def __str__(self) -> str:
+        """Say who signed what, and when."""
+        when = datetime.fromisoformat(self.at).astimezone(UTC)
+        cells = f"{counted(self.counted, 'cell')} counted, {counted(self.reviewed, 'cell')} looked at one by one"
+        by = f" by {', '.join(self.reviewers)}" if self.reviewers else ""
+        model = f"{self.model_name} version {self.model_version}"
+        return f"{self.by} on {when:%Y-%m-%d %H:%M} UTC: {model}, {cells}{by}"
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form."""

@@ -162,7 +162,7 @@ def test_settings_are_printed_as_json_too(tmp_path):
     printed = json.loads(shown("settings", "--json", "--settings", str(path)))
     assert printed["train"]["epochs"] == 7
     assert printed["train"]["version"] == Settings().train.version
-    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer", "retrain"}
+    assert set(printed) == {"ingest", "prior", "net", "train", "evaluate", "promote", "infer", "report", "retrain"}
 
 
 def test_an_empty_registry_says_that_the_released_model_is_used(tmp_path):

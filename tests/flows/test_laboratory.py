@@ -48,6 +48,12 @@ def test_a_table_of_slides_gives_absolute_counts_and_marks(infer, slide, tmp_pat
     marks = {mark["label"]: mark for mark in told["reference"]}
     assert marks["white cells"]["reads"] in ("above", "cannot tell")
     assert told["specimen"]["reference"] == "lab.toml"
+    assert not any("male" in path.read_text() for path in (folder / "differential.json", folder / "report.html"))
+    texts = [path for path in folder.iterdir() if path.suffix in (".json", ".geojson") and path.name != "origin.json"]
+    tables = [pq.read_schema(path) for path in (folder / "cells.parquet", tmp_path / "out" / "batch.parquet")]
+    assert len(texts) == 3
+    assert all("research use only, not for diagnosis" in path.read_text() for path in texts)
+    assert all(b"research use only" in table.metadata[b"sgcldff.purpose"] for table in tables)
     report = (folder / "report.html").read_text()
     assert "Absolute counts" in report
     assert "From lab.toml" in report

@@ -1,4 +1,4 @@
-"""A laboratory's night on real servers: images land, a model is trained and promoted, slides land and are read."""
+"""A laboratory on real servers: what `make deploy` deploys, and a night in which models are trained and slides read."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic import write_dataset
 from tests.servers import (
     FOR_PREFECT,
@@ -21,6 +22,7 @@ from tests.servers import (
     deploy,
     mlflow_server,
     postgres,
+    postgres_programs,
     prefect,
     prefect_server,
     prefect_worker,
@@ -33,6 +35,7 @@ QUICK = {
 }
 """One epoch: what is tested is what happens around it."""
 PATIENCE_S = 420
+PROMOTE, CHAIN = "promote/after-retraining", "retrain/nightly"
 LABORATORY = ("flows", "tasks", "sgcldff")
 
 
@@ -84,12 +87,84 @@ def laboratory(tmp_path_factory) -> Iterator[Laboratory]:
     for room in LABORATORY:
         (root / room).symlink_to(ROOT / room)
     with ExitStack() as servers:
-        databases = servers.enter_context(postgres())
-        known = servers.enter_context(prefect_server(folder / "prefect", databases.create("prefect", FOR_PREFECT)))
-        known |= servers.enter_context(mlflow_server(folder / "mlflow", databases.create("mlflow")))
+        addresses = ("", "")  # SQLite
+        if postgres_programs() is not None:
+            databases = servers.enter_context(postgres())
+            addresses = databases.create("prefect", FOR_PREFECT), databases.create("mlflow")
+        known = servers.enter_context(prefect_server(folder / "prefect", addresses[0]))
+        known |= servers.enter_context(mlflow_server(folder / "mlflow", addresses[1]))
         deploy(known)
         servers.enter_context(prefect_worker(folder / "worker.log", known, root=root))
         yield Laboratory(root, known)
+
+
+@pytest.fixture(scope="module")
+def deployed(laboratory) -> dict[str, Any]:
+    """Give the deployments as the server shows them."""
+    found, flows = (
+        httpx.post(f"{laboratory.environment['PREFECT_API_URL']}/{kind}/filter", json={}, timeout=30).json()
+        for kind in ("deployments", "flows")
+    )
+    names = {flow["id"]: flow["name"] for flow in flows}
+    return {f"{names[item['flow_id']]}/{item['name']}": item for item in found}
+
+
+def test_every_flow_is_deployed_to_the_work_pool(deployed):
+    assert {name.partition("/")[0] for name in deployed} == {
+        "prepare", "retrain", "promote", "approve", "reject", "rollback", "evaluate", "infer", "read-landing",
+        "benchmark", "review-make", "review-read", "review-apply", "calibrate",
+    }  # fmt: skip
+    assert {item["work_pool_name"] for item in deployed.values()} == {"sgcldff"}
+
+
+def test_retraining_runs_every_night_and_never_twice_at_once(deployed):
+    nightly = deployed[CHAIN]
+    (schedule,) = nightly["schedules"]
+    assert schedule["active"]
+    assert schedule["schedule"]["cron"] == "0 1 * * *"
+    assert nightly["global_concurrency_limit"]["limit"] == 1
+    assert nightly["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+
+
+def test_landed_slides_are_read_every_ten_minutes_and_never_twice_at_once(deployed):
+    landing = deployed["read-landing/landing"]
+    (schedule,) = landing["schedules"]
+    assert schedule["active"]
+    assert schedule["schedule"]["interval"] == 600
+    assert landing["global_concurrency_limit"]["limit"] == 1
+    assert landing["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+
+
+def test_parameters_are_typed_and_explained(deployed):
+    for name, item in deployed.items():
+        schema = item["parameter_openapi_schema"]
+        assert item["enforce_parameter_schema"]
+        assert set(item["parameters"]) <= set(schema["properties"]), name
+        unexplained = [key for key, value in schema["properties"].items() if not value.get("description")]
+        assert not unexplained, f"{name}: {unexplained}"
+    assert deployed["infer/slides"]["parameter_openapi_schema"]["properties"]["slides"]["type"] == "array"
+    assert "TrainSpec" in deployed[CHAIN]["parameter_openapi_schema"]["definitions"]
+
+
+def test_promotion_waits_for_the_end_of_a_retraining(deployed, laboratory):
+    automations = httpx.post(
+        f"{laboratory.environment['PREFECT_API_URL']}/automations/filter", json={}, timeout=30
+    ).json()
+    (automation,) = automations
+    assert automation["enabled"]
+    assert automation["trigger"]["expect"] == ["prefect.flow-run.Completed"]
+    assert automation["trigger"]["match_related"]["prefect.resource.name"] == CHAIN.partition("/")[2]
+    assert automation["actions"][0]["deployment_id"] == deployed[PROMOTE]["id"]
+
+
+def test_no_path_of_the_deploying_machine_is_stored(deployed):
+    assert str(ROOT) not in json.dumps([(item["pull_steps"], item["parameters"]) for item in deployed.values()])
+
+
+def test_a_worker_runs_a_deployment(laboratory, tmp_path):
+    data, workspace = write_dataset(tmp_path / "data", 6, 0, seed=3), tmp_path / "workspace"
+    laboratory.run("prepare/prepare", sources=[{"adapter": "table", "folder": str(data)}], workspace=str(workspace))
+    assert len(Catalog.open(workspace / "catalog").samples) == 6
 
 
 def put(slide: Path, place: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import struct
 import tomllib
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def tree(draw: st.DrawFn, valid: Any) -> Any:
             if isinstance(owner[key], (dict, list)) and owner[key] and draw(st.integers(0, 4)):
                 owner = owner[key]
             elif draw(st.integers(0, 5)):
-                owner[key] = draw(VALUES)
+                owner[key] = deepcopy(draw(VALUES))
                 break
             elif isinstance(owner, dict) and draw(st.booleans()):
                 owner["unknown"] = owner.pop(key)
@@ -251,6 +252,21 @@ def slides_beside(folder: Path) -> None:
 
 SLIDES = (("slide", "mpp", "id", "page"), ("a.png", "0.25", "one", ""), ("b.png", "0.5", "two", "1"))
 COUNTS = (("slide_id", "label", "count"), ("a", "neutrophil", "50"), ("a", "monocyte", "3"), ("b", "lymphocyte", "7"))
+READERS = (("slide_id", "reader", "neut", "age", "sex"), ("a", "x", "50", "30", "f"), ("a", "y", "60", "30", ""))
+INTERVALS = """
+[[interval]]
+type = "neutrophil"
+unit = "%"
+low = 40
+high = 75.5
+age = [18, 65]
+sex = "female"
+[[interval]]
+type = "wbc"
+unit = "10^9/L"
+low = 4
+high = 11
+"""
 IMAGES = (("image", "label", "group", "mpp"), ("a.png", "neutrophil", "p1", "0.2"), ("b.png", "monocyte", "p2", "0.2"))
 VOC = (
     "<annotation><filename>{0}</filename><size><width>64</width><height>64</height></size><object><name>WBC</name>"
@@ -367,6 +383,8 @@ def cases() -> Mapping[str, tuple[str, st.SearchStrategy[Case]]]:
         "images": ("image", image()),
         "lists of slides": ("slide_list", table("list.csv", SLIDES, slides_beside)),
         "manual counts": ("manual", table("counts.csv", COUNTS)),
+        "counts of readers": ("reference_counts", table("counts.csv", READERS)),
+        "reference intervals": ("reference_intervals", toml("lab.toml", INTERVALS)),
         "tables of images": ("annotations", table("manifest.csv", IMAGES, slides_beside)),
         "annotations": ("annotations", boxes()),
         "names": ("names", odd_names()),

@@ -13,6 +13,8 @@ from flows.settings_file import to_toml
 from sgcldff.cluster.config import cluster_of
 from sgcldff.core.geometry import Box
 from sgcldff.counting.agreement import read_manual
+from sgcldff.counting.reference_counts import read_reference_counts, white_cells
+from sgcldff.counting.reference_intervals import intervals_for, read_reference
 from sgcldff.data.adapters import Source, detect
 from sgcldff.data.adapters.base import Rejected
 from sgcldff.data.catalog import ingest
@@ -20,6 +22,7 @@ from sgcldff.models.model import load_model
 from sgcldff.models.reference import REFERENCE_FILE, Reference
 from sgcldff.slides import find_slides, open_slide
 from sgcldff.slides.images import read_grey, read_rgb
+from sgcldff.slides.patient import Patient, Sex
 from sgcldff.slides.scaled import ScaledSlide
 
 SCALES = (0.02, 8.0)
@@ -62,6 +65,20 @@ def manual(folder: Path) -> None:
     """Read manual counts."""
     for counts in read_manual(next(folder.glob("counts.*"))).values():
         assert all(0 <= count < INT32 for count in counts.values())
+
+
+def reference_counts(folder: Path) -> None:
+    """Read the counts of a validation study."""
+    for one in read_reference_counts(next(folder.glob("counts.*"))):
+        assert all(white_cells(counts) > 0 for counts in one.counts)
+
+
+def reference_intervals(folder: Path) -> None:
+    """Read reference intervals; of each type and unit at most one holds for a patient."""
+    rows = read_reference(folder / "lab.toml")
+    patient = Patient(age=30, sex=Sex.FEMALE)
+    assert len(intervals_for(patient, rows)) >= sum(row.holds_for(patient) for row in rows)
+    assert all(row.low < row.high for row in rows)
 
 
 def annotations(folder: Path) -> None:
@@ -124,5 +141,17 @@ def model(folder: Path) -> None:
 
 READERS: Mapping[str, Callable[[Path], None]] = {
     reader.__name__: reader
-    for reader in (slide, image, slide_list, manual, annotations, names, settings, cluster, model)
+    for reader in (
+        slide,
+        image,
+        slide_list,
+        manual,
+        reference_counts,
+        reference_intervals,
+        annotations,
+        names,
+        settings,
+        cluster,
+        model,
+    )
 }

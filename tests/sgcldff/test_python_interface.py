@@ -55,6 +55,20 @@ def test_a_slide_is_read_without_prefect(field, tmp_path):
     assert shown.stdout.strip() == "False"
 
 
+def test_a_white_count_and_reference_intervals_add_to_the_same_cells(field, result, tmp_path):
+    (tmp_path / "lab.toml").write_text(
+        '[[interval]]\ntype = "wbc"\nunit = "10^9/L"\nlow = 4\nhigh = 11\nsex = "male"\n'
+    )
+    patient = sgcldff.Patient(wbc=20.0, sex="male")
+    told = sgcldff.read_slide(
+        field[0], mpp=MPP, out=tmp_path / "out", patient=patient, reference=tmp_path / "lab.toml"
+    ).differential
+    assert told.counts == result.differential.counts
+    assert [mark.reads for mark in told.laboratory.marks] == ["above"]
+    assert sum(one.value for one in told.laboratory.absolute) == pytest.approx(20)
+    assert result.differential.laboratory.absolute == ()
+
+
 EXTRAS = ("training", "tracking", "openvino", "s3")
 
 

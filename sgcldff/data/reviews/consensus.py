@@ -9,6 +9,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from sgcldff.core.labels import BROADER, NO_WHITE_CELL
 from sgcldff.data.reviews.store import CANNOT_TELL, Review
 
 SAME_UM = 3.0
@@ -96,7 +97,14 @@ def in_future(moment: datetime) -> bool:
 
 
 def majority(labels: Iterable[str]) -> str | None:
-    """Return the label with more than half of the votes; None if there is none."""
-    counts = Counter(labels)
-    label, votes = counts.most_common(1)[0]
-    return label if 2 * votes > counts.total() else None
+    """Return the label with more than half of the votes; None if there is none.
+
+    Who differ only in what else a cell is, such as a platelet or debris, agree that it is no white cell.
+    """
+    own = tuple(labels)
+    broad = tuple(NO_WHITE_CELL if BROADER.get(label) == NO_WHITE_CELL else label for label in own)
+    for answers in (own, broad):
+        label, votes = Counter(answers).most_common(1)[0]
+        if 2 * votes > len(answers):
+            return label
+    return None

@@ -11,6 +11,7 @@ import shapely
 from shapely.geometry import mapping
 
 from sgcldff.core.atomic import atomic_write
+from sgcldff.core.wording import PURPOSE
 from sgcldff.inference.outputs.cells import CellRow, Shapes, WriteCells, in_batches
 from sgcldff.inference.outputs.colours import colour_of
 
@@ -41,7 +42,7 @@ def geojson_writer(path: str | Path, classes: Iterable[str]) -> Iterator[WriteCe
             file.write(json.dumps(_feature(cell, *pair, classes), ensure_ascii=False, allow_nan=False))
 
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write('{"type": "FeatureCollection", "features": [')
+        file.write(f'{{"type": "FeatureCollection", "purpose": {json.dumps(PURPOSE)}, "features": [')
         yield write
         file.write("\n]}\n")
 

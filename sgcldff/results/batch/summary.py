@@ -10,6 +10,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import require
+from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.agreement import Agreement, read_agreements
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.gate import Area
@@ -99,7 +100,7 @@ def write_summary(folder: str | Path, summary: SlideSummary) -> Path:
 
     Differential and comparison are not repeated in it: `SlideSummary.read` takes them from their own files.
     """
-    content: dict[str, object] = {name: getattr(summary, name) for name in STORED} | {"version": 1}
+    content: dict[str, object] = {name: getattr(summary, name) for name in STORED} | {"version": 1, "purpose": PURPOSE}
     content["areas"] = dict(summary.areas)
     content["model"] = None if summary.model is None else asdict(summary.model)
     return write_json(Path(folder) / SUMMARY, content)

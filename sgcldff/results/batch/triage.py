@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.core.labels import BLAST, ERYTHROBLAST, LYMPHOCYTE, MONOCYTE
+from sgcldff.core.wording import counted
 from sgcldff.counting.agreement import Agreement
 from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, ClassShare, CountBeside, Differential
 from sgcldff.counting.specimen import outside
@@ -89,7 +90,7 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
         *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
         *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
         *_manual(slide.agreements),
-        *(Reason(Urgency.LOOK, text) for text in outside(slide.found.laboratory.marks)),
+        *(Reason(Urgency.LOOK, text) for text in outside((slide.reviewed or slide.found).laboratory.marks)),
         *_few(slide.found),
         *_mononuclear(slide.found),
         *strange,
@@ -115,7 +116,7 @@ def _people(slide: SlideSummary, watched: Sequence[str]) -> list[Reason]:
     """Say what people found on a slide, and what of their work does not belong to its present results."""
     standing, own = slide.standing, slide.reviewed
     named = [share for share in own.shares if share.label in watched and share.count] if own else []
-    earlier = ["was reviewed in an earlier reading: apply the reviews again"] if standing.earlier and not own else []
+    earlier = ["an earlier reading was reviewed: apply the reviews to this one"] if standing.earlier and not own else []
     return [
         *(Reason(Urgency.FIRST, f"after review, {_present(share).text}") for share in named),
         *(Reason(Urgency.LOOK, fault) for fault in standing.damaged),
@@ -140,7 +141,7 @@ def _few(found: Differential) -> list[Reason]:
     urgency = {100: Urgency.FIRST, 200: Urgency.LOOK}
     short = [limit for limit in sorted(FLAGS) if found.counted < limit][:1]
     return [
-        Reason(urgency.get(limit, Urgency.NOTE), f"{found.counted:,} cells counted, fewer than {limit}")
+        Reason(urgency.get(limit, Urgency.NOTE), f"{counted(found.counted, 'cell')} counted, fewer than {limit}")
         for limit in short
     ]
 

@@ -15,6 +15,7 @@ from sgcldff.core.boundary import reading
 from sgcldff.core.errors import MissingInputError
 from sgcldff.core.records import Lineage
 from sgcldff.core.settings import digest, require
+from sgcldff.core.wording import PURPOSE
 from sgcldff.results.review.crops import FOLDER, Crops, crop_name
 from sgcldff.results.review.selection import LINEAGE, PLACES, PROBABILITY, rank_of
 from sgcldff.slides import SlideSource
@@ -68,7 +69,7 @@ QUEUE_SCHEMA = pa.schema(
         ("classes", pa.list_(pa.string())),
         *((name, pa.string()) for name in LINEAGE),
     ],
-    metadata={"sgcldff.layout": LAYOUT},
+    metadata={"sgcldff.layout": LAYOUT, "sgcldff.purpose": PURPOSE},
 )
 
 

@@ -36,10 +36,11 @@ def detections(study: Study, rows: Sequence[ReferenceRow], level: float = 0.95) 
     """Compare the smears that are abnormal by the readers' shares with those that are by the model's.
 
     A smear is abnormal if a share lies outside the reference interval in percent that holds for the patient, whatever
-    its own interval is. A type that the model does not have is never abnormal for it. `ANY` comes first; where no
+    its own interval is. A type that the model does not have is never abnormal for it, and one that the readers do not
+    name is not judged. `ANY` comes first; where no
     interval holds for a single patient there is nothing to compare.
     """
-    shares = [row for row in rows if row.unit is Unit.PERCENT]
+    shares = [row for row in rows if row.unit is Unit.PERCENT and study.names(row.type)]
     verdicts = [_verdicts(slide.reference, slide.found, shares) for slide in study.slides]
     labels = dict.fromkeys(label for by_type in verdicts for label in by_type)
     overall = [

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import SUBTYPES
 from sgcldff.core.records import UNIDENTIFIED, ModelRef
 from sgcldff.core.settings import require
-from sgcldff.core.wording import first_few
+from sgcldff.core.wording import counted, first_few
 from sgcldff.counting.differential import Differential
 from sgcldff.counting.reference_counts import ReferenceCount, cells_of, read_reference_counts, white_cells
 from sgcldff.results.batch.summary import SUMMARY, SlideSummary
@@ -39,10 +40,9 @@ class Study:
     @property
     def compared(self) -> tuple[str, ...]:
         """Types that both the readers and the model name, broader ones last."""
-        named = self._named
         found = self.slides[0].found
-        own = [share.label for share in found.shares if share.label in named]
-        return (*own, *(group.label for group in found.groups if named & {group.label, *SUBTYPES[group.label]}))
+        own = [share.label for share in found.shares if share.label in self.named]
+        return (*own, *(group.label for group in found.groups if self.names(group.label)))
 
     @property
     def lacking(self) -> dict[str, int]:
@@ -50,13 +50,18 @@ class Study:
         known = {*self.slides[0].found.classes, *(group.label for group in self.slides[0].found.groups), UNIDENTIFIED}
         return {
             label: slides
-            for label in sorted(self._named - known)
+            for label in sorted(self.named - known)
             if (slides := sum(cells_of(slide.reference.pooled, label) > 0 for slide in self.slides))
         }
 
-    @property
-    def _named(self) -> set[str]:
+    @cached_property
+    def named(self) -> set[str]:
+        """All types that the readers name, counted or not."""
         return {label for slide in self.slides for count in slide.reference.counts for label in count}
+
+    def names(self, label: str) -> bool:
+        """Return whether the readers name a type, or one of its subtypes."""
+        return bool(self.named & {label, *SUBTYPES.get(label, ())})
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -67,12 +72,12 @@ class Study:
     def flags(self) -> tuple[str, ...]:
         """What a laboratory has to know before it files the study."""
         number = len(self.slides)
-        counted = [white_cells(count) for slide in self.slides for count in slide.reference.counts]
-        short, few = sum(cells < CELLS for cells in counted), sum(slide.found.counted < CELLS for slide in self.slides)
-        lacking = ", ".join(f"{label} (on {slides} slides)" for label, slides in self.lacking.items())
+        cells = [white_cells(count) for slide in self.slides for count in slide.reference.counts]
+        short, few = sum(each < CELLS for each in cells), sum(slide.found.counted < CELLS for slide in self.slides)
+        lacking = ", ".join(f"{label} (on {counted(slides, 'slide')})" for label, slides in self.lacking.items())
         told = {
             f"{number} slides: CLSI H20-A2 asks for at least {SLIDES}, half of them abnormal": number < SLIDES,
-            f"{short} of {len(counted)} reference counts are of fewer than {CELLS} cells": short > 0,
+            f"{short} of {len(cells)} reference counts are of fewer than {CELLS} cells": short > 0,
             f"on {few} of {number} slides the model counted fewer than {CELLS} cells": few > 0,
             f"types that this model cannot tell were counted by the readers: {lacking}": bool(lacking),
             f"slides left out: {first_few(self.left_out, 5)}": bool(self.left_out),

@@ -68,6 +68,7 @@ def test_a_slide_without_faults_needs_no_look():
         (aside("a", "smear.svs: damaged"), Urgency.FIRST, "skipped: smear.svs: damaged"),
         (summary(counts=USUAL | {"blast": 1}), Urgency.FIRST, "1 blast cell: 0.2 %, interval 0.0 % – 1.1 %"),
         (summary(counts={"neutrophil": 99}), Urgency.FIRST, "99 cells counted, fewer than 100"),
+        (summary(counts={"neutrophil": 1}), Urgency.FIRST, "1 cell counted, fewer than 100"),
         (summary(counts={"neutrophil": 199}), Urgency.LOOK, "199 cells counted, fewer than 200"),
         (summary(counts={"neutrophil": 399}), Urgency.NOTE, "399 cells counted, fewer than 400"),
         (summary(counts=USUAL | {UNIDENTIFIED: 90}), Urgency.LOOK, "15.3 % of the cells are unidentified"),
@@ -375,4 +376,6 @@ def test_what_lies_outside_the_reference_intervals_needs_a_look(tmp_path):
     table = pq.read_table(write_batch(tmp_path, marked)[0]).to_pylist()
     assert [row["outside_reference"] for row in table] == [["monocyte 7 %, above the reference 0 – 2"], []]
     assert [row["absolute_monocyte"] for row in table] == pytest.approx([8 * 0.07] * 2)
-    assert "monocyte 7 %, above the reference 0 – 2" in (tmp_path / "batch.html").read_text()
+    page = (tmp_path / "batch.html").read_text()
+    assert "monocyte 7 %, above the reference 0 – 2" in page
+    assert "<h1>1 of 2 slides needs review</h1>" in page

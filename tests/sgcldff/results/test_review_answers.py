@@ -252,6 +252,12 @@ def test_half_is_no_majority():
     assert majority(["a", "a", "b"]) == "a"
 
 
+def test_who_differ_in_what_else_a_cell_is_agree_that_it_is_no_white_cell():
+    assert majority(["platelet", "debris", "monocyte"]) == majority(["platelet", "no white cell"]) == "no white cell"
+    assert majority(["platelet", "platelet", "debris"]) == "platelet"
+    assert majority(["platelet", "debris", "monocyte", "monocyte"]) is None
+
+
 def test_a_cell_that_two_models_found_a_little_apart_is_one_cell():
     found = [review(0), replace(review(0, "basophil", "B"), x_um=1.5, y_um=51.0, cell_id="other", model_version="4")]
     (verdict,) = consensus_of(found)

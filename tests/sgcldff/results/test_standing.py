@@ -39,6 +39,9 @@ def test_a_white_count_that_is_given_later_enters_the_counts_after_review(job):
     assert again == replace(applied.reviewed, specimen=Specimen(wbc=8.0))
     assert again.counts == applied.reviewed.counts != applied.machine.counts
     assert "2 cells reviewed by A" in section(job.folder)
+    (monocytes,) = (one.value for one in again.laboratory.absolute if one.label == "monocyte")
+    row = re.search(r"</span>monocyte</th>(.*?)</tr>", section(job.folder))[1]
+    assert row.endswith(f'<td class="number">{monocytes:.3g}</td>')
 
 
 def test_reviewed_results_make_way_for_another_model_and_are_kept(job):
@@ -101,7 +104,7 @@ def test_reviews_of_another_reading_are_named_and_not_shown_as_of_this_one(job):
     assert f"kept in {EARLIER}/{kept.name}" in section(job.folder)
     assert "Counts after review" not in section(job.folder)
     (judged,) = triage([SlideSummary.read(job.folder)])
-    assert "was reviewed in an earlier reading" in " ".join(reason.text for reason in judged.reasons)
+    assert "an earlier reading was reviewed" in " ".join(reason.text for reason in judged.reasons)
 
 
 def test_names_of_reviewers_cannot_become_markup(job):
@@ -133,4 +136,5 @@ def test_a_blast_that_a_person_found_comes_first(job):
     assert judged.urgency == Urgency.FIRST
     shown = " ".join(section(job.folder).split())
     assert 'not a type of this model</td><td class="number">1<' in shown
+    assert "does not have blast, smudge cell: such cells were looked for among the reviewed ones only" in shown
     assert re.search(r"smudge cell</th>.*?per 100 white cells, not included in percentages", shown)

@@ -124,3 +124,8 @@ def test_results_that_make_no_study_are_refused(tmp_path):
         InputError, match=r"9 of its slides have results in .*at least 10 are needed.*slide-x: no result"
     ):
         read_study(tmp_path / "results", table)
+
+
+def test_a_type_that_the_readers_did_not_name_is_not_judged():
+    rows = [ROWS[0], ReferenceRow("erythroblast", Unit.PERCENT, 0, 1), ReferenceRow("blast", Unit.PERCENT, 0, 1)]
+    assert [one.label for one in detections(made_study(12, 1), rows)] == ["any type", "neutrophil"]
