@@ -15,7 +15,7 @@ WIDTH_UM = 7.2
 WIDTH_SPREAD = 0.07
 """... which is 6.7 to 7.7 um: half of that range, as a part of `WIDTH_UM`."""
 METHOD_SPREAD = 0.1
-"""Error of the measurement, as a part of the scale: the most that was seen on data sets of known scale."""
+"""Error of the measurement, as a part of the scale, beside scales by the width of white cells."""
 FEW_SPREAD = 0.35
 """The same where fewer than `FEWEST_CELLS` red cells were measured, as in a single photograph."""
 FEWEST_CELLS = 20

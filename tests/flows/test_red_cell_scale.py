@@ -8,6 +8,7 @@ import tifffile
 
 import sgcldff
 from sgcldff.core.errors import SlideError
+from sgcldff.core.records import ScaleSource
 from sgcldff.results.batch import SlideSummary, Urgency, triage
 from sgcldff.results.review.apply import recounted
 
@@ -55,9 +56,9 @@ def test_auto_measures_the_scale_and_says_so(run, bare, slide, given, tmp_path):
 
 
 def test_auto_refuses_what_shows_too_few_red_cells(run, given, tmp_path):
-    blank = tmp_path / "blank.png"
-    tifffile.imwrite(blank.with_suffix(".tiff"), np.full((600, 600, 3), 240, np.uint8), photometric="rgb")
-    ran = run("infer", blank.with_suffix(".tiff"), *given, "--mpp", "auto")
+    blank = tmp_path / "blank.tiff"
+    tifffile.imwrite(blank, np.full((600, 600, 3), 240, np.uint8), photometric="rgb")
+    ran = run("infer", blank, *given, "--mpp", "auto")
     assert ran.code == 2
     assert "blank.tiff" in ran.line
     assert "fewer than 20 single red cells" in ran.line
@@ -83,6 +84,9 @@ def test_a_scale_that_red_cells_contradict_is_flagged_first(run, bare, given, tm
     assert recounted(summary.found, summary.found.counts).flags == summary.found.flags
 
 
-def test_the_library_takes_auto(bare, lab, tmp_path):
+def test_the_library_takes_auto(bare):
     with pytest.raises(SlideError, match="red cells suggest"):
-        sgcldff.read_slide(bare, registry=str(lab.workspace))
+        sgcldff.read_slide(bare)
+    read_at = sgcldff.read_slide(bare, mpp="auto").differential.scale
+    assert read_at.source is ScaleSource.RED_CELLS
+    assert read_at.mpp == pytest.approx(0.1, rel=0.1)
