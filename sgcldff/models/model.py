@@ -159,7 +159,10 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
     weights, target = Path(folder) / WEIGHTS_FILE, pick_device(device)
     spec = open_spec(folder)
     with reading(weights, f"does not fit {SPEC_FILE}", "export the model again"):
-        net = build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
+        try:
+            net = build(replace(spec, net=replace(spec.net, pretrained=Pretrained.OFF)))
+        except InputError as error:
+            raise InputError(f"{Path(folder) / SPEC_FILE}: {error}") from error
         net.load_state_dict(load_file(weights))
     for name, tensor in net.state_dict().items():
         if not tensor.isfinite().all() or (name.endswith("running_var") and (tensor < 0).any()):

@@ -57,7 +57,7 @@ def test_a_slide_that_cannot_be_read_is_skipped(tmp_path, monkeypatch, error):
 
 
 def test_a_slide_that_another_process_is_reading_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("sgcldff.results.slide.PATIENCE_S", 0.1)
+    monkeypatch.setattr("sgcldff.results.folder.PATIENCE_S", 0.1)
     (job, _) = batch(tmp_path)
     with locked(job.folder / ".lock"), pytest.raises(ServiceError, match="another process has held this lock"):
         read_slide.fn(job, Workers(Compute(workers=0), here=True), SimpleNamespace(slide=print))
