@@ -22,9 +22,9 @@ from sgcldff.evaluation.calibration.adaptation import Adaptation, Adjustment, He
 from sgcldff.evaluation.calibration.labelled_cells import LabelledCells
 from sgcldff.evaluation.drift.observe import embed
 from sgcldff.evaluation.metrics import Floats
-from sgcldff.evaluation.predictions import PREDICTED, PROBABILITY, AnswerLabels, tabulate
+from sgcldff.evaluation.predictions import PREDICTED, PROBABILITY, AnswerLabels, Predictions, tabulate
 from sgcldff.evaluation.report import METRICS, POOLED, Scores, score_source
-from sgcldff.models.checkpoint import CALIBRATION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
+from sgcldff.models.checkpoint import CALIBRATION_FILE, CONFUSION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import Model, load_model, save_model
 from sgcldff.models.nets.base import Network
 from sgcldff.models.reference import Reference, reference_digest
@@ -150,7 +150,8 @@ def calibrate_for_lab(folder: str | Path, samples: Sequence[Sample], out: str | 
     parent = model.digest
     cells, used = labelled_cells(model, samples)
     adaptation = adapt(cells)
-    before, after = (_scores(held_out.logits, used, model.spec) for held_out in (adaptation.before, adaptation.after))
+    held_out = [_predictions(one.logits, used, model.spec) for one in (adaptation.before, adaptation.after)]
+    before, after = (score_source(one, POOLED, model.spec.labels, EvalSpec()) for one in held_out)
     calibration = LabCalibration(
         parent,
         target if adaptation.helps else None,
@@ -164,11 +165,12 @@ def calibrate_for_lab(folder: str | Path, samples: Sequence[Sample], out: str | 
         apply_adjustment(adaptation.adjustment, model)
         save_model(target, replace(model.spec, calibrated=calibration.summary), model.net)
         _write_records(origin, target, calibration, used)
+        held_out[1].confusion.write(target / CONFUSION_FILE)
     return calibration
 
 
-def _scores(logits: Floats, samples: Sequence[Sample], spec: ModelSpec) -> Scores:
-    """Score the types that logits (N, C) predict for the cells of `samples`."""
+def _predictions(logits: Floats, samples: Sequence[Sample], spec: ModelSpec) -> Predictions:
+    """Tabulate the types that logits (N, C) predict for the cells of `samples`."""
     space = spec.labels
     labels = [space.resolve(str(sample.label)) for sample in samples]
     answers = AnswerLabels.for_labels(labels, space)
@@ -187,7 +189,7 @@ def _scores(logits: Floats, samples: Sequence[Sample], spec: ModelSpec) -> Score
                 **{PROBABILITY + name: float(p) for name, p in zip(space.classes, probabilities, strict=True)},
             }
         )
-    return score_source(tabulate(rows, space.classes, ""), POOLED, space, EvalSpec())
+    return tabulate(rows, space.classes, "")
 
 
 def labelled_cells(model: Model, samples: Sequence[Sample]) -> tuple[LabelledCells, tuple[Sample, ...]]:

@@ -11,11 +11,12 @@ from scipy.special import softmax
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import WBC11
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.counting.confusion import Confusion
 from sgcldff.evaluation.calibration import adaptation
 from sgcldff.evaluation.calibration.adaptation import Candidate, Kind
 from sgcldff.evaluation.calibration.laboratory import calibrate_for_lab, labelled_cells
 from sgcldff.evaluation.drift.observe import observe
-from sgcldff.models.checkpoint import CALIBRATION_FILE, TRAINED_ON, original_digest, saved_digest
+from sgcldff.models.checkpoint import CALIBRATION_FILE, CONFUSION_FILE, TRAINED_ON, original_digest, saved_digest
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import NETWORKS, build
 from sgcldff.models.reference import Reference
@@ -93,6 +94,15 @@ def test_a_calibrated_model_says_what_it_came_from_and_which_images_it_knows(par
     assert known.images == {"f" * 64, *(sample.sha256 for sample in cells[:20])}
     assert (known.data, known.complete) == ("first", True)
     assert str(calibration).startswith(f"20 cells: {record['before']['right']} correct as it was")
+
+
+def test_a_calibrated_model_keeps_the_confusion_on_the_cells_that_were_held_out(parent, cells, tmp_path):
+    after = calibrate_for_lab(parent, cells, tmp_path / "ours").adaptation.after
+    confusion = Confusion.read(tmp_path / "ours" / CONFUSION_FILE)
+    exact = after.allowed.sum(axis=1) == 1  # "neutrophil" may be segmented or band
+    table = confusion.counts(min_confidence=0)
+    assert np.trace(table) == after.correct[exact].sum() < table.sum() == exact.sum()
+    assert table[:, :-1].sum(axis=1).tolist() == after.allowed[exact].sum(axis=0).tolist()
 
 
 def test_a_model_that_cannot_be_helped_is_not_written_and_it_is_said(parent, cells, tmp_path, monkeypatch):
