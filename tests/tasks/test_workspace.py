@@ -1,10 +1,6 @@
-"""Where files are kept, and that nobody sees half of one."""
+"""Where files are kept."""
 
-import json
-
-import pytest
-
-from tasks.workspace import Workspace, write_json
+from tasks.workspace import Workspace
 
 
 def test_relative_folders_are_made_absolute(tmp_path, monkeypatch):
@@ -27,12 +23,3 @@ def test_a_server_takes_the_place_of_the_workspaces_own_registry(tmp_path, monke
 def test_folders_of_different_content_differ(tmp_path):
     place = Workspace(str(tmp_path))
     assert len({place.training("a"), place.training("b"), place.evaluation("a"), place.evaluation("b")}) == 4
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "deep" / "record.json"
-    write_json(path, {"run": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"run": object()})
-    assert json.loads(path.read_text()) == {"run": 1}
-    assert [item.name for item in path.parent.iterdir()] == ["record.json"]
