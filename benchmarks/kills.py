@@ -16,8 +16,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ import psutil
 from rich.console import Console
 
 from flows.interruption import Interruption, exit_within_seconds
-from sgcldff.cluster import LocalSpec, connect, load_once
+from sgcldff.cluster import LocalSpec, connect, load_once, map_bounded
 from sgcldff.core.errors import SgcldffError
 from sgcldff.inference import Runner, ShardTask, serially
 from sgcldff.results.slide import read_slide_job
-from tasks.slides import on_cluster
+from tasks.slides import run_shard
 from tests.damage.kept import files_digest, make_slide, slide_job
 from tests.sgcldff.painted import ColourModel
 
@@ -71,7 +72,14 @@ def command(kind: str, root: Path, out: Path, address: str) -> None:
 def on(client: Any) -> Runner:
     """Run shards on a cluster."""
     load_once(client, "slow", SlowModel)
-    return lambda tasks: on_cluster(client, "slow", tasks)
+
+    def run(tasks: Iterable[ShardTask]) -> Iterator[Any]:
+        for task, outcome in map_bounded(client, partial(run_shard, "slow", {}), tasks):
+            if isinstance(outcome, SgcldffError):
+                raise outcome
+            yield task, outcome
+
+    return run
 
 
 def direct(root: Path, out: Path, run: Runner) -> None:
