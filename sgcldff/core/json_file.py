@@ -40,9 +40,14 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
     with reading(path, "damaged", remedy, StoreError, missing=remedy):
         content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         sealed = content.pop(CHECKSUM, None)
-    if sealed not in (None, _checksum(content)):
+    if sealed not in (None, _checksum(content)) or any(is_damaged_name(name) for name in content):
         raise StoreError(f"{path}: damaged (it does not match its checksum); {remedy}")
     return content
+
+
+def is_damaged_name(name: str) -> bool:
+    """Return whether a name is that of the checksum but for one character: a flipped bit would unseal the file."""
+    return len(name) == len(CHECKSUM) and sum(a != b for a, b in zip(name, CHECKSUM, strict=True)) == 1
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

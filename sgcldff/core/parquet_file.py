@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import StoreError
-from sgcldff.core.json_file import CHECKSUM
+from sgcldff.core.json_file import CHECKSUM, is_damaged_name
 
 UNKNOWN = {CHECKSUM: "0" * 64}
 """Metadata to write before the checksum is known."""
@@ -71,6 +71,9 @@ def require_intact(path: str | Path, remedy: str) -> None:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content,
     ):
         if content.rfind(FIELD) < 0:
+            names = (pq.read_metadata(path).metadata or {}).keys()
+            if any(is_damaged_name(name.decode(errors="replace")) for name in names):
+                raise StoreError(f"{path}: damaged (the name of its checksum is); {remedy}")
             return
         place = _place(content)
         expected, content[place] = content[place], UNKNOWN[CHECKSUM].encode()

@@ -172,7 +172,7 @@ def _metadata(file: Path) -> dict[bytes, bytes]:
     """Return a file's metadata; empty if it is no Parquet file."""
     try:
         return pq.read_schema(file).metadata or {}
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):  # ValueError: names that are not UTF-8
         return {}
 
 
