@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sgcldff.core.json_file import read_json
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, digest
 from sgcldff.evaluation import EvalReport, SkippedImage, UnknownLabel
 from sgcldff.evaluation.report import MARKDOWN_FILE, REPORT_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
 from sgcldff.promotion.frozen_test_set import content_digest
+from sgcldff.promotion.leakage import TrainingRecord
 from tasks.artifacts import show_image, show_markdown
 from tasks.policy import MODEL
 from tasks.progress import bar
@@ -67,8 +67,8 @@ def content_of(samples: Sequence[Sample]) -> list[str]:
 
 def trained_on(model: Path) -> frozenset[str]:
     """Return the sha256 of a model's training images; empty if they are not recorded."""
-    record = model / TRAINED_ON
-    return frozenset(read_json(record, "restore the model")["sha256"]) if record.is_file() else frozenset()
+    record = TrainingRecord.read(model / TRAINED_ON)
+    return record.images if record else frozenset()
 
 
 def read_report(folder: str) -> EvalReport:

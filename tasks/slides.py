@@ -19,7 +19,7 @@ from sgcldff.inference import (
 )
 from sgcldff.models.runtimes import Runtime, caution, load_runtime, resolve
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.results.folder import held
+from sgcldff.results.folder import REPORT, held
 from sgcldff.results.slide import SlideJob, read_slide_job
 from sgcldff.slides import SlideEntry
 from tasks.artifacts import show_link, show_table
@@ -71,7 +71,7 @@ def read_slide(job: SlideJob, workers: Workers, view: BatchView) -> str:
         result = read_slide_job(job, partial(run_shards, workers, job), partial(view.slide, job.slide.id))
     shares = [{"type": share.label, "count": share.count, "share": share.share} for share in result.differential.shares]
     show_table(shares, key="differential", description=job.slide.id)
-    show_link((job.folder / "report.html").resolve().as_uri(), key="report", description=job.slide.id)
+    show_link((job.folder / REPORT).resolve().as_uri(), key="report", description=job.slide.id)
     return str(job.folder)
 
 

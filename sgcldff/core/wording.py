@@ -1,6 +1,7 @@
 """Phrases that messages, tables and pages share."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 PURPOSE = "research use only, not for diagnosis"
 """Stands in every result about a slide."""
@@ -29,6 +30,17 @@ def skipped(number: int, total: int, noun: str) -> str:
     if number == total:
         return f"the only {noun} was skipped" if total == 1 else f"all {counted(total, noun)} were skipped"
     return f"{number:,} of {counted(total, noun)} {'was' if number == 1 else 'were'} skipped, {rest} done"
+
+
+def moment(text: str) -> str:
+    """Write a time, in ISO 8601, for readers.
+
+    Examples
+    --------
+    >>> moment("2026-01-02T04:05:06+01:00")
+    '2026-01-02 03:05 UTC'
+    """
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def first_few(items: Sequence[object], most: int = 3) -> str:

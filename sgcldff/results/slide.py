@@ -53,7 +53,7 @@ from sgcldff.inference.outputs import (
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.results.folder import CELLS, DIFFERENTIAL, REPORT, held
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, held
 from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
@@ -70,8 +70,7 @@ OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
 LAYOUT = 5
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
-LABELS = "labels.ome.zarr"
-FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, "manual.json")
+FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, MANUAL)
 
 Progress = Callable[[Tally], None]
 """Called with the work done by every pass over a shard."""
@@ -326,7 +325,7 @@ def _area_shares(areas: NDArray[np.uint8]) -> dict[str, float]:
 
 def _agreements(found: Differential, job: SlideJob, plan: Plan) -> tuple[Agreement, ...]:
     """Compare with the manual count and write how they agree, or remove what an earlier run wrote."""
-    path = job.folder / "manual.json"
+    path = job.folder / MANUAL
     if job.manual is None:
         path.unlink(missing_ok=True)
         return ()

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import UNIDENTIFIED, Lineage, ScaleSource, SlideRef
-from sgcldff.core.wording import counted
+from sgcldff.core.wording import counted, moment
 from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.outputs.cells import CellRow
@@ -248,11 +247,6 @@ def _beside(found: Differential, reviewed: Differential) -> list[tuple[str, str,
         for label, number in reviewed.counts.items()
         if label not in white
     ]
-
-
-def moment(text: str) -> str:
-    """Write a time, in ISO 8601, for readers."""
-    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def template(name: str) -> jinja2.Template:

@@ -1,8 +1,8 @@
 """What people made of a slide's results, and whether it is of the results that lie there now."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
-from sgcldff.core.wording import counted
+from sgcldff.core.wording import counted, moment
 from sgcldff.counting.differential import PRELIMINARY, Differential
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, EARLIER, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, SIGNED
 from sgcldff.slides.images import sha256_of
@@ -83,11 +83,10 @@ class Signature:
 
     def __str__(self) -> str:
         """Say who signed what, and when."""
-        when = datetime.fromisoformat(self.at).astimezone(UTC)
         cells = f"{counted(self.counted, 'cell')} counted, {counted(self.reviewed, 'cell')} looked at one by one"
         by = f" by {', '.join(self.reviewers)}" if self.reviewers else ""
         model = f"{self.model_name} version {self.model_version}"
-        return f"{self.by} on {when:%Y-%m-%d %H:%M} UTC: {model}, {cells}{by}"
+        return f"{self.by} on {moment(self.at)}: {model}, {cells}{by}"
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form."""
@@ -128,7 +127,9 @@ def read_standing(folder: Path) -> Standing:
             damaged.append(str(error))
     earlier = sorted(place.relative_to(folder).as_posix() for place in folder.glob(f"{EARLIER}/*"))
     signed, faults = _signed(folder)
-    own_signatures = signatures_of(present, signed) if signed else ()
+    own_signatures: tuple[Signature, ...] = ()
+    with suppress(InputError, StoreError):  # results that cannot be read are signed by nobody
+        own_signatures = signatures_of(read_json(present, READ_AGAIN), signed) if signed else ()
     before = tuple(one for one, _ in signed if one not in own_signatures)
     return Standing(reviewed, tuple(earlier), own_signatures, before, (*damaged, *faults))
 
@@ -147,13 +148,10 @@ def _signed(folder: Path) -> tuple[list[tuple[Signature, Content]], list[str]]:
     return sorted(signed, key=lambda one: (one[0].at, one[0].place), reverse=True), faults
 
 
-def signatures_of(path: Path, signed: Iterable[tuple[Signature, Content]]) -> tuple[Signature, ...]:
-    """Choose the signatures under a differential; none where it cannot be read, or is another one now."""
-    try:
-        content = unsigned(path)
-    except (InputError, StoreError):
-        return ()
-    return tuple(signature for signature, signed_content in signed if signed_content == content)
+def signatures_of(content: Content, signed: Iterable[tuple[Signature, Content]]) -> tuple[Signature, ...]:
+    """Choose the signatures under what a differential holds; none where it is another one now."""
+    own = _without_status(content)
+    return tuple(signature for signature, signed_content in signed if signed_content == own)
 
 
 def unsigned(path: Path) -> Content:
@@ -179,7 +177,7 @@ def mark_signed(folder: Path) -> None:
             content = read_json(path, READ_AGAIN)
         except (InputError, StoreError):
             continue  # `read_standing` tells
-        signatures = signatures_of(path, signed)
+        signatures = signatures_of(content, signed)
         marked = {name: value for name, value in content.items() if name != "signature"} | {"status": PRELIMINARY}
         if signatures:
             marked |= {"status": SIGNED_STATUS, "signature": signatures[0].to_dict()}

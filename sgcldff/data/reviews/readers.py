@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
-from sgcldff.core.proportions import exact_interval
+from sgcldff.core.proportions import Range, exact_interval
 from sgcldff.core.wording import counted
 from sgcldff.data.reviews.consensus import Consensus
 from sgcldff.data.reviews.store import Review
@@ -15,23 +15,14 @@ Pair = tuple[Review, Review]
 
 
 @dataclass(frozen=True)
-class Kappa:
-    """Agreement beyond chance, 1 at most, and its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class ReaderAgreement:
     """How two readers answered the same cells."""
 
     readers: tuple[str, str]
     cells: int
     """Cells that both answered."""
-    kappa: Kappa | None
-    """None where both gave one and the same answer throughout: chance alone would agree as well."""
+    kappa: Range | None
+    """Agreement beyond chance, 1 at most; None where both gave one answer throughout, as by chance alone."""
     disagreements: tuple[Pair, ...]
     """Cells on which they differ, by slide and position."""
     confidence: float
@@ -85,7 +76,7 @@ def _agreement(pairs: Sequence[Pair], confidence: float) -> ReaderAgreement:
     return ReaderAgreement(names, len(pairs), cohen_kappa(labels, confidence), tuple(ordered), confidence)
 
 
-def cohen_kappa(labels: Sequence[tuple[str, str]], confidence: float = 0.95) -> Kappa | None:
+def cohen_kappa(labels: Sequence[tuple[str, str]], confidence: float = 0.95) -> Range | None:
     """Return Cohen's kappa of pairs of labels; None where only one label occurs.
 
     The interval is that of the share of agreement (Clopper-Pearson), with the agreement by chance taken as known: as J.
@@ -101,4 +92,4 @@ def cohen_kappa(labels: Sequence[tuple[str, str]], confidence: float = 0.95) -> 
     chance = sum(first[label] * second[label] for label in first) / len(labels) ** 2
     same = sum(a == b for a, b in labels)
     low, high = ((share - chance) / (1 - chance) for share in exact_interval(same, len(labels), confidence))
-    return Kappa(float(cohen_kappa_score(one, other)), low, high)
+    return Range(float(cohen_kappa_score(one, other)), low, high)

@@ -14,6 +14,7 @@ from sgcldff.core.labels import BLAST
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.batch.summary import SlideSummary, classes_of
 from sgcldff.results.batch.triage import TriagedSlide, Urgency
+from sgcldff.results.folder import LABELS, REPORT
 from sgcldff.results.slide_page import data_uri, template
 
 THUMBNAIL_PX = 112
@@ -98,13 +99,13 @@ def write_page(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
 
 def _entry(one: TriagedSlide, folder: Path) -> SlideCard:
     slide, place = one.slide, folder / one.slide.slide_id
-    link = f"{quote(slide.slide_id, safe='')}/report.html" if (place / "report.html").exists() else None
+    link = f"{quote(slide.slide_id, safe='')}/{REPORT}" if (place / REPORT).exists() else None
     types, reviewed = (
         _parts([(share.label, hex_of(share.label), share.share) for share in shares])
         for shares in (slide.shares, slide.reviewed.shares if slide.reviewed else ())
     )
     areas = _parts([(name, colour, slide.areas.get(name, 0.0)) for name, colour in AREA_COLOURS.items()])
-    return SlideCard(one, link, thumbnail(place / "labels.ome.zarr"), types, reviewed, areas)
+    return SlideCard(one, link, thumbnail(place / LABELS), types, reviewed, areas)
 
 
 def _parts(shares: Sequence[tuple[str, str, float]]) -> tuple[Part, ...]:

@@ -14,7 +14,7 @@ from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.agreement import Agreement, read_agreements
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.gate import Area
-from sgcldff.results.folder import DIFFERENTIAL
+from sgcldff.results.folder import DIFFERENTIAL, MANUAL
 from sgcldff.results.standing import Standing, read_standing
 
 SUMMARY = "summary.json"
@@ -63,7 +63,7 @@ class SlideSummary:
         if summary.reason:
             return summary
         found = read_differential(folder / DIFFERENTIAL)
-        manual = folder / "manual.json"
+        manual = folder / MANUAL
         agreements = read_agreements(manual) if manual.exists() else ()
         return replace(summary, found=found, agreements=agreements, standing=read_standing(folder))
 
