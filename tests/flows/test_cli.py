@@ -237,8 +237,9 @@ def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(serv
     assert ran.out == ""
 
 
-def test_ctrl_c_ends_in_one_line_and_leaves_nothing_running(smears, settings, tmp_path):
+def test_ctrl_c_ends_in_one_line_and_leaves_nothing_running(settings, tmp_path):
     """Ctrl-C reaches all processes of a terminal's job, Prefect's temporary server too."""
+    smears = write_dataset(tmp_path / "data", 12, 0, seed=1)
     settings.write_text(QUICK.replace("epochs = 1", "epochs = 500"))
     command = [COMMAND, "retrain", "-d", smears, "-w", tmp_path / "ws", "--settings", settings, "--device", "cpu"]
     running = subprocess.Popen(

@@ -156,6 +156,7 @@ def test_a_data_set_is_a_table_of_images_and_masks(tmp_path):
             assert mask.shape == (320, 320)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_every_pixel(tmp_path):
     first, again, other = (write_dataset(tmp_path / name, 8, 2, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     names = [str(path.relative_to(first)) for path in first.rglob("*.*")]
@@ -200,6 +201,7 @@ def test_no_seam_shows_between_the_strips_of_a_slide(tmp_path):
     assert steps[[255, 511, 767]].max() < 1.5 * np.percentile(inner, 99)
 
 
+@pytest.mark.slow
 def test_a_slide_is_written_strip_by_strip_in_little_memory(tmp_path):
     def peak(height):
         tracemalloc.start()

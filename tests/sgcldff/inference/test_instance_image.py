@@ -32,6 +32,7 @@ def numbered(outlines):
     return truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_order", [True, False])
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=15, deadline=None)
