@@ -25,6 +25,8 @@ from tests.sgcldff.painted import (
     saved,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_cells_lie_where_they_were_painted_at_level_0(tmp_path):
     centres = [(100, 120), (300, 420), (610, 240)]
@@ -107,7 +109,6 @@ def test_cells_unlike_those_of_the_training_are_no_type_and_the_limit_costs_no_w
     assert committed_work(inferred(slide, tmp_path, replace(strict, min_confidence=0), again)).cells[UNIDENTIFIED] > 0
 
 
-@pytest.mark.slow
 def test_a_model_that_does_not_know_its_training_cells_cannot_refuse_any(slide, tmp_path):
     assert {cell.typicality for cell in read_cells(inferred(slide, tmp_path))} == {None}
     with pytest.raises(InputError, match=r"min_typicality is 0\.1, but the model has no reference"):
