@@ -111,11 +111,15 @@ class Predictions:
 
 
 def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
-    """Return the schema: truth, prediction, pixel counts (null where the truth is insufficient), explanation."""
+    """Return the schema: truth, prediction, pixel counts (null where the truth is insufficient), explanation.
+
+    `typicality` is null where it is not measured.
+    """
     text, count, number = pa.string(), pa.int64(), pa.float64()
     columns = [
         *((name, text) for name in (*TRUTH, PREDICTED)),
         ("confidence", number),
+        ("typicality", number),
         ("found", pa.bool_()),
         *((start + name, count) for start, names in COUNTS.items() for name in names),
         ("cam_on_cell", number),

@@ -57,9 +57,10 @@ from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, 
 from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
-from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
+from sgcldff.slides import ScaledSlide, SlideEntry, open_slide
 from sgcldff.slides.images import sha256_of
-from sgcldff.slides.red_cells import FEWEST_TO_CHECK, fields_of, measure_scale
+from sgcldff.slides.opener import OpenedSlide
+from sgcldff.slides.scale_group import ScaleGroup
 
 if TYPE_CHECKING:
     import geopandas
@@ -101,6 +102,8 @@ class SlideJob:
     """A manual count of the same smear."""
     specimen: Specimen | None = None
     """What the laboratory knows of the blood."""
+    scale_group: ScaleGroup | None = None
+    """Slides of the same scale, whose red cells are measured together with its own."""
 
     @property
     def folder(self) -> Path:
@@ -194,7 +197,8 @@ def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progres
     began = time.monotonic()
     with held(job.folder), ExitStack() as opened:
         known = known_sha256(job.folder, job.slide.uri)
-        slide = opened.enter_context(closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)))
+        entry = job.slide
+        slide = opened.enter_context(closing(open_slide(entry.uri, entry.mpp, entry.id, known, job.scale_group)))
         model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
         plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
         write_origin(job.folder, job.slide.uri, slide.ref.sha256)
@@ -240,7 +244,8 @@ def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
     confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
     told = (job.manual and dict(job.manual), job.specimen and asdict(job.specimen))
-    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id, plan.slide.scale_from)
+    pooled = job.scale_group is not None and job.scale_group.pools
+    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id, plan.slide.scale_from, pooled)
     key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
@@ -268,7 +273,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     }
 
 
-def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job: SlideJob, began: float) -> None:
+def _write_results(plan: Plan, shards: list[int] | None, slide: OpenedSlide, job: SlideJob, began: float) -> None:
     """Write every file of a slide's results in one pass over its cells; memory does not grow with their number."""
     folder, classes, scaled = plan.labels.parent, plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
     gallery, counts, numbers = Gallery(), Counter[tuple[int, str | None]](), count(1)
@@ -293,10 +298,8 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
         found = job.goal.settled(found)
     if not plan.spec.min_typicality:  # how typical labelled cells are is not known
         found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
-    red_cells = measure_scale(fields_of(slide.read, slide.shapes), FEWEST_TO_CHECK)
-    found = replace(found, specimen=job.specimen).measured_at(
-        SlideScale(slide.ref.mpp, slide.ref.scale_from, red_cells)
-    )
+    scale = SlideScale(slide.ref.mpp, slide.ref.scale_from, slide.red_cells)
+    found = replace(found, specimen=job.specimen).measured_at(scale)
     write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     recount_reviewed(folder)

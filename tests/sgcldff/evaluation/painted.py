@@ -100,6 +100,7 @@ def predictions_of(rows: int, seed: int, skill: float = 0.7, groups: int = 40, t
         "label": [FIVE_TYPES[i] for i in labels],
         "told": [FIVE_TYPES[i] for i in told],
         "confidence": chances.max(axis=1),
+        "typicality": [None] * rows,
         "found": [True] * rows,
         "cell_intersection": (unions * (0.8 + 0.2 * rng.random(rows))).astype(int),
         "cell_union": unions,

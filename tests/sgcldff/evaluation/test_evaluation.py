@@ -27,6 +27,7 @@ from sgcldff.evaluation.predictions import AnswerLabels, schema
 from sgcldff.evaluation.report import METRICS, SkippedImage, score
 from sgcldff.evaluation.scorable import scorable
 from sgcldff.models.nets.base import Prediction
+from sgcldff.models.out_of_distribution import fit
 from tests.sgcldff.evaluation.painted import (
     INKS,
     QUICK,
@@ -234,6 +235,21 @@ def test_a_report_shows_by_class_how_often_a_model_with_a_limit_abstains() -> No
     assert EvalReport.from_json(report.to_json()) == report
     assert f"{report.abstention.rejected['monocyte']:.1%}" in report.to_markdown().partition("## Abstention")[2]
     assert score(predictions, WBC5, QUICK).abstention is None
+
+
+def test_a_report_shows_by_class_how_many_cells_a_limit_of_typicality_rejects(painted, tmp_path) -> None:
+    """One type of five is unlike the cells that typicality was fitted to: all of it is rejected, and only that."""
+    likeness = np.repeat(np.eye(5)[:4], 40, axis=0) + np.random.default_rng(0).normal(0, 0.01, (160, 5))
+    typicality = fit(likeness.astype(np.float32), [str(at // 40) for at in range(160)], likeness.astype(np.float32))
+    spread = [replace(sample, group=f"{sample.label}{at % 3}") for at, sample in enumerate(painted)]
+    report = evaluate(model_of(), spread, QUICK, typicality=typicality)
+    assert {one.label: (one.images, one.share.value) for one in report.atypical} == {
+        name: (3, float(name == FIVE_TYPES[4])) for name in FIVE_TYPES
+    }
+    assert EvalReport.from_json(report.to_json()).atypical == report.atypical
+    row = next(line for line in report.to_markdown().partition("## Typicality")[2].split("\n") if FIVE_TYPES[4] in line)
+    assert "1.000" in row
+    assert not evaluate(model_of(), spread, QUICK).atypical
 
 
 @given(st.integers(0, 2**16))

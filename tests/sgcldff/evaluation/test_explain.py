@@ -74,7 +74,9 @@ def reading(rgb: np.ndarray, prior: np.ndarray, label: str | None = "monocyte") 
     sample = Sample("set/one", "set", "g", "one.png", 0.2, "none", label)
     scene = Scene(rgb, target, ((32.0, 32.0),), True)
     probabilities = np.array([0.1, 0.1, 0.1, 0.1, 0.6], np.float32)
-    return ImagePrediction(sample, scene, labels, True, Crop(rgb, prior, labels, target), probabilities, prior[0])
+    return ImagePrediction(
+        sample, scene, labels, True, Crop(rgb, prior, labels, target), probabilities, prior[0], probabilities
+    )
 
 
 def test_grad_cam_is_the_formula_of_the_paper() -> None:
