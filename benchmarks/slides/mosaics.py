@@ -178,9 +178,7 @@ def within(box: tuple[int, int, int, int], square: Box) -> float:
     return wide * high / ((box[2] - box[0] + 12) * (box[3] - box[1] + 12))
 
 
-def cut(
-    rgb: Rgb, box: Box, whites: Sequence[tuple[int, int, int, int]], reds: Points, shrink: float = SHRINK
-) -> Part:
+def cut(rgb: Rgb, box: Box, whites: Sequence[tuple[int, int, int, int]], reds: Points, shrink: float = SHRINK) -> Part:
     size = (round(box.width * shrink), round(box.height * shrink))
     seen = np.asarray(cv2.resize(rgb[box.slices], size, interpolation=cv2.INTER_AREA), np.uint8)
     middles = [((y0 + y1) / 2 - box.y0, (x0 + x1) / 2 - box.x0) for x0, y0, x1, y1 in whites]

@@ -18,7 +18,7 @@ class Tally:
     cells: Mapping[str, int] = field(default_factory=dict)
     """Cells found, by type."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Time by stage (read, gate, prior, model, stitch, write, cells), s, summed over workers."""
+    """Time by stage (gate, read, prior, network, stitch, cells, write, pyramid), s, summed over workers."""
 
     def __add__(self, other: "Tally") -> "Tally":
         """Sum two tallies."""

@@ -8,13 +8,16 @@ it again gives the same bytes, and a committed shard is never computed again.
 
 from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import read_cells
+from sgcldff.inference.label_images import write_label_images
 from sgcldff.inference.plan import Plan, Step, label_array, plan_slide
 from sgcldff.inference.runner import (
     Runner,
     ShardTask,
+    SlideTask,
     committed_work,
     run_plan,
     run_sample,
+    run_tasks,
     sampled_work,
     serially,
     slide_areas,
@@ -24,6 +27,7 @@ __all__ = [
     "Plan",
     "Runner",
     "ShardTask",
+    "SlideTask",
     "Step",
     "Tally",
     "committed_work",
@@ -32,7 +36,9 @@ __all__ = [
     "read_cells",
     "run_plan",
     "run_sample",
+    "run_tasks",
     "sampled_work",
     "serially",
     "slide_areas",
+    "write_label_images",
 ]

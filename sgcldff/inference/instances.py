@@ -159,9 +159,14 @@ def label_cells(labels: NDArray[np.uint8], mpp: float) -> Ids:
     return ids
 
 
+def apart_px(mpp: float) -> int:
+    """Return the distance beyond which objects do not matter to each other, px."""
+    return max(1, int(np.ceil((NEAR_UM + 2 * GAP_UM) / mpp)))
+
+
 def _crowds(labels: NDArray[np.uint8], mpp: float) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
     """Cut out groups of objects that are too far apart to matter to each other."""
-    block = max(1, int(np.ceil((NEAR_UM + 2 * GAP_UM) / mpp)))
+    block = apart_px(mpp)
     down, across = (-(-side // block) for side in labels.shape)
     padded = np.zeros((down * block, across * block), np.uint8)
     padded[: labels.shape[0], : labels.shape[1]] = labels

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import count_cells, read_cells, sample_shard, type_shard
+from sgcldff.inference.label_images import ImageTask
 from sgcldff.inference.outputs import CellRow
 from sgcldff.inference.plan import Plan, Step, gate_factor, sample_facts
 from sgcldff.inference.segmentation import read_areas, segment_shard
@@ -39,7 +40,8 @@ class ShardTask:
 PASSES = {Step.SEGMENT: segment_shard, Step.TYPE: type_shard, Step.SAMPLE: sample_shard}
 
 
-Runner = Callable[[Sequence[ShardTask]], Iterator[tuple[ShardTask, Tally | BaseException]]]
+SlideTask = ShardTask | ImageTask
+Runner = Callable[[Sequence[SlideTask]], Iterator[tuple[SlideTask, Tally | BaseException]]]
 """Runs tasks anywhere, in any order, and yields each with what it did or the exception that it ended in."""
 
 
@@ -90,7 +92,7 @@ def run_sample(
     return order
 
 
-def run_tasks(tasks: Sequence[ShardTask], run: Runner, progress: Callable[[Tally], None] | None) -> None:
+def run_tasks(tasks: Sequence[SlideTask], run: Runner, progress: Callable[[Tally], None] | None) -> None:
     """Run tasks and report each; the first error is raised when all have ended."""
     errors = []
     for _, outcome in run(tasks):
@@ -105,7 +107,7 @@ def run_tasks(tasks: Sequence[ShardTask], run: Runner, progress: Callable[[Tally
 def serially(runtime: Runtime) -> Runner:
     """Run tasks one after the other in this process; an error ends the run."""
 
-    def run(tasks: Iterable[ShardTask]) -> Iterator[tuple[ShardTask, Tally]]:
+    def run(tasks: Iterable[SlideTask]) -> Iterator[tuple[SlideTask, Tally]]:
         return ((task, task(runtime)) for task in tasks)
 
     return run

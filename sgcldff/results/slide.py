@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -32,13 +31,14 @@ from sgcldff.inference import (
     Step,
     Tally,
     committed_work,
-    label_array,
     plan_slide,
     read_cells,
     run_plan,
     run_sample,
+    run_tasks,
     sampled_work,
     slide_areas,
+    write_label_images,
 )
 from sgcldff.inference.gate import Area
 from sgcldff.inference.outputs import (
@@ -47,8 +47,6 @@ from sgcldff.inference.outputs import (
     finest_labels,
     geojson_writer,
     in_batches,
-    instance_writer,
-    write_labels_ngff,
 )
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
@@ -203,7 +201,7 @@ def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progres
             shards = _run(plan, run, progress, job.goal)
             marker = _marker(plan, job)
             if not _are_written(marker, job.folder):
-                _write_results(plan, shards, slide, job, began)
+                _write_results(plan, shards, slide, job, began, run, progress)
                 write_json(marker, {"files": _checksums(job.folder)})
     return read_results(job.folder)
 
@@ -268,22 +266,27 @@ def _checksums(folder: Path) -> dict[str, str]:
     }
 
 
-def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job: SlideJob, began: float) -> None:
+def _write_results(
+    plan: Plan,
+    shards: list[int] | None,
+    slide: SlideSource,
+    job: SlideJob,
+    began: float,
+    run: Runner,
+    progress: Progress,
+) -> None:
     """Write every file of a slide's results in one pass over its cells; memory does not grow with their number."""
     folder, classes, scaled = plan.labels.parent, plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
-    gallery, counts, numbers = Gallery(), Counter[tuple[int, str | None]](), count(1)
-    cells = read_cells(plan, Step.TYPE if shards is None else Step.SAMPLE, shards)
+    gallery, counts, step = Gallery(), Counter[tuple[int, str | None]](), Step.TYPE if shards is None else Step.SAMPLE
     with (
         cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage) as write_table,
         geojson_writer(folder / "cells.geojson", classes) as write_outlines,
-        instance_writer(plan.labels, label_array(plan), in_order=shards is None) as write_instance,
     ):
-        for batch, shapes in in_batches(cells):
+        for batch, shapes in in_batches(read_cells(plan, step, shards)):
             write_table(batch, shapes)
             write_outlines(batch, shapes)
             counts.update((cell.shard, _counted_as(cell)) for cell in batch)
             for cell in batch:
-                write_instance(next(numbers), cell.outline / scaled.factor)
                 gallery.add(cell)
     if aside := set_earlier_review_aside(folder):
         where = aside.relative_to(folder.parent)
@@ -297,7 +300,10 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
     found = replace(found, specimen=job.specimen).measured_at(
         SlideScale(slide.ref.mpp, slide.ref.scale_from, red_cells)
     )
-    write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
+    number = Counter[int]()
+    for (shard, _), cells in counts.items():
+        number[shard] += cells
+    write_label_images(plan, step, number, scaled.overview(OVERVIEW_PX), lambda tasks: run_tasks(tasks, run, progress))
     write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
     recount_reviewed(folder)
     mark_signed(folder)

@@ -216,7 +216,7 @@ def test_progress_counts_every_shard_of_both_passes(slide, tmp_path):
     assert [tally.passes for tally in seen] == [1] * 2 * len(plan.grid)
     assert total.tiles == 8 * 7
     assert total.cells == Counter(cell.label for cell in read_cells(plan))
-    assert set(total.seconds) <= {"gate", "read", "prior", "model", "stitch", "write", "cells"}
+    assert set(total.seconds) <= {"gate", "read", "prior", "network", "stitch", "write", "cells"}
     assert replace(committed_work(plan), seconds={}) == replace(total, seconds={})
 
 
