@@ -111,8 +111,8 @@ def cells_centred_in(plan: Plan, chunks: Iterable[tuple[Box, NDArray[np.uint8]]]
         for core in [shard] if max(whole.shape) <= VIEW_PX else parts(shard, VIEW_PX):
             view = core.grow(margin).overlap(whole)
             if view.intersects(core):
-                cells = find_cells(joined(view, boxes, labels), mpp, plan.spec.min_cell_um2, core=core.within(view))
-                found += [cell.shifted(view.y0, view.x0) for cell in cells]
+                seen = joined(view, boxes, labels)
+                found += find_cells(seen, mpp, plan.spec.min_cell_um2, core, corner=(view.y0, view.x0))
     return tuple(sorted(found, key=lambda cell: (cell.box, cell.centroid)))
 
 

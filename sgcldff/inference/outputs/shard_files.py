@@ -76,13 +76,12 @@ class ShardFiles:
             try:
                 with path.open("rb") as file:
                     index = self._index(file)
-                    for place in zip(*np.nonzero(index[..., 0] != EMPTY), strict=True):
-                        down, across = (
-                            at * self._inner + int(one) for at, one in zip((row, column), place, strict=True)
-                        )
-                        chunk = lattice_box(down, across, self.chunk_px).clip(self.shape)
-                        if chunk.intersects(wanted):
-                            yield chunk, self._chunk(file, index[place])[: chunk.height, : chunk.width]
+                    inner = lattice(wanted.overlap(lattice_box(row, column, self.shard_px)), self.chunk_px)
+                    for place in inner:
+                        offset, length = index[place[0] % self._inner, place[1] % self._inner]
+                        if offset != EMPTY:
+                            chunk = lattice_box(*place, self.chunk_px).clip(self.shape)
+                            yield chunk, self._chunk(file, int(offset), int(length))[: chunk.height, : chunk.width]
             except (OSError, RuntimeError, ValueError) as error:
                 raise StoreError(f"{path}: is damaged ({error}): run the same command again") from error
 
@@ -119,9 +118,9 @@ class ShardFiles:
         decoded = CRC32C(location="end").decode(file.read())
         return np.frombuffer(decoded, "<u8").reshape(self._inner, self._inner, 2)
 
-    def _chunk(self, file: BinaryIO, place: NDArray[np.uint64]) -> Labels:
-        file.seek(int(place[0]))
-        decoded = Zstd().decode(CRC32C(location="end").decode(file.read(int(place[1]))))
+    def _chunk(self, file: BinaryIO, offset: int, length: int) -> Labels:
+        file.seek(offset)
+        decoded = Zstd().decode(CRC32C(location="end").decode(file.read(length)))
         return np.frombuffer(decoded, self.dtype).reshape((self.chunk_px,) * 2)
 
     @property
