@@ -146,9 +146,8 @@ def score(out: Path) -> None:
         [pq.read_table(path)[axis] for axis in ("y", "x")] for path in (folder / "cells.parquet", out / "truth.parquet")
     )
     matched = match_cells(np.stack(found, axis=1) * MPP, np.stack(true, axis=1) * MPP, CELL_UM / 2)
-    print(
-        f"{matched.true} white cells: {len(matched.pairs)} found, {matched.missed} missed, {matched.false_positives} invented"
-    )
+    kept = f"{len(matched.pairs)} found, {matched.missed} missed, {matched.false_positives} invented"
+    print(f"{matched.true} white cells: {kept}")
     summary = json.loads((folder / "summary.json").read_text())
     tiles = summary["tiles"] + summary["skipped"]
     print(f"{summary['tiles']} of {tiles} tiles read ({summary['tiles'] / tiles:.2%}), {summary['seconds']:.0f} s")

@@ -10,6 +10,7 @@ from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import read_cells
 from sgcldff.inference.label_images import write_label_images
 from sgcldff.inference.plan import Plan, Step, label_array, plan_slide
+from sgcldff.inference.prefetch import Stopwatch, this_worker
 from sgcldff.inference.runner import (
     Runner,
     ShardTask,
@@ -29,6 +30,7 @@ __all__ = [
     "ShardTask",
     "SlideTask",
     "Step",
+    "Stopwatch",
     "Tally",
     "committed_work",
     "label_array",
@@ -40,5 +42,6 @@ __all__ = [
     "sampled_work",
     "serially",
     "slide_areas",
+    "this_worker",
     "write_label_images",
 ]

@@ -14,7 +14,7 @@ from sgcldff.core.tally import Tally
 from sgcldff.inference.instances import REACH_UM
 from sgcldff.inference.outputs import Halving, ShardFiles, create_instances, paint_shard, write_labels_ngff
 from sgcldff.inference.plan import Plan, Step, opened
-from sgcldff.inference.prefetch import Stopwatch
+from sgcldff.inference.prefetch import Stopwatch, timed
 from sgcldff.models.runtimes import Runtime
 from sgcldff.slides import ScaledSlide
 
@@ -31,9 +31,13 @@ class ImageTask:
     def __call__(self, runtime: Runtime) -> Tally:
         """Write the shard and return the time that it took."""
         watch = Stopwatch()
-        with watch(str(self.step)):
-            self.work()
-        return Tally(seconds=watch.seconds)
+
+        def work() -> Tally:
+            with watch(str(self.step)):
+                self.work()
+            return Tally(seconds=watch.seconds)
+
+        return timed(work)
 
 
 def write_label_images(

@@ -11,6 +11,7 @@ from sgcldff.inference.classification import count_cells, read_cells, sample_sha
 from sgcldff.inference.label_images import ImageTask
 from sgcldff.inference.outputs import CellRow
 from sgcldff.inference.plan import Plan, Step, gate_factor, sample_facts
+from sgcldff.inference.prefetch import timed
 from sgcldff.inference.segmentation import read_areas, segment_shard
 from sgcldff.models.runtimes import Runtime
 
@@ -34,7 +35,7 @@ class ShardTask:
         SlideError
             If the slide is damaged there.
         """
-        return PASSES[self.step](self.plan, self.index, runtime)
+        return timed(lambda: PASSES[self.step](self.plan, self.index, runtime))
 
 
 PASSES = {Step.SEGMENT: segment_shard, Step.TYPE: type_shard, Step.SAMPLE: sample_shard}

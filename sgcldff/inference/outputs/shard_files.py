@@ -14,7 +14,6 @@ import zarr
 from numcodecs.checksum32 import CRC32C
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
-from zarr.core.indexing import morton_order_iter
 
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import StoreError
@@ -87,7 +86,7 @@ class ShardFiles:
 
     def write(self, row: int, column: int, chunks: Iterable[tuple[Box, Labels]]) -> None:
         """Write a shard in place of what it held; chunks that are all background, or not given, are not stored."""
-        encoded = {}
+        encoded: dict[tuple[int, int], bytes] = {}
         for box, labels in chunks:
             if labels.any():
                 place = (box.y0 % self.shard_px // self.chunk_px, box.x0 % self.shard_px // self.chunk_px)
@@ -100,10 +99,9 @@ class ShardFiles:
             return
         index = np.full((self._inner, self._inner, 2), EMPTY, "<u8")
         with atomic_write(path) as draft, draft.open("wb") as file:
-            for place in morton_order_iter((self._inner, self._inner)):
-                if place in encoded:
-                    index[place] = file.tell(), len(encoded[place])
-                    file.write(encoded[place])
+            for place in sorted(encoded, key=_morton):
+                index[place] = file.tell(), len(encoded[place])
+                file.write(encoded[place])
             file.write(CRC32C(location="end").encode(index))
 
     def chunks_in(self, labels: Labels, area: Box, boxes: Iterable[Box]) -> Iterator[tuple[Box, Labels]]:
@@ -127,3 +125,9 @@ class ShardFiles:
     def _inner(self) -> int:
         """Chunks along a side of a shard."""
         return self.shard_px // self.chunk_px
+
+
+def _morton(place: tuple[int, int]) -> int:
+    """Return the position of a row and a column in Morton order, in which zarr stores the chunks of a shard."""
+    bits = range(max(place).bit_length())
+    return sum((place[0] >> bit & 1) << 2 * bit | (place[1] >> bit & 1) << 2 * bit + 1 for bit in bits)
