@@ -1,7 +1,7 @@
 """EfficientSwin: EfficientNet stages for local detail, Swin blocks for context, features at strides 2 to 32.
 
 The name is from SG-CLDFF (arXiv 2510.17278), which leaves the split open. By default, convolutions are used down to
-stride 16, and Swin blocks (Liu et al., ICCV 2021) at stride 32, so that all of ImageNet's features but the last are kept.
+stride 16, and Swin blocks (Liu et al., ICCV 2021) at stride 32: all of ImageNet's features but the last are kept.
 """
 
 from typing import Any
