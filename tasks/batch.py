@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from contextvars import copy_context
@@ -26,6 +26,7 @@ from sgcldff.results.slide import SlideJob
 from sgcldff.slides import SlideEntry, open_slide
 from sgcldff.slides.patient import Patient
 from sgcldff.slides.pixels.page_selection import Plane
+from sgcldff.slides.scale_group import ScaleGroup, scale_groups
 from tasks.artifacts import show_table
 from tasks.compute import Compute, Workers, workers
 from tasks.live_view import BatchView
@@ -103,7 +104,8 @@ def read_batch(
     goal = how.until and Goal.parse(how.until, network.labels.classes)
     counts = {} if how.manual is None else read_manual(how.manual, network.labels.classes)
     ids = {slide.id for slide in entries}
-    few = compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
+    groups = scale_groups(entries)
+    few = compute == Compute() and tiles_at_most(entries, groups, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
         workers(compute, here=few, announce=view.dashboard_at) as found,
@@ -119,6 +121,7 @@ def read_batch(
                 goal or None,
                 counts.get(slide.id),
                 specimen_of(slide.patient.completed(Patient(how.wbc)), file, reference),
+                groups[slide.uri],
             )
             for slide in entries
         ]
@@ -136,14 +139,16 @@ def read_batch(
     return [str(job.folder) for job in jobs]
 
 
-def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSpec, most: int) -> bool:
+def tiles_at_most(
+    entries: Sequence[SlideEntry], groups: Mapping[str, ScaleGroup], model: ModelSpec, spec: InferSpec, most: int
+) -> bool:
     """Return whether the slides have at most that many tiles by their headers; remote ones are not opened."""
     if len(entries) > most or any(is_remote(entry.uri) for entry in entries):
         return False
     tiles = 0.0
     for entry in entries:
         try:
-            with closing(open_slide(entry.uri, entry.mpp, entry.id, sha256="not hashed")) as slide:
+            with closing(open_slide(entry.uri, entry.mpp, entry.id, "not hashed", groups[entry.uri])) as slide:
                 tiles += math.prod(side * slide.ref.mpp / model.mpp / spec.tile_px for side in slide.ref.shape)
         except InputError:
             continue  # reported when it is read

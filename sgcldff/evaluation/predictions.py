@@ -16,7 +16,7 @@ from sgcldff.core.settings import digest
 from sgcldff.counting.confusion import Confusion
 from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
 
-LAYOUT = "predictions/2"
+LAYOUT = "predictions/3"
 TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
 """Columns that identify the images and their ground truth."""
 PREDICTED = "told"
@@ -111,15 +111,19 @@ class Predictions:
 
 
 def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
-    """Return the schema: truth, prediction, pixel counts (null where the truth is insufficient), explanation."""
+    """Return the schema: truth, prediction, pixel counts (null where the truth is insufficient), explanation.
+
+    `typicality` is null where it is not measured.
+    """
     text, count, number = pa.string(), pa.int64(), pa.float64()
     columns = [
         *((name, text) for name in (*TRUTH, PREDICTED)),
         ("confidence", number),
+        ("typicality", number),
         ("found", pa.bool_()),
         *((start + name, count) for start, names in COUNTS.items() for name in names),
         ("cam_on_cell", number),
-        ("saliency_consistency", number),
+        ("occlusion", number),
         *((PROBABILITY + name, number) for name in classes),
     ]
     return pa.schema(columns, metadata={"sgcldff.layout": LAYOUT, "sgcldff.model": model})
