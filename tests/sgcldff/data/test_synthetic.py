@@ -2,6 +2,7 @@ import csv
 import filecmp
 import tracemalloc
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import openslide
@@ -19,9 +20,12 @@ from sgcldff.data.synthetic.layout import Spot
 from sgcldff.data.synthetic.stain import palette
 from sgcldff.slides.images import read_grey, read_rgb
 
+pytestmark = pytest.mark.slow
+
 SPEC = SmearSpec()
 
 
+@cache
 def drawn(label, count=24, mpp=0.2):
     rng = np.random.default_rng(FIVE_TYPES.index(label))
     return [white_cell(label, palette(SPEC), mpp, rng) for _ in range(count)]
@@ -156,7 +160,6 @@ def test_a_data_set_is_a_table_of_images_and_masks(tmp_path):
             assert mask.shape == (320, 320)
 
 
-@pytest.mark.slow
 def test_a_seed_decides_every_pixel(tmp_path):
     first, again, other = (write_dataset(tmp_path / name, 8, 2, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     names = [str(path.relative_to(first)) for path in first.rglob("*.*")]
@@ -201,7 +204,6 @@ def test_no_seam_shows_between_the_strips_of_a_slide(tmp_path):
     assert steps[[255, 511, 767]].max() < 1.5 * np.percentile(inner, 99)
 
 
-@pytest.mark.slow
 def test_a_slide_is_written_strip_by_strip_in_little_memory(tmp_path):
     def peak(height):
         tracemalloc.start()
