@@ -50,14 +50,14 @@ class Done(NamedTuple):
 
 @pytest.fixture(scope="module")
 def smears(tmp_path_factory):
-    """Make few crops: every model is asked about those of the test split 26 times."""
-    return write_dataset(tmp_path_factory.mktemp("smears") / "smears", 16, 0, seed=1)
+    """Make few images: every model is asked about those of the test split 26 times."""
+    return write_dataset(tmp_path_factory.mktemp("smears") / "smears", 20, 1, seed=1)
 
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory):
     """Make a second data set."""
-    return write_dataset(tmp_path_factory.mktemp("others") / "others", 12, 0, seed=7)
+    return write_dataset(tmp_path_factory.mktemp("others") / "others", 12, 1, seed=7)
 
 
 @pytest.fixture(scope="module")
