@@ -32,6 +32,17 @@ def skipped(number: int, total: int, noun: str) -> str:
     return f"{number:,} of {counted(total, noun)} {'was' if number == 1 else 'were'} skipped, {rest} done"
 
 
+def percent(share: float) -> str:
+    """Write a share, 0 to 1.
+
+    Examples
+    --------
+    >>> percent(0.0125), percent(1)
+    ('1.2 %', '100.0 %')
+    """
+    return f"{100 * share:.1f} %"
+
+
 def moment(text: str) -> str:
     """Write a time, in ISO 8601, for readers.
 

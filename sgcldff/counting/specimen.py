@@ -6,8 +6,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgcldff.core.labels import ERYTHROBLAST, cannot_tell
+from sgcldff.core.labels import BLAST, ERYTHROBLAST, cannot_tell
 from sgcldff.core.proportions import Range, exact_interval
+from sgcldff.counting.alerts import MAY_BE_BLASTS, MONONUCLEAR
 from sgcldff.counting.reference_intervals import (
     WHITE_CELLS,
     Position,
@@ -98,6 +99,8 @@ class ReferenceMark:
     """`CANNOT_TELL` unless the whole interval of the value lies on one side of both limits."""
     reason: str = ""
     """Why a value cannot be judged at all."""
+    caution: str = ""
+    """What else the cells may be."""
 
     @property
     def outside(self) -> bool:
@@ -114,7 +117,9 @@ class ReferenceMark:
             return f"{self.label} ({self.unit}): {self.reads}"
         low, high = self.limits
         value = f"{self.label} {self.found.value:.3g} {self.unit.shown}"
-        return f"{value}, {self.position} the reference {low:g} – {high:g}"
+        return f"{value}, {self.position} the reference {low:g} – {high:g}" + (
+            f": {self.caution}" if self.caution else ""
+        )
 
 
 class LaboratoryFigures:
@@ -190,7 +195,9 @@ class LaboratoryFigures:
             reason = interval.reason or reason
             return ReferenceMark(interval.label, interval.unit, interval.limits, found, Position.CANNOT_TELL, reason)
         position = Position.of(found.low, found.high, interval.limits)
-        return ReferenceMark(interval.label, interval.unit, interval.limits, found, position)
+        unsure = interval.label in MONONUCLEAR and position is Position.ABOVE and BLAST in self._found.cannot_tell
+        caution = MAY_BE_BLASTS if unsure else ""
+        return ReferenceMark(interval.label, interval.unit, interval.limits, found, position, caution=caution)
 
     def _value(self, interval: ReferenceInterval) -> tuple[Range | None, str]:
         """Return a type's value in the unit of an interval, or why there is none.

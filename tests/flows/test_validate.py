@@ -16,6 +16,9 @@ def test_a_study_is_filed_and_slides_without_results_are_named(run, tmp_path):
     told = json.loads((tmp_path / "study" / "validation.json").read_text())
     assert (told["reference"], [one["label"] for one in told["abnormal"]]) == ("lab.toml", ["any type", "neutrophil"])
     assert told["types"][0]["differences"]["bias"]["high"] < 0
+    assert told["flags"][0].startswith(
+        "the model differs from the readers on average, in percentage points: neutrophil -"
+    )
     counts.write_text(counts.read_text() + "gone,Anna,100,0,0,80,20\ngone,Bela,100,0,0,80,20\n")
     ran = run(*called)
     assert ran.code == 3

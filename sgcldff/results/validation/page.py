@@ -14,7 +14,7 @@ from sgcldff.counting.reference_intervals import ReferenceRow
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.slide_page import template
 from sgcldff.results.validation.abnormal import ANY, ASSUMED, SHOWN, Detection, detections
-from sgcldff.results.validation.by_type import compare_types
+from sgcldff.results.validation.by_type import TypeComparison, compare_types
 from sgcldff.results.validation.plots import plots_of
 from sgcldff.results.validation.study import Study, StudySpecimen
 
@@ -47,7 +47,7 @@ def write_validation(
         Of all intervals.
     """
     types, found = compare_types(study, level), detections(study, rows, level)
-    flags = (*study.flags, *_abnormal_flags(found))
+    flags = (*_bias_flags(types), *study.flags, *_abnormal_flags(found))
     content = {
         "model": asdict(study.model),
         "readers": list(study.readers),
@@ -87,6 +87,13 @@ def _cells(study: Study) -> tuple[int, int]:
     """Count the white cells of all readers, and those of the model."""
     readers = sum(white_cells(one.reference.pooled) for one in study.specimens)
     return readers, sum(one.found.counted for one in study.specimens)
+
+
+def _bias_flags(types: Sequence[TypeComparison]) -> list[str]:
+    """Name the types of which the model finds more or fewer than the readers, beyond chance."""
+    biases = [(one.label, one.differences.bias) for one in types]
+    apart = [f"{label} {bias.value:+.1f}" for label, bias in biases if bias.low > 0 or bias.high < 0]
+    return [f"the model differs from the readers on average, in percentage points: {', '.join(apart)}"] * bool(apart)
 
 
 def _abnormal_flags(found: Sequence[Detection]) -> list[str]:

@@ -98,11 +98,11 @@ class Study:
         short, few = sum(each < CELLS for each in cells), sum(one.found.counted < CELLS for one in self.specimens)
         lacking = ", ".join(f"{label} (in {counted(each, 'specimen')})" for label, each in self.lacking.items())
         told = {
+            f"types that this model cannot tell were counted by the readers: {lacking}": bool(lacking),
             f"{counted(number, 'specimen')}: CLSI H20-A2 asks for at least {SPECIMENS}, half of them abnormal": number
             < SPECIMENS,
             f"{short} of {len(cells)} reference counts are of fewer than {CELLS} cells": short > 0,
             f"in {few} of {number} specimens the model counted fewer than {CELLS} cells": few > 0,
-            f"types that this model cannot tell were counted by the readers: {lacking}": bool(lacking),
             f"slides left out: {first_few(self.left_out, 5)}": bool(self.left_out),
         }
         return tuple(text for text, holds in told.items() if holds)

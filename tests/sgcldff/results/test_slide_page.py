@@ -13,6 +13,8 @@ from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
 from sgcldff.counting.agreement import compare
 from sgcldff.counting.confusion import Confusion
 from sgcldff.counting.differential import differential, from_counts
+from sgcldff.counting.reference_intervals import ReferenceInterval, Unit
+from sgcldff.counting.specimen import Specimen
 from sgcldff.inference.outputs import CellRow
 from sgcldff.results.slide_page import CROPS, DRAWN, OUTSIDE, Gallery, slide_facts, write_report
 from sgcldff.slides.scaled import ScaledSlide
@@ -270,3 +272,18 @@ def test_a_manual_count_stands_beside_the_differential(tmp_path):
     assert "<td>agrees</td>" in rows["neutrophil"]
     assert "<td>differs</td>" in rows["eosinophil"]
     assert "manual" not in report(tmp_path, LABELS)[1].ids
+
+
+def test_what_may_be_blasts_comes_before_the_differential(tmp_path):
+    """A leukaemia read with a model of five types must not pass as a lymphocytosis."""
+    above = ReferenceInterval("lymphocyte", Unit.PERCENT, (20.0, 45.0))
+    found = from_counts({"neutrophil": 60, "lymphocyte": 330, "monocyte": 20}, FIVE_TYPES)
+    found = replace(found, specimen=Specimen(intervals=(above,), reference="lab.toml"))
+    words = " ".join(Page(write_report(tmp_path, slide(), Gallery(()), found, FACTS).read_text()).text)
+    alert = "85.4 % lymphocytes and monocytes: they may be blasts, which this model cannot tell"
+    mark = "above the reference 20 – 45: they may be blasts, which this model cannot tell"
+    assert words.index(alert) < words.index(mark) < words.index("This model cannot tell blast") < words.index("Share")
+    assert found.to_dict()["alerts"] == [alert]
+    known = from_counts({"neutrophil": 390, "blast": 10}, (*FIVE_TYPES, "blast"))
+    words = " ".join(Page(write_report(tmp_path, slide(), Gallery(()), known, FACTS).read_text()).text)
+    assert words.index("10 blast cells: 2.5 %, interval 1.2 % – 4.5 %") < words.index("Share")
