@@ -151,6 +151,11 @@ class BatchView:
             read = f"{tally.tiles:,} of {tally.tiles + tally.skipped:,} tiles read"
             self._print(Text(f"{slide}: done in {seconds}, {read}, {sum(tally.cells.values()):,} cells"))
 
+    def announce(self, slide: str, doing: str, parts: int) -> None:
+        """Show what is done with a slide before and after the passes over its shards, in so many parts (0: in one)."""
+        if self._progress.announce(slide, doing, parts) and not self._console.is_interactive:
+            self._print(Text(f"{slide}: {doing}"))
+
     def skip(self, slide: str, reason: str) -> None:
         """Count a slide as skipped, and show the reason."""
         self._progress.skip(slide)
@@ -161,9 +166,9 @@ class BatchView:
         return self._progress.status()
 
     def stages(self) -> Mapping[str, float]:
-        """Return the time of each stage, s, summed over workers, in descending order."""
-        seconds = self.status().tally.seconds
-        return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+        """Return where the time went by stage, the longest first, s, summed over workers."""
+        status = self.status()
+        return status.tally.where_time_went(status.elapsed_s)
 
     def log(self, last: bool = False) -> None:
         """Write a line if one is due, or the last one."""

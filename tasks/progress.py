@@ -49,10 +49,17 @@ class SlideStatus:
     """Finished work, including that of earlier runs."""
     start: float
     """When this run started the slide, s."""
+    doing: str = ""
+    """What is done beside the passes; empty during those."""
+    parts: int = 0
+    """Parts of that; 0 where it has none."""
+    parts_done: int = 0
 
     @property
     def stage(self) -> str:
         """The current stage with its progress; the parts are shards."""
+        if self.doing:
+            return self.doing + (f", {self.parts_done} of {counted(self.parts, 'part')} done" if self.parts else "")
         if self.tally.passes >= 2 * self.shards:
             return "writing results"
         done = min(self.tally.passes - self.classifying * self.shards, self.shards)
@@ -181,19 +188,29 @@ class BatchProgress:
     def begin(self, slide: str, shards: int, done: Tally) -> None:
         """Start a slide, of which earlier runs have finished `done`."""
         with self._lock:
-            self._running[slide] = SlideStatus(slide, shards, done, self._clock())
+            before = self._running.get(slide)
+            self._running[slide] = SlideStatus(slide, shards, done, before.start if before else self._clock())
             self._planned[slide] = shards
             if self._pace is None and done.passes < 2 * shards:
                 self._pace = Pace(self._clock())
 
+    def announce(self, slide: str, doing: str, parts: int) -> bool:
+        """Say what is done with a slide before and after the passes over its shards; return whether that is new."""
+        with self._lock:
+            before = self._running.get(slide) or SlideStatus(slide, 0, Tally(), self._clock())
+            self._running[slide] = replace(before, doing=doing, parts=parts, parts_done=0)
+            return doing != before.doing
+
     def advance(self, slide: str, tally: Tally) -> None:
-        """Add a pass over a shard of a running slide."""
+        """Add a pass over a shard of a running slide, or a part of what is done beside them."""
         with self._lock:
             before = self._running.get(slide)
-            if before is None or self._pace is None:
+            if before is None:
                 return
-            self._running[slide] = replace(before, tally=before.tally + tally)
-            self._pace.add(self._clock(), tally, before.classifying)
+            done = before.parts_done + bool(before.parts)
+            self._running[slide] = replace(before, tally=before.tally + tally, parts_done=min(before.parts, done))
+            if self._pace is not None and tally.passes:
+                self._pace.add(self._clock(), tally, before.classifying)
 
     def finish(self, slide: str) -> SlideStatus | None:
         """Count a slide as done and return its final status, unless it was skipped."""
@@ -226,7 +243,7 @@ class BatchProgress:
     def _missing(self) -> tuple[int, int]:
         """Return the passes left to segment and to classify; waiting slides count as the average of the others."""
         waiting = max(0, self._slides - self._done - len(self._skipped) - len(self._running))
-        waiting_shards = round(waiting * sum(self._planned.values()) / len(self._planned))
+        waiting_shards = round(waiting * sum(self._planned.values()) / max(1, len(self._planned)))
         missing = [(slide.shards, 2 * slide.shards - slide.tally.passes) for slide in self._running.values()]
         segment = sum(max(0, passes - shards) for shards, passes in missing)
         classify = sum(min(shards, max(0, passes)) for shards, passes in missing)

@@ -13,7 +13,7 @@ from sgcldff.core.errors import SgcldffError, TaskLostError
 from sgcldff.core.logs import current_log_context, log_context, start_json_log
 from sgcldff.core.settings import Engine, InferSpec, Precision
 from sgcldff.inference import (
-    ShardTask,
+    SlideTask,
     Tally,
     serially,
 )
@@ -68,14 +68,15 @@ def slide_ids(job: SlideJob, workers: Workers, view: BatchView) -> dict[str, str
 def read_slide(job: SlideJob, workers: Workers, view: BatchView) -> str:
     """Read a slide, its shards here or on the workers; return the folder of its results."""
     with private(job.slide):
-        result = read_slide_job(job, partial(run_shards, workers, job), partial(view.slide, job.slide.id))
+        run, slide = partial(run_shards, workers, job), job.slide.id
+        result = read_slide_job(job, run, partial(view.slide, slide), partial(view.announce, slide))
     shares = [{"type": share.label, "count": share.count, "share": share.share} for share in result.differential.shares]
     show_table(shares, key="differential", description=job.slide.id)
     show_link((job.folder / REPORT).resolve().as_uri(), key="report", description=job.slide.id)
     return str(job.folder)
 
 
-def run_shards(workers: Workers, job: SlideJob, shards: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
+def run_shards(workers: Workers, job: SlideJob, shards: Sequence[SlideTask]) -> Iterator[tuple[SlideTask, Any]]:
     """Run shards here, or on the workers and their GPUs, each of which loads the model once.
 
     Raises
@@ -106,7 +107,7 @@ def runtime_here(model: str, engine: Engine, precision: Precision) -> Runtime:
     return load_runtime(model, engine, precision)
 
 
-def run_shard(name: str, ids: Mapping[str, str], shard: ShardTask) -> Tally:
+def run_shard(name: str, ids: Mapping[str, str], shard: SlideTask) -> Tally:
     """Run a shard with the model that its worker has loaded; the worker's log says for which slide and run."""
     from sgcldff.cluster import loaded
 

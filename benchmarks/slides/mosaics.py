@@ -145,7 +145,7 @@ def deal(parts: Sequence[Part], count: int, rng: np.random.Generator) -> list[Pa
     return [parts[member].turned(int(first[member] + lap) % 8) for member, lap in picks[:count]]
 
 
-def parts_of(field: Sample) -> Iterator[Part]:
+def parts_of(field: Sample, shrink: float = SHRINK) -> Iterator[Part]:
     """Cut the squares out of a field that cut through no white cell: beside the cells, and about each cell.
 
     Some white cells have no box, but the mask shows them: such squares beside the boxes are left out.
@@ -161,7 +161,7 @@ def parts_of(field: Sample) -> Iterator[Part]:
         inside = [within(box, square) for box in boxes]
         overlooked = not any(inside) and mask[square.slices].any()
         if all(share in (0, 1) for share in inside) and not overlooked:
-            yield cut(rgb, square, boxes, reds)
+            yield cut(rgb, square, boxes, reds, shrink)
 
 
 def centred(box: tuple[int, int, int, int]) -> tuple[int, int]:
@@ -178,11 +178,11 @@ def within(box: tuple[int, int, int, int], square: Box) -> float:
     return wide * high / ((box[2] - box[0] + 12) * (box[3] - box[1] + 12))
 
 
-def cut(rgb: Rgb, box: Box, whites: Sequence[tuple[int, int, int, int]], reds: Points) -> Part:
-    size = (round(box.width * SHRINK), round(box.height * SHRINK))
+def cut(rgb: Rgb, box: Box, whites: Sequence[tuple[int, int, int, int]], reds: Points, shrink: float = SHRINK) -> Part:
+    size = (round(box.width * shrink), round(box.height * shrink))
     seen = np.asarray(cv2.resize(rgb[box.slices], size, interpolation=cv2.INTER_AREA), np.uint8)
     middles = [((y0 + y1) / 2 - box.y0, (x0 + x1) / 2 - box.x0) for x0, y0, x1, y1 in whites]
-    inside = tuple((y * SHRINK, x * SHRINK) for y, x in middles if 0 <= y < box.height and 0 <= x < box.width)
+    inside = tuple((y * shrink, x * shrink) for y, x in middles if 0 <= y < box.height and 0 <= x < box.width)
     return Part(seen, inside, sum(box.y0 <= y < box.y1 and box.x0 <= x < box.x1 for y, x in reds))
 
 

@@ -4,6 +4,7 @@ Coordinates are pixels (y down, x right). A box covers the pixels y0 <= y < y1, 
 pixel i covers [i, i + 1).
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +27,13 @@ class Box:
     def of(cls, shape: Shape) -> "Box":
         """Return the box that covers an image of `shape`."""
         return cls(0, 0, *shape)
+
+    @classmethod
+    def around(cls, boxes: Sequence["Box"]) -> "Box":
+        """Return the smallest box that holds all of at least one box."""
+        ends = [(box.y0, box.x0, box.y1, box.x1) for box in boxes]
+        y0, x0, y1, x1 = zip(*ends, strict=True)
+        return cls(min(y0), min(x0), max(y1), max(x1))
 
     @property
     def height(self) -> int:
@@ -130,17 +138,28 @@ class TileGrid:
         IndexError
             If there is no shard with this index.
         """
+        return lattice_box(*self.place(index), self.shard_px).clip(self.shape)
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the row and the column of a shard.
+
+        Raises
+        ------
+        IndexError
+            If there is no shard with this index.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"shard {index} of {len(self)}")
-        row, column = divmod(index, self._counts[1])
-        return _lattice_box(row, column, self.shard_px).clip(self.shape)
+        return divmod(index, self._counts[1])
+
+    def touched(self, box: Box) -> tuple[int, ...]:
+        """List the shards that share a pixel with a box, row by row."""
+        columns = self._counts[1]
+        return tuple(row * columns + column for row, column in lattice(box.clip(self.shape), self.shard_px))
 
     def tiles(self, shard: Box) -> tuple[Tile, ...]:
         """List the tiles whose cores make up `shard`, row by row."""
-        step = self.tile_px
-        rows = range(shard.y0 // step, -(-shard.y1 // step))
-        columns = range(shard.x0 // step, -(-shard.x1 // step))
-        boxes = (_lattice_box(row, column, step) for row in rows for column in columns)
+        boxes = (lattice_box(row, column, self.tile_px) for row, column in lattice(shard, self.tile_px))
         return tuple(Tile(box.clip(self.shape), box.grow(self.halo_px)) for box in boxes)
 
     @property
@@ -148,5 +167,14 @@ class TileGrid:
         return -(-self.shape[0] // self.shard_px), -(-self.shape[1] // self.shard_px)
 
 
-def _lattice_box(row: int, column: int, side: int) -> Box:
+def lattice(box: Box, side: int) -> Iterator[tuple[int, int]]:
+    """Yield the row and the column of each square of a lattice that starts at (0, 0) and touches a box, row by row."""
+    if 0 not in box.shape:
+        for row in range(box.y0 // side, -(-box.y1 // side)):
+            for column in range(box.x0 // side, -(-box.x1 // side)):
+                yield row, column
+
+
+def lattice_box(row: int, column: int, side: int) -> Box:
+    """Return a square of a lattice that starts at (0, 0)."""
     return Box(row * side, column * side, (row + 1) * side, (column + 1) * side)

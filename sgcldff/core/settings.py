@@ -145,7 +145,7 @@ class NetSpec(Spec):
     """Whether the encoder starts from ImageNet weights: `auto` (if a package has them), `required`, or `off`."""
     mixing: Mixing = Mixing.HYBRID
     """Building blocks of the encoder's deep stages: `hybrid`, `convolution` or `swin`."""
-    convolutions: Annotated[int, Interval(ge=2, le=4)] = 3
+    convolutions: Annotated[int, Interval(ge=2, le=4)] = 4
     """Convolutional stages of a hybrid encoder (strides 2, 4, 8, 16); Swin blocks form the rest."""
     fusion_width: Annotated[int, Interval(ge=1, le=4096)] = 96
     """Channels of the fused features."""

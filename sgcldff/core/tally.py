@@ -4,6 +4,22 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+STAGES = {
+    "see": "statistics of the slide, and its checksum",
+    "gate": "look from afar at each part",
+    "read": "tiles and cells, beside the network",
+    "prior": "saliency, beside the network",
+    "network": "segmentation and classification",
+    "stitch": "tiles to label images",
+    "cells": "label images to cells",
+    "write": "label images to files",
+    "pyramid": "coarser levels of label images",
+    "tables": "cells.parquet and cells.geojson",
+    "report": "differential, overview and page",
+    "idle": "workers that wait",
+}
+"""Where the time of a slide goes."""
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -18,7 +34,11 @@ class Tally:
     cells: Mapping[str, int] = field(default_factory=dict)
     """Cells found, by type."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Time by stage (read, gate, prior, model, stitch, write, cells), s, summed over workers."""
+    """Time by stage, s, summed over workers; `STAGES` says what they are."""
+    busy: float = 0.0
+    """Time that workers spent on tasks, s; less than that of the stages, of which some run side by side."""
+    workers: frozenset[str] = frozenset()
+    """The workers that did it."""
 
     def __add__(self, other: "Tally") -> "Tally":
         """Sum two tallies."""
@@ -28,4 +48,17 @@ class Tally:
             self.skipped + other.skipped,
             Counter(self.cells) + Counter(other.cells),
             Counter(self.seconds) + Counter(other.seconds),
+            self.busy + other.busy,
+            self.workers | other.workers,
         )
+
+    def where_time_went(self, elapsed: float) -> dict[str, float]:
+        """Return the time by stage, the longest first, s, with that in which workers waited.
+
+        Parameters
+        ----------
+        elapsed
+            Time for which the workers were there, s.
+        """
+        idle = {"idle": max(0.0, len(self.workers) * elapsed - self.busy)} if self.workers else {}
+        return dict(sorted((dict(self.seconds) | idle).items(), key=lambda item: -item[1]))

@@ -43,6 +43,18 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def any_of(nouns: Sequence[str]) -> str:
+    """List things, in the plural, of which none or any is meant.
+
+    Examples
+    --------
+    >>> any_of(["blast"]), any_of(["blast", "band neutrophil", "erythroblast"])
+    ('blasts', 'blasts, band neutrophils or erythroblasts')
+    """
+    *others, last = [f"{noun}s" for noun in nouns]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def moment(text: str) -> str:
     """Write a time, in ISO 8601, for readers.
 

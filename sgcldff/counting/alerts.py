@@ -17,7 +17,7 @@ MONONUCLEAR = (LYMPHOCYTE, MONOCYTE)
 """Types as which a model that does not know blasts counts them."""
 MANY_MONONUCLEAR = 0.6
 """Share of these together above which they may be blasts where the model has none."""
-MAY_BE_BLASTS = "they may be blasts, which this model cannot tell"
+MAY_BE_BLASTS = "they may be blasts, which this model does not recognise"
 
 
 def watched_cells(found: "Differential", watched: Sequence[str] = WATCHED) -> list[str]:

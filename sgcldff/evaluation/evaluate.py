@@ -162,7 +162,7 @@ def _row(
         "found": prediction.found,
         **{start + name: getattr(counts[start], name, None) for start, names in COUNTS.items() for name in names},
         "cam_on_cell": explanation.on_cell if np.isfinite(explanation.on_cell) else None,
-        "saliency_consistency": explanation.consistency if np.isfinite(explanation.consistency) else None,
+        "occlusion": explanation.occlusion if np.isfinite(explanation.occlusion) else None,
         **{PROBABILITY + name: float(p) for name, p in zip(spec.labels.classes, probabilities, strict=True)},
     }
 

@@ -16,7 +16,7 @@ from sgcldff.core.settings import digest
 from sgcldff.counting.confusion import Confusion
 from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
 
-LAYOUT = "predictions/2"
+LAYOUT = "predictions/3"
 TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
 """Columns that identify the images and their ground truth."""
 PREDICTED = "told"
@@ -123,7 +123,7 @@ def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
         ("found", pa.bool_()),
         *((start + name, count) for start, names in COUNTS.items() for name in names),
         ("cam_on_cell", number),
-        ("saliency_consistency", number),
+        ("occlusion", number),
         *((PROBABILITY + name, number) for name in classes),
     ]
     return pa.schema(columns, metadata={"sgcldff.layout": LAYOUT, "sgcldff.model": model})

@@ -43,7 +43,7 @@ METRICS: Mapping[str, str] = {
     "auroc": "AUROC, one versus rest",
     "calibration_error": "expected calibration error",
     "cam_on_cell": "Grad-CAM on the cell beyond chance",
-    "saliency_consistency": "evidence with prior (r)",
+    "occlusion": "loss by covering the cell, less its surroundings",
 }
 """Fields of `Scores` that are intervals, with the names shown to readers."""
 OUTLINES = tuple(METRICS)[:6]
@@ -89,7 +89,7 @@ class Scores:
     auroc: Interval | None
     calibration_error: Interval | None
     cam_on_cell: Interval | None
-    saliency_consistency: Interval | None
+    occlusion: Interval | None
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     """Images by true label (rows) and predicted label (columns), in the order of `classes`."""
@@ -254,12 +254,12 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
 def outline_scores(predictions: Predictions) -> Floats:
     """Score the outlines and explanations of every image: (N, 8), NaN where undefined.
 
-    Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and consistency.
+    Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and occlusion.
     """
     parts = ("cell_", "nucleus_")
     areas = [measure(*predictions.counts(part)) for part in parts for measure in (metrics.iou, metrics.dice)]
     boundaries = [metrics.boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
-    explanations = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
+    explanations = [predictions.numbers(name) for name in ("cam_on_cell", "occlusion")]
     return np.column_stack([*areas, *boundaries, *explanations])
 
 

@@ -8,13 +8,17 @@ it again gives the same bytes, and a committed shard is never computed again.
 
 from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import read_cells
+from sgcldff.inference.label_images import write_label_images
 from sgcldff.inference.plan import Plan, Step, label_array, plan_slide
+from sgcldff.inference.prefetch import Stopwatch, this_worker
 from sgcldff.inference.runner import (
     Runner,
     ShardTask,
+    SlideTask,
     committed_work,
     run_plan,
     run_sample,
+    run_tasks,
     sampled_work,
     serially,
     slide_areas,
@@ -24,7 +28,9 @@ __all__ = [
     "Plan",
     "Runner",
     "ShardTask",
+    "SlideTask",
     "Step",
+    "Stopwatch",
     "Tally",
     "committed_work",
     "label_array",
@@ -32,7 +38,10 @@ __all__ = [
     "read_cells",
     "run_plan",
     "run_sample",
+    "run_tasks",
     "sampled_work",
     "serially",
     "slide_areas",
+    "this_worker",
+    "write_label_images",
 ]

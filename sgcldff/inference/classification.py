@@ -16,9 +16,9 @@ from sgcldff.core.parquet_file import write_table
 from sgcldff.core.records import ATYPICAL, UNCERTAIN, UNIDENTIFIED
 from sgcldff.core.tally import Tally
 from sgcldff.inference.gate import Area
-from sgcldff.inference.instances import REACH_UM, Cell, find_cells
+from sgcldff.inference.instances import REACH_UM, Cell, apart_px, find_cells
 from sgcldff.inference.outputs import CellRow
-from sgcldff.inference.plan import Plan, Step, gate_factor, label_array, opened
+from sgcldff.inference.plan import Plan, Step, gate_factor, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
 from sgcldff.inference.segmentation import read_areas, segment_box, write_labels
 from sgcldff.inference.tile_selection import Areas, whole_blocks
@@ -66,7 +66,7 @@ def type_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     watch, shard = Stopwatch(), plan.grid.shard(index)
     with watch("cells"):
         box = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
-        cells = cells_centred_in(plan, np.asarray(label_array(plan)[box.slices]), box, shard)
+        cells = cells_centred_in(plan, plan.label_files.read(box), shard)
     table = classify_cells(plan, cells, read_areas(plan, index), runtime, watch)
     write_table(plan.committed(Step.TYPE, index), table)
     return Tally(1, 0, 0, count_cells(plan, table), watch.seconds)
@@ -85,24 +85,59 @@ def sample_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     box = whole_blocks(around, plan.spec.tile_px).clip(plan.grid.shape)
     labels, selection = segment_box(plan, box, runtime, watch)
     with watch("cells"):
-        cells = cells_centred_in(plan, labels, box, shard)
+        cores = (job.tile.core for job in selection.jobs)
+        cells = cells_centred_in(plan, plan.label_files.chunks_in(labels, box, cores), shard)
     table = classify_cells(plan, cells, selection.areas, runtime, watch)
     with watch("write"):
-        written = write_labels(plan, index, labels[shard.within(box).slices])
+        written = write_labels(plan, index, labels[shard.within(box).slices], selection.jobs)
         facts = {"tiles": str(len(selection.jobs)), "skipped": str(selection.skipped), "labels": written}
         write_table(plan.committed(Step.SAMPLE, index), table.replace_schema_metadata(facts))
     return Tally(2, len(selection.jobs), selection.skipped, count_cells(plan, table), watch.seconds)
 
 
-def cells_centred_in(plan: Plan, labels: NDArray[np.uint8], box: Box, shard: Box) -> tuple[Cell, ...]:
-    """Find the cells whose centres lie in a shard in the labels of a box around it, part by part."""
-    margin, mpp = math.ceil(REACH_UM / plan.model.mpp), plan.model.mpp
+def cells_centred_in(plan: Plan, chunks: Iterable[tuple[Box, NDArray[np.uint8]]], shard: Box) -> tuple[Cell, ...]:
+    """Find the cells whose centres lie in a shard in the chunks of the labels in and around it.
+
+    Chunks that are far apart are searched apart, so that what is empty between them costs nothing; many that touch each
+    other are searched part by part.
+    """
+    mpp, side = plan.model.mpp, plan.spec.tile_px
+    margin = math.ceil(REACH_UM / mpp)
+    held = {(box.y0, box.x0): (box, labels) for box, labels in chunks if labels.any()}
     found: list[Cell] = []
-    for part in parts(shard, VIEW_PX):
-        view = part.grow(margin).overlap(box)
-        cells = find_cells(labels[view.within(box).slices], mpp, plan.spec.min_cell_um2, core=part.within(view))
-        found += [cell.shifted(view.y0, view.x0) for cell in cells]
+    for corners in groups(held, side, -(-apart_px(mpp) // side)):
+        boxes, labels = zip(*(held[corner] for corner in corners), strict=True)
+        whole = Box.around(boxes)
+        for core in [shard] if max(whole.shape) <= VIEW_PX else parts(shard, VIEW_PX):
+            view = core.grow(margin).overlap(whole)
+            if view.intersects(core):
+                seen = joined(view, boxes, labels)
+                found += find_cells(seen, mpp, plan.spec.min_cell_um2, core, corner=(view.y0, view.x0))
     return tuple(sorted(found, key=lambda cell: (cell.box, cell.centroid)))
+
+
+def groups(corners: Iterable[tuple[int, int]], side: int, reach: int) -> Iterator[list[tuple[int, int]]]:
+    """Group the squares of a lattice, given by their corners, that are at most `reach` squares apart."""
+    left, steps = set(corners), range(-reach * side, reach * side + 1, side)
+    while left:
+        group, reached = [], [left.pop()]
+        while reached:
+            y, x = reached.pop()
+            group.append((y, x))
+            near = {(y + dy, x + dx) for dy in steps for dx in steps} & left
+            left -= near
+            reached += near
+        yield group
+
+
+def joined(view: Box, boxes: Iterable[Box], labels: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Assemble what a view shows of chunks of the labels."""
+    seen = np.zeros(view.shape, np.uint8)
+    for box, chunk in zip(boxes, labels, strict=True):
+        if box.intersects(view):
+            shared = box.overlap(view)
+            seen[shared.within(view).slices] = chunk[shared.within(box).slices]
+    return seen
 
 
 def parts(box: Box, side: int) -> Iterator[Box]:
@@ -117,7 +152,7 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
     block_px = plan.gate.block_px * gate_factor(plan.spec, plan.model)
     rows = []
     for crops in prefetched(read_crops(plan, cells, runtime.spec.crop_px, watch)):
-        with watch("model"):
+        with watch("network"):
             types = runtime.classify(crops.rgb, crops.prior)
             scores = typicality_scores(runtime, types)
         for cell, probabilities, score in zip(crops.cells, types.probabilities, scores, strict=True):

@@ -112,7 +112,11 @@ class _Bodies:
 
 
 def find_cells(
-    labels: NDArray[np.uint8], mpp: float, min_area_um2: float = 25.0, core: Box | None = None
+    labels: NDArray[np.uint8],
+    mpp: float,
+    min_area_um2: float = 25.0,
+    core: Box | None = None,
+    corner: tuple[int, int] = (0, 0),
 ) -> tuple[Cell, ...]:
     """Find the cells of a segmentation, in the order of their boxes.
 
@@ -127,10 +131,13 @@ def find_cells(
     core
         Give only cells whose centroid lies in this box. When `labels` reach `REACH_UM` beyond it on every side, or end
         where the slide ends, they are the very cells that the whole slide would give.
+    corner
+        (y, x) of the first label on the slide, to which `core` and the cells refer.
     """
-    wanted = core or Box.of((labels.shape[0], labels.shape[1]))
+    wanted = core or Box.of((labels.shape[0], labels.shape[1])).shift(*corner)
     sizes = (min_area_um2 / mpp**2, MIN_NUCLEUS_UM2 / mpp**2)
-    found = (cell for box, crowd in _crowds(labels, mpp) if box.intersects(wanted) for cell in _cells(box, crowd, mpp))
+    crowds = ((box.shift(*corner), crowd) for box, crowd in _crowds(labels, mpp))
+    found = (cell for box, crowd in crowds if box.intersects(wanted) for cell in _cells(box, crowd, mpp))
     kept = (cell for cell in found if cell.area_px >= sizes[0] and cell.nucleus_px >= sizes[1])
     inside = (cell for cell in kept if wanted.contains(*cell.centroid))
     return tuple(sorted(inside, key=lambda cell: (cell.box, cell.centroid)))
@@ -159,9 +166,14 @@ def label_cells(labels: NDArray[np.uint8], mpp: float) -> Ids:
     return ids
 
 
+def apart_px(mpp: float) -> int:
+    """Return the distance beyond which objects do not matter to each other, px."""
+    return max(1, int(np.ceil((NEAR_UM + 2 * GAP_UM) / mpp)))
+
+
 def _crowds(labels: NDArray[np.uint8], mpp: float) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
     """Cut out groups of objects that are too far apart to matter to each other."""
-    block = max(1, int(np.ceil((NEAR_UM + 2 * GAP_UM) / mpp)))
+    block = apart_px(mpp)
     down, across = (-(-side // block) for side in labels.shape)
     padded = np.zeros((down * block, across * block), np.uint8)
     padded[: labels.shape[0], : labels.shape[1]] = labels

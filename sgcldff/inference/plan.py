@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import zarr
 
@@ -20,7 +21,7 @@ from sgcldff.core.parquet_file import read_table
 from sgcldff.core.records import Lineage, ModelRef, SlideRef
 from sgcldff.core.settings import InferSpec, ModelSpec, digest, require
 from sgcldff.inference.gate import Gate, smear_pixels
-from sgcldff.inference.outputs import create_labels, finest_labels, labels_metadata
+from sgcldff.inference.outputs import ShardFiles, create_labels, finest_labels, labels_metadata
 from sgcldff.saliency.priors import PriorStack, build
 from sgcldff.slides import ScaledSlide, SlideSource, reopen
 from sgcldff.slides.images import sha256_of
@@ -40,11 +41,13 @@ COARSER = 1.3
 
 
 class Step(StrEnum):
-    """Steps of a shard: two, or a single one where only a sample of the shards is read."""
+    """Steps of a shard: two, or a single one where only a sample of the shards is read; then those of label images."""
 
     SEGMENT = "segment"
     TYPE = "type"
     SAMPLE = "sample"
+    WRITE = "write"
+    PYRAMID = "pyramid"
 
 
 @dataclass(frozen=True)
@@ -130,15 +133,15 @@ class Plan:
             return self.shards / f"segment-{index:06d}.json"
         return self.shards / self.type_key / f"{step}-{index:06d}.parquet"
 
-    def labels_of(self, index: int) -> Path:
-        """The file that holds the labels of a shard, if there are any."""
-        shard = self.grid.shard(index)
-        row, column = shard.y0 // self.grid.shard_px, shard.x0 // self.grid.shard_px
-        return finest_labels(self.labels) / "c" / str(row) / str(column)
+    @cached_property
+    def label_files(self) -> ShardFiles:
+        """The files of the finest labels; their shards are those of `grid`."""
+        grid = self.grid
+        return ShardFiles(finest_labels(self.labels), grid.shape, grid.tile_px, grid.shard_px, np.dtype(np.uint8))
 
     def labels_checksum(self, index: int) -> str:
         """Hash the stored labels of a shard; `NO_LABELS` where there are none."""
-        file = self.labels_of(index)
+        file = self.label_files.file(*self.grid.place(index))
         return sha256_of(file) if file.exists() else NO_LABELS
 
     def marker(self, index: int) -> dict[str, Any]:

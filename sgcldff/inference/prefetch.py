@@ -1,12 +1,17 @@
 """Items computed ahead in a thread while earlier ones are used."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import replace
+from os import getpid
+from platform import node
 from time import perf_counter
 from typing import TypeVar
+
+from sgcldff.core.tally import Tally
 
 Item = TypeVar("Item")
 
@@ -44,3 +49,15 @@ class Stopwatch:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - began
+
+
+def timed(work: Callable[[], Tally]) -> Tally:
+    """Do a worker's task and add who did it, and the time that it took, to its tally."""
+    began = perf_counter()
+    done = work()
+    return replace(done, busy=perf_counter() - began, workers=this_worker())
+
+
+def this_worker() -> frozenset[str]:
+    """Return the name of this process among the workers."""
+    return frozenset({f"{node()}:{getpid()}"})

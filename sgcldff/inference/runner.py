@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import count_cells, read_cells, sample_shard, type_shard
+from sgcldff.inference.label_images import ImageTask
 from sgcldff.inference.outputs import CellRow
 from sgcldff.inference.plan import Plan, Step, gate_factor, sample_facts
+from sgcldff.inference.prefetch import timed
 from sgcldff.inference.segmentation import read_areas, segment_shard
 from sgcldff.models.runtimes import Runtime
 
@@ -33,13 +35,14 @@ class ShardTask:
         SlideError
             If the slide is damaged there.
         """
-        return PASSES[self.step](self.plan, self.index, runtime)
+        return timed(lambda: PASSES[self.step](self.plan, self.index, runtime))
 
 
 PASSES = {Step.SEGMENT: segment_shard, Step.TYPE: type_shard, Step.SAMPLE: sample_shard}
 
 
-Runner = Callable[[Sequence[ShardTask]], Iterator[tuple[ShardTask, Tally | BaseException]]]
+SlideTask = ShardTask | ImageTask
+Runner = Callable[[Sequence[SlideTask]], Iterator[tuple[SlideTask, Tally | BaseException]]]
 """Runs tasks anywhere, in any order, and yields each with what it did or the exception that it ended in."""
 
 
@@ -90,7 +93,7 @@ def run_sample(
     return order
 
 
-def run_tasks(tasks: Sequence[ShardTask], run: Runner, progress: Callable[[Tally], None] | None) -> None:
+def run_tasks(tasks: Sequence[SlideTask], run: Runner, progress: Callable[[Tally], None] | None) -> None:
     """Run tasks and report each; the first error is raised when all have ended."""
     errors = []
     for _, outcome in run(tasks):
@@ -105,7 +108,7 @@ def run_tasks(tasks: Sequence[ShardTask], run: Runner, progress: Callable[[Tally
 def serially(runtime: Runtime) -> Runner:
     """Run tasks one after the other in this process; an error ends the run."""
 
-    def run(tasks: Iterable[ShardTask]) -> Iterator[tuple[ShardTask, Tally]]:
+    def run(tasks: Iterable[SlideTask]) -> Iterator[tuple[SlideTask, Tally]]:
         return ((task, task(runtime)) for task in tasks)
 
     return run

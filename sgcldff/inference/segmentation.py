@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.core.atomic import sync
 from sgcldff.core.geometry import Box
 from sgcldff.core.json_file import write_json
 from sgcldff.core.tally import Tally
-from sgcldff.inference.plan import Plan, Step, label_array, opened
+from sgcldff.inference.plan import Plan, Step, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
 from sgcldff.inference.tile_selection import Areas, TileJob, TileSelection, select_tiles
 from sgcldff.models.runtimes import Runtime
@@ -44,21 +43,18 @@ def segment_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     watch, shard = Stopwatch(), plan.grid.shard(index)
     labels, selection = segment_box(plan, shard, runtime, watch)
     with watch("write"):
-        written = write_labels(plan, index, labels)
+        written = write_labels(plan, index, labels, selection.jobs)
         areas = {"codes": selection.areas.codes.tolist(), "corner": selection.areas.corner}
         facts = {"tiles": len(selection.jobs), "skipped": selection.skipped, "areas": areas, "labels": written}
         write_json(plan.committed(Step.SEGMENT, index), facts, indent=None)
     return Tally(1, len(selection.jobs), selection.skipped, {}, watch.seconds)
 
 
-def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8]) -> str:
-    """Write the labels of a shard in place of those that it had, to the disk itself; return their checksum."""
-    file = plan.labels_of(index)
-    file.unlink(missing_ok=True)
-    if labels.any():
-        label_array(plan)[plan.grid.shard(index).slices] = labels
-        sync(file)
-        sync(file.parent)
+def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8], jobs: Sequence[TileJob]) -> str:
+    """Write the labels of a shard, all of which lie in the tiles read; return their checksum."""
+    files = plan.label_files
+    cores = (job.tile.core for job in jobs)
+    files.write(*plan.grid.place(index), files.chunks_in(labels, plan.grid.shard(index), cores))
     return plan.labels_checksum(index)
 
 
@@ -68,7 +64,7 @@ def segment_box(plan: Plan, box: Box, runtime: Runtime, watch: Stopwatch) -> tup
         selection = select_tiles(plan, box)
     labels = np.zeros(box.shape, np.uint8)
     for batch in prefetched(batches(plan, selection.jobs, watch)):
-        with watch("model"):
+        with watch("network"):
             predicted = runtime.segment(batch.rgb, batch.prior)
         with watch("stitch"):
             for job, classes in zip(batch.jobs, predicted, strict=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from sgcldff.core.geometry import Box, Tile
 from sgcldff.inference.gate import Area, Gate
@@ -97,10 +98,10 @@ def tiles_over(places: Mask, box: Box, tile_px: int, halo_px: int, step: int) ->
         Where the places lie, at the model's scale.
     """
     side = max(1, tile_px // step)
-    count, ids, stats, _ = cv2.connectedComponentsWithStats(places.astype(np.uint8), connectivity=8)
-    for number in range(1, count):
-        x, y, width, height = (int(value) for value in stats[number, :4])
-        for core in _cores(Box(y, x, y + height, x + width), side, (places.shape[0], places.shape[1])):
+    _, ids = cv2.connectedComponents(places.astype(np.uint8), connectivity=8)
+    for number, (rows, columns) in enumerate(ndimage.find_objects(ids), start=1):
+        place = Box(rows.start, columns.start, rows.stop, columns.stop)
+        for core in _cores(place, side, (places.shape[0], places.shape[1])):
             own = ids[core.slices] == number
             if own.any():
                 yield _job(core, own, box, (tile_px, halo_px, step))

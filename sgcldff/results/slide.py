@@ -3,11 +3,10 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -29,16 +28,20 @@ from sgcldff.counting.stopping import Goal
 from sgcldff.inference import (
     Plan,
     Runner,
+    SlideTask,
     Step,
+    Stopwatch,
     Tally,
     committed_work,
-    label_array,
     plan_slide,
     read_cells,
     run_plan,
     run_sample,
+    run_tasks,
     sampled_work,
     slide_areas,
+    this_worker,
+    write_label_images,
 )
 from sgcldff.inference.gate import Area
 from sgcldff.inference.outputs import (
@@ -47,8 +50,6 @@ from sgcldff.inference.outputs import (
     finest_labels,
     geojson_writer,
     in_batches,
-    instance_writer,
-    write_labels_ngff,
 )
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
@@ -71,17 +72,24 @@ OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
 LAYOUT = 6
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
+IMAGES = {Step.WRITE: "label image of cells", Step.PYRAMID: "coarser label images"}
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, MANUAL)
 
 Progress = Callable[[Tally], None]
 """Called with the work done by every pass over a shard."""
 StartProgress = Callable[[int, Tally], AbstractContextManager[Progress]]
 """Called with the number of shards and the work that earlier runs committed."""
+Announce = Callable[[str, int], None]
+"""Called with what is done next beside the passes over shards, and its number of parts; 0 where it has none."""
 
 
 def no_progress(shards: int, done: Tally) -> AbstractContextManager[Progress]:
     """Report no progress."""
     return nullcontext(lambda tally: None)
+
+
+def no_announcement(doing: str, parts: int) -> None:
+    """Announce nothing."""
 
 
 @dataclass(frozen=True)
@@ -177,15 +185,19 @@ def read_results(folder: str | Path) -> SlideResult:
     return SlideResult(folder, summary, summary.found)
 
 
-def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progress) -> SlideResult:
+def read_slide_job(
+    job: SlideJob, run: Runner, start: StartProgress = no_progress, announce: Announce = no_announcement
+) -> SlideResult:
     """Find, outline and classify the cells of a slide, and write its results; goes on where an earlier run stopped.
 
     Parameters
     ----------
     run
-        Runs the passes over shards, for instance `sgcldff.inference.serially`.
+        Runs the tasks on shards, for instance `sgcldff.inference.serially`.
     start
         Makes the progress display.
+    announce
+        Shows what is done before and after the passes over shards.
 
     Raises
     ------
@@ -194,22 +206,61 @@ def read_slide_job(job: SlideJob, run: Runner, start: StartProgress = no_progres
     Exception
         As `sgcldff.inference.run_plan`.
     """
-    began = time.monotonic()
+    work = _Work(run, announce)
     with held(job.folder), ExitStack() as opened:
-        known = known_sha256(job.folder, job.slide.uri)
-        entry = job.slide
-        slide = opened.enter_context(closing(open_slide(entry.uri, entry.mpp, entry.id, known, job.scale_group)))
-        model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
-        plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
-        write_origin(job.folder, job.slide.uri, slide.ref.sha256)
-        done = committed_work(plan) if job.goal is None else sampled_work(plan)
-        with start(len(plan.grid), done) as progress:
-            shards = _run(plan, run, progress, job.goal)
+        with work.doing("see", "looking at the whole slide"):
+            known = known_sha256(job.folder, job.slide.uri)
+            entry = job.slide
+            slide = opened.enter_context(closing(open_slide(entry.uri, entry.mpp, entry.id, known, job.scale_group)))
+            model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
+            plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
+            write_origin(job.folder, job.slide.uri, slide.ref.sha256)
+            done = committed_work(plan) if job.goal is None else sampled_work(plan)
+        with start(len(plan.grid), done) as work.progress:
+            shards = _run(plan, run, work.advance, job.goal)
             marker = _marker(plan, job)
             if not _are_written(marker, job.folder):
-                _write_results(plan, shards, slide, job, began)
+                _write_results(plan, shards, slide, job, work)
                 write_json(marker, {"files": _checksums(job.folder)})
     return read_results(job.folder)
+
+
+class _Work:
+    """The work on a slide: who does it, who is told of it, and how long it has taken."""
+
+    def __init__(self, run: Runner, announce: Announce) -> None:
+        self.run, self.announce = run, announce
+        self.progress: Progress = lambda tally: None
+        self.began, self.tally, self.watch = time.monotonic(), Tally(), Stopwatch()
+
+    def advance(self, tally: Tally) -> None:
+        """Count the work of a task."""
+        self.tally += tally
+        self.progress(tally)
+
+    def execute(self, tasks: Sequence[SlideTask]) -> None:
+        """Run tasks on label images."""
+        if tasks:
+            self.announce(IMAGES[tasks[0].step], len(tasks))
+            run_tasks(tasks, self.run, self.advance)
+
+    @contextmanager
+    def doing(self, stage: str, told: str) -> Iterator[None]:
+        """Time a stage of this process, and say what it does."""
+        self.announce(told, 0)
+        with self.watch(stage):
+            yield
+
+    def finish(self) -> dict[str, float]:
+        """Count the stages of this process, and return where the time of the slide went."""
+        here = self.tally.workers <= this_worker()
+        self.advance(Tally(seconds=self.watch.seconds, busy=sum(self.watch.seconds.values()) if here else 0.0))
+        return self.tally.where_time_went(self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the slide was opened, s."""
+        return time.monotonic() - self.began
 
 
 def _run(plan: Plan, run: Runner, progress: Progress, goal: Goal | None) -> list[int] | None:
@@ -273,52 +324,69 @@ def _checksums(folder: Path) -> dict[str, str]:
     }
 
 
-def _write_results(plan: Plan, shards: list[int] | None, slide: OpenedSlide, job: SlideJob, began: float) -> None:
-    """Write every file of a slide's results in one pass over its cells; memory does not grow with their number."""
-    folder, classes, scaled = plan.labels.parent, plan.model.labels.classes, ScaledSlide(slide, plan.model.mpp)
-    gallery, counts, numbers = Gallery(), Counter[tuple[int, str | None]](), count(1)
-    cells = read_cells(plan, Step.TYPE if shards is None else Step.SAMPLE, shards)
-    with (
-        cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage) as write_table,
-        geojson_writer(folder / "cells.geojson", classes) as write_outlines,
-        instance_writer(plan.labels, label_array(plan), in_order=shards is None) as write_instance,
-    ):
-        for batch, shapes in in_batches(cells):
-            write_table(batch, shapes)
-            write_outlines(batch, shapes)
-            counts.update((cell.shard, _counted_as(cell)) for cell in batch)
-            for cell in batch:
-                write_instance(next(numbers), cell.outline / scaled.factor)
-                gallery.add(cell)
-    if aside := set_earlier_review_aside(folder):
-        where = aside.relative_to(folder.parent)
-        logger.warning("slide %s: reviewed results of an earlier reading now lie in %s", slide.ref.id, where)
-    found = _differential(counts, plan)
-    if job.goal is not None:
-        found = job.goal.settled(found)
-    if not plan.spec.min_typicality:  # how typical labelled cells are is not known
-        found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
-    scale = SlideScale(slide.ref.mpp, slide.ref.scale_from, slide.red_cells)
-    found = replace(found, specimen=job.specimen).measured_at(scale)
-    write_labels_ngff(plan.labels, plan.model.mpp, *scaled.overview(OVERVIEW_PX))
-    write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
-    recount_reviewed(folder)
-    mark_signed(folder)
-    agreements = _agreements(found, job, plan)
-    facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
-    write_report(folder, scaled, gallery, found, facts, agreements, read_standing(folder))
-    tally = committed_work(plan) if shards is None else sampled_work(plan)
-    areas = _area_shares(slide_areas(plan)) if shards is None else {}
+def _write_results(plan: Plan, shards: list[int] | None, slide: OpenedSlide, job: SlideJob, work: _Work) -> None:
+    """Write every file of a slide's results; memory does not grow with the number of its cells."""
+    folder, scaled, step = plan.labels.parent, ScaledSlide(slide, plan.model.mpp), _step(shards)
+    with work.doing("tables", "writing the tables of cells"):
+        gallery, counts = _write_cells(plan, slide, shards)
+    number = Counter[int]()
+    for (shard, _), cells in counts.items():
+        number[shard] += cells
+    write_label_images(plan, step, number, scaled.overview(OVERVIEW_PX), work.execute)
+    with work.doing("report", "writing the report"):
+        if aside := set_earlier_review_aside(folder):
+            where = aside.relative_to(folder.parent)
+            logger.warning("slide %s: reviewed results of an earlier reading now lie in %s", slide.ref.id, where)
+        found = _differential(counts, plan)
+        if job.goal is not None:
+            found = job.goal.settled(found)
+        if not plan.spec.min_typicality:  # how typical labelled cells are is not known
+            found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
+        scale = SlideScale(slide.ref.mpp, slide.ref.scale_from, slide.red_cells)
+        found = replace(found, specimen=job.specimen).measured_at(scale)
+        write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
+        recount_reviewed(folder)
+        mark_signed(folder)
+        agreements = _agreements(found, job, plan)
+        facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
+        write_report(folder, scaled, gallery, found, facts, agreements, read_standing(folder))
+        tally = committed_work(plan) if shards is None else sampled_work(plan)
+        areas = _area_shares(slide_areas(plan)) if shards is None else {}
     summary = SlideSummary(
         slide.ref.id,
         job.slide.shown_name,
         areas=areas,
         tiles=tally.tiles,
         skipped=tally.skipped,
-        seconds=time.monotonic() - began,
+        seconds=work.seconds,
+        stages=work.finish(),
         model=job.reference,
     )
     write_summary(folder, summary)
+
+
+def _write_cells(
+    plan: Plan, slide: OpenedSlide, shards: list[int] | None
+) -> tuple[Gallery, Counter[tuple[int, str | None]]]:
+    """Write the tables of cells in one pass; return the cells to be shown, and counts by shard and label."""
+    folder, classes = plan.labels.parent, plan.model.labels.classes
+    gallery, counts = Gallery(), Counter[tuple[int, str | None]]()
+    with (
+        cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage) as write_table,
+        geojson_writer(folder / "cells.geojson", classes) as write_outlines,
+    ):
+        for batch, shapes in in_batches(read_cells(plan, _step(shards), shards)):
+            write_table(batch, shapes)
+            write_outlines(batch, shapes)
+            counts.update((cell.shard, _counted_as(cell)) for cell in batch)
+            for cell in batch:
+                gallery.add(cell)
+    return gallery, counts
+
+
+def _step(shards: list[int] | None) -> Step:
+    """Return the step that committed the cells of the whole slide (None), or of a sample of its shards."""
+    return Step.TYPE if shards is None else Step.SAMPLE
 
 
 def _area_shares(areas: NDArray[np.uint8]) -> dict[str, float]:

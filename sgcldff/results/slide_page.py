@@ -18,7 +18,7 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import UNIDENTIFIED, Lineage, ScaleSource, SlideRef
-from sgcldff.core.wording import counted, moment, percent
+from sgcldff.core.wording import any_of, counted, moment, percent
 from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
 from sgcldff.counting.alerts import alerts
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
@@ -260,7 +260,13 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "colour": hex_of, "moment": moment, "counted": counted}
+    environment.filters |= {
+        "percent": percent,
+        "colour": hex_of,
+        "moment": moment,
+        "counted": counted,
+        "any_of": any_of,
+    }
     return environment.get_template(name)
 
 

@@ -117,7 +117,7 @@ class ScaledSlide:
         pixels = self._pixels(needed)
         if needed == box:
             return pixels
-        return pixels[np.ix_(rows - needed.y0, columns - needed.x0)]
+        return pixels.take(rows - needed.y0, axis=0).take(columns - needed.x0, axis=1)
 
     def overview(self, max_px: int) -> tuple[Rgb, float]:
         """Read the entire slide with its longer side at most `max_px`, never enlarged; return it and its um/px."""

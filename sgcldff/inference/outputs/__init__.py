@@ -4,24 +4,30 @@ from sgcldff.inference.outputs.cells import CellRow, cell_polygon, cell_writer, 
 from sgcldff.inference.outputs.colours import colour_of
 from sgcldff.inference.outputs.geojson import geojson_writer, write_geojson
 from sgcldff.inference.outputs.ome_zarr import (
+    Halving,
+    create_instances,
     create_labels,
     finest_labels,
-    instance_writer,
     labels_metadata,
+    paint_shard,
     write_labels_ngff,
 )
+from sgcldff.inference.outputs.shard_files import ShardFiles
 
 __all__ = [
     "CellRow",
+    "Halving",
+    "ShardFiles",
     "cell_polygon",
     "cell_writer",
     "colour_of",
+    "create_instances",
     "create_labels",
     "finest_labels",
     "geojson_writer",
     "in_batches",
-    "instance_writer",
     "labels_metadata",
+    "paint_shard",
     "write_cells",
     "write_geojson",
     "write_labels_ngff",

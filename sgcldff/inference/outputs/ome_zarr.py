@@ -8,8 +8,8 @@ scale; both are um.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.core.geometry import Box
+from sgcldff.core.geometry import Box, lattice, lattice_box
 from sgcldff.core.settings import require
+from sgcldff.inference.outputs.shard_files import COMPRESSION, Labels, ShardFiles
 
 NAME = "segmentation"
 """Name of the label image of classes."""
@@ -32,11 +33,6 @@ INSTANCES = "cells"
 """Name of the label image of cells."""
 SMALLEST_PX = 512
 """Levels are added until the longer side is at most this."""
-BLOCK_PX = 1024
-"""Side of the blocks in which labels are halved; beside one, a whole shard of the coarser level is held."""
-
-Labels = NDArray[np.unsignedinteger[Any]]
-"""Label image, shape (H, W)."""
 
 CLASSES: Mapping[int, tuple[str, tuple[int, int, int, int]]] = {
     0: ("background", (0, 0, 0, 0)),
@@ -77,47 +73,30 @@ def create_labels(root: str | Path, shape: tuple[int, int], chunk_px: int, shard
     return _new_array(place, shape, chunk_px, shard_px)
 
 
-@contextmanager
-def instance_writer(
-    root: str | Path, labels: zarr.Array[Any], *, in_order: bool = True
-) -> Iterator[Callable[[int, NDArray[np.float64]], None]]:
-    """Write the label image of cells, uint32, of the shape and shards of `labels`; what was there is replaced.
+def create_instances(root: str | Path, labels: ShardFiles) -> ShardFiles:
+    """Make the label image of cells, uint32, of the shape and shards of `labels`; what was there is removed."""
+    place = Path(root) / "labels" / INSTANCES / "0"
+    _new_array(place, labels.shape, labels.chunk_px, labels.shard_px, np.uint32)
+    return replace(labels, folder=place, dtype=np.dtype(np.uint32))
 
-    The function yielded takes a cell's number and its outline, (N, 2) of (x, y) in px of `labels`. A pixel belongs to a
-    cell if its centre lies inside the outline, and to the last of several.
+
+def paint_shard(files: ShardFiles, row: int, column: int, cells: Iterable[tuple[int, NDArray[np.float64]]]) -> None:
+    """Write a shard of the label image of cells.
 
     Parameters
     ----------
-    in_order
-        Cells come in the order of the shards, row by row, in which their centres lie, so that a shard is written, and
-        its cells forgotten, once no more cells can reach it.
+    cells
+        Number and outline, (N, 2) of (x, y) in px of the image, of all cells that reach into the shard. A pixel belongs
+        to a cell if its centre lies inside the outline, and to the last of several.
     """
-    place = Path(root) / "labels" / INSTANCES / "0"
-    side = (labels.shards or labels.chunks)[0]
-    columns = -(-labels.shape[1] // side)
-    array = _new_array(place, labels.shape, labels.chunks[0], side, np.uint32)
-    waiting: dict[int, list[tuple[int, NDArray[np.float64]]]] = defaultdict(list)
-
-    def flush(below: int) -> None:
-        for index in sorted(index for index in waiting if index < below):
-            corner = (index // columns * side, index % columns * side)
-            shard = Box(*corner, *(start + side for start in corner)).clip((labels.shape[0], labels.shape[1]))
-            pixels = np.zeros(shard.shape, np.uint32)
-            for number, outline in waiting.pop(index):
-                rows = polygon(outline[:, 1] - shard.y0 - 0.5, outline[:, 0] - shard.x0 - 0.5, pixels.shape)
-                pixels[rows] = number
-            array[shard.slices] = pixels
-
-    def write(number: int, outline: NDArray[np.float64]) -> None:
-        (x0, y0), (x1, y1) = (np.floor(end / side).astype(int) for end in (outline.min(axis=0), outline.max(axis=0)))
-        for row in range(max(0, y0), y1 + 1):
-            for column in range(max(0, x0), min(x1, columns - 1) + 1):
-                waiting[row * columns + column].append((number, outline))
-        if in_order:
-            flush(y0 * columns + x0 - 2 * columns)
-
-    yield write
-    flush(-(-labels.shape[0] // side) * columns)
+    shard = lattice_box(row, column, files.shard_px).clip(files.shape)
+    pixels, boxes = np.zeros(shard.shape, np.uint32), []
+    for number, outline in cells:
+        inside = polygon(outline[:, 1] - shard.y0 - 0.5, outline[:, 0] - shard.x0 - 0.5, pixels.shape)
+        pixels[inside] = number
+        (x0, y0), (x1, y1) = np.floor(outline.min(axis=0)).astype(int), np.ceil(outline.max(axis=0)).astype(int)
+        boxes.append(Box(int(y0), int(x0), int(y1), int(x1)))
+    files.write(row, column, files.chunks_in(pixels, shard, boxes))
 
 
 def _new_array(
@@ -130,18 +109,57 @@ def _new_array(
         dtype=dtype,
         chunks=(*lead, chunk_px, chunk_px),
         shards=(*lead, shard_px, shard_px),
-        compressors=[ZstdCodec(level=3), Crc32cCodec()],
+        compressors=[ZstdCodec(level=COMPRESSION), Crc32cCodec()],
         fill_value=0,
         dimension_names=("c", "y", "x")[-len(shape) :],
         overwrite=True,
     )
 
 
-def write_labels_ngff(root: str | Path, mpp: float, overview: Rgb, overview_mpp: float) -> Path:
+@dataclass(frozen=True)
+class Halving:
+    """A shard of a coarser level, made of the four below it."""
+
+    finer: ShardFiles
+    coarser: ShardFiles
+    row: int
+    column: int
+
+    def __call__(self) -> None:
+        """Write the shard, one row of its chunks after the other."""
+        shard = lattice_box(self.row, self.column, self.coarser.shard_px).clip(self.coarser.shape)
+        self.coarser.write(self.row, self.column, self._chunks(shard))
+
+    def _chunks(self, shard: Box) -> Iterator[tuple[Box, Labels]]:
+        side = self.coarser.chunk_px
+        for y0 in range(shard.y0, shard.y1, side):
+            below: dict[int, list[tuple[Box, Labels]]] = defaultdict(list)
+            for box, labels in self.finer.read(Box(2 * y0, 2 * shard.x0, 2 * (y0 + side), 2 * shard.x1)):
+                below[box.x0 // (2 * side)].append((box, labels))
+            for column, four in below.items():
+                seen = lattice_box(y0 // side, column, 2 * side).clip(self.finer.shape)
+                labels = np.zeros(seen.shape, self.finer.dtype)
+                for box, part in four:
+                    labels[box.within(seen).slices] = part
+                yield lattice_box(y0 // side, column, side).clip(self.coarser.shape), halved(labels)
+
+
+Halve = Callable[[Sequence[Halving]], None]
+"""Makes shards of coarser levels that do not depend on each other, in any order or at once."""
+
+
+def halve_here(halvings: Sequence[Halving]) -> None:
+    """Make shards one after the other."""
+    for halving in halvings:
+        halving()
+
+
+def write_labels_ngff(
+    root: str | Path, mpp: float, overview: Rgb, overview_mpp: float, halve: Halve = halve_here
+) -> Path:
     """Finish the label images: coarser levels, the overview above them, and all metadata.
 
-    Holds one shard at a time, whatever the slide's size; shards that were never written cost next to nothing and stay
-    unwritten. It may be run again: the same labels give the same files.
+    What is empty costs nothing and stays unwritten. It may be run again: the same labels give the same files.
 
     Parameters
     ----------
@@ -149,6 +167,8 @@ def write_labels_ngff(root: str | Path, mpp: float, overview: Rgb, overview_mpp:
         um/px of the finest labels.
     overview
         The slide seen small, uint8 (H, W, 3).
+    halve
+        Called once a level with all of its shards, whose children are written.
     """
     from ome_zarr.format import FormatV05  # takes memory that workers, who only fill the labels, do without
     from ome_zarr.writer import write_label_metadata
@@ -162,11 +182,11 @@ def write_labels_ngff(root: str | Path, mpp: float, overview: Rgb, overview_mpp:
         "colors": [{"label-value": value, "rgba": list(rgba)} for value, (_, rgba) in CLASSES.items()],
         "properties": [{"label-value": value, "name": name} for value, (name, _) in CLASSES.items()],
     }
-    levels = 0
-    for name, described in ((NAME, classes), (INSTANCES, {})):
-        if not (root / "labels" / name).exists():
-            continue
-        levels = _coarser_levels(root / "labels" / name)
+    images = {
+        name: described for name, described in ((NAME, classes), (INSTANCES, {})) if (root / "labels" / name).exists()
+    }
+    levels = _coarser_levels([root / "labels" / name for name in images], halve)
+    for name, described in images.items():
         image = zarr.open_group(root / "labels" / name, mode="a")
         image.attrs["ome"] = {"version": "0.5"}
         _describe(image, name, [mpp * 2**level for level in range(levels)])
@@ -175,41 +195,32 @@ def write_labels_ngff(root: str | Path, mpp: float, overview: Rgb, overview_mpp:
     return root
 
 
-def _coarser_levels(folder: Path) -> int:
-    """Write levels 1, 2, ... below `folder` and count all."""
-    level = 0
-    while max((finer := zarr.open_array(folder / str(level), mode="r")).shape) > SMALLEST_PX:
+def _coarser_levels(images: Sequence[Path], halve: Halve) -> int:
+    """Write levels 1, 2, ... of images of one shape, and count all."""
+    level, finest = 0, [ShardFiles.of(image / "0") for image in images]
+    while max(finest[0].shape) > SMALLEST_PX:
         level += 1
-        half = (-(-finer.shape[0] // 2), -(-finer.shape[1] // 2))
-        side = (finer.shards or finer.chunks)[0]
-        coarser = _new_array(folder / str(level), half, finer.chunks[0], side, finer.dtype)
-        for shard in _blocks(Box.of(half), side):
-            if any(place.exists() for place in _shard_files(folder / str(level - 1), shard, side)):
-                coarser[shard.slices] = _halved(finer, shard)
+        half = (-(-finest[0].shape[0] // 2), -(-finest[0].shape[1] // 2))
+        halvings: list[Halving] = []
+        for at, (image, finer) in enumerate(zip(images, finest, strict=True)):
+            finest[at] = coarser = replace(finer, folder=image / str(level), shape=half)
+            _new_array(coarser.folder, half, coarser.chunk_px, coarser.shard_px, coarser.dtype)
+            for row, column in lattice(Box.of(half), coarser.shard_px):
+                if finer.exists(lattice_box(row, column, 2 * coarser.shard_px)):
+                    halvings.append(Halving(finer, coarser, row, column))
+        halve(halvings)
     return level + 1
 
 
-def _shard_files(array: Path, coarser: Box, side: int) -> Iterator[Path]:
-    """Name the files of the four shards of a level that make up one of the next."""
-    row, column = (2 * start // side for start in (coarser.y0, coarser.x0))
-    return (array / "c" / str(y) / str(x) for y in (row, row + 1) for x in (column, column + 1))
-
-
-def _halved(finer: zarr.Array[Any], coarser: Box) -> Labels:
-    """Compute a box of the next level block by block."""
-    labels = np.zeros(coarser.shape, finer.dtype)
-    for box in _blocks(coarser, BLOCK_PX):
-        seen = np.asarray(finer[2 * box.y0 : 2 * box.y1, 2 * box.x0 : 2 * box.x1])
-        if seen.any():
-            labels[box.within(coarser).slices] = majority(seen)
-    return labels
-
-
-def _blocks(area: Box, side: int) -> Iterator[Box]:
-    """Cut a box into squares; the last ones are smaller where it ends."""
-    for y0 in range(area.y0, area.y1, side):
-        for x0 in range(area.x0, area.x1, side):
-            yield Box(y0, x0, min(y0 + side, area.y1), min(x0 + side, area.x1))
+def halved(labels: Labels) -> Labels:
+    """Halve a label image as `majority` does, without a look at the background around its objects."""
+    small = np.zeros([-(-side // 2) for side in labels.shape], labels.dtype)
+    rows, columns = (np.flatnonzero(labels.any(axis=axis)) for axis in (1, 0))
+    if len(rows):
+        top, left = rows[0] // 2, columns[0] // 2
+        part = majority(labels[2 * top : rows[-1] // 2 * 2 + 2, 2 * left : columns[-1] // 2 * 2 + 2])
+        small[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return small
 
 
 def majority(labels: Labels) -> Labels:

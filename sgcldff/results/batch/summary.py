@@ -43,6 +43,8 @@ class SlideSummary:
     """Tiles that the gate left out."""
     seconds: float = 0.0
     """From opening the slide to its last file, s."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Where the time of the last run went, by stage, s, summed over workers; `sgcldff.core.tally.STAGES` names them."""
     model: ModelRef | None = None
     agreements: tuple[Agreement, ...] = ()
     """The comparison with a manual count, where there is one."""
@@ -91,7 +93,7 @@ class SlideSummary:
         return sum(self.areas.get(name, 0.0) for name in USABLE) / smear if smear > 0 else 0.0
 
 
-STORED = ("slide_id", "file", "reason", "areas", "tiles", "skipped", "seconds")
+STORED = ("slide_id", "file", "reason", "areas", "tiles", "skipped", "seconds", "stages")
 """Fields that are kept in `SUMMARY` as they are."""
 
 

@@ -98,7 +98,7 @@ class Study:
         short, few = sum(each < CELLS for each in cells), sum(one.found.counted < CELLS for one in self.specimens)
         lacking = ", ".join(f"{label} (in {counted(each, 'specimen')})" for label, each in self.lacking.items())
         told = {
-            f"types that this model cannot tell were counted by the readers: {lacking}": bool(lacking),
+            f"the readers counted types that this model does not recognise: {lacking}": bool(lacking),
             f"{counted(number, 'specimen')}: CLSI H20-A2 asks for at least {SPECIMENS}, half of them abnormal": number
             < SPECIMENS,
             f"{short} of {len(cells)} reference counts are of fewer than {CELLS} cells": short > 0,

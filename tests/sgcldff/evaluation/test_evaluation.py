@@ -49,7 +49,7 @@ class Broken(Painter):
 
 def test_a_model_that_knows_the_paint_is_perfect(report: EvalReport) -> None:
     for part in (report.pooled, *report.sources):
-        names = [name for name in METRICS if name not in ("calibration_error", "cam_on_cell", "saliency_consistency")]
+        names = [name for name in METRICS if name not in ("calibration_error", "cam_on_cell", "occlusion")]
         few = dict.fromkeys(("macro_f1", "balanced_accuracy"), Interval(1.0))  # each class is in three groups
         assert {name: getattr(part, name) for name in names} == dict.fromkeys(names, Interval(1.0, 1.0, 1.0)) | few
         assert part.confusion == tuple(map(tuple, (3 * np.eye(5, dtype=int)).tolist()))
@@ -267,7 +267,7 @@ def test_reported_scores_are_those_of_sklearn(seed: int) -> None:
     assert scores.confusion == tuple(map(tuple, oracle.confusion_matrix(true, told, labels=list(FIVE_TYPES)).tolist()))
     ious = predictions.numbers("cell_intersection") / predictions.numbers("cell_union")
     assert values["cell_iou"] == pytest.approx(ious.mean())
-    assert scores.saliency_consistency is None
+    assert scores.occlusion is None
     for interval in (scores.accuracy, scores.macro_f1, scores.auroc, scores.cell_iou):
         assert interval is not None
         assert interval.low < interval.value < interval.high  # type: ignore[operator]
@@ -293,9 +293,9 @@ def test_files_that_are_no_reports_are_refused(tmp_path: Path) -> None:
             EvalReport.from_json(text)
     with pytest.raises(MissingInputError, match="gone"):
         Predictions.open(tmp_path / "gone.parquet")
-    former = schema(FIVE_TYPES).with_metadata({"sgcldff.layout": "predictions/1", "sgcldff.model": "m"})
+    former = schema(FIVE_TYPES).with_metadata({"sgcldff.layout": "predictions/2", "sgcldff.model": "m"})
     pq.write_table(former.empty_table(), tmp_path / "former.parquet")
-    with pytest.raises(InputError, match=r"former\.parquet: not a table of layout predictions/2"):
+    with pytest.raises(InputError, match=r"former\.parquet: not a table of layout predictions/3"):
         Predictions.open(tmp_path / "former.parquet")
     (tmp_path / "text.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"text\.parquet"):

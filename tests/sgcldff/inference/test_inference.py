@@ -216,8 +216,9 @@ def test_progress_counts_every_shard_of_both_passes(slide, tmp_path):
     assert [tally.passes for tally in seen] == [1] * 2 * len(plan.grid)
     assert total.tiles == 8 * 7
     assert total.cells == Counter(cell.label for cell in read_cells(plan))
-    assert set(total.seconds) <= {"gate", "read", "prior", "model", "stitch", "write", "cells"}
-    assert replace(committed_work(plan), seconds={}) == replace(total, seconds={})
+    assert set(total.seconds) <= {"gate", "read", "prior", "network", "stitch", "write", "cells"}
+    assert len(total.workers) == 1
+    assert replace(committed_work(plan), seconds={}) == replace(total, seconds={}, busy=0.0, workers=frozenset())
 
 
 def test_a_damaged_shard_does_not_stop_the_others(slide, tmp_path):

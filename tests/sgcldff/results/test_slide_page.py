@@ -116,7 +116,7 @@ def test_a_report_has_all_its_parts(tmp_path):
 
 def test_a_report_says_what_its_numbers_do_not(tmp_path):
     words = " ".join(report(tmp_path, LABELS)[1].text)
-    assert "This model cannot tell blast, immature granulocyte, band neutrophil, erythroblast." in words
+    assert "This model does not recognise blasts, immature granulocytes, band neutrophils or erythroblasts." in words
     assert "a leukaemia may read as many lymphocytes or monocytes" in words
     assert "They do not cover errors of the model" in words
     assert "how it confuses types is not known" in words
@@ -280,9 +280,14 @@ def test_what_may_be_blasts_comes_before_the_differential(tmp_path):
     found = from_counts({"neutrophil": 60, "lymphocyte": 330, "monocyte": 20}, FIVE_TYPES)
     found = replace(found, specimen=Specimen(intervals=(above,), reference="lab.toml"))
     words = " ".join(Page(write_report(tmp_path, slide(), Gallery(()), found, FACTS).read_text()).text)
-    alert = "85.4 % lymphocytes and monocytes: they may be blasts, which this model cannot tell"
-    mark = "above the reference 20 – 45: they may be blasts, which this model cannot tell"
-    assert words.index(alert) < words.index(mark) < words.index("This model cannot tell blast") < words.index("Share")
+    alert = "85.4 % lymphocytes and monocytes: they may be blasts, which this model does not recognise"
+    mark = "above the reference 20 – 45: they may be blasts, which this model does not recognise"
+    assert (
+        words.index(alert)
+        < words.index(mark)
+        < words.index("This model does not recognise blasts")
+        < words.index("Share")
+    )
     assert found.to_dict()["alerts"] == [alert]
     known = from_counts({"neutrophil": 390, "blast": 10}, (*FIVE_TYPES, "blast"))
     words = " ".join(Page(write_report(tmp_path, slide(), Gallery(()), known, FACTS).read_text()).text)

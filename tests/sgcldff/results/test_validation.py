@@ -73,7 +73,7 @@ def test_a_type_that_the_model_lacks_is_missed_and_told(tmp_path):
     (overall, blasts) = detections(ours, [ReferenceRow("blast", Unit.PERCENT, 0, 1)])
     assert (blasts.sensitivity.count, blasts.sensitivity.total, blasts.specificity.count) == (0, 3, 9)
     assert overall.sensitivity == blasts.sensitivity
-    assert any("cannot tell were counted by the readers: blast (in 3 specimens)" in flag for flag in ours.flags)
+    assert any("types that this model does not recognise: blast (in 3 specimens)" in flag for flag in ours.flags)
 
 
 @pytest.mark.parametrize(("smears", "least", "most"), [(10, 0, 0), (60, 0.4, 0.8), (400, 0.99, 1)])
