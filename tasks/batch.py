@@ -61,6 +61,8 @@ class Batch:
     """White count of the blood on the slide, 10^9/L; a table of slides says it for several."""
     reference: str | None = None
     """TOML file of reference intervals; unset: that of the settings."""
+    nrbc_excluded: bool | None = None
+    """Whether white counts leave nucleated red cells out; unset: as the settings say."""
 
     @property
     def plane(self) -> Plane:
@@ -97,6 +99,8 @@ def read_batch(
         f"white count {how.wbc}: given for {len(entries)} slides; name each slide's in a table with a column wbc",
     )
     file = how.reference or report.reference
+    excluded = report.nrbc_excluded if how.nrbc_excluded is None else how.nrbc_excluded
+    counted = Patient(how.wbc, nrbc_excluded=excluded)
     reference = read_reference(file) if file else ()
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
     require_typicality(model.folder, spec.min_typicality)
@@ -120,7 +124,7 @@ def read_batch(
                 used,
                 goal or None,
                 counts.get(slide.id),
-                specimen_of(slide.patient.completed(Patient(how.wbc)), file, reference),
+                specimen_of(slide.patient.completed(counted), file, reference),
                 groups[slide.uri],
             )
             for slide in entries

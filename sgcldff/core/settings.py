@@ -379,6 +379,8 @@ class ReportSpec(Spec):
 
     reference: str | None = None
     """TOML file of the laboratory's reference intervals, which mark what lies outside (docs/guide/slides.md)."""
+    nrbc_excluded: bool = False
+    """Whether the analyser's white counts leave nucleated red cells out: they are then not corrected for them."""
     version: int = 1
 
 

@@ -70,7 +70,7 @@ logger = logging.getLogger(__name__)
 
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
-LAYOUT = 5
+LAYOUT = 6
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
 IMAGES = {Step.WRITE: "label image of cells", Step.PYRAMID: "coarser label images"}
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, MANUAL)

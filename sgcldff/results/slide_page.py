@@ -19,8 +19,9 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import UNIDENTIFIED, Lineage, ScaleSource, SlideRef
-from sgcldff.core.wording import counted, moment
+from sgcldff.core.wording import any_of, counted, moment, percent
 from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
+from sgcldff.counting.alerts import alerts
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.outputs.cells import CellRow
 from sgcldff.inference.outputs.colours import hex_of
@@ -200,6 +201,7 @@ def write_report(
         found=found,
         people=_people(found, standing or Standing()),
         figures=found.laboratory,
+        alerts=alerts(found),
         confidence=f"{found.confidence:.0%}",
         adjusted=adjusted,
         columns=3 + adjusted + bool(found.rejected),
@@ -267,7 +269,13 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "colour": hex_of, "moment": moment, "counted": counted}
+    environment.filters |= {
+        "percent": percent,
+        "colour": hex_of,
+        "moment": moment,
+        "counted": counted,
+        "any_of": any_of,
+    }
     return environment.get_template(name)
 
 
@@ -290,11 +298,6 @@ def _line(share: ClassShare, *, group: bool = False) -> Line:
         (100 * share.share, 100 * share.low, 100 * share.high),
         group,
     )
-
-
-def percent(share: float) -> str:
-    """Write a share, 0 to 1, for readers."""
-    return f"{100 * share:.1f} %"
 
 
 def _group(label: str, sample: Sample, slide: ScaledSlide, overview_mpp: float) -> Group:
