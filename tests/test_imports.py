@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("flows", "tasks", "sgcldff")
 
@@ -53,6 +55,7 @@ def imported_by_name(path: Path) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_openvino_is_imported_only_where_its_reports_of_use_are_kept_from_it():
     everything = PYTHON | modules("tests") | modules("benchmarks")
     users = {
@@ -93,6 +96,7 @@ def test_the_command_line_starts_without_what_it_may_not_need():
     assert shown.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_who_only_plans_slides_does_without_torch():
     """A client that waits for a thousand slides pays for what it imports."""
     script = "import sys, flows.infer, sgcldff.cluster; print('torch' in sys.modules)"

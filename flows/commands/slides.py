@@ -21,6 +21,7 @@ app = typer.Typer()
         "sgcldff infer slide.svs --out results",
         "sgcldff infer /data/slides '/more/**/*.tif' --out results --mpp 0.25",
         "sgcldff infer slides.csv --out results --until monocyte:0.05 --manual counts.csv",
+        "sgcldff infer slide.svs --out results --estimate",
     ),
 )
 def infer(
@@ -96,6 +97,9 @@ def infer(
     z: Annotated[
         int | None, typer.Option(min=1, help="Focal plane to read of slides with several.", show_default="the only one")
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say what reading would take: tiles, time, memory and disk.")
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes; 0 uses only this process.", show_default="as the work requires"),
@@ -135,6 +139,12 @@ def infer(
 
     spec, entries = settings_from(settings, overrides), find_slides(slides, mpp, Plane(page, z))
     chosen_model = choose_and_print(workspace, model)
+    if estimate:
+        from tasks.estimate import estimate_slides, in_a_line
+
+        for slide, taken in estimate_slides(entries, chosen_model, spec.infer):
+            out.print(in_a_line(slide.id, taken, workers), highlight=False, markup=False)
+        return
     from tasks.batch import Batch, chosen, read_batch
     from tasks.compute import Compute
 

@@ -225,22 +225,6 @@ PRESETS: Mapping[str, LabelSpace] = {
 }
 
 
-def label_space(name: str) -> LabelSpace:
-    """Parse the name of a preset, or class names separated by commas.
-
-    Raises
-    ------
-    LabelError
-        If `name` is neither a preset nor a list of at least two classes.
-    """
-    if name in PRESETS:
-        return PRESETS[name]
-    classes = tuple(canonical(part) for part in name.split(",") if part.strip())
-    if len(classes) < 2:
-        raise LabelError(f"label space {name!r} is unknown: name one of {', '.join(PRESETS)} or classes as 'a,b,c'")
-    return with_broad_labels(classes)
-
-
 def smallest_label_space(labels: Iterable[str | None]) -> LabelSpace:
     """Return the smallest preset that accepts all `labels` and whose subtypes all occur among them.
 

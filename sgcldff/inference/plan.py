@@ -92,7 +92,12 @@ class Plan:
     @property
     def abstains(self) -> bool:
         """Whether any limit leaves cells unidentified."""
-        return self.min_confidence > 0 or self.spec.min_typicality > 0
+        return self.min_confidence > 0 or not self.confidence_only
+
+    @property
+    def confidence_only(self) -> bool:
+        """Whether nothing but a low confidence leaves cells unidentified."""
+        return self.spec.min_typicality == 0 and self.spec.min_on_cell == -1
 
     @property
     def lineage(self) -> Lineage:

@@ -62,14 +62,21 @@ def segment_box(plan: Plan, box: Box, runtime: Runtime, watch: Stopwatch) -> tup
     """Return the labels of a box, uint8 (H, W), and the tiles read; everything else is background."""
     with watch("gate"):
         selection = select_tiles(plan, box)
+    return segment_tiles(plan, box, selection.jobs, runtime, watch), selection
+
+
+def segment_tiles(
+    plan: Plan, box: Box, jobs: Sequence[TileJob], runtime: Runtime, watch: Stopwatch
+) -> NDArray[np.uint8]:
+    """Return the labels of a box, uint8 (H, W), of which some tiles are read."""
     labels = np.zeros(box.shape, np.uint8)
-    for batch in prefetched(batches(plan, selection.jobs, watch)):
+    for batch in prefetched(batches(plan, jobs, watch)):
         with watch("network"):
             predicted = runtime.segment(batch.rgb, batch.prior)
         with watch("stitch"):
             for job, classes in zip(batch.jobs, predicted, strict=True):
                 paste(labels, box, job, classes)
-    return labels, selection
+    return labels
 
 
 def paste(labels: NDArray[np.uint8], box: Box, job: TileJob, classes: NDArray[np.uint8]) -> None:

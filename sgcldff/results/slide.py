@@ -340,7 +340,7 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: OpenedSlide, job
         found = _differential(counts, plan)
         if job.goal is not None:
             found = job.goal.settled(found)
-        if not plan.spec.min_typicality:  # how typical labelled cells are is not known
+        if plan.confidence_only:  # how typical labelled cells are, and where their evidence lies, is not known
             found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
         scale = SlideScale(slide.ref.mpp, slide.ref.scale_from, slide.red_cells)
         found = replace(found, specimen=job.specimen).measured_at(scale)

@@ -2,6 +2,7 @@
 
 import base64
 import heapq
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -43,6 +44,8 @@ PEOPLE = re.compile(rf'(<section id="people">.*?</section>\s*)?(?={DIFFERENTIAL_
 RING_UM = 10.0
 """Radius of the rings that mark cells in the overview, at least `RING_PX`."""
 RING_PX = 5.0
+MAP_PX = 64
+"""Side of a gallery picture's map of evidence."""
 JPEG_QUALITY = 85
 
 
@@ -70,6 +73,8 @@ class Picture:
     """A cell in the gallery."""
 
     uri: str
+    evidence: str
+    """The same picture under a map of what speaks for the type; empty where that is not known."""
     confidence: str
     caption: str
 
@@ -98,6 +103,8 @@ class Mark:
     centroid: tuple[float, float]
     """(y, x), px of level 0."""
     caption: str
+    evidence: bytes = b""
+    """Square map of what speaks for the type, one byte per position."""
 
 
 @dataclass
@@ -149,7 +156,9 @@ def _mark(cell: CellRow) -> Mark:
     place = f"cell {cell.cell_id}, x {x:.0f}, y {y:.0f} px, {cell.area_um2:.0f} µm²"
     edge = ", cut by the slide's border" if cell.at_edge else ""
     outside = "" if cell.counted else f", {cell.label}" + (f", {cell.area}" if cell.area else "")
-    return Mark(cell.cell_id, cell.confidence, cell.centroid, place + edge + outside)
+    beside = "" if cell.on_cell is None else f", evidence on the cell {cell.on_cell:.2f}"
+    evidence = b"" if cell.evidence is None else cell.evidence.tobytes()
+    return Mark(cell.cell_id, cell.confidence, cell.centroid, place + edge + beside + outside, evidence)
 
 
 def write_report(
@@ -308,8 +317,18 @@ def _ring(y: float, x: float, radius: float) -> str:
 def _picture(mark: Mark, slide: ScaledSlide) -> Picture:
     side = round(CROP_UM / slide.mpp)
     y, x = (round(place / slide.factor - side / 2) for place in mark.centroid)
-    uri = data_uri(slide.read(Box(y, x, y + side, x + side)))
-    return Picture(uri, f"{mark.confidence:.0%}", mark.caption)
+    seen = slide.read(Box(y, x, y + side, x + side))
+    evidence = data_uri(_under_map(seen, mark.evidence)) if any(mark.evidence) else ""
+    return Picture(data_uri(seen), evidence, f"{mark.confidence:.0%}", mark.caption)
+
+
+def _under_map(rgb: Rgb, evidence: bytes) -> Rgb:
+    """Colour a picture (H, W, 3) by a square map of what speaks for the cell's type, and reduce it."""
+    rows = np.frombuffer(evidence, np.uint8).reshape(math.isqrt(len(evidence)), -1)
+    grey = cv2.cvtColor(cv2.resize(rgb, (MAP_PX, MAP_PX), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    strength = cv2.resize(rows, (MAP_PX, MAP_PX), interpolation=cv2.INTER_CUBIC)
+    heat = cv2.applyColorMap(strength, cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.asarray(cv2.addWeighted(np.repeat(grey[..., None], 3, axis=2), 0.5, heat, 0.5, 0), np.uint8)
 
 
 def slide_facts(ref: SlideRef, lineage: Lineage, calibrated: str = "") -> list[tuple[str, str]]:

@@ -29,7 +29,6 @@ from sgcldff.core.labels import (
     WBC12,
     LabelSpace,
     canonical,
-    label_space,
     smallest_label_space,
 )
 from sgcldff.data.catalog.checks import KNOWN_LABELS
@@ -130,15 +129,6 @@ def test_the_chosen_space_accepts_all_labels(labels):
         return
     assert labels <= set(space.known)
     assert np.all([space.allowed(label).any() for label in labels])
-
-
-def test_listed_classes_accept_their_broad_label():
-    space = label_space("SNE, band, lympho")
-    assert space.classes == (SEGMENTED, BAND, "lymphocyte")
-    assert space.members("neutrophil") == (SEGMENTED, BAND)
-    assert label_space("wbc11") is WBC11
-    with pytest.raises(LabelError, match="wbc11"):
-        label_space("wbc7")
 
 
 def test_the_catalog_accepts_every_name():

@@ -55,6 +55,7 @@ def rare_class(rng, images=300):
     return TypePredictions(tuple("abcd"), true, predicted, np.full(images, 0.9))
 
 
+@pytest.mark.slow
 def test_a_rare_class_does_not_make_the_balanced_accuracy_surer_than_it_is():
     rng, held = np.random.default_rng(0), []
     names = [f"g{k:03}" for k in range(300)]

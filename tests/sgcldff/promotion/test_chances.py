@@ -50,6 +50,7 @@ def test_a_model_worse_by_the_whole_margin_seldom_passes_on_few_patients(groups,
     assert ("test on at least 5 patients" in finding.text) == (groups < 5)
 
 
+@pytest.mark.slow
 def test_the_chance_of_an_equal_model_is_how_often_one_passes():
     rng, owners = np.random.default_rng(0), np.arange(60)
     passed, stated = [], []
@@ -65,6 +66,7 @@ def test_the_chance_of_an_equal_model_is_how_often_one_passes():
     assert "an equal model passes" in finding.text
 
 
+@pytest.mark.slow
 def test_a_loss_of_a_rare_class_asks_for_a_person():
     rng, asked = np.random.default_rng(0), []
     for _ in range(20):

@@ -62,6 +62,7 @@ def draws(groups: int, rows: int, spec: EvalSpec) -> list[np.ndarray]:
     ]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**16))
 @settings(max_examples=3, deadline=None)
 def test_recalls_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed: int) -> None:

@@ -180,6 +180,19 @@ def test_every_picture_is_inside_the_page(tmp_path):
     assert "script" not in page.tags
 
 
+def test_a_picture_shows_where_its_type_was_read_from(tmp_path):
+    beside = np.zeros((16, 16), np.uint8)
+    beside[:, 8:] = 255
+    known = [replace(cell, evidence=beside.ravel(), on_cell=-0.25) for cell in cells(["monocyte"])]
+    write_report(tmp_path, slide(), Gallery(known), differential(["monocyte"], FIVE_TYPES), FACTS)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "evidence on the cell -0.25" in text
+    (uri,) = re.findall(r'<img class="map" src="data:image/jpeg;base64,([^"]+)"', text)
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(uri), np.uint8), cv2.IMREAD_GRAYSCALE).astype(int)
+    side = picture.shape[1] // 2
+    assert picture[:, side + 4 :].mean() > picture[:, : side - 4].mean() + 40
+
+
 def test_every_cell_is_ringed_in_the_overview(tmp_path):
     text, _ = report(tmp_path, LABELS)
     paths = re.findall(r'<path d="(M[^"]*)" stroke="#fff"', text)
