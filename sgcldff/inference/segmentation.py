@@ -54,7 +54,8 @@ def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8], jobs: Sequen
     """Write the labels of a shard, all of which lie in the tiles read; return their checksum."""
     files = plan.label_files
     cores = (job.tile.core for job in jobs)
-    files.write(*plan.grid.place(index), files.chunks_in(labels, plan.grid.shard(index), cores))
+    chunks = files.chunks_in(labels, plan.grid.shard(index), cores)
+    files.write(*plan.grid.place(index), chunks, durable=True)
     return plan.labels_checksum(index)
 
 
