@@ -61,6 +61,10 @@ class Batch:
     """White count of the blood on the slide, 10^9/L; a table of slides says it for several."""
     reference: str | None = None
     """TOML file of reference intervals; unset: that of the settings."""
+    nrbc_excluded: bool | None = None
+    """Whether white counts leave nucleated red cells out; unset: as the settings say."""
+    cells: str | None = None
+    """File of outlines of cells on the only slide, which are classified; none are searched."""
 
     @property
     def plane(self) -> Plane:
@@ -96,7 +100,11 @@ def read_batch(
         how.wbc is None or len(entries) == 1,
         f"white count {how.wbc}: given for {len(entries)} slides; name each slide's in a table with a column wbc",
     )
+    require(how.cells is None or len(entries) == 1, f"{how.cells}: outlines are of one slide, not of {len(entries)}")
+    require(how.cells is None or how.until is None, f"{how.cells}: all of its cells are classified: leave --until out")
     file = how.reference or report.reference
+    excluded = report.nrbc_excluded if how.nrbc_excluded is None else how.nrbc_excluded
+    counted = Patient(how.wbc, nrbc_excluded=excluded)
     reference = read_reference(file) if file else ()
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
     require_typicality(model.folder, spec.min_typicality)
@@ -120,8 +128,9 @@ def read_batch(
                 used,
                 goal or None,
                 counts.get(slide.id),
-                specimen_of(slide.patient.completed(Patient(how.wbc)), file, reference),
+                specimen_of(slide.patient.completed(counted), file, reference),
                 groups[slide.uri],
+                how.cells,
             )
             for slide in entries
         ]

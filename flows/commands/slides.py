@@ -21,6 +21,7 @@ app = typer.Typer()
         "sgcldff infer slide.svs --out results",
         "sgcldff infer /data/slides '/more/**/*.tif' --out results --mpp 0.25",
         "sgcldff infer slides.csv --out results --until monocyte:0.05 --manual counts.csv",
+        "sgcldff infer slide.svs --out results --estimate",
     ),
 )
 def infer(
@@ -67,6 +68,14 @@ def infer(
             show_default="percentages only",
         ),
     ] = None,
+    nrbc_excluded: Annotated[
+        bool | None,
+        typer.Option(
+            "--nrbc-excluded/--nrbc-included",
+            help="Whether your analyser leaves nucleated red cells out of the white count; otherwise it is corrected.",
+            show_default=options.FROM_SETTINGS,
+        ),
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -88,6 +97,9 @@ def infer(
     z: Annotated[
         int | None, typer.Option(min=1, help="Focal plane to read of slides with several.", show_default="the only one")
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say what reading would take: tiles, time, memory and disk.")
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes; 0 uses only this process.", show_default="as the work requires"),
@@ -127,12 +139,17 @@ def infer(
 
     spec, entries = settings_from(settings, overrides), find_slides(slides, mpp, Plane(page, z))
     chosen_model = choose_and_print(workspace, model)
+    if estimate:
+        from tasks.estimate import estimate_slides, in_a_line
+
+        for slide, taken in estimate_slides(entries, chosen_model, spec.infer):
+            out.print(in_a_line(slide.id, taken, workers), highlight=False, markup=False)
+        return
     from tasks.batch import Batch, chosen, read_batch
     from tasks.compute import Compute
 
-    batch = Batch(
-        mpp, until, str(manual) if manual else None, retry_failed, page, z, wbc, str(reference) if reference else None
-    )
+    counts, intervals = (str(file) if file else None for file in (manual, reference))
+    batch = Batch(mpp, until, counts, retry_failed, page, z, wbc, intervals, nrbc_excluded)
     compute = Compute(cluster, workers)
     if server_configured():
         from flows.infer import infer as flow
@@ -142,6 +159,49 @@ def infer(
         wanted = chosen(entries, to, retry_failed)
         results = read_batch(wanted, chosen_model, str(to), batch, compute, spec.infer, spec.report)
     print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
+
+
+@app.command(
+    rich_help_panel=Panel.SLIDES,
+    epilog=examples(
+        "sgcldff classify slide.svs --cells cells.geojson --out results",
+        "sgcldff classify slide.svs --cells cells.parquet --out results --model models:/sgcldff/3",
+    ),
+)
+def classify(
+    slide: Annotated[str, typer.Argument(help="Slide or photograph.")],
+    cells: Annotated[
+        Path, typer.Option(help="Outlines as GeoJSON (QuPath) or GeoParquet, in px of the slide's level 0.")
+    ],
+    to: Annotated[Path, output("Folder for the results, in a folder named after the slide.")],
+    model: options.ModelOption = None,
+    mpp: options.SlideMppOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Worker processes; 0 uses only this process.", show_default="as the work requires"),
+    ] = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
+) -> None:
+    """Classify cells that QuPath, Cellpose or a person outlined; none are searched."""
+    checks.require_all(
+        lambda: require_writable(workspace),
+        lambda: settings_from(settings),
+        lambda: checks.require_there(cells, "file of outlines"),
+        lambda: checks.require_slides([slide], mpp),
+        lambda: checks.require_known_model(model, workspace),
+    )
+    from flows.environment import configure
+
+    configure(workspace)
+    from sgcldff.slides import find_slides
+    from tasks.batch import Batch, read_batch
+    from tasks.compute import Compute
+
+    spec, chosen_model = settings_from(settings), choose_and_print(workspace, model)
+    batch, compute = Batch(mpp, cells=str(cells)), Compute(None, workers)
+    (folder,) = read_batch(find_slides([slide], mpp), chosen_model, str(to), batch, compute, spec.infer, spec.report)
+    print_outcome("Cells classified.", cells=f"{folder}/cells.parquet", report=f"{folder}/report.html")
 
 
 @app.command(rich_help_panel=Panel.SLIDES, epilog=examples("sgcldff gate", "sgcldff gate --json gate.json"))

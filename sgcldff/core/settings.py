@@ -379,6 +379,8 @@ class ReportSpec(Spec):
 
     reference: str | None = None
     """TOML file of the laboratory's reference intervals, which mark what lies outside (docs/guide/slides.md)."""
+    nrbc_excluded: bool = False
+    """Whether the analyser's white counts leave nucleated red cells out: they are then not corrected for them."""
     version: int = 1
 
 
@@ -456,7 +458,10 @@ class InferSpec(Spec):
     min_typicality: Share = 0.0
     """Cells are also `unidentified` if fewer than this share of held-out cells are as unlike the training cells as they
     are; 0 to 1, 0 switches the limit off."""
-    version: int = 4
+    min_on_cell: Annotated[float, Interval(ge=-1, le=1)] = -1.0
+    """Cells are also `unidentified` if less of what speaks for their type lies on them: 1 is all of it, 0 as much as by
+    chance; -1 switches the limit off."""
+    version: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,6 @@ from itertools import chain, repeat
 from pathlib import Path
 
 import shapely
-from shapely.geometry import mapping
 
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.wording import PURPOSE
@@ -69,7 +68,12 @@ def _feature(
 def _geometry(shape: shapely.Geometry) -> Mapping[str, object]:
     """Round to 0.01 px, unless that makes the shape cross itself."""
     rounded = shapely.transform(shape, lambda places: places.round(2))
-    return dict(mapping(rounded if rounded.is_valid else shape))
+    drawn = rounded if rounded.is_valid else shape
+    polygons = [
+        [shapely.get_coordinates(ring).tolist() for ring in (part.exterior, *part.interiors)]
+        for part in shapely.get_parts(drawn)
+    ]
+    return {"type": drawn.geom_type, "coordinates": polygons if drawn.geom_type == "MultiPolygon" else polygons[0]}
 
 
 def _metadata(cell: CellRow) -> Mapping[str, str]:

@@ -1,5 +1,6 @@
 """The page of a batch: one HTML file that shows which slides need review and why."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import zarr
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.labels import BLAST
+from sgcldff.core.labels import BLAST, WATCHED_FOR
+from sgcldff.core.tally import STAGES
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.batch.summary import SlideSummary, classes_of
 from sgcldff.results.batch.triage import TriagedSlide, Urgency
@@ -86,15 +88,25 @@ def write_page(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
         cells=sum(slide.counted for slide in read),
         usual=[_usual(label, read) for label in classes_of(read)],
         area_colours=AREA_COLOURS,
-        cannot_tell=sorted({name for slide in read if slide.found for name in slide.found.cannot_tell}),
+        cannot_tell=[
+            name for name in WATCHED_FOR if any(slide.found and name in slide.found.cannot_tell for slide in read)
+        ],
         knows_blasts=any(slide.found and BLAST not in slide.found.cannot_tell for slide in read),
         models=sorted({(slide.model.name, slide.model.version, slide.model.digest) for slide in read if slide.model}),
         tiles=sum(slide.tiles for slide in read),
         skipped=sum(slide.skipped for slide in read),
+        times=_where_time_went(read),
     )
     with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
+
+
+def _where_time_went(slides: Sequence[SlideSummary]) -> list[tuple[str, str, float]]:
+    """Return the stages of all slides by the time that they took: name, meaning, share of the whole."""
+    seconds = sum((Counter(slide.stages) for slide in slides), Counter[str]())
+    whole = sum(seconds.values())
+    return [(stage, STAGES.get(stage, ""), spent / whole) for stage, spent in seconds.most_common() if spent > 0]
 
 
 def _entry(one: TriagedSlide, folder: Path) -> SlideCard:

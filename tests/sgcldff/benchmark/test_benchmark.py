@@ -54,7 +54,7 @@ def said(source: str, seed: int, skill: float) -> Predictions:
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told]}
     table |= {start + name: [100] * rows for start, names in COUNTS.items() for name in names}
     table |= {f"{part}_intersection": rng.integers(0, 100, rows) for part in ("cell", "nucleus")}
-    table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion")}
+    table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion", "typicality")}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     layout = schema(FIVE_TYPES, str(seed))
     return Predictions(FIVE_TYPES, str(seed), pa.table({name: table[name] for name in layout.names}, schema=layout))

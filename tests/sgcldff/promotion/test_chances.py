@@ -27,7 +27,7 @@ def answers(true, told, groups, overlap=None):
     table |= {start + name: [None] * rows for start, names in COUNTS.items() for name in names}
     if overlap is not None:
         table |= {"cell_intersection": overlap.round().astype(int), "cell_union": [1000] * rows, "label": [None] * rows}
-    table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion")}
+    table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion", "typicality")}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     return Predictions(FIVE_TYPES, "m", pa.table(table, schema=schema(FIVE_TYPES, "m")))
 
