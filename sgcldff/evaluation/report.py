@@ -381,7 +381,7 @@ def _typicality_section(shares: Iterable[AtypicalShare]) -> Iterable[str]:
     yield "## Typicality"
     yield (
         f"Of cells like those held out of the training, {ATYPICAL:.0%} have a typicality below {ATYPICAL:g}; single "
-        f"classes may differ widely. `min_typicality` = {ATYPICAL:g} would leave unidentified of the images:"
+        f"classes may differ widely. With `min_typicality` = {ATYPICAL:g} these shares of the images stay unidentified:"
     )
     yield markdown_table(["class", "images", "unidentified"], [[s.label, str(s.images), str(s.share)] for s in shares])
 
