@@ -112,7 +112,7 @@ class Classifier(nn.Module):
 
 
 def contribution(net: Baseline | Classifier, deepest: Tensor, cell_type: Tensor, evidence: Tensor) -> Tensor | None:
-    """Return class activation maps (Zhou et al., CVPR 2016) of the most probable type, at least 0, shaped as `evidence`."""
+    """Return class activation maps (Zhou et al., CVPR 2016) of the most probable type, at least 0, like `evidence`."""
     if net.training:
         return None
     weights = net.type_layer.weight[cell_type.argmax(dim=1)]
