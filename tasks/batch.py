@@ -63,6 +63,8 @@ class Batch:
     """TOML file of reference intervals; unset: that of the settings."""
     nrbc_excluded: bool | None = None
     """Whether white counts leave nucleated red cells out; unset: as the settings say."""
+    cells: str | None = None
+    """File of outlines of cells on the only slide, which are classified; none are searched."""
 
     @property
     def plane(self) -> Plane:
@@ -98,6 +100,8 @@ def read_batch(
         how.wbc is None or len(entries) == 1,
         f"white count {how.wbc}: given for {len(entries)} slides; name each slide's in a table with a column wbc",
     )
+    require(how.cells is None or len(entries) == 1, f"{how.cells}: outlines are of one slide, not of {len(entries)}")
+    require(how.cells is None or how.until is None, f"{how.cells}: all of its cells are classified: leave --until out")
     file = how.reference or report.reference
     excluded = report.nrbc_excluded if how.nrbc_excluded is None else how.nrbc_excluded
     counted = Patient(how.wbc, nrbc_excluded=excluded)
@@ -126,6 +130,7 @@ def read_batch(
                 counts.get(slide.id),
                 specimen_of(slide.patient.completed(counted), file, reference),
                 groups[slide.uri],
+                how.cells,
             )
             for slide in entries
         ]

@@ -161,6 +161,49 @@ def infer(
     print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 
+@app.command(
+    rich_help_panel=Panel.SLIDES,
+    epilog=examples(
+        "sgcldff classify slide.svs --cells cells.geojson --out results",
+        "sgcldff classify slide.svs --cells cells.parquet --out results --model models:/sgcldff/3",
+    ),
+)
+def classify(
+    slide: Annotated[str, typer.Argument(help="Slide or photograph.")],
+    cells: Annotated[
+        Path, typer.Option(help="Outlines as GeoJSON (QuPath) or GeoParquet, in px of the slide's level 0.")
+    ],
+    to: Annotated[Path, output("Folder for the results, in a folder named after the slide.")],
+    model: options.ModelOption = None,
+    mpp: options.SlideMppOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Worker processes; 0 uses only this process.", show_default="as the work requires"),
+    ] = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+    settings: options.SettingsOption = None,
+) -> None:
+    """Classify cells that QuPath, Cellpose or a person outlined; none are searched."""
+    checks.require_all(
+        lambda: require_writable(workspace),
+        lambda: settings_from(settings),
+        lambda: checks.require_there(cells, "file of outlines"),
+        lambda: checks.require_slides([slide], mpp),
+        lambda: checks.require_known_model(model, workspace),
+    )
+    from flows.environment import configure
+
+    configure(workspace)
+    from sgcldff.slides import find_slides
+    from tasks.batch import Batch, read_batch
+    from tasks.compute import Compute
+
+    spec, chosen_model = settings_from(settings), choose_and_print(workspace, model)
+    batch, compute = Batch(mpp, cells=str(cells)), Compute(None, workers)
+    (folder,) = read_batch(find_slides([slide], mpp), chosen_model, str(to), batch, compute, spec.infer, spec.report)
+    print_outcome("Cells classified.", cells=f"{folder}/cells.parquet", report=f"{folder}/report.html")
+
+
 @app.command(rich_help_panel=Panel.SLIDES, epilog=examples("sgcldff gate", "sgcldff gate --json gate.json"))
 def gate(
     workspace: options.WorkspaceOption = WORKSPACE,

@@ -12,20 +12,26 @@ DRAFT = ".partial"
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a path beside `path` for a file or folder, which replaces `path` if the block ends without an error.
 
     Every writer has a draft of its own: of several at once, the last one wins. A folder cannot replace another one.
+
+    Parameters
+    ----------
+    durable
+        Whether the file outlasts a loss of power; without it nobody waits for the disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{uuid4().hex}{DRAFT}")
     try:
         yield draft
-        for written in (draft, *draft.rglob("*")):
+        for written in (draft, *draft.rglob("*")) if durable else ():
             sync(written)
         draft.replace(path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     finally:
         if draft.is_dir():
             shutil.rmtree(draft)

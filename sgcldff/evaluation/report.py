@@ -213,7 +213,8 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_conf
     names = [types.labels[index] for index in types.true]
     limited, atypical = None, tuple[AtypicalShare, ...]()
     if min_confidence and pooled.typed:
-        limited = abstention(types.confidence, types.true == types.predicted, names, min_confidence)
+        confidence = predictions.broad_confidence[labelled]
+        limited = abstention(confidence, types.true == types.predicted, names, min_confidence)
     typicality = predictions.numbers("typicality")[labelled]
     if len(typicality) and np.isfinite(typicality).all():
         groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]

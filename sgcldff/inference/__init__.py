@@ -9,6 +9,7 @@ it again gives the same bytes, and a committed shard is never computed again.
 from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import read_cells
 from sgcldff.inference.estimate import Estimate, estimate_plan
+from sgcldff.inference.given_cells import keep_outlines, read_outlines
 from sgcldff.inference.label_images import write_label_images
 from sgcldff.inference.plan import Plan, Step, label_array, plan_slide
 from sgcldff.inference.prefetch import Stopwatch, this_worker
@@ -36,9 +37,11 @@ __all__ = [
     "Tally",
     "committed_work",
     "estimate_plan",
+    "keep_outlines",
     "label_array",
     "plan_slide",
     "read_cells",
+    "read_outlines",
     "run_plan",
     "run_sample",
     "run_tasks",

@@ -17,12 +17,13 @@ from sgcldff.core.records import ATYPICAL, ELSEWHERE, UNCERTAIN, UNIDENTIFIED
 from sgcldff.core.tally import Tally
 from sgcldff.inference.evidence import evidence_of
 from sgcldff.inference.gate import Area
+from sgcldff.inference.given_cells import given_cells
 from sgcldff.inference.instances import REACH_UM, Cell, apart_px, find_cells
 from sgcldff.inference.outputs import CellRow
 from sgcldff.inference.plan import Plan, Step, gate_factor, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
-from sgcldff.inference.segmentation import read_areas, segment_box, write_labels
-from sgcldff.inference.tile_selection import Areas, whole_blocks
+from sgcldff.inference.segmentation import cores, read_areas, segment_tiles, write_labels
+from sgcldff.inference.tile_selection import Areas, select_tiles, whole_blocks
 from sgcldff.models.runtimes import Runtime, Types
 from sgcldff.slides import ScaledSlide
 
@@ -69,7 +70,10 @@ def type_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     watch, shard = Stopwatch(), plan.grid.shard(index)
     with watch("cells"):
         box = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
-        cells = cells_centred_in(plan, plan.label_files.read(box), shard)
+        if plan.given:
+            cells = tuple(cell for cell in given_cells(plan, box) if shard.contains(*cell.centroid))
+        else:
+            cells = cells_centred_in(plan, plan.label_files.read(box), shard)
     table = classify_cells(plan, cells, read_areas(plan, index), runtime, watch)
     write_table(plan.committed(Step.TYPE, index), table)
     return Tally(1, 0, 0, count_cells(plan, table), watch.seconds)
@@ -86,13 +90,14 @@ def sample_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
     watch, shard = Stopwatch(), plan.grid.shard(index)
     around = shard.grow(math.ceil(REACH_UM / plan.model.mpp)).clip(plan.grid.shape)
     box = whole_blocks(around, plan.spec.tile_px).clip(plan.grid.shape)
-    labels, selection = segment_box(plan, box, runtime, watch)
+    with watch("gate"):
+        selection = select_tiles(plan, box)
+    labels = segment_tiles(plan, box, selection.jobs, runtime, watch)
     with watch("cells"):
-        cores = (job.tile.core for job in selection.jobs)
-        cells = cells_centred_in(plan, plan.label_files.chunks_in(labels, box, cores), shard)
+        cells = cells_centred_in(plan, plan.label_files.chunks_in(labels, box, cores(selection.jobs)), shard)
     table = classify_cells(plan, cells, selection.areas, runtime, watch)
     with watch("write"):
-        written = write_labels(plan, index, labels[shard.within(box).slices], selection.jobs)
+        written = write_labels(plan, index, labels[shard.within(box).slices], cores(selection.jobs))
         facts = {"tiles": str(len(selection.jobs)), "skipped": str(selection.skipped), "labels": written}
         write_table(plan.committed(Step.SAMPLE, index), table.replace_schema_metadata(facts))
     return Tally(2, len(selection.jobs), selection.skipped, count_cells(plan, table), watch.seconds)
@@ -165,7 +170,8 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
             row = part_row(plan, cell, areas.at(*cell.centroid, block_px))
             row |= {"probabilities": probabilities, "typicality": score}
             rows.append(row | {"on_cell": evidence.on_cell, "evidence": evidence.map.tobytes()})
-    return pa.Table.from_pylist(rows, schema=PART_SCHEMA)
+    schema = PART_SCHEMA.append(pa.field("cell_id", pa.string())) if plan.given else PART_SCHEMA
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def typicality_scores(runtime: Runtime, types: Types) -> Sequence[float | None]:
@@ -212,6 +218,7 @@ def part_row(plan: Plan, cell: Cell, area: Area) -> dict[str, object]:
         "area": area.name.lower(),
         "outline": (cell.outline * factor).ravel(),
         "nuclei": [(part * factor).ravel() for part in cell.nuclei],
+        "cell_id": cell.name,
     }
 
 
@@ -223,11 +230,11 @@ def read_cells(plan: Plan, step: Step = Step.TYPE, shards: Iterable[int] | None 
 
 
 def cell_row(plan: Plan, row: dict[str, Any], shard: int) -> CellRow:
-    """Build a cell's row: an id from its position, and its class unless the model abstains."""
+    """Build a cell's row: the id that it was given or one from its position, its class unless the model abstains."""
     probabilities = np.array(row["probabilities"], np.float32)
     label, reason = label_of(plan, probabilities, row["typicality"], row["on_cell"])
     return CellRow(
-        cell_id=f"{plan.slide.id}-x{row['x']:.0f}-y{row['y']:.0f}",
+        cell_id=row.get("cell_id") or f"{plan.slide.id}-x{row['x']:.0f}-y{row['y']:.0f}",
         slide_id=plan.slide.id,
         centroid=(row["y"], row["x"]),
         box=(row["y0"], row["x0"], row["y1"], row["x1"]),
@@ -261,7 +268,7 @@ def label_of(
         return UNIDENTIFIED, ATYPICAL
     if on_cell is not None and on_cell < plan.spec.min_on_cell:
         return UNIDENTIFIED, ELSEWHERE
-    if probabilities.max() < plan.min_confidence:
+    if plan.min_confidence and plan.model.labels.broad_confidence(probabilities[None])[0] < plan.min_confidence:
         return UNIDENTIFIED, UNCERTAIN
     return plan.model.labels.classes[int(probabilities.argmax())], ""
 

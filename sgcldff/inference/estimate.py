@@ -13,7 +13,7 @@ from sgcldff.core.parquet_file import write_table
 from sgcldff.inference.classification import cells_centred_in, classify_cells
 from sgcldff.inference.plan import Plan, Step, clear
 from sgcldff.inference.prefetch import Stopwatch
-from sgcldff.inference.segmentation import segment_tiles, write_labels
+from sgcldff.inference.segmentation import cores, segment_tiles, write_labels
 from sgcldff.inference.tile_selection import TileSelection, select_tiles
 from sgcldff.models.runtimes import Runtime
 
@@ -103,7 +103,7 @@ def _try(plan: Plan, index: int, selection: TileSelection, runtime: Runtime) -> 
     runtime.segment(blank, np.zeros((len(blank), len(plan.model.prior.names), side, side), np.float32))
     began = process_time()
     labels = segment_tiles(plan, shard, jobs, runtime, watch)
-    write_labels(plan, index, labels, jobs)
+    write_labels(plan, index, labels, cores(jobs))
     cells = cells_centred_in(plan, plan.label_files.read(shard), shard)
     table = classify_cells(plan, cells, selection.areas, runtime, watch)
     write_table(plan.committed(Step.TYPE, index), table)

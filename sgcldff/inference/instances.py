@@ -90,6 +90,8 @@ class Cell:
     """(N, 2) of (x, y): a closed ring (first point repeated), a valid polygon, px."""
     nuclei: tuple[NDArray[np.float64], ...]
     """Outlines of the parts of the nucleus, as `outline`; holes in them are not drawn."""
+    name: str = ""
+    """Id that others gave it; empty for a cell that was found here."""
 
     def shifted(self, dy: int, dx: int) -> "Cell":
         """Move the cell by whole pixels."""

@@ -67,6 +67,8 @@ class Plan:
     """Results of the slide."""
     typicality: str = ""
     """Digest of the model's reference of its training cells; empty where it has none."""
+    given: str = ""
+    """Digest of a file of outlines: its cells are classified, and none are searched; empty: cells are searched."""
 
     @property
     def segment_key(self) -> str:
@@ -76,7 +78,8 @@ class Plan:
         looks = (gate.threshold, gate.mpp, gate.margin_um, gate.tile_px, spec.usable_only, gate.version)
         model = (self.reference.digest, digest(self.model))
         read = (self.slide.sha256, self.slide.mpp, self.slide.orientation, *model, *tiles, VERSION)
-        return digest((*read, looks if self.gated else None))
+        given = (self.given,) if self.given else ()
+        return digest((*read, looks if self.gated else None, *given))
 
     @property
     def type_key(self) -> str:
@@ -85,7 +88,7 @@ class Plan:
 
     @property
     def min_confidence(self) -> float:
-        """Probability below which a cell is not classified: from the settings, or else from the model."""
+        """Probability of the broader type below which a cell is not classified: from the settings or the model."""
         asked = self.spec.min_confidence
         return self.model.min_confidence if asked is None else asked
 
@@ -194,6 +197,7 @@ def plan_slide(
     spec: InferSpec,
     folder: str | Path,
     typicality: str = "",
+    given: str = "",
 ) -> Plan:
     """Survey a slide and plan its inference.
 
@@ -204,6 +208,8 @@ def plan_slide(
     ----------
     typicality
         `sgcldff.models.reference.reference_digest` of the model's folder.
+    given
+        Digest of a file of outlines, which are then kept with `sgcldff.inference.keep_outlines`.
 
     Raises
     ------
@@ -215,7 +221,7 @@ def plan_slide(
     priors = build(model.prior).fit(smear_pixels(ScaledSlide(slide, model.mpp).survey(SURVEY_PX)))
     afar = model.mpp * gate_factor(spec, model)
     gate = Gate.fit(spec.gate, at_gate_scale(slide, afar).survey(SURVEY_PX), afar)
-    plan = Plan(slide.ref, model, reference, spec, priors, gate, str(folder), typicality)
+    plan = Plan(slide.ref, model, reference, spec, priors, gate, str(folder), typicality, given)
     clear(plan)
     create_labels(plan.labels, plan.grid.shape, spec.tile_px, plan.grid.shard_px)
     return plan

@@ -1,7 +1,7 @@
 """The first pass: labels of a shard's pixels, and a marker of the tiles that were read."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
 import numpy as np
@@ -11,9 +11,10 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box
 from sgcldff.core.json_file import write_json
 from sgcldff.core.tally import Tally
+from sgcldff.inference.given_cells import paint_given
 from sgcldff.inference.plan import Plan, Step, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
-from sgcldff.inference.tile_selection import Areas, TileJob, TileSelection, select_tiles
+from sgcldff.inference.tile_selection import Areas, TileJob, select_tiles
 from sgcldff.models.runtimes import Runtime
 from sgcldff.slides import ScaledSlide
 
@@ -41,28 +42,32 @@ def segment_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
         If the slide is damaged there.
     """
     watch, shard = Stopwatch(), plan.grid.shard(index)
-    labels, selection = segment_box(plan, shard, runtime, watch)
+    with watch("gate"):
+        selection = select_tiles(plan, shard)
+    if plan.given:
+        selection = replace(selection, jobs=(), skipped=0)
+        labels, boxes = paint_given(plan, shard)
+    else:
+        labels, boxes = segment_tiles(plan, shard, selection.jobs, runtime, watch), cores(selection.jobs)
     with watch("write"):
-        written = write_labels(plan, index, labels, selection.jobs)
+        written = write_labels(plan, index, labels, boxes)
         areas = {"codes": selection.areas.codes.tolist(), "corner": selection.areas.corner}
         facts = {"tiles": len(selection.jobs), "skipped": selection.skipped, "areas": areas, "labels": written}
         write_json(plan.committed(Step.SEGMENT, index), facts, indent=None)
     return Tally(1, len(selection.jobs), selection.skipped, {}, watch.seconds)
 
 
-def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8], jobs: Sequence[TileJob]) -> str:
-    """Write the labels of a shard, all of which lie in the tiles read; return their checksum."""
+def cores(jobs: Iterable[TileJob]) -> list[Box]:
+    """Return where the labels of tiles lie."""
+    return [job.tile.core for job in jobs]
+
+
+def write_labels(plan: Plan, index: int, labels: NDArray[np.uint8], boxes: Iterable[Box]) -> str:
+    """Write the labels of a shard, which are background outside of the boxes; return their checksum."""
     files = plan.label_files
-    cores = (job.tile.core for job in jobs)
-    files.write(*plan.grid.place(index), files.chunks_in(labels, plan.grid.shard(index), cores))
+    chunks = files.chunks_in(labels, plan.grid.shard(index), boxes)
+    files.write(*plan.grid.place(index), chunks, durable=True)
     return plan.labels_checksum(index)
-
-
-def segment_box(plan: Plan, box: Box, runtime: Runtime, watch: Stopwatch) -> tuple[NDArray[np.uint8], TileSelection]:
-    """Return the labels of a box, uint8 (H, W), and the tiles read; everything else is background."""
-    with watch("gate"):
-        selection = select_tiles(plan, box)
-    return segment_tiles(plan, box, selection.jobs, runtime, watch), selection
 
 
 def segment_tiles(

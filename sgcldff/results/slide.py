@@ -33,8 +33,10 @@ from sgcldff.inference import (
     Stopwatch,
     Tally,
     committed_work,
+    keep_outlines,
     plan_slide,
     read_cells,
+    read_outlines,
     run_plan,
     run_sample,
     run_tasks,
@@ -112,6 +114,8 @@ class SlideJob:
     """What the laboratory knows of the blood."""
     scale_group: ScaleGroup | None = None
     """Slides of the same scale, whose red cells are measured together with its own."""
+    outlines: str | None = None
+    """File of outlines of cells, which are classified instead of those that would be found."""
 
     @property
     def folder(self) -> Path:
@@ -213,7 +217,11 @@ def read_slide_job(
             entry = job.slide
             slide = opened.enter_context(closing(open_slide(entry.uri, entry.mpp, entry.id, known, job.scale_group)))
             model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
-            plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference)
+            given = read_outlines(job.outlines, slide.ref) if job.outlines else None
+            known_as = sha256_of(job.outlines) if job.outlines else ""
+            plan = plan_slide(slide, model, job.reference, job.spec, job.folder, reference, known_as)
+            if given is not None:
+                keep_outlines(plan, given)
             write_origin(job.folder, job.slide.uri, slide.ref.sha256)
             done = committed_work(plan) if job.goal is None else sampled_work(plan)
         with start(len(plan.grid), done) as work.progress:

@@ -182,7 +182,7 @@ def _row(
         **{f"probability_{name}": float(p) for name, p in zip(classes, cell.probabilities, strict=True)},
         **dict(zip(("y0", "x0", "y1", "x1"), cell.box, strict=True)),
         **dict(zip(("y", "x", "y_um", "x_um"), (y, x, y * mpp, x * mpp), strict=True)),
-        "nucleus_cytoplasm_ratio": cell.nucleus_area_um2 / plasm if plasm > 0 else None,
+        "nucleus_cytoplasm_ratio": cell.nucleus_area_um2 / plasm if min(cell.nucleus_area_um2, plasm) > 0 else None,
         "outline": shapely.to_wkb(outline),
         "nucleus": shapely.to_wkb(nucleus),
     }

@@ -84,8 +84,14 @@ class ShardFiles:
             except (OSError, RuntimeError, ValueError) as error:
                 raise StoreError(f"{path}: is damaged ({error}): run the same command again") from error
 
-    def write(self, row: int, column: int, chunks: Iterable[tuple[Box, Labels]]) -> None:
-        """Write a shard in place of what it held; chunks that are all background, or not given, are not stored."""
+    def write(self, row: int, column: int, chunks: Iterable[tuple[Box, Labels]], *, durable: bool = False) -> None:
+        """Write a shard in place of what it held; chunks that are all background, or not given, are not stored.
+
+        Parameters
+        ----------
+        durable
+            Whether the file outlasts a loss of power.
+        """
         encoded: dict[tuple[int, int], bytes] = {}
         for box, labels in chunks:
             if labels.any():
@@ -98,7 +104,7 @@ class ShardFiles:
             path.unlink(missing_ok=True)
             return
         index = np.full((self._inner, self._inner, 2), EMPTY, "<u8")
-        with atomic_write(path) as draft, draft.open("wb") as file:
+        with atomic_write(path, durable=durable) as draft, draft.open("wb") as file:
             for place in sorted(encoded, key=_morton):
                 index[place] = file.tell(), len(encoded[place])
                 file.write(encoded[place])
