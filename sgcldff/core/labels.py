@@ -190,6 +190,26 @@ class LabelSpace:
         members = self.classes if label is None else self.members(label)
         return np.isin(self.classes, members)
 
+    def broad_confidence(self, probabilities: "NDArray[np.floating]") -> "NDArray[np.float64]":
+        """Return the probability of the broader type to which the most probable class belongs, in [0, 1].
+
+        A neutrophil of which only the stage is doubtful, segmented or band, is certainly a neutrophil.
+
+        Parameters
+        ----------
+        probabilities
+            Of the classes, (N, C).
+
+        Returns
+        -------
+        float64 (N,)
+        """
+        import numpy as np
+
+        broad = np.array([BROADER.get(name, name) for name in self.classes])
+        alike = broad[:, None] == broad
+        return np.minimum((probabilities * alike[np.argmax(probabilities, axis=1)]).sum(axis=1, dtype=float), 1.0)
+
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready dictionary for `from_dict`."""
         return {"classes": list(self.classes), "coarse": {name: list(members) for name, members in self.coarse.items()}}

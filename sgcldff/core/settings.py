@@ -183,7 +183,8 @@ class ModelSpec(Spec):
     calibrated: str = ""
     """How `sgcldff calibrate` fitted the types to a laboratory, and the digest of the original; empty if it did not."""
     min_confidence: Share = 0.0
-    """Probability below which a cell stays unidentified, unless a run sets another limit; chosen on held-out stains."""
+    """Probability of a cell's broader type (any neutrophil, any immature granulocyte) below which it is unidentified,
+    unless a run sets another limit; chosen on held-out stains."""
     version: int = 1
 
 
@@ -454,7 +455,8 @@ class InferSpec(Spec):
     min_cell_um2: Annotated[float, Interval(ge=0, le=1e4)] = 20.0
     """Smaller objects are not counted as cells, um2."""
     min_confidence: Share | None = None
-    """Cells below this probability are `unidentified`; 0 to 1, 0 switches the limit off. Unset: the model's own."""
+    """Cells whose broader type (any neutrophil, any immature granulocyte) is less probable are `unidentified`; 0 to 1,
+    0 switches the limit off. Unset: the model's own."""
     min_typicality: Share = 0.0
     """Cells are also `unidentified` if fewer than this share of held-out cells are as unlike the training cells as they
     are; 0 to 1, 0 switches the limit off."""

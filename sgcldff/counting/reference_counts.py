@@ -63,7 +63,7 @@ class ReferenceTable:
     def read(cls, path: str | Path) -> "ReferenceTable":
         """Read a CSV or Parquet table: columns slide_id and reader, and label and count or one column per type.
 
-        Optional are specimen, which names slides of the same blood, age and sex. Without specimen every slide is one.
+        Optional are age, sex, and specimen, which names slides of the same blood; without it every slide is a specimen.
 
         Raises
         ------

@@ -71,13 +71,16 @@ class Predictions:
     @property
     def confusion(self) -> Confusion:
         """The cells whose true type is one of the model's classes, with what the model predicted for them."""
-        rows = [
-            (self.classes.index(label), own)
-            for label, own in zip(self.column("label"), self.probabilities, strict=True)
-            if label in self.classes
-        ]
-        true, predicted = (index for index, _ in rows), (int(own.argmax()) for _, own in rows)
-        return Confusion(self.classes, tuple(true), tuple(predicted), tuple(float(own.max()) for _, own in rows))
+        known = np.array([label in self.classes for label in self.column("label")], bool)
+        true = (self.classes.index(label) for label in self.column("label") if label in self.classes)
+        predicted = self.probabilities[known].argmax(axis=1) if known.any() else []
+        confidence = self.broad_confidence[known]
+        return Confusion(self.classes, tuple(true), tuple(map(int, predicted)), tuple(map(float, confidence)))
+
+    @property
+    def broad_confidence(self) -> Floats:
+        """What a limit of confidence is applied to, (N,): see `LabelSpace.broad_confidence`."""
+        return LabelSpace(self.classes).broad_confidence(self.probabilities)
 
     def of(self, source: str) -> "Predictions":
         """Return the rows of one data set."""

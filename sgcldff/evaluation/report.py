@@ -213,7 +213,8 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_conf
     names = [types.labels[index] for index in types.true]
     limited, atypical = None, tuple[AtypicalShare, ...]()
     if min_confidence and pooled.typed:
-        limited = abstention(types.confidence, types.true == types.predicted, names, min_confidence)
+        confidence = predictions.broad_confidence[labelled]
+        limited = abstention(confidence, types.true == types.predicted, names, min_confidence)
     typicality = predictions.numbers("typicality")[labelled]
     if len(typicality) and np.isfinite(typicality).all():
         groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
@@ -381,7 +382,7 @@ def _typicality_section(shares: Iterable[AtypicalShare]) -> Iterable[str]:
     yield "## Typicality"
     yield (
         f"Of cells like those held out of the training, {ATYPICAL:.0%} have a typicality below {ATYPICAL:g}; single "
-        f"classes may differ widely. `min_typicality` = {ATYPICAL:g} would leave unidentified of the images:"
+        f"classes may differ widely. With `min_typicality` = {ATYPICAL:g} these shares of the images stay unidentified:"
     )
     yield markdown_table(["class", "images", "unidentified"], [[s.label, str(s.images), str(s.share)] for s in shares])
 

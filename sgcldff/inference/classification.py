@@ -268,7 +268,7 @@ def label_of(
         return UNIDENTIFIED, ATYPICAL
     if on_cell is not None and on_cell < plan.spec.min_on_cell:
         return UNIDENTIFIED, ELSEWHERE
-    if probabilities.max() < plan.min_confidence:
+    if plan.min_confidence and plan.model.labels.broad_confidence(probabilities[None])[0] < plan.min_confidence:
         return UNIDENTIFIED, UNCERTAIN
     return plan.model.labels.classes[int(probabilities.argmax())], ""
 

@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def min_confidence(self) -> float:
-        """Probability below which a cell is not classified: from the settings, or else from the model."""
+        """Probability of the broader type below which a cell is not classified: from the settings or the model."""
         asked = self.spec.min_confidence
         return self.model.min_confidence if asked is None else asked
 

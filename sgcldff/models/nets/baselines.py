@@ -64,7 +64,9 @@ class Baseline(nn.Module):
         deepest = self.deepest(features[-1])
         embedding = deepest.mean(dim=(2, 3))
         cell_type = self.model.classification_head(deepest)
-        return Prediction(segmentation, cell_type, evidence, embedding, contribution(self, deepest, cell_type))
+        return Prediction(
+            segmentation, cell_type, evidence, embedding, contribution(self, deepest, cell_type, evidence)
+        )
 
 
 class Classifier(nn.Module):
@@ -106,16 +108,16 @@ class Classifier(nn.Module):
         embedding = deepest.mean(dim=(2, 3))
         evidence = prior.new_ones(len(prior), 1, prior.shape[2] // 4, prior.shape[3] // 4)
         outlines, cell_type = logits_from_prior(image, prior), self.tell(embedding)
-        return Prediction(outlines, cell_type, evidence, embedding, contribution(self, deepest, cell_type))
+        return Prediction(outlines, cell_type, evidence, embedding, contribution(self, deepest, cell_type, evidence))
 
 
-def contribution(net: Baseline | Classifier, deepest: Tensor, cell_type: Tensor) -> Tensor | None:
-    """Return class activation maps (Zhou et al., CVPR 2016) of the most probable type, at least 0: (B, 1, H/4, W/4)."""
+def contribution(net: Baseline | Classifier, deepest: Tensor, cell_type: Tensor, evidence: Tensor) -> Tensor | None:
+    """Return class activation maps (Zhou et al., CVPR 2016) of the most probable type, at least 0, like `evidence`."""
     if net.training:
         return None
     weights = net.type_layer.weight[cell_type.argmax(dim=1)]
     added = (deepest * weights[:, :, None, None]).sum(dim=1, keepdim=True).relu()
-    return interpolate(added, scale_factor=8, mode="bilinear", align_corners=False)
+    return interpolate(added, size=evidence.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def logits_from_prior(image: Tensor, prior: Tensor) -> Tensor:
