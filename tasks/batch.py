@@ -62,6 +62,8 @@ class Batch:
     """TOML file of reference intervals; unset: that of the settings."""
     cells: str | None = None
     """File of outlines of cells on the only slide, which are classified; none are searched."""
+    also: tuple[str, ...] = ()
+    """Formats of `sgcldff.results.exports` that are written too."""
 
     @property
     def plane(self) -> Plane:
@@ -124,6 +126,7 @@ def read_batch(
                 counts.get(slide.id),
                 specimen_of(slide.patient.completed(Patient(how.wbc)), file, reference),
                 how.cells,
+                how.also,
             )
             for slide in entries
         ]
