@@ -7,6 +7,7 @@ preliminary until then. Patient and specimen are left out: sgcldff does not know
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid5
 
 from sgcldff.core.atomic import atomic_write
@@ -51,7 +52,7 @@ CODES: Mapping[str, str] = {
 """Type -> LOINC code of its percentage, or of its number per 100 white cells, in blood by any method."""
 LABORATORY = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "laboratory"}
 
-Resource = dict[str, object]
+Resource = dict[str, Any]
 
 
 def write(folder: Path) -> Path:
