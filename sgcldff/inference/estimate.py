@@ -25,7 +25,7 @@ TILES = 24
 """Tiles at most that are read of each."""
 RESULTS_S = 0.006
 """Time to write a cell's part of tables, label images and their coarser levels, s; measured on one core."""
-RESULTS_BYTES = 8_600
+RESULTS_BYTES = 7_000
 """Size of a cell's part of them, bytes, beside that of its labels."""
 OVERVIEW_BYTES = 10.5e6
 """Size of the overviews of a slide that is larger than they are, bytes."""
