@@ -97,8 +97,10 @@ def estimate_plan(plan: Plan, runtime: Runtime) -> Estimate:
 
 def _try(plan: Plan, index: int, selection: TileSelection, runtime: Runtime) -> tuple[int, int, float]:
     """Read a few tiles of a shard to committed cells; return their number, that of the cells, and the time, s."""
-    jobs, shard, watch = selection.jobs[:TILES], plan.grid.shard(index), Stopwatch()
-    side = jobs[0].tile.read.height
+    first, shard, watch = selection.jobs[0], plan.grid.shard(index), Stopwatch()
+    row = 1 if first.keep is not None else sum(job.tile.core.y0 == first.tile.core.y0 for job in selection.jobs)
+    jobs = selection.jobs[: row * max(1, TILES // row)]  # tiles of a lattice are read in whole rows
+    side = first.tile.read.height
     blank = np.zeros((plan.spec.batch_size, side, side, 3), np.uint8)
     runtime.segment(blank, np.zeros((len(blank), len(plan.model.prior.names), side, side), np.float32))
     began = process_time()
