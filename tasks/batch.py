@@ -65,6 +65,8 @@ class Batch:
     """Whether white counts leave nucleated red cells out; unset: as the settings say."""
     cells: str | None = None
     """File of outlines of cells on the only slide, which are classified; none are searched."""
+    also: tuple[str, ...] = ()
+    """Formats of `sgcldff.results.exports` that are written too."""
 
     @property
     def plane(self) -> Plane:
@@ -131,6 +133,7 @@ def read_batch(
                 specimen_of(slide.patient.completed(counted), file, reference),
                 groups[slide.uri],
                 how.cells,
+                how.also,
             )
             for slide in entries
         ]

@@ -97,6 +97,9 @@ def infer(
     z: Annotated[
         int | None, typer.Option(min=1, help="Focal plane to read of slides with several.", show_default="the only one")
     ] = None,
+    also: Annotated[
+        str, typer.Option(help="Formats for other systems that are written too: `fhir`.", show_default="none")
+    ] = "",
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what reading would take: tiles, time, memory and disk.")
     ] = False,
@@ -117,6 +120,7 @@ def infer(
 ) -> None:
     """Find, outline and classify the white blood cells of slides, and report their differentials."""
     overrides = {"gate": {"enabled": gate}, "usable_only": usable}
+    formats = tuple(filter(None, also.split(",")))
 
     def require_settings() -> None:
         stated = settings_from(settings, overrides).report.reference
@@ -129,6 +133,7 @@ def infer(
         lambda: checks.require_known_model(model, workspace),
         lambda: checks.require_counting(until, manual, model, workspace),
         lambda: checks.require_cluster(cluster),
+        lambda: checks.require_formats(formats),
     )
     from flows.environment import configure, serve_metrics, server_configured
 
@@ -149,7 +154,7 @@ def infer(
     from tasks.compute import Compute
 
     counts, intervals = (str(file) if file else None for file in (manual, reference))
-    batch = Batch(mpp, until, counts, retry_failed, page, z, wbc, intervals, nrbc_excluded)
+    batch = Batch(mpp, until, counts, retry_failed, page, z, wbc, intervals, nrbc_excluded, also=formats)
     compute = Compute(cluster, workers)
     if server_configured():
         from flows.infer import infer as flow

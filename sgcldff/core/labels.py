@@ -208,7 +208,8 @@ class LabelSpace:
 
         broad = np.array([BROADER.get(name, name) for name in self.classes])
         alike = broad[:, None] == broad
-        return np.minimum((probabilities * alike[np.argmax(probabilities, axis=1)]).sum(axis=1, dtype=float), 1.0)
+        summed = (probabilities * alike[np.argmax(probabilities, axis=1)]).sum(axis=1, dtype=float)
+        return np.asarray(np.minimum(summed, 1.0), float)
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready dictionary for `from_dict`."""

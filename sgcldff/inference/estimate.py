@@ -25,7 +25,7 @@ TILES = 24
 """Tiles at most that are read of each."""
 RESULTS_S = 0.006
 """Time to write a cell's part of tables, label images and their coarser levels, s; measured on one core."""
-RESULTS_BYTES = 8_600
+RESULTS_BYTES = 7_000
 """Size of a cell's part of them, bytes, beside that of its labels."""
 OVERVIEW_BYTES = 10.5e6
 """Size of the overviews of a slide that is larger than they are, bytes."""
@@ -97,8 +97,10 @@ def estimate_plan(plan: Plan, runtime: Runtime) -> Estimate:
 
 def _try(plan: Plan, index: int, selection: TileSelection, runtime: Runtime) -> tuple[int, int, float]:
     """Read a few tiles of a shard to committed cells; return their number, that of the cells, and the time, s."""
-    jobs, shard, watch = selection.jobs[:TILES], plan.grid.shard(index), Stopwatch()
-    side = jobs[0].tile.read.height
+    first, shard, watch = selection.jobs[0], plan.grid.shard(index), Stopwatch()
+    row = 1 if first.keep is not None else sum(job.tile.core.y0 == first.tile.core.y0 for job in selection.jobs)
+    jobs = selection.jobs[: row * max(1, TILES // row)]  # tiles of a lattice are read in whole rows
+    side = first.tile.read.height
     blank = np.zeros((plan.spec.batch_size, side, side, 3), np.uint8)
     runtime.segment(blank, np.zeros((len(blank), len(plan.model.prior.names), side, side), np.float32))
     began = process_time()

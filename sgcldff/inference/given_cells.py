@@ -83,8 +83,9 @@ def _shape(geometry: Mapping[str, Any] | None) -> shapely.Geometry | None:
 
 
 def _of_parquet(path: Path) -> Iterator[Outline]:
-    table = pq.read_table(path)
-    primary = json.loads((table.schema.metadata or {}).get(b"geo", b"{}")).get("primary_column", "geometry")
+    with pq.ParquetFile(path) as file:
+        table, described = file.read(), (file.metadata.metadata or {}).get(b"geo", b"{}")
+    primary = json.loads(described).get("primary_column", "geometry")
     ids, nuclei = (
         table[name].to_pylist() if name in table.column_names else [None] * len(table)
         for name in ("cell_id", "nucleus")

@@ -56,6 +56,7 @@ from sgcldff.inference.outputs import (
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
+from sgcldff.results.exports import EXPORTS
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, held
 from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
@@ -116,6 +117,8 @@ class SlideJob:
     """Slides of the same scale, whose red cells are measured together with its own."""
     outlines: str | None = None
     """File of outlines of cells, which are classified instead of those that would be found."""
+    also: tuple[str, ...] = ()
+    """Formats of `sgcldff.results.exports` that are written too."""
 
     @property
     def folder(self) -> Path:
@@ -230,6 +233,8 @@ def read_slide_job(
             if not _are_written(marker, job.folder):
                 _write_results(plan, shards, slide, job, work)
                 write_json(marker, {"files": _checksums(job.folder)})
+            for name in job.also:
+                EXPORTS[name].write(job.folder)
     return read_results(job.folder)
 
 

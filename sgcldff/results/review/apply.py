@@ -17,6 +17,7 @@ from sgcldff.core.parquet_file import UNKNOWN, require_intact, seal
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import GOAL_FLAG, PRELIMINARY, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
+from sgcldff.results.exports import update_exports
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
 from sgcldff.results.review.selection import LINEAGE
 from sgcldff.results.slide_page import update_report
@@ -75,6 +76,7 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
         reviewed = _write_differential(folder, _review(tally, settled.values()))
         mark_signed(folder)
         update_report(folder)
+        update_exports(folder)
     return Applied(slide_id, found, reviewed, tally)
 
 

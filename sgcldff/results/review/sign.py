@@ -10,6 +10,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.json_file import write_json
 from sgcldff.core.settings import digest
 from sgcldff.results.batch import SlideSummary
+from sgcldff.results.exports import update_exports
 from sgcldff.results.folder import (
     CELLS,
     DIFFERENTIAL,
@@ -52,6 +53,7 @@ def sign(folder: str | Path, by: str) -> Signature:
         signature = earlier[0] if earlier else _keep(folder, name, standing)
         mark_signed(folder)
         update_report(folder)
+        update_exports(folder)
         copied = folder / signature.place / REPORT
         if (folder / REPORT).exists() and not copied.exists():
             _copy(folder / REPORT, copied)

@@ -1,5 +1,7 @@
 """What reading a slide takes, said before."""
 
+from dataclasses import replace
+
 import pytest
 
 from sgcldff.core.tally import Tally
@@ -10,7 +12,7 @@ from tests.sgcldff.painted import SPEC, ColourModel
 
 def test_tiles_are_those_that_are_read_and_nothing_is_left(slide, tmp_path):
     model, tallies = ColourModel(), []
-    plan = plan_slide(slide, model.spec, REFERENCE, SPEC, tmp_path)
+    plan = plan_slide(slide, model.spec, REFERENCE, replace(SPEC, shard_px=512), tmp_path)
     before = sorted(tmp_path.rglob("*"))
     told = estimate_plan(plan, model)
     assert sorted(tmp_path.rglob("*")) == before
