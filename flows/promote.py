@@ -12,7 +12,7 @@ from sgcldff.core.settings import Perturbation
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import saved_digest
-from sgcldff.promotion import Decision, Finding, Outcome, Signature, judge
+from sgcldff.promotion import Decision, Finding, Outcome, Signature
 from sgcldff.promotion.decision_record import best_champion, require_approvable, require_not_held
 from sgcldff.promotion.frozen_test_set import LocatedTest
 from sgcldff.registry import CHAMPION, Registry
@@ -87,6 +87,8 @@ def promote(
 
     best = champion and best_champion(registry.all_decisions(), champion, located.frozen.digest)
     best_folder = registry.resolve(f"models:/{best.name}/{best.version}")[1] if best else None
+    from sgcldff.promotion import judge  # loads torch, which approvals and rollbacks do not need
+
     verdict = judge(folder, champion_folder, located, root.catalog, spec.promote, spec.ingest, predictions, best_folder)
     basis = evidence(folder, located.frozen, spec.promote)
     outcome = Outcome.REFUSED

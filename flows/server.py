@@ -86,13 +86,14 @@ def start_temporary_server() -> None:
 
 def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
     end = time.monotonic() + STARTUP_S
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            if httpx.get(f"{address}/health", timeout=10).is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
+    with httpx.Client(timeout=10) as client:
+        while process.poll() is None and time.monotonic() < end:
+            try:
+                if client.get(f"{address}/health").is_success:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
     code = process.poll()
     failure = f"did not answer within {STARTUP_S:.0f} s" if code is None else f"ended with code {code}"
     reasons = ERROR.findall(log.read_text(errors="replace"))

@@ -26,7 +26,11 @@ class Challenger:
 
 @flow(name="train", flow_run_name="train")
 def train(
-    workspace: str, settings: Settings | None = None, accelerator: str = "auto", parent: str | None = None
+    workspace: str,
+    settings: Settings | None = None,
+    accelerator: str = "auto",
+    parent: str | None = None,
+    teacher: str | None = None,
 ) -> Challenger:
     """Train on the workspace's catalog, evaluate on its test split, register as challenger.
 
@@ -37,12 +41,14 @@ def train(
         settings: Settings by stage; by default the built-in ones.
         accelerator: `auto`, `cpu` or `gpu`.
         parent: Model whose weights the training starts from: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder.
+        teacher: Model that outlines cells in training images without masks, named likewise.
     """
     spec, root = settings or Settings(), Workspace(workspace)
     require_registry(root)
     prepared: Prepared = precompute_priors(str(root.catalog), root, spec.prior)
-    parent_folder = str(Registry(root.tracking_uri).resolve(parent)[1]) if parent else None
-    job = TrainJob(prepared, spec.net, spec.prior, spec.train, parent_folder)
+    registry = Registry(root.tracking_uri)
+    parent_folder, teacher_folder = (model and str(registry.resolve(model)[1]) for model in (parent, teacher))
+    job = TrainJob(prepared, spec.net, spec.prior, spec.train, parent_folder, teacher=teacher_folder)
     training = train_model(job, root, accelerator)
     model = describe_model(prepared, training)
     samples = Catalog.open(prepared.catalog).select(Split.TEST)

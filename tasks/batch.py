@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from contextvars import copy_context
@@ -26,6 +26,7 @@ from sgcldff.results.slide import SlideJob
 from sgcldff.slides import SlideEntry, open_slide
 from sgcldff.slides.patient import Patient
 from sgcldff.slides.pixels.page_selection import Plane
+from sgcldff.slides.scale_group import ScaleGroup, scale_groups
 from tasks.artifacts import show_table
 from tasks.compute import Compute, Workers, workers
 from tasks.live_view import BatchView
@@ -60,6 +61,8 @@ class Batch:
     """White count of the blood on the slide, 10^9/L; a table of slides says it for several."""
     reference: str | None = None
     """TOML file of reference intervals; unset: that of the settings."""
+    nrbc_excluded: bool | None = None
+    """Whether white counts leave nucleated red cells out; unset: as the settings say."""
     cells: str | None = None
     """File of outlines of cells on the only slide, which are classified; none are searched."""
     also: tuple[str, ...] = ()
@@ -102,6 +105,8 @@ def read_batch(
     require(how.cells is None or len(entries) == 1, f"{how.cells}: outlines are of one slide, not of {len(entries)}")
     require(how.cells is None or how.until is None, f"{how.cells}: all of its cells are classified: leave --until out")
     file = how.reference or report.reference
+    excluded = report.nrbc_excluded if how.nrbc_excluded is None else how.nrbc_excluded
+    counted = Patient(how.wbc, nrbc_excluded=excluded)
     reference = read_reference(file) if file else ()
     logger.info("slides are read with %s", model, extra=model_ids(model.model))
     require_typicality(model.folder, spec.min_typicality)
@@ -109,7 +114,8 @@ def read_batch(
     goal = how.until and Goal.parse(how.until, network.labels.classes)
     counts = {} if how.manual is None else read_manual(how.manual, network.labels.classes)
     ids = {slide.id for slide in entries}
-    few = compute == Compute() and tiles_at_most(entries, network, spec, FEW_TILES)
+    groups = scale_groups(entries)
+    few = compute == Compute() and tiles_at_most(entries, groups, network, spec, FEW_TILES)
     with (
         BatchView(len(entries), timed=True) as view,
         workers(compute, here=few, announce=view.dashboard_at) as found,
@@ -124,7 +130,8 @@ def read_batch(
                 used,
                 goal or None,
                 counts.get(slide.id),
-                specimen_of(slide.patient.completed(Patient(how.wbc)), file, reference),
+                specimen_of(slide.patient.completed(counted), file, reference),
+                groups[slide.uri],
                 how.cells,
                 how.also,
             )
@@ -144,14 +151,16 @@ def read_batch(
     return [str(job.folder) for job in jobs]
 
 
-def tiles_at_most(entries: Sequence[SlideEntry], model: ModelSpec, spec: InferSpec, most: int) -> bool:
+def tiles_at_most(
+    entries: Sequence[SlideEntry], groups: Mapping[str, ScaleGroup], model: ModelSpec, spec: InferSpec, most: int
+) -> bool:
     """Return whether the slides have at most that many tiles by their headers; remote ones are not opened."""
     if len(entries) > most or any(is_remote(entry.uri) for entry in entries):
         return False
     tiles = 0.0
     for entry in entries:
         try:
-            with closing(open_slide(entry.uri, entry.mpp, entry.id, sha256="not hashed")) as slide:
+            with closing(open_slide(entry.uri, entry.mpp, entry.id, "not hashed", groups[entry.uri])) as slide:
                 tiles += math.prod(side * slide.ref.mpp / model.mpp / spec.tile_px for side in slide.ref.shape)
         except InputError:
             continue  # reported when it is read

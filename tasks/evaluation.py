@@ -10,6 +10,7 @@ from sgcldff.core.settings import EvalSpec, digest
 from sgcldff.evaluation import EvalReport, SkippedImage, UnknownLabel
 from sgcldff.evaluation.report import MARKDOWN_FILE, REPORT_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
+from sgcldff.models.reference import read_typicality
 from sgcldff.promotion.frozen_test_set import content_digest
 from sgcldff.promotion.leakage import TrainingRecord
 from tasks.artifacts import show_image, show_markdown
@@ -49,7 +50,8 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
 
         model = cached_model(job.model)
         with bar("evaluate") as progress:
-            report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)))
+            typicality = read_typicality(job.model, model_digest)
+            report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)), typicality)
         report = replace(report, skipped=(*job.skipped, *report.skipped), unknown_labels=job.unknown_labels)
         folder.mkdir(parents=True, exist_ok=True)
         draw_explanations(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")

@@ -6,11 +6,8 @@ from pathlib import Path
 from sgcldff.core.records import Split
 from sgcldff.core.settings import EvalSpec, Perturbation, PromotionSpec, digest
 from sgcldff.data.catalog import Catalog
-from sgcldff.evaluation.corruptions import corruption
-from sgcldff.evaluation.evaluate import predict
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
-from sgcldff.models.model import cached_model
 from sgcldff.promotion import Decision, Evidence, FrozenTest, Signature
 from sgcldff.promotion.frozen_test_set import LocatedTest
 from sgcldff.promotion.leakage import TrainingRecord
@@ -47,6 +44,10 @@ def locate_test_set(frozen: FrozenTest, workspace: Workspace) -> LocatedTest:
 @stage("evaluate-corrupted", MODEL)
 def predict_corrupted(folder: str, test: LocatedTest, kind: Perturbation, workspace: Workspace) -> str:
     """Predict corrupted images, or find earlier predictions; returns their file."""
+    from sgcldff.evaluation.corruptions import corruption
+    from sgcldff.evaluation.evaluate import predict
+    from sgcldff.models.model import cached_model
+
     ids = sorted(sample.id for sample in test.samples)
     key = digest((saved_digest(folder), test.frozen.digest, ids, kind.value, PromotionSpec.version, EvalSpec.version))
     path = workspace.evaluation(key) / PREDICTIONS_FILE

@@ -15,6 +15,7 @@ from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import CONFUSION_FILE, saved_digest, spec_to_dict
+from sgcldff.models.model import load_model
 from sgcldff.models.training.deadline import Deadline
 from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
 from sgcldff.models.training.warm_start import WarmStart
@@ -47,6 +48,8 @@ class TrainJob:
     """Folder of a model whose weights the training starts from."""
     without: str = ""
     """Data set that is left out of the training, together with near-duplicates of its images."""
+    teacher: str | None = None
+    """Folder of a model that outlines cells where masks leave pixels open, or are missing."""
 
     def model(self) -> ModelSpec:
         """Return the model's spec; its label space is the smallest that covers the catalog."""
@@ -62,7 +65,8 @@ class TrainJob:
         """Hash content, never paths: equal keys stand for equal models."""
         content = (self.prepared.digest, self.prepared.priors.digest, digest(self.model()), digest(self.train))
         parent = () if self.parent is None else (saved_digest(self.parent),)
-        return digest((*content, *parent, *(("without", self.without) if self.without else ())))
+        teacher = () if self.teacher is None else ("teacher", saved_digest(self.teacher))
+        return digest((*content, *parent, *teacher, *(("without", self.without) if self.without else ())))
 
     def start(self) -> ModelSpec | WarmStart:
         """Return the spec of the model, with the weights that it starts from."""
@@ -86,7 +90,8 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
         priors = PriorStore.open(job.prepared.priors)
         deadline = [] if until is None else [Deadline(until, folder / f"{LAST_CHECKPOINT}.ckpt")]
         watchers = [registry.runs.experiment_logger(run), Gauges(), *deadline]
-        trained = train(samples, priors, job.start(), job.train, folder, watchers, accelerator)
+        teacher = load_model(job.teacher) if job.teacher else None
+        trained = train(samples, priors, job.start(), job.train, folder, watchers, accelerator, teacher)
         write_json(trained.folder / TRAINED_ON, training_record(samples, job))
         notes = {"precision": trained.precision}
         if trained.inherited is not None:
@@ -100,11 +105,12 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
 
 
 def training_record(samples: Sequence[Sample], job: TrainJob) -> dict[str, object]:
-    """Return the training images of a model and its parents; complete only if all of them are known."""
-    parent = None if job.parent is None else TrainingRecord.read(Path(job.parent) / TRAINED_ON)
+    """Return the training images of a model, its parents and its teacher; complete only if all of them are known."""
     images = {sample.sha256 for sample in samples if sample.split is not Split.TEST}
-    images |= parent.images if parent else frozenset()
-    complete = job.parent is None or (parent is not None and parent.complete)
+    earlier = [TrainingRecord.read(Path(model) / TRAINED_ON) for model in (job.parent, job.teacher) if model]
+    for record in earlier:
+        images |= record.images if record else frozenset()
+    complete = all(record is not None and record.complete for record in earlier)
     return {"sha256": sorted(images), "data": job.prepared.digest, "complete": complete}
 
 

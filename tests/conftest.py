@@ -49,6 +49,12 @@ def pytest_configure(config):
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Where slow tests are left out, do not even import the files that hold nothing else."""
+    left_out = config.option.markexpr == "not slow" and collection_path.suffix == ".py"
+    return True if left_out and "\npytestmark = pytest.mark.slow\n" in collection_path.read_text() else None
+
+
 def pytest_collection_modifyitems(config, items):
     """Let the longest files come first; all others stay in their order."""
     rank = {config.rootpath / "tests" / name: number for number, name in enumerate(LONGEST)}

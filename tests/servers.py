@@ -88,7 +88,7 @@ def _await(process: subprocess.Popen, ready: Callable[[], bool], log: Path) -> N
     while not ready():
         assert process.poll() is None, f"{process.args} ended:\n{log.read_text()}"
         assert time.monotonic() < deadline, f"{process.args} is not ready after {PATIENCE_S:g} s:\n{log.read_text()}"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def _end(process: subprocess.Popen, stop: signal.Signals) -> None:
@@ -104,7 +104,7 @@ def _end(process: subprocess.Popen, stop: signal.Signals) -> None:
 def answers(url: str) -> bool:
     """Tell whether a server answers well at an address."""
     try:
-        return httpx.get(url, timeout=5).is_success
+        return httpx.get(url, timeout=5, verify=False).is_success  # loading certificates takes longer than the answer
     except httpx.HTTPError:
         return False
 
@@ -316,7 +316,7 @@ def prefect_worker(
     `environment` holds what the flows need, too: that of `prefect_server`, perhaps that of `mlflow_server`.
     """
     command = [PREFECT, "worker", "start", "--pool", pool, "--type", "process"]
-    given = os.environ | {"SGCLDFF_ROOT": str(root)} | dict(environment)
+    given = os.environ | {"SGCLDFF_ROOT": str(root), "PREFECT_WORKER_QUERY_SECONDS": "1"} | dict(environment)
     with running(Program(command, log, given)) as process:
         yield process
 

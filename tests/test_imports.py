@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("flows", "tasks", "sgcldff")
 
@@ -53,6 +55,7 @@ def imported_by_name(path: Path) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_openvino_is_imported_only_where_its_reports_of_use_are_kept_from_it():
     everything = PYTHON | modules("tests") | modules("benchmarks")
     users = {
@@ -93,8 +96,10 @@ def test_the_command_line_starts_without_what_it_may_not_need():
     assert shown.stdout.strip() == "[]"
 
 
-def test_who_only_plans_slides_does_without_torch():
-    """A client that waits for a thousand slides pays for what it imports."""
-    script = "import sys, flows.infer, sgcldff.cluster; print('torch' in sys.modules)"
+@pytest.mark.slow
+@pytest.mark.parametrize("modules", ["flows.infer, sgcldff.cluster", "flows.promote, sgcldff.registry.versions"])
+def test_torch_is_not_loaded_to_plan_slides_or_to_read_the_registry(modules):
+    """A client that waits for a thousand slides pays for what it imports; an approval or rollback runs no model."""
+    script = f"import sys, {modules}; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"

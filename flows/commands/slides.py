@@ -68,6 +68,14 @@ def infer(
             show_default="percentages only",
         ),
     ] = None,
+    nrbc_excluded: Annotated[
+        bool | None,
+        typer.Option(
+            "--nrbc-excluded/--nrbc-included",
+            help="Whether your analyser leaves nucleated red cells out of the white count; otherwise it is corrected.",
+            show_default=options.FROM_SETTINGS,
+        ),
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -145,17 +153,8 @@ def infer(
     from tasks.batch import Batch, chosen, read_batch
     from tasks.compute import Compute
 
-    batch = Batch(
-        mpp,
-        until,
-        str(manual) if manual else None,
-        retry_failed,
-        page,
-        z,
-        wbc,
-        str(reference) if reference else None,
-        also=formats,
-    )
+    counts, intervals = (str(file) if file else None for file in (manual, reference))
+    batch = Batch(mpp, until, counts, retry_failed, page, z, wbc, intervals, nrbc_excluded, also=formats)
     compute = Compute(cluster, workers)
     if server_configured():
         from flows.infer import infer as flow

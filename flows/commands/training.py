@@ -19,7 +19,7 @@ app = typer.Typer()
 
 @app.command(
     rich_help_panel=Panel.TRAINING,
-    epilog=examples("sgcldff train", "sgcldff train --settings lab.toml --device gpu --seed 1"),
+    epilog=examples("sgcldff train --teacher released", "sgcldff train --settings lab.toml --device gpu --seed 1"),
 )
 def train(
     workspace: options.WorkspaceOption = WORKSPACE,
@@ -28,6 +28,10 @@ def train(
     seed: options.SeedOption = None,
     precision: options.PrecisionOption = None,
     device: options.DeviceOption = options.Device.AUTO,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Model that outlines cells in images without masks: released, a version, or a folder."),
+    ] = None,
     metrics_port: options.MetricsOption = None,
 ) -> None:
     """Train on the catalog, evaluate on its test split and register the model as challenger."""
@@ -41,7 +45,7 @@ def train(
     from flows.train import train as flow
 
     spec = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
-    done = flow(str(workspace), spec, device.value)
+    done = flow(str(workspace), spec, device.value, teacher=teacher)
     print_outcome(f"Registered {done.model.name} version {done.model.version}.", report=f"{done.evaluation}/report.md")
 
 

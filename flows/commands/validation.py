@@ -1,5 +1,6 @@
 """`sgcldff validate`: a study that compares the model with two readers."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ app = typer.Typer()
 def validate(
     results: Annotated[Path, typer.Argument(help="Folder of results: the --out of `sgcldff infer`.")],
     counts: Annotated[
-        Path, typer.Option(help="Table of the counts of two readers per slide: slide_id, reader, label, count.")
+        Path, typer.Option(help="Table of two readers' counts: slide_id, reader, label, count, perhaps specimen.")
     ],
     to: Annotated[Path, output("Folder for validation.html and validation.json.")],
     reference: Annotated[
@@ -32,20 +33,21 @@ def validate(
     ] = None,
 ) -> None:
     """Validate the differential against two readers: bias, regression, limits of agreement, abnormal smears, power."""
-    from sgcldff.counting.reference_counts import read_reference_counts
+    from sgcldff.counting.reference_counts import ReferenceTable
     from sgcldff.counting.reference_intervals import read_reference
 
+    read_table = cache(lambda: ReferenceTable.read(counts))
     require_all(
         lambda: require_there(results, "folder of results"),
-        lambda: read_reference_counts(counts),
+        lambda: read_table().counts(),
         lambda: require_laboratory(None, reference),
     )
     from sgcldff.results.validation import read_study, write_validation
 
-    study = read_study(results, counts)
+    study = read_study(results, read_table())
     rows, name = (read_reference(reference), reference.name) if reference else ((), "")
     page, _ = write_validation(to, study, rows, name)
-    print_outcome(f"{counted(len(study.slides), 'slide')} compared.", page=page)
+    print_outcome(f"{counted(len(study.specimens), 'specimen')} compared.", page=page)
     if study.left_out:
         raise IncompleteBatchError(
             f"{counts}: {counted(len(study.left_out), 'slide')} left out: {first_few(study.left_out)}: read them with"

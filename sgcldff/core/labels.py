@@ -190,6 +190,27 @@ class LabelSpace:
         members = self.classes if label is None else self.members(label)
         return np.isin(self.classes, members)
 
+    def broad_confidence(self, probabilities: "NDArray[np.floating]") -> "NDArray[np.float64]":
+        """Return the probability of the broader type to which the most probable class belongs, in [0, 1].
+
+        A neutrophil of which only the stage is doubtful, segmented or band, is certainly a neutrophil.
+
+        Parameters
+        ----------
+        probabilities
+            Of the classes, (N, C).
+
+        Returns
+        -------
+        float64 (N,)
+        """
+        import numpy as np
+
+        broad = np.array([BROADER.get(name, name) for name in self.classes])
+        alike = broad[:, None] == broad
+        summed = (probabilities * alike[np.argmax(probabilities, axis=1)]).sum(axis=1, dtype=float)
+        return np.asarray(np.minimum(summed, 1.0), float)
+
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready dictionary for `from_dict`."""
         return {"classes": list(self.classes), "coarse": {name: list(members) for name, members in self.coarse.items()}}
@@ -223,22 +244,6 @@ PRESETS: Mapping[str, LabelSpace] = {
     "wbc12": WBC12,
     "blast": BLAST_OR_NOT,
 }
-
-
-def label_space(name: str) -> LabelSpace:
-    """Parse the name of a preset, or class names separated by commas.
-
-    Raises
-    ------
-    LabelError
-        If `name` is neither a preset nor a list of at least two classes.
-    """
-    if name in PRESETS:
-        return PRESETS[name]
-    classes = tuple(canonical(part) for part in name.split(",") if part.strip())
-    if len(classes) < 2:
-        raise LabelError(f"label space {name!r} is unknown: name one of {', '.join(PRESETS)} or classes as 'a,b,c'")
-    return with_broad_labels(classes)
 
 
 def smallest_label_space(labels: Iterable[str | None]) -> LabelSpace:

@@ -11,7 +11,7 @@ from sgcldff.core.wording import PURPOSE
 
 UNIDENTIFIED = "unidentified"
 """Label of a cell that was found but not classified."""
-UNCERTAIN, ATYPICAL = "uncertain", "atypical"
+UNCERTAIN, ATYPICAL, ELSEWHERE = "uncertain", "atypical", "elsewhere"
 """Why a cell was not classified: low confidence; too unlike the training cells."""
 
 
@@ -188,11 +188,12 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
     """Return the schema of the cell table: one row per cell, positions in px of level 0 (x right, y down) and in um.
 
     `typicality` is the share of cells held out of the training that are at least as unlike the training cells
-    (`sgcldff.models.out_of_distribution`; missing where the model does not know); `abstained_for` says why no type was
-    told ("uncertain", "atypical", or empty). `area` is the part of the smear in which the cell's centre lies (such as
-    "monolayer"; empty where it is unknown), and `counted` whether that part is usable: only such cells are counted.
-    `instance`, from 1, is the cell's value in the label image `cells`. `outline` and `nucleus` are WKB; `nucleus` is
-    missing where it was not kept.
+    (`sgcldff.models.out_of_distribution`; missing where the model does not know). `on_cell` is the share of what speaks
+    for the type that lies on the cell, beyond chance (`sgcldff.inference.evidence`). `abstained_for` says why a cell
+    was not classified ("uncertain", "atypical", "elsewhere", or empty). `area` is the part of the smear in which the
+    cell's centre lies (such as "monolayer"; empty where it is unknown), and `counted` whether that part is usable: only
+    such cells are counted. `instance`, from 1, is the cell's value in the label image `cells`. `outline` and `nucleus`
+    are WKB; `nucleus` is missing where it was not kept.
     """
     text, number, flag = pa.string(), pa.float64(), pa.bool_()
     positions = [(name, number) for name in ("x", "y", "x0", "y0", "x1", "y1", "x_um", "y_um")]
@@ -201,6 +202,7 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
         ("label", text),
         ("confidence", pa.float32()),
         ("typicality", pa.float32()),
+        ("on_cell", pa.float32()),
         *((f"probability_{name}", pa.float32()) for name in classes),
     ]
     lineage = [(name, text) for name in Lineage.__dataclass_fields__]
@@ -219,4 +221,4 @@ def cell_schema(classes: Iterable[str]) -> pa.Schema:
         ("outline", pa.binary()),
         ("nucleus", pa.binary()),
     ]
-    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/4", "sgcldff.purpose": PURPOSE})
+    return pa.schema([*columns, *lineage], metadata={"sgcldff.layout": "cells/5", "sgcldff.purpose": PURPOSE})

@@ -145,7 +145,7 @@ class NetSpec(Spec):
     """Whether the encoder starts from ImageNet weights: `auto` (if a package has them), `required`, or `off`."""
     mixing: Mixing = Mixing.HYBRID
     """Building blocks of the encoder's deep stages: `hybrid`, `convolution` or `swin`."""
-    convolutions: Annotated[int, Interval(ge=2, le=4)] = 3
+    convolutions: Annotated[int, Interval(ge=2, le=4)] = 4
     """Convolutional stages of a hybrid encoder (strides 2, 4, 8, 16); Swin blocks form the rest."""
     fusion_width: Annotated[int, Interval(ge=1, le=4096)] = 96
     """Channels of the fused features."""
@@ -183,7 +183,8 @@ class ModelSpec(Spec):
     calibrated: str = ""
     """How `sgcldff calibrate` fitted the types to a laboratory, and the digest of the original; empty if it did not."""
     min_confidence: Share = 0.0
-    """Probability below which a cell stays unidentified, unless a run sets another limit; chosen on held-out stains."""
+    """Probability of a cell's broader type (any neutrophil, any immature granulocyte) below which it is unidentified,
+    unless a run sets another limit; chosen on held-out stains."""
     version: int = 1
 
 
@@ -379,6 +380,8 @@ class ReportSpec(Spec):
 
     reference: str | None = None
     """TOML file of the laboratory's reference intervals, which mark what lies outside (docs/guide/slides.md)."""
+    nrbc_excluded: bool = False
+    """Whether the analyser's white counts leave nucleated red cells out: they are then not corrected for them."""
     version: int = 1
 
 
@@ -452,11 +455,15 @@ class InferSpec(Spec):
     min_cell_um2: Annotated[float, Interval(ge=0, le=1e4)] = 20.0
     """Smaller objects are not counted as cells, um2."""
     min_confidence: Share | None = None
-    """Cells below this probability are `unidentified`; 0 to 1, 0 switches the limit off. Unset: the model's own."""
+    """Cells whose broader type (any neutrophil, any immature granulocyte) is less probable are `unidentified`; 0 to 1,
+    0 switches the limit off. Unset: the model's own."""
     min_typicality: Share = 0.0
     """Cells are also `unidentified` if fewer than this share of held-out cells are as unlike the training cells as they
     are; 0 to 1, 0 switches the limit off."""
-    version: int = 4
+    min_on_cell: Annotated[float, Interval(ge=-1, le=1)] = -1.0
+    """Cells are also `unidentified` if less of what speaks for their type lies on them: 1 is all of it, 0 as much as by
+    chance; -1 switches the limit off."""
+    version: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,6 +32,29 @@ def skipped(number: int, total: int, noun: str) -> str:
     return f"{number:,} of {counted(total, noun)} {'was' if number == 1 else 'were'} skipped, {rest} done"
 
 
+def percent(share: float) -> str:
+    """Write a share, 0 to 1.
+
+    Examples
+    --------
+    >>> percent(0.0125), percent(1)
+    ('1.2 %', '100.0 %')
+    """
+    return f"{100 * share:.1f} %"
+
+
+def any_of(nouns: Sequence[str]) -> str:
+    """List things, in the plural, of which none or any is meant.
+
+    Examples
+    --------
+    >>> any_of(["blast"]), any_of(["blast", "band neutrophil", "erythroblast"])
+    ('blasts', 'blasts, band neutrophils or erythroblasts')
+    """
+    *others, last = [f"{noun}s" for noun in nouns]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def moment(text: str) -> str:
     """Write a time, in ISO 8601, for readers.
 

@@ -23,7 +23,7 @@ Counts = Mapping[str, int]
 
 FEWEST_CELLS = 100
 """Cells in both counts below which the comparison says that they are too few."""
-NO_TYPES = ("slide_id", "reader", "age", "sex")
+NO_TYPES = ("slide_id", "specimen", "reader", "age", "sex")
 """Columns of a table of counts that are no types."""
 DIFFERENCE = (0.5, 0.6)
 """Shares whose difference, ten percentage points where they are hardest to tell apart, the power is stated for."""

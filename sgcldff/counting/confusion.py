@@ -37,7 +37,7 @@ class Confusion:
     predicted: tuple[int, ...]
     """Index of the most probable class."""
     confidence: tuple[float, ...]
-    """Its probability."""
+    """Probability of the broader type to which it belongs, to which a limit of confidence is applied."""
 
     def counts(self, min_confidence: float) -> NDArray[np.int64]:
         """Count cells by true class and prediction, (K, K + 1); the last column holds those that stay unidentified."""

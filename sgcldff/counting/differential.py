@@ -17,6 +17,7 @@ from sgcldff.core.proportions import Clustering, clustering, exact_interval
 from sgcldff.core.records import UNIDENTIFIED, Lineage, ScaleSource
 from sgcldff.core.settings import require
 from sgcldff.core.wording import PURPOSE
+from sgcldff.counting.alerts import alerts
 from sgcldff.counting.confusion import AdjustedShare, Confusion, adjusted_shares
 from sgcldff.counting.specimen import LaboratoryFigures, Specimen
 from sgcldff.slides.red_cells import RedCellScale
@@ -208,7 +209,7 @@ class Differential:
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form; `from_dict` reads it back."""
-        told = {"cannot_tell": list(self.cannot_tell), "purpose": PURPOSE}
+        told = {"alerts": alerts(self), "cannot_tell": list(self.cannot_tell), "purpose": PURPOSE}
         return asdict(self) | (self.laboratory.to_dict() if self.specimen else {}) | told
 
     @classmethod

@@ -1,8 +1,9 @@
-"""Reference counts of a validation study: every slide counted by two readers."""
+"""Reference counts of a validation study: every specimen counted by two readers."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from sgcldff.core.errors import InputError
@@ -17,13 +18,14 @@ READERS = 2
 
 @dataclass(frozen=True)
 class ReferenceCount:
-    """A slide as two readers counted it."""
+    """A specimen as two readers counted it, on one slide or several."""
 
-    slide_id: str
+    specimen: str
+    slides: tuple[str, ...]
     readers: tuple[str, str]
     """In alphabetical order."""
     counts: tuple[Counts, Counts]
-    """What each of them counted."""
+    """What each of them counted on all slides."""
     patient: Patient
     """Age and sex, where they are given."""
 
@@ -49,47 +51,77 @@ def share_of(counts: Counts, label: str) -> float:
     return cells_of(counts, label) / white_cells(counts)
 
 
-def read_reference_counts(path: str | Path, classes: Iterable[str] | None = None) -> tuple[ReferenceCount, ...]:
-    """Read the counts of a study.
+@dataclass(frozen=True)
+class ReferenceTable:
+    """The counts of a study as they stand in their table."""
 
-    The CSV (or Parquet) table has the columns slide_id and reader, and either label and count or one column per type;
-    optionally age and sex. Names of types are understood as in manual counts.
+    path: Path
+    rows: Mapping[str, Sequence[tuple[int, TableRow]]]
+    """Specimen -> its rows with their numbers."""
 
-    Raises
-    ------
-    LabelError
-        If a type is unknown.
-    InputError
-        If the table cannot be read, a value is invalid, a slide was not counted by two readers, a reader counted no
-        white cell, or the rows of a slide contradict each other; the message names the table, the row or slide, and the
-        remedy.
-    """
-    path, known = Path(path), None if classes is None else tuple(classes)
-    rows: dict[str, dict[str, list[tuple[int, TableRow]]]] = defaultdict(lambda: defaultdict(list))
-    for number, row in enumerate(read_rows(path, ["slide_id", "reader"]), 1):
-        for column in ("slide_id", "reader"):
-            if not row[column]:
-                raise InputError(f"{path}, row {number}: {column} is empty: fill it, or remove the row")
-        rows[row["slide_id"]][row["reader"]].append((number, row))
-    if not rows:
-        raise InputError(f"{path}: holds no count: give one row per slide and reader")
-    return tuple(_reference_count(path, slide, by_reader, known) for slide, by_reader in rows.items())
+    @classmethod
+    def read(cls, path: str | Path) -> "ReferenceTable":
+        """Read a CSV or Parquet table: columns slide_id and reader, and label and count or one column per type.
 
+        Optional are age, sex, and specimen, which names slides of the same blood; without it every slide is a specimen.
 
-def _reference_count(
-    path: Path, slide: str, rows: dict[str, list[tuple[int, TableRow]]], classes: Iterable[str] | None
-) -> ReferenceCount:
-    place = f"{path}, slide {slide!r}"
-    if len(rows) != READERS:
-        names = ", ".join(sorted(rows))
-        raise InputError(f"{place}: counted by {len(rows)} ({names}): give the counts of two readers, or remove it")
-    first, second = sorted(rows)
-    counts = tuple(counts_in(path, rows[reader], classes) for reader in (first, second))
-    for reader, count in zip((first, second), counts, strict=True):
-        if not white_cells(count):
-            raise InputError(f"{place}: {reader} counted no white cell: give the count, or remove the slide")
-    stated = {read_patient(f"{path}, row {number}", row) for own in rows.values() for number, row in own}
-    known = stated - {Patient()}
-    if len(known) > 1:
-        raise InputError(f"{place}: its rows give different ages or sexes: correct them")
-    return ReferenceCount(slide, (first, second), (counts[0], counts[1]), *(known or {Patient()}))
+        Raises
+        ------
+        InputError
+            If the table cannot be read or holds no count, or a slide belongs to two specimens.
+        """
+        path, rows, specimens = Path(path), defaultdict[str, list[tuple[int, TableRow]]](list), dict[str, str]()
+        for number, row in enumerate(read_rows(path, ["slide_id", "reader"]), 1):
+            for column in ("slide_id", "reader"):
+                if not row[column]:
+                    raise InputError(f"{path}, row {number}: {column} is empty: fill it, or remove the row")
+            specimen = row.get("specimen") or row["slide_id"]
+            if specimens.setdefault(row["slide_id"], specimen) != specimen:
+                raise InputError(
+                    f"{path}, row {number}: slide {row['slide_id']!r} is of specimen {specimen!r} here, of"
+                    f" {specimens[row['slide_id']]!r} before: correct one of them"
+                )
+            rows[specimen].append((number, row))
+        if not rows:
+            raise InputError(f"{path}: holds no count: give one row per slide and reader")
+        return cls(path, rows)
+
+    def counts(self, classes: Iterable[str] | None = None) -> tuple[ReferenceCount, ...]:
+        """Add up the counts of each specimen by reader; names of types are understood as in manual counts.
+
+        Raises
+        ------
+        LabelError
+            If a type is unknown.
+        InputError
+            If a value is invalid, a specimen was not counted by two readers, a reader counted no white cell, or rows of
+            a specimen contradict each other; the message names the table, the row or specimen, and the remedy.
+        """
+        known = None if classes is None else tuple(classes)
+        return tuple(self._counted(specimen, rows, known) for specimen, rows in self.rows.items())
+
+    def _counted(
+        self, specimen: str, rows: Sequence[tuple[int, TableRow]], classes: Iterable[str] | None
+    ) -> ReferenceCount:
+        slides = tuple(dict.fromkeys(row["slide_id"] for _, row in rows))
+        kind = "slide" if slides == (specimen,) else "specimen"
+        place = f"{self.path}, {kind} {specimen!r}"
+        readers = sorted({row["reader"] for _, row in rows})
+        if len(readers) != READERS:
+            names = ", ".join(readers)
+            raise InputError(
+                f"{place}: counted by {len(readers)} ({names}): give the counts of two readers, or remove it"
+            )
+        counts = [Counter[str](), Counter[str]()]
+        for slide, (reader, total) in product(slides, zip(readers, counts, strict=True)):
+            own = [(number, row) for number, row in rows if (row["slide_id"], row["reader"]) == (slide, reader)]
+            total.update(counts_in(self.path, own, classes))
+        for reader, total in zip(readers, counts, strict=True):
+            if not white_cells(total):
+                raise InputError(f"{place}: {reader} counted no white cell: give the count, or remove the {kind}")
+        known = {read_patient(f"{self.path}, row {number}", row) for number, row in rows} - {Patient()}
+        if len(known) > 1:
+            raise InputError(f"{place}: its rows give different ages or sexes: correct them")
+        first, second = readers
+        both = (dict(counts[0]), dict(counts[1]))
+        return ReferenceCount(specimen, slides, (first, second), both, *(known or {Patient()}))

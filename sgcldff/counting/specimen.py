@@ -6,8 +6,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgcldff.core.labels import ERYTHROBLAST, cannot_tell
+from sgcldff.core.labels import BLAST, ERYTHROBLAST, cannot_tell
 from sgcldff.core.proportions import Range, exact_interval
+from sgcldff.counting.alerts import MAY_BE_BLASTS, MONONUCLEAR
 from sgcldff.counting.reference_intervals import (
     WHITE_CELLS,
     Position,
@@ -29,11 +30,13 @@ class Specimen:
     """What the laboratory knows of the blood on a slide."""
 
     wbc: float | None = None
-    """White count, 10^9/L, not corrected for nucleated red cells."""
+    """White count, 10^9/L."""
     intervals: tuple[ReferenceInterval, ...] = ()
     """Reference intervals that hold for the patient."""
     reference: str = ""
     """Name of the file that they come from."""
+    nrbc_excluded: bool = False
+    """Whether the white count leaves nucleated red cells out."""
 
 
 def specimen_of(patient: Patient, file: str | Path | None, rows: Sequence[ReferenceRow]) -> Specimen | None:
@@ -50,18 +53,21 @@ def specimen_of(patient: Patient, file: str | Path | None, rows: Sequence[Refere
     """
     if patient.wbc is None and file is None:
         return None
-    return Specimen(patient.wbc, intervals_for(patient, rows), "" if file is None else Path(file).name)
+    name = "" if file is None else Path(file).name
+    return Specimen(patient.wbc, intervals_for(patient, rows), name, bool(patient.nrbc_excluded))
 
 
 @dataclass(frozen=True)
 class WhiteCount:
-    """The white count, corrected for nucleated red cells, which analysers may count as white cells; 10^9/L."""
+    """The white count, less the nucleated red cells where the analyser counts them as white cells; 10^9/L."""
 
     given: float
     per_100: float | None
     """Nucleated red cells per 100 white cells; None where the model does not know them, or no white cell was found."""
     corrected: Range | None
-    """given x 100 / (100 + per_100); None where that is."""
+    """given x 100 / (100 + per_100), or what was given if it leaves them out; None where neither is known."""
+    nrbc_excluded: bool = False
+    """Whether what was given leaves nucleated red cells out."""
     not_covered: str = NOT_COVERED
 
 
@@ -93,6 +99,8 @@ class ReferenceMark:
     """`CANNOT_TELL` unless the whole interval of the value lies on one side of both limits."""
     reason: str = ""
     """Why a value cannot be judged at all."""
+    caution: str = ""
+    """What else the cells may be."""
 
     @property
     def outside(self) -> bool:
@@ -109,7 +117,9 @@ class ReferenceMark:
             return f"{self.label} ({self.unit}): {self.reads}"
         low, high = self.limits
         value = f"{self.label} {self.found.value:.3g} {self.unit.shown}"
-        return f"{value}, {self.position} the reference {low:g} – {high:g}"
+        return f"{value}, {self.position} the reference {low:g} – {high:g}" + (
+            f": {self.caution}" if self.caution else ""
+        )
 
 
 class LaboratoryFigures:
@@ -120,24 +130,28 @@ class LaboratoryFigures:
 
     @cached_property
     def _red(self) -> int:
-        """Nucleated red cells beside the white ones."""
-        return self._found.counts.get(ERYTHROBLAST, 0)
+        """Nucleated red cells that the white count holds."""
+        return 0 if self._specimen.nrbc_excluded else self._found.counts.get(ERYTHROBLAST, 0)
 
     @cached_property
     def white_count(self) -> WhiteCount | None:
         """The white count; None where it was not given.
 
-        Analysers that do not tell nucleated red cells apart count all nucleated cells, of which the white ones are a
+        Analysers that do not distinguish nucleated red cells count all nucleated cells, of which the white ones are a
         share w / (w + r) with an exact interval.
         """
         wbc, white = self._specimen.wbc, self._found.counted
         if wbc is None:
             return None
-        if not white or ERYTHROBLAST in cannot_tell(self._found.classes):
+        known = white > 0 and ERYTHROBLAST not in cannot_tell(self._found.classes)
+        per_100 = 100 * self._found.counts.get(ERYTHROBLAST, 0) / white if known else None
+        if self._specimen.nrbc_excluded:
+            return WhiteCount(wbc, per_100, Range(wbc, wbc, wbc), nrbc_excluded=True)
+        if per_100 is None:
             return WhiteCount(wbc, None, None)
         low, high = self._ends(white, white + self._red)
         share = white / (white + self._red)
-        return WhiteCount(wbc, 100 * self._red / white, Range(wbc * share, wbc * low, wbc * high))
+        return WhiteCount(wbc, per_100, Range(wbc * share, wbc * low, wbc * high))
 
     @cached_property
     def absolute(self) -> tuple[AbsoluteCount, ...]:
@@ -181,7 +195,9 @@ class LaboratoryFigures:
             reason = interval.reason or reason
             return ReferenceMark(interval.label, interval.unit, interval.limits, found, Position.CANNOT_TELL, reason)
         position = Position.of(found.low, found.high, interval.limits)
-        return ReferenceMark(interval.label, interval.unit, interval.limits, found, position)
+        unsure = interval.label in MONONUCLEAR and position is Position.ABOVE and BLAST in self._found.cannot_tell
+        caution = MAY_BE_BLASTS if unsure else ""
+        return ReferenceMark(interval.label, interval.unit, interval.limits, found, position, caution=caution)
 
     def _value(self, interval: ReferenceInterval) -> tuple[Range | None, str]:
         """Return a type's value in the unit of an interval, or why there is none.

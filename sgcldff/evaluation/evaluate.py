@@ -18,6 +18,7 @@ from sgcldff.evaluation.predictions import COUNTS, PREDICTED, PROBABILITY, Answe
 from sgcldff.evaluation.report import EvalReport, SkippedImage, score
 from sgcldff.evaluation.scorable import require_same_space
 from sgcldff.models.model import Model
+from sgcldff.models.out_of_distribution import Typicality
 from sgcldff.models.training.examples import ImageChange, Scene, read_scene
 from sgcldff.slides.images import sha256_of
 
@@ -38,6 +39,7 @@ def evaluate(
     spec: EvalSpec | None = None,
     progress: Progress | None = None,
     trained_on: frozenset[str] = frozenset(),
+    typicality: Typicality | None = None,
 ) -> EvalReport:
     """Predict every image end to end and score the predictions.
 
@@ -47,13 +49,15 @@ def evaluate(
     ----------
     trained_on
         sha256 of the model's training images.
+    typicality
+        The model's score of how typical a cell is, whose effect on each type is then reported.
 
     Raises
     ------
     LabelError, InputError
         As `predict`.
     """
-    predictions, skipped = predict(model, samples, progress, trained_on)
+    predictions, skipped = predict(model, samples, progress, trained_on, typicality=typicality)
     report = score(predictions, model.spec.labels, spec or EvalSpec(), model.spec.min_confidence)
     return replace(report, skipped=skipped, calibrated=model.spec.calibrated)
 
@@ -66,6 +70,7 @@ def predict(
     change: ImageChange | None = None,
     *,
     explained: bool = True,
+    typicality: Typicality | None = None,
 ) -> tuple[Predictions, tuple[SkippedImage, ...]]:
     """Predict every image end to end, after `change` if given; returns the predictions and the skipped images.
 
@@ -94,7 +99,9 @@ def predict(
         scenes, unreadable = _read_scenes(samples[start : start + IMAGES_AT_ONCE], read)
         skipped += unreadable
         for explanation, hashes in _explained(model, scenes, explain if explained else unexplained):
-            rows.append(_row(explanation, hashes, answers[explanation.prediction.sample.source], model.spec))
+            row = _row(explanation, hashes, answers[explanation.prediction.sample.source], model.spec)
+            typical = typicality and float(typicality(explanation.prediction.embedding[None])[0])
+            rows.append(row | {"typicality": typical})
         if progress is not None:
             progress(min(start + IMAGES_AT_ONCE, len(samples)), len(samples))
     if not rows:
@@ -155,7 +162,7 @@ def _row(
         "found": prediction.found,
         **{start + name: getattr(counts[start], name, None) for start, names in COUNTS.items() for name in names},
         "cam_on_cell": explanation.on_cell if np.isfinite(explanation.on_cell) else None,
-        "saliency_consistency": explanation.consistency if np.isfinite(explanation.consistency) else None,
+        "occlusion": explanation.occlusion if np.isfinite(explanation.occlusion) else None,
         **{PROBABILITY + name: float(p) for name, p in zip(spec.labels.classes, probabilities, strict=True)},
     }
 

@@ -52,6 +52,8 @@ class ImagePrediction:
     """Probabilities of the types, (C,)."""
     evidence: NDArray[np.float32]
     """Where in the crop the type was read from; (S, S) in [0, 1]."""
+    embedding: NDArray[np.float32]
+    """Features from which the type was read; (D,)."""
 
 
 def predict_images(model: Model, images: Sequence[tuple[Sample, Scene]]) -> tuple[ImagePrediction, ...]:
@@ -76,8 +78,10 @@ def predict_images(model: Model, images: Sequence[tuple[Sample, Scene]]) -> tupl
     ]
     classified = _predict(model, [crop.rgb for crop in crops], [crop.prior for crop in crops])
     return tuple(
-        ImagePrediction(sample, scene, own, centre is not None, crop, output.cell_type[0], output.evidence[0])
-        for (sample, scene), own, centre, crop, output in zip(images, labels, centres, crops, classified, strict=True)
+        ImagePrediction(
+            sample, scene, own, centre is not None, crop, out.cell_type[0], out.evidence[0], out.embedding[0]
+        )
+        for (sample, scene), own, centre, crop, out in zip(images, labels, centres, crops, classified, strict=True)
     )
 
 

@@ -16,7 +16,7 @@ from sgcldff.core.settings import digest
 from sgcldff.counting.confusion import Confusion
 from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
 
-LAYOUT = "predictions/2"
+LAYOUT = "predictions/3"
 TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
 """Columns that identify the images and their ground truth."""
 PREDICTED = "told"
@@ -71,13 +71,16 @@ class Predictions:
     @property
     def confusion(self) -> Confusion:
         """The cells whose true type is one of the model's classes, with what the model predicted for them."""
-        rows = [
-            (self.classes.index(label), own)
-            for label, own in zip(self.column("label"), self.probabilities, strict=True)
-            if label in self.classes
-        ]
-        true, predicted = (index for index, _ in rows), (int(own.argmax()) for _, own in rows)
-        return Confusion(self.classes, tuple(true), tuple(predicted), tuple(float(own.max()) for _, own in rows))
+        known = np.array([label in self.classes for label in self.column("label")], bool)
+        true = (self.classes.index(label) for label in self.column("label") if label in self.classes)
+        predicted = self.probabilities[known].argmax(axis=1) if known.any() else []
+        confidence = self.broad_confidence[known]
+        return Confusion(self.classes, tuple(true), tuple(map(int, predicted)), tuple(map(float, confidence)))
+
+    @property
+    def broad_confidence(self) -> Floats:
+        """What a limit of confidence is applied to, (N,): see `LabelSpace.broad_confidence`."""
+        return LabelSpace(self.classes).broad_confidence(self.probabilities)
 
     def of(self, source: str) -> "Predictions":
         """Return the rows of one data set."""
@@ -111,15 +114,19 @@ class Predictions:
 
 
 def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
-    """Return the schema: truth, prediction, pixel counts (null where the truth is insufficient), explanation."""
+    """Return the schema: truth, prediction, pixel counts (null where the truth is insufficient), explanation.
+
+    `typicality` is null where it is not measured.
+    """
     text, count, number = pa.string(), pa.int64(), pa.float64()
     columns = [
         *((name, text) for name in (*TRUTH, PREDICTED)),
         ("confidence", number),
+        ("typicality", number),
         ("found", pa.bool_()),
         *((start + name, count) for start, names in COUNTS.items() for name in names),
         ("cam_on_cell", number),
-        ("saliency_consistency", number),
+        ("occlusion", number),
         *((PROBABILITY + name, number) for name in classes),
     ]
     return pa.schema(columns, metadata={"sgcldff.layout": LAYOUT, "sgcldff.model": model})

@@ -17,7 +17,13 @@ from sgcldff.core.settings import EvalSpec
 from sgcldff.core.wording import counted
 from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, MANY_GROUPS, intervals
-from sgcldff.evaluation.calibration.abstention import Abstention, abstention
+from sgcldff.evaluation.calibration.abstention import (
+    ATYPICAL,
+    Abstention,
+    AtypicalShare,
+    abstention,
+    atypical_shares,
+)
 from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Floats, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
@@ -37,7 +43,7 @@ METRICS: Mapping[str, str] = {
     "auroc": "AUROC, one versus rest",
     "calibration_error": "expected calibration error",
     "cam_on_cell": "Grad-CAM on the cell beyond chance",
-    "saliency_consistency": "evidence with prior (r)",
+    "occlusion": "loss by covering the cell, less its surroundings",
 }
 """Fields of `Scores` that are intervals, with the names shown to readers."""
 OUTLINES = tuple(METRICS)[:6]
@@ -83,7 +89,7 @@ class Scores:
     auroc: Interval | None
     calibration_error: Interval | None
     cam_on_cell: Interval | None
-    saliency_consistency: Interval | None
+    occlusion: Interval | None
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     """Images by true label (rows) and predicted label (columns), in the order of `classes`."""
@@ -139,6 +145,8 @@ class EvalReport:
     """`ModelSpec.calibrated` of the model."""
     abstention: Abstention | None = None
     """Effect of the model's limit of confidence; None if it has none, or no image has a label."""
+    atypical: tuple[AtypicalShare, ...] = ()
+    """By true label, the images that a limit of typicality rejects; empty if it was not measured."""
 
     def to_json(self) -> str:
         """Write everything but the predictions; `from_json` reads it back."""
@@ -201,13 +209,26 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_conf
     sources = sorted(set(predictions.column("source")))
     parts = tuple(score_source(predictions.of(source), source, labels, spec) for source in sources)
     pooled = score_source(predictions, POOLED, labels, spec)
-    limited = None
+    types, labelled = type_predictions(predictions)
+    names = [types.labels[index] for index in types.true]
+    limited, atypical = None, tuple[AtypicalShare, ...]()
     if min_confidence and pooled.typed:
-        types, _ = type_predictions(predictions)
-        names = [types.labels[index] for index in types.true]
-        limited = abstention(types.confidence, types.true == types.predicted, names, min_confidence)
+        confidence = predictions.broad_confidence[labelled]
+        limited = abstention(confidence, types.true == types.predicted, names, min_confidence)
+    typicality = predictions.numbers("typicality")[labelled]
+    if len(typicality) and np.isfinite(typicality).all():
+        groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
+        atypical = atypical_shares(typicality, names, groups, spec)
     return EvalReport(
-        predictions.model, labels, predictions.truth, spec, pooled, parts, (), predictions, abstention=limited
+        predictions.model,
+        labels,
+        predictions.truth,
+        spec,
+        pooled,
+        parts,
+        predictions=predictions,
+        abstention=limited,
+        atypical=atypical,
     )
 
 
@@ -234,12 +255,12 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
 def outline_scores(predictions: Predictions) -> Floats:
     """Score the outlines and explanations of every image: (N, 8), NaN where undefined.
 
-    Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and consistency.
+    Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and occlusion.
     """
     parts = ("cell_", "nucleus_")
     areas = [measure(*predictions.counts(part)) for part in parts for measure in (metrics.iou, metrics.dice)]
     boundaries = [metrics.boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
-    explanations = [predictions.numbers(name) for name in ("cam_on_cell", "saliency_consistency")]
+    explanations = [predictions.numbers(name) for name in ("cam_on_cell", "occlusion")]
     return np.column_stack([*areas, *boundaries, *explanations])
 
 
@@ -321,6 +342,8 @@ def _sections(report: EvalReport) -> Iterable[str]:
             yield from _class_section(part)
     if report.abstention:
         yield from _abstention_section(report.abstention)
+    if report.atypical:
+        yield from _typicality_section(report.atypical)
     if report.unknown_labels:
         labels = ", ".join(map(str, report.unknown_labels))
         yield f"Scored by their outlines only, since the label is unknown to the model: {labels}."
@@ -353,6 +376,15 @@ def _abstention_section(effect: Abstention) -> Iterable[str]:
         f"{right}. The scores above do not abstain."
     )
     yield markdown_table(["class", "unidentified"], [[name, f"{share:.1%}"] for name, share in effect.rejected.items()])
+
+
+def _typicality_section(shares: Iterable[AtypicalShare]) -> Iterable[str]:
+    yield "## Typicality"
+    yield (
+        f"Of cells like those held out of the training, {ATYPICAL:.0%} have a typicality below {ATYPICAL:g}; single "
+        f"classes may differ widely. With `min_typicality` = {ATYPICAL:g} these shares of the images stay unidentified:"
+    )
+    yield markdown_table(["class", "images", "unidentified"], [[s.label, str(s.images), str(s.share)] for s in shares])
 
 
 def _text(value: object) -> str:

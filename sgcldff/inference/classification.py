@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box
 from sgcldff.core.parquet_file import write_table
-from sgcldff.core.records import ATYPICAL, UNCERTAIN, UNIDENTIFIED
+from sgcldff.core.records import ATYPICAL, ELSEWHERE, UNCERTAIN, UNIDENTIFIED
 from sgcldff.core.tally import Tally
+from sgcldff.inference.evidence import evidence_of
 from sgcldff.inference.gate import Area
 from sgcldff.inference.given_cells import given_cells
 from sgcldff.inference.instances import REACH_UM, Cell, apart_px, find_cells
@@ -37,9 +38,11 @@ PART_SCHEMA = pa.schema(
         ("nuclei", pa.list_(pa.list_(pa.float64()))),
         ("probabilities", pa.list_(pa.float32())),
         ("typicality", pa.float32()),
+        ("on_cell", pa.float32()),
+        ("evidence", pa.binary()),
     ]
 )
-"""Cells of one shard: places in px of level 0, outlines as x, y, x, y, ..."""
+"""Cells of one shard: places in px of level 0, outlines as x, y, x, y, ..., the map of `Evidence` as its bytes."""
 
 VIEW_PX = 2048
 """Side of the part of a shard that is searched for cells at once."""
@@ -160,9 +163,13 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
         with watch("network"):
             types = runtime.classify(crops.rgb, crops.prior)
             scores = typicality_scores(runtime, types)
-        for cell, probabilities, score in zip(crops.cells, types.probabilities, scores, strict=True):
+        for cell, probabilities, score, added in zip(
+            crops.cells, types.probabilities, scores, types.contribution, strict=True
+        ):
+            evidence = evidence_of(added, cell, crop_box(cell, runtime.spec.crop_px))
             row = part_row(plan, cell, areas.at(*cell.centroid, block_px))
-            rows.append(row | {"probabilities": probabilities, "typicality": score})
+            row |= {"probabilities": probabilities, "typicality": score}
+            rows.append(row | {"on_cell": evidence.on_cell, "evidence": evidence.map.tobytes()})
     schema = PART_SCHEMA.append(pa.field("cell_id", pa.string())) if plan.given else PART_SCHEMA
     return pa.Table.from_pylist(rows, schema=schema)
 
@@ -225,7 +232,7 @@ def read_cells(plan: Plan, step: Step = Step.TYPE, shards: Iterable[int] | None 
 def cell_row(plan: Plan, row: dict[str, Any], shard: int) -> CellRow:
     """Build a cell's row: the id that it was given or one from its position, its class unless the model abstains."""
     probabilities = np.array(row["probabilities"], np.float32)
-    reason = abstention_reason(plan, probabilities, row["typicality"])
+    label, reason = label_of(plan, probabilities, row["typicality"], row["on_cell"])
     return CellRow(
         cell_id=row.get("cell_id") or f"{plan.slide.id}-x{row['x']:.0f}-y{row['y']:.0f}",
         slide_id=plan.slide.id,
@@ -234,10 +241,12 @@ def cell_row(plan: Plan, row: dict[str, Any], shard: int) -> CellRow:
         outline=np.array(row["outline"]).reshape(-1, 2),
         area_um2=row["area_um2"],
         nucleus_area_um2=row["nucleus_area_um2"],
-        label=label_of(plan, probabilities, row["typicality"]),
+        label=label,
         confidence=float(probabilities.max()),
         probabilities=probabilities,
         typicality=row["typicality"],
+        on_cell=row["on_cell"],
+        evidence=np.frombuffer(row["evidence"], np.uint8),
         abstained=bool(reason),
         abstained_for=reason,
         at_edge=row["at_edge"],
@@ -248,21 +257,20 @@ def cell_row(plan: Plan, row: dict[str, Any], shard: int) -> CellRow:
     )
 
 
-def label_of(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
-    """Return the most probable class, or "unidentified" where the model abstains."""
-    if abstention_reason(plan, probabilities, typicality):
-        return UNIDENTIFIED
-    return plan.model.labels.classes[int(probabilities.argmax())]
-
-
-def abstention_reason(plan: Plan, probabilities: NDArray[np.float32], typicality: float | None) -> str:
-    """Return the limit because of which a cell is not classified; empty where it is.
+def label_of(
+    plan: Plan, probabilities: NDArray[np.float32], typicality: float | None, on_cell: float | None
+) -> tuple[str, str]:
+    """Return the most probable class and "", or "unidentified" and the limit because of which the model abstains.
 
     The confidence of a cell unlike all training cells means nothing, so that the limit on typicality comes first.
     """
     if typicality is not None and typicality < plan.spec.min_typicality:
-        return ATYPICAL
-    return UNCERTAIN if probabilities.max() < plan.min_confidence else ""
+        return UNIDENTIFIED, ATYPICAL
+    if on_cell is not None and on_cell < plan.spec.min_on_cell:
+        return UNIDENTIFIED, ELSEWHERE
+    if plan.min_confidence and plan.model.labels.broad_confidence(probabilities[None])[0] < plan.min_confidence:
+        return UNIDENTIFIED, UNCERTAIN
+    return plan.model.labels.classes[int(probabilities.argmax())], ""
 
 
 def is_counted(plan: Plan, area: str) -> bool:
@@ -272,10 +280,9 @@ def is_counted(plan: Plan, area: str) -> bool:
 
 def count_cells(plan: Plan, table: pa.Table) -> Counter[str]:
     """Count the cells of a shard that are counted in the differential, by class."""
-    columns = (table[name].to_pylist() for name in ("probabilities", "typicality", "area"))
-    rows = (
-        (np.array(chances, np.float32), score)
-        for chances, score, area in zip(*columns, strict=True)
+    columns = (table[name].to_pylist() for name in ("probabilities", "typicality", "on_cell", "area"))
+    return Counter(
+        label_of(plan, np.array(chances, np.float32), typicality, on_cell)[0]
+        for chances, typicality, on_cell, area in zip(*columns, strict=True)
         if is_counted(plan, area)
     )
-    return Counter(label_of(plan, chances, score) for chances, score in rows)

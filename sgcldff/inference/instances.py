@@ -145,29 +145,6 @@ def find_cells(
     return tuple(sorted(inside, key=lambda cell: (cell.box, cell.centroid)))
 
 
-def label_cells(labels: NDArray[np.uint8], mpp: float) -> Ids:
-    """Number the pixels of each object, cells and what is too small or lacks a nucleus alike.
-
-    Parameters
-    ----------
-    labels
-        uint8, (H, W): 0 background, 1 cytoplasm, 2 nucleus.
-    mpp
-        um/px.
-
-    Returns
-    -------
-    int32, (H, W): 0 background, 1 ... n objects.
-    """
-    ids = np.zeros(labels.shape, np.int32)
-    count = 0
-    for box, crowd in _crowds(labels, mpp):
-        part = _label_crowd(crowd, mpp)
-        ids[box.slices] += np.where(part > 0, part + count, 0)
-        count += int(part.max())
-    return ids
-
-
 def apart_px(mpp: float) -> int:
     """Return the distance beyond which objects do not matter to each other, px."""
     return max(1, int(np.ceil((NEAR_UM + 2 * GAP_UM) / mpp)))

@@ -88,14 +88,19 @@ class Plan:
 
     @property
     def min_confidence(self) -> float:
-        """Probability below which a cell is not classified: from the settings, or else from the model."""
+        """Probability of the broader type below which a cell is not classified: from the settings or the model."""
         asked = self.spec.min_confidence
         return self.model.min_confidence if asked is None else asked
 
     @property
     def abstains(self) -> bool:
         """Whether any limit leaves cells unidentified."""
-        return self.min_confidence > 0 or self.spec.min_typicality > 0
+        return self.min_confidence > 0 or not self.confidence_only
+
+    @property
+    def confidence_only(self) -> bool:
+        """Whether nothing but a low confidence leaves cells unidentified."""
+        return self.spec.min_typicality == 0 and self.spec.min_on_cell == -1
 
     @property
     def lineage(self) -> Lineage:

@@ -20,9 +20,11 @@ SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "weights.safetensors"
 """Weights in float32, or in float16 if the model was saved in half precision."""
 TRAINED_ON = "trained_on.json"
+"""Digests of the images that a model was trained on, stored beside it if known, and registered with it."""
 CONFUSION_FILE = "confusion.json"
 """What the model predicted for labelled cells that it was not trained on (`sgcldff.counting.confusion`)."""
-"""Digests of the images that a model was trained on, stored beside it if known, and registered with it."""
+CONVOLUTIONS_BEFORE = 3
+"""`NetSpec.convolutions` of models whose spec does not name it."""
 CALIBRATION_FILE = "calibration.json"
 """Beside a calibrated model: the digest of its original, the cells it was calibrated on, and the results."""
 
@@ -94,9 +96,9 @@ def read_spec(path: Path) -> ModelSpec:
         If this version does not understand it.
     """
     with reading(path, "not a model spec of this version", "export the model again"):
-        return validated(
-            ModelSpec, json.loads(path.read_text(encoding="utf-8")), f"{path}: not a model spec of this version"
-        )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.setdefault("net", {}).setdefault("convolutions", CONVOLUTIONS_BEFORE)
+        return validated(ModelSpec, content, f"{path}: not a model spec of this version")
 
 
 def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:

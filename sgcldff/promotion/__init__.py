@@ -1,10 +1,18 @@
 """Whether a challenger may replace the champion: rules, their findings, and the record of the decision."""
 
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
 from sgcldff.promotion.decision_record import Decision, Evidence, Outcome, Signature
 from sgcldff.promotion.findings import Finding, Verdict
 from sgcldff.promotion.frozen_test_set import FrozenTest
-from sgcldff.promotion.judgement import judge
 from sgcldff.promotion.rules import compare_models
+
+if TYPE_CHECKING:
+    from sgcldff.promotion.judgement import judge
+else:  # a judgement runs models; registries, approvals and rollbacks do without torch
+    __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"judgement": ["judge"]})
 
 __all__ = [
     "Decision",

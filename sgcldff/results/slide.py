@@ -61,9 +61,10 @@ from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, 
 from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
 from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
-from sgcldff.slides import ScaledSlide, SlideEntry, SlideSource, open_slide
+from sgcldff.slides import ScaledSlide, SlideEntry, open_slide
 from sgcldff.slides.images import sha256_of
-from sgcldff.slides.red_cells import FEWEST_TO_CHECK, fields_of, measure_scale
+from sgcldff.slides.opener import OpenedSlide
+from sgcldff.slides.scale_group import ScaleGroup
 
 if TYPE_CHECKING:
     import geopandas
@@ -72,7 +73,7 @@ logger = logging.getLogger(__name__)
 
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
-LAYOUT = 5
+LAYOUT = 6
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
 IMAGES = {Step.WRITE: "label image of cells", Step.PYRAMID: "coarser label images"}
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, MANUAL)
@@ -112,6 +113,8 @@ class SlideJob:
     """A manual count of the same smear."""
     specimen: Specimen | None = None
     """What the laboratory knows of the blood."""
+    scale_group: ScaleGroup | None = None
+    """Slides of the same scale, whose red cells are measured together with its own."""
     outlines: str | None = None
     """File of outlines of cells, which are classified instead of those that would be found."""
     also: tuple[str, ...] = ()
@@ -214,7 +217,8 @@ def read_slide_job(
     with held(job.folder), ExitStack() as opened:
         with work.doing("see", "looking at the whole slide"):
             known = known_sha256(job.folder, job.slide.uri)
-            slide = opened.enter_context(closing(open_slide(job.slide.uri, job.slide.mpp, job.slide.id, known)))
+            entry = job.slide
+            slide = opened.enter_context(closing(open_slide(entry.uri, entry.mpp, entry.id, known, job.scale_group)))
             model, reference = read_spec(Path(job.model) / SPEC_FILE), reference_digest(job.model)
             given = read_outlines(job.outlines, slide.ref) if job.outlines else None
             known_as = sha256_of(job.outlines) if job.outlines else ""
@@ -304,7 +308,8 @@ def _marker(plan: Plan, job: SlideJob) -> Path:
     """Name the file that exists once all results are written."""
     confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
     told = (job.manual and dict(job.manual), job.specimen and asdict(job.specimen))
-    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id, plan.slide.scale_from)
+    pooled = job.scale_group is not None and job.scale_group.pools
+    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id, plan.slide.scale_from, pooled)
     key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
@@ -332,7 +337,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     }
 
 
-def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job: SlideJob, work: _Work) -> None:
+def _write_results(plan: Plan, shards: list[int] | None, slide: OpenedSlide, job: SlideJob, work: _Work) -> None:
     """Write every file of a slide's results; memory does not grow with the number of its cells."""
     folder, scaled, step = plan.labels.parent, ScaledSlide(slide, plan.model.mpp), _step(shards)
     with work.doing("tables", "writing the tables of cells"):
@@ -348,12 +353,10 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
         found = _differential(counts, plan)
         if job.goal is not None:
             found = job.goal.settled(found)
-        if not plan.spec.min_typicality:  # how typical labelled cells are is not known
+        if plan.confidence_only:  # how typical labelled cells are, and where their evidence lies, is not known
             found = found.adjusted_for(Confusion.read(Path(job.model) / CONFUSION_FILE), plan.min_confidence)
-        red_cells = measure_scale(fields_of(slide.read, slide.shapes), FEWEST_TO_CHECK)
-        found = replace(found, specimen=job.specimen).measured_at(
-            SlideScale(slide.ref.mpp, slide.ref.scale_from, red_cells)
-        )
+        scale = SlideScale(slide.ref.mpp, slide.ref.scale_from, slide.red_cells)
+        found = replace(found, specimen=job.specimen).measured_at(scale)
         write_differential(folder / DIFFERENTIAL, found, slide.ref.id, plan.lineage, slide.ref.orientation)
         recount_reviewed(folder)
         mark_signed(folder)
@@ -376,7 +379,7 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: SlideSource, job
 
 
 def _write_cells(
-    plan: Plan, slide: SlideSource, shards: list[int] | None
+    plan: Plan, slide: OpenedSlide, shards: list[int] | None
 ) -> tuple[Gallery, Counter[tuple[int, str | None]]]:
     """Write the tables of cells in one pass; return the cells to be shown, and counts by shard and label."""
     folder, classes = plan.labels.parent, plan.model.labels.classes

@@ -2,6 +2,7 @@
 
 import base64
 import heapq
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,8 +19,9 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import UNIDENTIFIED, Lineage, ScaleSource, SlideRef
-from sgcldff.core.wording import counted, moment
+from sgcldff.core.wording import any_of, counted, moment, percent
 from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
+from sgcldff.counting.alerts import alerts
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.outputs.cells import CellRow
 from sgcldff.inference.outputs.colours import hex_of
@@ -42,6 +44,8 @@ PEOPLE = re.compile(rf'(<section id="people">.*?</section>\s*)?(?={DIFFERENTIAL_
 RING_UM = 10.0
 """Radius of the rings that mark cells in the overview, at least `RING_PX`."""
 RING_PX = 5.0
+MAP_PX = 64
+"""Side of a gallery picture's map of evidence."""
 JPEG_QUALITY = 85
 
 
@@ -69,6 +73,8 @@ class Picture:
     """A cell in the gallery."""
 
     uri: str
+    evidence: str
+    """The same picture under a map of what speaks for the type; empty where that is not known."""
     confidence: str
     caption: str
 
@@ -97,6 +103,8 @@ class Mark:
     centroid: tuple[float, float]
     """(y, x), px of level 0."""
     caption: str
+    evidence: bytes = b""
+    """Square map of what speaks for the type, one byte per position."""
 
 
 @dataclass
@@ -148,7 +156,9 @@ def _mark(cell: CellRow) -> Mark:
     place = f"cell {cell.cell_id}, x {x:.0f}, y {y:.0f} px, {cell.area_um2:.0f} µm²"
     edge = ", cut by the slide's border" if cell.at_edge else ""
     outside = "" if cell.counted else f", {cell.label}" + (f", {cell.area}" if cell.area else "")
-    return Mark(cell.cell_id, cell.confidence, cell.centroid, place + edge + outside)
+    beside = "" if cell.on_cell is None else f", evidence on the cell {cell.on_cell:.2f}"
+    evidence = b"" if cell.evidence is None else cell.evidence.tobytes()
+    return Mark(cell.cell_id, cell.confidence, cell.centroid, place + edge + beside + outside, evidence)
 
 
 def write_report(
@@ -191,6 +201,7 @@ def write_report(
         found=found,
         people=_people(found, standing or Standing()),
         figures=found.laboratory,
+        alerts=alerts(found),
         confidence=f"{found.confidence:.0%}",
         adjusted=adjusted,
         columns=3 + adjusted + bool(found.rejected),
@@ -258,7 +269,13 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "colour": hex_of, "moment": moment, "counted": counted}
+    environment.filters |= {
+        "percent": percent,
+        "colour": hex_of,
+        "moment": moment,
+        "counted": counted,
+        "any_of": any_of,
+    }
     return environment.get_template(name)
 
 
@@ -283,11 +300,6 @@ def _line(share: ClassShare, *, group: bool = False) -> Line:
     )
 
 
-def percent(share: float) -> str:
-    """Write a share, 0 to 1, for readers."""
-    return f"{100 * share:.1f} %"
-
-
 def _group(label: str, sample: Sample, slide: ScaledSlide, overview_mpp: float) -> Group:
     ordered = sample.most_confident_first()
     shown = np.unique(np.linspace(0, len(ordered) - 1, min(CROPS, len(ordered))).round().astype(int))
@@ -305,8 +317,18 @@ def _ring(y: float, x: float, radius: float) -> str:
 def _picture(mark: Mark, slide: ScaledSlide) -> Picture:
     side = round(CROP_UM / slide.mpp)
     y, x = (round(place / slide.factor - side / 2) for place in mark.centroid)
-    uri = data_uri(slide.read(Box(y, x, y + side, x + side)))
-    return Picture(uri, f"{mark.confidence:.0%}", mark.caption)
+    seen = slide.read(Box(y, x, y + side, x + side))
+    evidence = data_uri(_under_map(seen, mark.evidence)) if any(mark.evidence) else ""
+    return Picture(data_uri(seen), evidence, f"{mark.confidence:.0%}", mark.caption)
+
+
+def _under_map(rgb: Rgb, evidence: bytes) -> Rgb:
+    """Colour a picture (H, W, 3) by a square map of what speaks for the cell's type, and reduce it."""
+    rows = np.frombuffer(evidence, np.uint8).reshape(math.isqrt(len(evidence)), -1)
+    grey = cv2.cvtColor(cv2.resize(rgb, (MAP_PX, MAP_PX), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    strength = cv2.resize(rows, (MAP_PX, MAP_PX), interpolation=cv2.INTER_CUBIC)
+    heat = cv2.applyColorMap(strength, cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.asarray(cv2.addWeighted(np.repeat(grey[..., None], 3, axis=2), 0.5, heat, 0.5, 0), np.uint8)
 
 
 def slide_facts(ref: SlideRef, lineage: Lineage, calibrated: str = "") -> list[tuple[str, str]]:

@@ -1,33 +1,29 @@
 """Opening of slides with the reader for their file format."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.boundary import reading
-from sgcldff.core.errors import InputError, MissingInputError, SlideError
+from sgcldff.core.errors import InputError, SlideError
 from sgcldff.core.geometry import Box, Shape
 from sgcldff.core.locations import is_remote, local_path, shown
 from sgcldff.core.records import ScaleSource, SlideRef
 from sgcldff.core.settings import AUTO_MPP, MAX_MPP, MIN_MPP, StatedMpp, require
 from sgcldff.slides.base import downsample, white
-from sgcldff.slides.content import content_sha256, is_zarr, plane_sha256, slide_id
+from sgcldff.slides.content import content_sha256, plane_sha256, slide_id
+from sgcldff.slides.pictures import errors_of, open_picture
 from sgcldff.slides.pixels.base import Picture
-from sgcldff.slides.pixels.page_selection import Plane, split_plane
-from sgcldff.slides.readers.ome_zarr import NgffPicture, zip_root
-from sgcldff.slides.readers.openslide import VendorPicture, is_vendor
-from sgcldff.slides.readers.pillow import PlainPicture
-from sgcldff.slides.readers.tiff import TiffPicture, is_tiff, require_complete
-from sgcldff.slides.red_cells import FEWEST_CELLS, fields_of, measure_scale
+from sgcldff.slides.pixels.page_selection import split_plane
+from sgcldff.slides.red_cells import FEWEST_CELLS, RedCellScale
 from sgcldff.slides.remote.cache import LocalCopy, local_copy, slide_file
+from sgcldff.slides.scale_group import ScaleGroup
 
-REMEDY = (
-    "copy or export the slide again, in a format of OpenSlide, as TIFF or OME-TIFF, OME-Zarr folder or ZIP file, PNG,"
-    " JPEG or BMP"
-)
+MeasureScale = Callable[[], RedCellScale | None]
+"""Measures a slide's scale by red cells, once."""
 MAX_SIDE_UM = 2e5
 """Longest side of a slide: two glass slides of 76 mm, and some."""
 
@@ -35,10 +31,11 @@ MAX_SIDE_UM = 2e5
 class OpenedSlide:
     """A `SlideSource` over any file format: the stored picture, turned upright."""
 
-    def __init__(self, ref: SlideRef, picture: Picture, copy: LocalCopy) -> None:
+    def __init__(self, ref: SlideRef, picture: Picture, copy: LocalCopy, red_cells: MeasureScale) -> None:
         self._ref = ref
         self._picture = picture
         self._copy = copy
+        self._red_cells = red_cells
         self._shapes = _upright_shapes(picture)
         self._downsamples = tuple(downsample(ref.shape, shape) for shape in self._shapes)
 
@@ -56,6 +53,17 @@ class OpenedSlide:
     def downsamples(self) -> tuple[float, ...]:
         """Pixels of level 0 per pixel of each level; the first is 1."""
         return self._downsamples
+
+    @property
+    def red_cells(self) -> RedCellScale | None:
+        """The scale by red cells, measured when it is first asked for; None where too few were found.
+
+        Raises
+        ------
+        SlideError
+            If the file is damaged.
+        """
+        return self._red_cells()
 
     def read(self, box: Box, level: int) -> Rgb:
         """Read a box in px of `level`: uint8 (height, width, 3); white outside the slide.
@@ -89,7 +97,11 @@ class OpenedSlide:
 
 
 def open_slide(
-    path: str | Path, mpp: StatedMpp = None, name: str | None = None, sha256: str | None = None
+    path: str | Path,
+    mpp: StatedMpp = None,
+    name: str | None = None,
+    sha256: str | None = None,
+    group: ScaleGroup | None = None,
 ) -> OpenedSlide:
     """Open a slide and hash its content.
 
@@ -104,6 +116,8 @@ def open_slide(
         Id of the slide; by default its file name without extension.
     sha256
         Hash of its content, if known, so that it is not computed again.
+    group
+        Slides of the same scale, whose red cells are measured together with its own; by default it stands alone.
 
     Raises
     ------
@@ -122,11 +136,11 @@ def open_slide(
     allowed = mpp is None or mpp == AUTO_MPP or MIN_MPP <= mpp <= MAX_MPP
     require(allowed, f"{shown(uri)}: mpp is {mpp}; give {MIN_MPP} to {MAX_MPP} um/px, or {AUTO_MPP}")
     copy = local_copy(location)
-    picture = _open_picture(copy, uri, plane)
-    shapes = _upright_shapes(picture)
+    picture = open_picture(copy, uri, plane)
+    shapes, red_cells = _upright_shapes(picture), _red_cells(group or ScaleGroup(mpp, [uri]), uri, picture, copy)
     try:
-        with _errors_of(copy, uri):
-            scale, scale_from = _scale(shown(uri), picture, mpp)
+        with errors_of(copy, uri):
+            scale, scale_from = _scale(shown(uri), picture.mpp, mpp, red_cells)
             _require_fits_glass(shown(uri), shapes[0], scale)
             content = sha256 or plane_sha256(copy.sha256 or content_sha256(copy.path), plane)
     except InputError:
@@ -142,7 +156,7 @@ def open_slide(
         orientation=picture.orientation.number,
         scale_from=scale_from,
     )
-    return OpenedSlide(ref, picture, copy)
+    return OpenedSlide(ref, picture, copy, red_cells)
 
 
 def reopen(ref: SlideRef) -> OpenedSlide:
@@ -155,16 +169,25 @@ def reopen(ref: SlideRef) -> OpenedSlide:
     """
     location, plane = split_plane(ref.uri)
     copy = local_copy(location)
-    picture = _open_picture(copy, ref.uri, plane)
+    picture = open_picture(copy, ref.uri, plane)
     shapes = _upright_shapes(picture)
     if (shapes[0], len(shapes), picture.orientation.number) != (ref.shape, ref.levels, ref.orientation):
         raise SlideError(f"{shown(ref.uri)}: changed while it was read: now {shapes[0]} px, was {ref.shape}; run again")
     if copy.sha256 is not None and plane_sha256(copy.sha256, plane) != ref.sha256:
         raise SlideError(f"{shown(ref.uri)}: changed while it was read: its content differs; run again")
-    return OpenedSlide(ref, picture, copy)
+    return OpenedSlide(ref, picture, copy, _red_cells(ScaleGroup(ref.mpp, [ref.uri]), ref.uri, picture, copy))
 
 
-def _scale(name: str, picture: Picture, mpp: StatedMpp) -> tuple[float, ScaleSource]:
+def _red_cells(group: ScaleGroup, uri: str, picture: Picture, copy: LocalCopy) -> MeasureScale:
+    @cache
+    def measured() -> RedCellScale | None:
+        with errors_of(copy, uri):
+            return group.measure(uri, picture)
+
+    return measured
+
+
+def _scale(name: str, stored: float | None, mpp: StatedMpp, red_cells: MeasureScale) -> tuple[float, ScaleSource]:
     """Return the scale of a slide, um/px, and where it comes from.
 
     Raises
@@ -174,9 +197,10 @@ def _scale(name: str, picture: Picture, mpp: StatedMpp) -> tuple[float, ScaleSou
     """
     if mpp is not None and mpp != AUTO_MPP:
         return mpp, ScaleSource.USER
-    if picture.mpp is not None:
-        return picture.mpp, ScaleSource.FILE
-    suggested = measure_scale(fields_of(picture.pixels, picture.shapes))
+    if stored is not None:
+        return stored, ScaleSource.FILE
+    found = red_cells()
+    suggested = found if found is not None and found.cells >= FEWEST_CELLS else None
     silent = f"{name}: its metadata give no microns per pixel"
     if mpp is None and suggested is not None:
         raise SlideError(f"{silent}; red cells suggest {suggested}: pass --mpp {suggested.mpp:.3g} or --mpp {AUTO_MPP}")
@@ -184,8 +208,8 @@ def _scale(name: str, picture: Picture, mpp: StatedMpp) -> tuple[float, ScaleSou
         raise SlideError(f"{silent}; pass them with --mpp (0.25 at 40x, 0.1 at 100x)")
     if suggested is None:
         raise SlideError(
-            f"{silent}, and fewer than {FEWEST_CELLS} single red cells were found to measure them by; pass them with"
-            " --mpp (0.25 at 40x, 0.1 at 100x)"
+            f"{silent}, and fewer than {FEWEST_CELLS} single red cells of one size were found to measure them by;"
+            " pass them with --mpp (0.25 at 40x, 0.1 at 100x)"
         )
     return float(f"{suggested.mpp:.3g}"), ScaleSource.RED_CELLS
 
@@ -200,39 +224,3 @@ def _require_fits_glass(name: str, shape: Shape, mpp: float) -> None:
 
 def _upright_shapes(picture: Picture) -> tuple[Shape, ...]:
     return tuple(picture.orientation.shape(shape) for shape in picture.shapes)
-
-
-def _open_picture(copy: LocalCopy, uri: str, plane: Plane) -> Picture:
-    """Open a slide with the reader for its format."""
-    with _errors_of(copy, uri):
-        return _reader(copy.path, plane)
-
-
-@contextmanager
-def _errors_of(copy: LocalCopy, uri: str) -> Iterator[None]:
-    """Make errors name the original slide instead of its copy."""
-    try:
-        with reading(copy.path, "no reader opens it", REMEDY, SlideError):
-            yield
-    except MissingInputError:
-        raise
-    except InputError as error:
-        raise SlideError(str(error).replace(str(copy.path), shown(uri))) from error.__cause__
-
-
-def _reader(path: Path, plane: Plane) -> Picture:
-    if path.is_dir() and not is_zarr([file.name for file in path.iterdir()]):
-        raise SlideError(f"{path}: is a folder without Zarr metadata; name a slide file or an OME-Zarr folder")
-    if path.is_dir() or (path.is_file() and zip_root(path) is not None):
-        return NgffPicture(path, plane)
-    if not path.is_file():
-        raise MissingInputError(f"{path}: no such slide")
-    if path.stat().st_size == 0:
-        raise SlideError(f"{path}: is empty; copy it again")
-    if is_tiff(path):
-        require_complete(path)
-    if is_vendor(path):
-        return VendorPicture(path, plane)
-    if is_tiff(path):
-        return TiffPicture(path, plane)
-    return PlainPicture(path, plane)

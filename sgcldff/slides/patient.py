@@ -28,10 +28,12 @@ class Patient(Spec):
     """Blood count, age and sex of the patient; None where it is not known."""
 
     wbc: Annotated[float, Interval(ge=MIN_WBC, le=MAX_WBC)] | None = None
-    """White count of the blood, 10^9/L, not corrected for nucleated red cells."""
+    """White count of the blood, 10^9/L."""
     age: Annotated[float, Interval(ge=0, le=OLDEST)] | None = None
     """Years."""
     sex: Sex | None = None
+    nrbc_excluded: bool | None = None
+    """Whether the white count leaves nucleated red cells out; otherwise it is corrected for them."""
 
     def completed(self, other: "Patient") -> "Patient":
         """Fill in from another what is not known."""

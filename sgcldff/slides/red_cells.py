@@ -58,6 +58,8 @@ RESAMPLINGS = 200
 
 Circles = NDArray[np.float64]
 """(x, y, radius) of each circle, px, shape (N, 3)."""
+Widths = NDArray[np.float64]
+"""Natural logarithm of the width of each circle, px, shape (N,)."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,12 @@ class RedCellScale:
     high: float
     cells: int
     """Red cells that were measured."""
+    slides: int = 1
+    """Slides or photographs on which they lie."""
 
     def __str__(self) -> str:
-        return f"{self.mpp:.3g} um/px ({self.low:.3g} to {self.high:.3g}, {self.cells} cells)"
+        where = f" of {self.slides} images" if self.slides > 1 else ""
+        return f"{self.mpp:.3g} um/px ({self.low:.3g} to {self.high:.3g}, {self.cells} cells{where})"
 
     def contradicts(self, mpp: float) -> bool:
         """Return whether a stated scale, um/px, lies outside the interval."""
@@ -81,13 +86,35 @@ class RedCellScale:
 
 
 def measure_scale(fields: Iterable[Rgb], fewest: int = FEWEST_CELLS) -> RedCellScale | None:
-    """Measure the scale of a smear: the mean width of red cells, 7.2 um, by the mode of the widths of circles, in px.
+    """Measure the scale of a smear by the width of its red cells, as `widths_in` and `scale_of` do.
 
     Parameters
     ----------
     fields
-        Parts of the smear, or photographs, at one scale, uint8 (H, W, 3); red cells 14 to 150 px wide are found. No
-        more are taken once there are `ENOUGH_CELLS` red cells.
+        Parts of the smear, or photographs, at one scale, uint8 (H, W, 3).
+    fewest
+        Red cells below which nothing is stated.
+    """
+    return scale_of([widths_in(fields)], fewest)
+
+
+def widths_in(fields: Iterable[Rgb]) -> Widths:
+    """Measure the widths of red cells, 14 to 150 px; no more fields are read once there are `ENOUGH_CELLS`."""
+    widths = np.zeros(0)
+    for rgb in fields:
+        widths = np.concatenate([widths, np.log(2 * red_cells(rgb)[:, 2])])
+        if len(widths) >= ENOUGH_CELLS:
+            break
+    return widths
+
+
+def scale_of(slides: Sequence[Widths], fewest: int = FEWEST_CELLS) -> RedCellScale | None:
+    """Return the scale at which the mode of the widths is that of red cells, 7.2 um.
+
+    Parameters
+    ----------
+    slides
+        Widths on each of some slides at one scale.
     fewest
         Red cells below which nothing is stated.
 
@@ -95,11 +122,7 @@ def measure_scale(fields: Iterable[Rgb], fewest: int = FEWEST_CELLS) -> RedCellS
     -------
     RedCellScale, or None where too few red cells were found, or most circles have another width.
     """
-    widths = np.zeros(0)
-    for rgb in fields:
-        widths = np.concatenate([widths, np.log(2 * red_cells(rgb)[:, 2])])
-        if len(widths) >= ENOUGH_CELLS:
-            break
+    widths = np.concatenate([np.zeros(0), *slides])
     near = widths[np.abs(widths - _mode(widths)) < NEAR] if len(widths) else widths
     if len(near) < max(fewest, len(widths) / 2):
         return None
@@ -108,7 +131,7 @@ def measure_scale(fields: Iterable[Rgb], fewest: int = FEWEST_CELLS) -> RedCellS
     method = METHOD_SPREAD if len(near) >= FEWEST_CELLS else FEW_SPREAD
     spread = float(np.sqrt(WIDTH_SPREAD**2 + method**2 + chance**2))
     mpp = float(WIDTH_UM / np.exp(np.median(near)))
-    return RedCellScale(mpp, mpp * float(np.exp(-spread)), mpp * float(np.exp(spread)), len(near))
+    return RedCellScale(mpp, mpp * float(np.exp(-spread)), mpp * float(np.exp(spread)), len(near), len(slides))
 
 
 def fields_of(read: Callable[[Box, int], Rgb], shapes: Sequence[Shape]) -> Iterator[Rgb]:

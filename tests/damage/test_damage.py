@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = int(os.environ.get("SGCLDFF_FUZZ", "120"))
+CASES = int(os.environ.get("SGCLDFF_FUZZ", "60"))
 MANY = 1000
 """From so many cases on, every run tries others."""
 

@@ -180,10 +180,10 @@ def wait_for(found, running):
     assert running.poll() is None, running.communicate()[0]
 
 
-def test_killed_and_started_again_it_goes_on(server, smears, tmp_path):
+def test_killed_and_started_again_it_goes_on(server, others, tmp_path):
     out, settings = tmp_path / "out", tmp_path / "quick.toml"
     settings.write_text(QUICK + "[promote]\ntiming_rounds = 1\n")
-    asked = ["-d", smears, "--adapter", "table", "-o", out, "--networks", "sgcldff,efficientnet", "--seeds", "1"]
+    asked = ["-d", others, "--adapter", "table", "-o", out, "--networks", "efficientnet", "--seeds", "1"]
     command = [COMMAND, "benchmark", *asked, "--settings", settings, "--device", "cpu", "--protocols", "robustness"]
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     told["env"] = outside(PREFECT_API_URL=server)
@@ -198,7 +198,7 @@ def test_killed_and_started_again_it_goes_on(server, smears, tmp_path):
     assert again.returncode == 0, again.stdout
     after = first.times()
     assert {path: after[path] for path in before} == before
-    assert len(after) == 2 * (1 + 1 + 25)
+    assert len(after) == 1 + 1 + 25
     assert not first.table.unfinished
 
 

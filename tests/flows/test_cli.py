@@ -228,7 +228,10 @@ def test_drawn_smears_are_a_data_set_and_the_same_again(server, run, tmp_path):
 
 def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(server, unused_port, tmp_path):
     mlflow = f"http://127.0.0.1:{unused_port()}"
-    command, known = [COMMAND, "rollback", "-w", tmp_path], outside(MLFLOW_TRACKING_URI=mlflow, PREFECT_API_URL=server)
+    command, known = (
+        [COMMAND, "rollback", "-w", tmp_path],
+        outside(MLFLOW_TRACKING_URI=mlflow, PREFECT_API_URL=server, MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR="0"),
+    )
     done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=240)
     ran = Ran(done.returncode, done.stdout, done.stderr)
     assert ran.code == 5
@@ -237,8 +240,9 @@ def test_an_mlflow_server_that_is_down_is_told_in_one_line_and_nothing_else(serv
     assert ran.out == ""
 
 
-def test_ctrl_c_ends_in_one_line_and_leaves_nothing_running(smears, settings, tmp_path):
+def test_ctrl_c_ends_in_one_line_and_leaves_nothing_running(settings, tmp_path):
     """Ctrl-C reaches all processes of a terminal's job, Prefect's temporary server too."""
+    smears = write_dataset(tmp_path / "data", 12, 0, seed=1)
     settings.write_text(QUICK.replace("epochs = 1", "epochs = 500"))
     command = [COMMAND, "retrain", "-d", smears, "-w", tmp_path / "ws", "--settings", settings, "--device", "cpu"]
     running = subprocess.Popen(

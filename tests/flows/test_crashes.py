@@ -98,7 +98,7 @@ def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, start,
     total = len(parts(quiet))
     assert total == 2 * 36
 
-    with cluster(unused_port()) as (address, _, nanny):
+    with cluster(unused_port()) as (address, scheduler, nanny):
         command = start(address, out)
         wait_for(4, out, command)
         (worker,) = (
@@ -110,10 +110,9 @@ def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, start,
         wait_for(12, out, command)
         command.send_signal(signal.SIGKILL)
         command.communicate()
-    first = parts(out)
-    assert 12 <= len(first) < total
+        first = parts(out)
+        assert 12 <= len(first) < total
 
-    with cluster(unused_port()) as (address, scheduler, _):
         command = start(address, out)
         wait_for(len(first) + 6, out, command)
         scheduler.kill()

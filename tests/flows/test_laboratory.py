@@ -75,4 +75,9 @@ def test_one_white_count_is_of_one_slide(infer, slide, tmp_path):
     assert ran.code == 2
     assert "white count 6.0: given for 2 slides; name each slide's in a table with a column wbc" in ran.line
     assert infer(slide.slide, "--wbc", 6).code == 0
-    assert json.loads((tmp_path / "out" / "small" / "differential.json").read_text())["white_count"]["given"] == 6
+    folder = tmp_path / "out" / "small"
+    assert json.loads((folder / "differential.json").read_text())["white_count"]["given"] == 6
+    assert infer(slide.slide, "--wbc", 6, "--nrbc-excluded").code == 0
+    white = json.loads((folder / "differential.json").read_text())["white_count"]
+    assert (white["nrbc_excluded"], white["corrected"]["value"]) == (True, 6)
+    assert "leaves nucleated red cells out, so it is not corrected" in (folder / "report.html").read_text()

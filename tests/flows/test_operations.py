@@ -13,7 +13,6 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic import write_dataset
 from tests.servers import (
     FOR_PREFECT,
@@ -23,7 +22,6 @@ from tests.servers import (
     mlflow_server,
     postgres,
     postgres_programs,
-    prefect,
     prefect_server,
     prefect_worker,
 )
@@ -66,10 +64,20 @@ class Laboratory(NamedTuple):
             time.sleep(0.5)
         raise AssertionError(f"{deployment}: {count} runs did not end: {self.runs(deployment)}")
 
-    def run(self, deployment: str, **parameters: object) -> None:
-        """Run a deployment and wait for its end."""
-        given = [word for name, value in parameters.items() for word in ("--param", f"{name}={json.dumps(value)}")]
-        prefect(self.environment, "deployment", "run", deployment, *given, "--watch")
+    def run(self, deployment: str, **parameters: object) -> str:
+        """Run a deployment, such as `retrain/nightly`, and give the name of its final state."""
+        server = self.environment["PREFECT_API_URL"]
+        found = httpx.get(f"{server}/deployments/name/{deployment}", timeout=30).raise_for_status().json()
+        place, asked = f"{server}/deployments/{found['id']}/create_flow_run", {"parameters": parameters}
+        created = httpx.post(place, json=asked, timeout=30).raise_for_status().json()
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            run = httpx.get(f"{server}/flow_runs/{created['id']}", timeout=30).raise_for_status().json()
+            if run["end_time"]:
+                assert run["state_type"] == "COMPLETED", run["state"]["message"]
+                return str(run["state_name"])
+            time.sleep(0.5)
+        raise AssertionError(f"{deployment} did not end: {run}")
 
     def alias(self, name: str) -> str:
         """Give the version that an alias names."""
@@ -161,12 +169,6 @@ def test_no_path_of_the_deploying_machine_is_stored(deployed):
     assert str(ROOT) not in json.dumps([(item["pull_steps"], item["parameters"]) for item in deployed.values()])
 
 
-def test_a_worker_runs_a_deployment(laboratory, tmp_path):
-    data, workspace = write_dataset(tmp_path / "data", 6, 0, seed=3), tmp_path / "workspace"
-    laboratory.run("prepare/prepare", sources=[{"adapter": "table", "folder": str(data)}], workspace=str(workspace))
-    assert len(Catalog.open(workspace / "catalog").samples) == 6
-
-
 def put(slide: Path, place: Path) -> None:
     """Copy a slide, as if it had been written an hour ago."""
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +178,7 @@ def put(slide: Path, place: Path) -> None:
 
 def test_a_night(laboratory, slide):
     write_dataset(laboratory.root / "landing", 40, 6, seed=1)
-    laboratory.run("retrain/nightly", settings=QUICK)
+    assert laboratory.run(CHAIN, settings=QUICK) == "Completed"
     (promotion,) = laboratory.ended("after-retraining", 1)
     assert promotion["state_name"] == "Completed", promotion["state"]["message"]
     assert laboratory.alias("champion") == "1"
@@ -188,8 +190,6 @@ def test_a_night(laboratory, slide):
     told = json.loads((laboratory.root / "results" / "smear" / "summary.json").read_text())
     assert (told["reason"], told["model"]["version"]) == ("", "1")
 
-    laboratory.run("retrain/nightly", settings=QUICK)
-    assert [run["state_name"] for run in laboratory.ended("nightly", 2)] == ["Completed", "Nothing to do"]
-    laboratory.run("read-landing/landing")
-    assert laboratory.ended("landing", 2)[-1]["state_name"] == "Nothing new"
+    assert laboratory.run(CHAIN, settings=QUICK) == "Nothing to do"
+    assert laboratory.run("read-landing/landing") == "Nothing new"
     assert len(laboratory.runs("after-retraining")) == 1

@@ -179,7 +179,7 @@ def test_a_test_set_that_was_learned_from_refuses(workspace, quick):
     assert registry.aliases()[CHAMPION] == "1"
 
 
-def test_who_begins_with_a_models_weights_learned_from_its_images_too(tmp_path):
+def test_who_begins_with_a_models_weights_or_outlines_learned_from_its_images_too(tmp_path):
     given = NetSpec(), PriorSpec(), TrainSpec()
     prepared = Prepared("", "catalog", 1, 0, ArrayRef("", "", ""))
     own = [Sample("s/a", "s", "g", "a.png", 0.2, "none", sha256="own", split=Split.TRAIN)]
@@ -190,6 +190,7 @@ def test_who_begins_with_a_models_weights_learned_from_its_images_too(tmp_path):
     (tmp_path / "trained_on.json").write_text('{"sha256": ["kept"], "data": "former"}')
     heir = training_record(own, TrainJob(prepared, *given, str(tmp_path)))
     assert heir == {"sha256": ["kept", "own"], "data": "catalog", "complete": True}
+    assert training_record(own, TrainJob(prepared, *given, teacher=str(tmp_path))) == heir
 
 
 def test_a_test_set_that_changed_refuses_until_it_is_frozen_anew(workspace, sgcldff, quick, tmp_path):

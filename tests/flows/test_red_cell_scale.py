@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import sgcldff
 from sgcldff.core.errors import SlideError
@@ -90,3 +91,16 @@ def test_the_library_takes_auto(bare):
     read_at = sgcldff.read_slide(bare, mpp="auto").differential.scale
     assert read_at.source is ScaleSource.RED_CELLS
     assert read_at.mpp == pytest.approx(0.1, rel=0.1)
+
+
+def test_photographs_of_one_folder_are_checked_together(run, slide, given, tmp_path):
+    image, photos = tifffile.imread(slide.slide), tmp_path / "photos"
+    photos.mkdir()
+    for at in range(4):
+        Image.fromarray(image[300 * at :, 300 * at :][:450, :450]).save(photos / f"{at}.png")
+    assert run("infer", photos, *given, "--mpp", "0.25").code == 0
+    found = [SlideSummary.read(tmp_path / "out" / str(at)).found for at in range(4)]
+    (red_cells,) = {one.scale.red_cells for one in found}
+    assert red_cells.slides == 4
+    assert red_cells.mpp == pytest.approx(0.1, rel=0.1)
+    assert all(one.flags[0].startswith("the scale is probably wrong") for one in found)

@@ -13,7 +13,7 @@ from flows.settings_file import to_toml
 from sgcldff.cluster.config import cluster_of
 from sgcldff.core.geometry import Box
 from sgcldff.counting.agreement import read_manual
-from sgcldff.counting.reference_counts import read_reference_counts, white_cells
+from sgcldff.counting.reference_counts import ReferenceTable, white_cells
 from sgcldff.counting.reference_intervals import intervals_for, read_reference
 from sgcldff.data.adapters import Source, detect
 from sgcldff.data.adapters.base import Rejected
@@ -69,7 +69,7 @@ def manual(folder: Path) -> None:
 
 def reference_counts(folder: Path) -> None:
     """Read the counts of a validation study."""
-    for one in read_reference_counts(next(folder.glob("counts.*"))):
+    for one in ReferenceTable.read(next(folder.glob("counts.*"))).counts():
         assert all(white_cells(counts) > 0 for counts in one.counts)
 
 

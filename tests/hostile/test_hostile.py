@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.hostile.mutations import cases
 from tests.hostile.sandbox import MOST_MB, MOST_S, Outcome, Sandbox
 
-CASES = int(os.environ.get("SGCLDFF_FUZZ", "220"))
+CASES = int(os.environ.get("SGCLDFF_FUZZ", "110"))
 MANY = 1000
 """From so many cases on, every run tries others."""
 KINDS = cases()

@@ -87,6 +87,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
         here = {"http://s3:7070": s3["AWS_ENDPOINT_URL"], "5432": str(cluster.port)}
         here |= {port: str(unused_port()) for port in ("4200", "5000", "8080", "8786", "8787", "8790")}
         here |= {"postgres": LOOPBACK, "http://mlflow": f"http://{LOOPBACK}"}
+        here |= {"--workers=2": "--workers=1"}  # each imports MLflow
         here |= {"http://prefect-server": f"http://{LOOPBACK}", "tcp://dask-scheduler": f"tcp://{LOOPBACK}"}
         made = Lab(cluster, values, here, s3, tmp_path_factory.mktemp("lab"))
         with serving(cluster):

@@ -44,7 +44,7 @@ class ColourModel:
         assert prior.shape == (len(rgb), 1, 96, 96)
         self.crops += len(rgb)
         told = np.stack([self.types(image) for image in rgb])
-        return Types(told, rgb[:, 48, 48].astype(np.float32))
+        return Types(told, rgb[:, 48, 48].astype(np.float32), np.ones((len(rgb), 12, 12), np.float32))
 
     def types(self, image):
         side = image.shape[0]

@@ -19,6 +19,8 @@ import sgcldff
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.data.synthetic import random_smear, render_field
 
+pytestmark = pytest.mark.slow
+
 MPP = 0.2
 
 

@@ -219,6 +219,7 @@ def test_prefect_has_the_same_numbers(clock, written):
     assert (progress.id, table.id) == (before.id, numbers_before.id), "updates made new artifacts"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Artifact creation outside")
 def test_a_server_that_is_away_is_told_once_and_fails_nothing(clock, written, caplog):
     view = BatchView(1, console=written, clock=clock)

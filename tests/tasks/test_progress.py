@@ -201,6 +201,7 @@ def batch(rng: random.Random, sizes: list[int]) -> list[tuple[float, float | Non
     return [(clock.now - then, told) for then, told in noted]
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_time_left_is_about_right(seed):
@@ -210,6 +211,7 @@ def test_the_time_left_is_about_right(seed):
     assert all(0.5 * left < told < 2 * left for left, told in noted if 0.1 * whole < left < 0.9 * whole)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.integers(10, 60), min_size=5, max_size=20))
 def test_the_time_left_never_jumps(seed, sizes):

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgcldff.evaluation.metrics import Bools, Floats
+from sgcldff.core.settings import EvalSpec
+from sgcldff.evaluation.bootstrap import intervals
+from sgcldff.evaluation.metrics import Bools, Floats, Interval, mean_of
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,42 @@ def abstention(confidence: Floats, correct: Bools, labels: Sequence[str], limit:
     rejected = {str(name): float(1 - classified[names == name].mean()) for name in np.unique(names)}
     accuracy = float(correct[classified].mean()) if classified.any() else None
     return Abstention(limit, float(classified.mean()), accuracy, rejected)
+
+
+ATYPICAL = 0.05
+"""Typicality below which about one in twenty cells like the held-out ones lies, all types together."""
+
+
+@dataclass(frozen=True)
+class AtypicalShare:
+    """The images of one label whose typicality is below `ATYPICAL`."""
+
+    label: str
+    images: int
+    share: Interval
+
+
+def atypical_shares(
+    typicality: Floats, labels: Sequence[str], groups: Sequence[str], spec: EvalSpec
+) -> tuple[AtypicalShare, ...]:
+    """Return by true label how many images are atypical: a limit that holds on the whole may reject most of one type.
+
+    Parameters
+    ----------
+    typicality
+        Of each image's cell, (N,).
+    labels
+        True label of each image.
+    groups
+        Patient or slide of each.
+    """
+    names = np.asarray(labels)
+    below = (typicality < ATYPICAL).astype(float)
+    kinds = [str(name) for name in np.unique(names)]
+    of_kind = np.column_stack([np.where(names == kind, below, np.nan) for kind in kinds])
+    shares = intervals(mean_of(of_kind), groups, spec)
+    return tuple(
+        AtypicalShare(kind, int((names == kind).sum()), share)
+        for kind, share in zip(kinds, shares, strict=True)
+        if share is not None
+    )

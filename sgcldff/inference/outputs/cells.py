@@ -29,6 +29,7 @@ KEPT = (
     "label",
     "confidence",
     "typicality",
+    "on_cell",
     "abstained",
     "abstained_for",
     "at_edge",
@@ -61,9 +62,13 @@ class CellRow:
     abstained: bool = False
     """The model abstained: the cell was not classified."""
     abstained_for: str = ""
-    """Why: "uncertain" or "atypical"; empty where the cell was classified."""
+    """Why: "uncertain", "atypical" or "elsewhere"; empty where the cell was classified."""
     typicality: float | None = None
     """Share of cells held out of the training that are at least as unlike the training cells; None: not known."""
+    on_cell: float | None = None
+    """Share of what speaks for the type that lies on the cell, beyond chance, at most 1; None: not known."""
+    evidence: NDArray[np.uint8] | None = None
+    """What speaks for the type, by place in a square around the cell: rows of a square map; None: not known."""
     at_edge: bool = False
     """The slide's border cuts the cell."""
     nuclei: tuple[NDArray[np.float64], ...] = ()

@@ -23,6 +23,9 @@ class Prediction:
     """Where in the image the classification is based on; (B, 1, H/4, W/4) in [0, 1]."""
     embedding: Tensor
     """Features from which the cell is classified; (B, D)."""
+    contribution: Tensor | None = None
+    """How much each position adds to the logit of the most probable type; (B, 1, H/4, W/4), at least 0. None while
+    training, or if the network cannot say."""
 
 
 class Network(Protocol):

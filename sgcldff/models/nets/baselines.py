@@ -63,7 +63,10 @@ class Baseline(nn.Module):
         evidence = interpolate(cell, scale_factor=0.25, mode="area")
         deepest = self.deepest(features[-1])
         embedding = deepest.mean(dim=(2, 3))
-        return Prediction(segmentation, self.model.classification_head(deepest), evidence, embedding)
+        cell_type = self.model.classification_head(deepest)
+        return Prediction(
+            segmentation, cell_type, evidence, embedding, contribution(self, deepest, cell_type, evidence)
+        )
 
 
 class Classifier(nn.Module):
@@ -104,7 +107,17 @@ class Classifier(nn.Module):
         deepest = self.deepest(self.encoder.forward_features(self.normalise(image)))
         embedding = deepest.mean(dim=(2, 3))
         evidence = prior.new_ones(len(prior), 1, prior.shape[2] // 4, prior.shape[3] // 4)
-        return Prediction(logits_from_prior(image, prior), self.tell(embedding), evidence, embedding)
+        outlines, cell_type = logits_from_prior(image, prior), self.tell(embedding)
+        return Prediction(outlines, cell_type, evidence, embedding, contribution(self, deepest, cell_type, evidence))
+
+
+def contribution(net: Baseline | Classifier, deepest: Tensor, cell_type: Tensor, evidence: Tensor) -> Tensor | None:
+    """Return class activation maps (Zhou et al., CVPR 2016) of the most probable type, at least 0, like `evidence`."""
+    if net.training:
+        return None
+    weights = net.type_layer.weight[cell_type.argmax(dim=1)]
+    added = (deepest * weights[:, :, None, None]).sum(dim=1, keepdim=True).relu()
+    return interpolate(added, size=evidence.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def logits_from_prior(image: Tensor, prior: Tensor) -> Tensor:

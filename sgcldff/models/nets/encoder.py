@@ -1,7 +1,7 @@
 """EfficientSwin: EfficientNet stages for local detail, Swin blocks for context, features at strides 2 to 32.
 
 The name is from SG-CLDFF (arXiv 2510.17278), which leaves the split open. By default, convolutions are used down to
-stride 8, and Swin blocks (Liu et al., ICCV 2021) at strides 16 and 32, where attention is cheap.
+stride 16, and Swin blocks (Liu et al., ICCV 2021) at stride 32: all of ImageNet's features but the last are kept.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from sgcldff.models.nets.pretrained import initialise
 STRIDES = (2, 4, 8, 16, 32)
 SWIN_WIDTHS = {2: 24, 4: 48, 8: 96, 16: 160, 32: 256}
 WINDOW = 8
-"""Side of an attention window, in positions: at stride 16, the width of two cells."""
+"""Side of an attention window, in positions: at stride 32, the width of four cells."""
 
 
 class Normalise(nn.Module):

@@ -1,6 +1,6 @@
 """SG-CLDFF: saliency-guided cross-layer deep feature fusion (arXiv 2510.17278); `NetSpec` switches each part."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from timm.layers import EcaModule
@@ -102,14 +102,55 @@ class TypeHead(nn.Module):
         self.tell = nn.Sequential(nn.Dropout(0.2), nn.Linear(EMBEDDING, classes))
         self.sigma = 0.5 * cell_px / 4
 
-    def forward(self, fused: Tensor, deep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return type logits (B, C), evidence (B, 1, h, w) and embedding (B, EMBEDDING)."""
+    def forward(self, fused: Tensor, deep: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return type logits (B, C), evidence (B, 1, h, w), embedding (B, EMBEDDING) and contribution (B, 1, h, w)."""
         evidence = torch.sigmoid(self.look(fused))
         weight = evidence * centre_window(evidence, self.sigma)
         coarse = shrink(weight, deep)
         pooled = torch.cat((weighted_mean(fused, weight), weighted_mean(deep, coarse)), dim=1)
         embedding = self.embed(pooled)
-        return self.tell(embedding), evidence, embedding
+        logits = self.tell(embedding)
+        if self.training:
+            return logits, evidence, embedding, None
+        gradients = torch.split(self.gradient(pooled, logits), [fused.shape[1], deep.shape[1]], dim=1)
+        parts = [position_shares(*branch) for branch in zip((fused, deep), (weight, coarse), gradients, strict=True)]
+        return logits, evidence, embedding, enlarged_sum(parts, (fused.shape[-2], fused.shape[-1])).relu()
+
+    def gradient(self, pooled: Tensor, logits: Tensor) -> Tensor:
+        """Return the gradient (B, fused + deep) of each image's highest logit with respect to the pooled features.
+
+        Written out, since exported graphs have no automatic differentiation; for evaluation mode.
+        """
+        linear, norm, last = (cast(Any, layer) for layer in (self.embed[1], self.embed[2], self.tell[1]))
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        before = (linear(pooled) - norm.running_mean) * scale + norm.bias
+        gate = torch.sigmoid(before)
+        slope = gate * (1 + before * (1 - gate))
+        return cast(Tensor, (last.weight[logits.argmax(dim=1)] * slope * scale) @ linear.weight)
+
+
+def position_shares(features: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
+    """Return what each position adds to a logit through a weighted mean: gradient times features times weight.
+
+    HiResCAM (Draelos and Carin, arXiv 2011.08891) of pooled features. Values are divided by the area of a position, so
+    that maps of different resolutions may be added.
+
+    Parameters
+    ----------
+    features
+        (B, channels, h, w).
+    weight
+        (B, 1, h, w).
+    gradient
+        Of the logit with respect to the mean, (B, channels).
+
+    Returns
+    -------
+    Tensor
+        (B, 1, h, w); its mean is the part of the logit that is linear in the features.
+    """
+    share = weight / weight.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+    return (features * gradient[:, :, None, None]).sum(dim=1, keepdim=True) * share
 
 
 class Branches(nn.Module):
@@ -178,9 +219,9 @@ class SgCldff(nn.Module):
         """Map images (B, 3, H, W) and priors (B, P, H, W), both in [0, 1], to a `Prediction`."""
         detail, *levels = self.encoder(image, prior if self.prior_input else None)
         fused = self.fusion(levels if self.cross_layer else levels[-1:], prior)
-        cell_type, evidence, embedding = self.type_head(*self.branches(fused, levels[-1]))
+        cell_type, evidence, embedding, contribution = self.type_head(*self.branches(fused, levels[-1]))
         segmentation = self.segment(fused, detail if self.cross_layer else None)
-        return Prediction(segmentation, cell_type, evidence, embedding)
+        return Prediction(segmentation, cell_type, evidence, embedding, contribution)
 
 
 @register("sgcldff")

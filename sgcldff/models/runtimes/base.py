@@ -20,6 +20,8 @@ class Types(NamedTuple):
     """Class probabilities; (B, C)."""
     embedding: NDArray[np.float32]
     """Features from which the cells were classified; (B, D)."""
+    contribution: NDArray[np.float32]
+    """How much each position adds to the logit of the most probable type; (B, H/8, W/8), at least 0."""
 
 
 class Runtime(Protocol):

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from sgcldff.core.label_codes import NUCLEUS
 from sgcldff.models.nets import Prediction
@@ -27,16 +28,22 @@ def likeliest(logits: Tensor) -> Tensor:
 
 
 class Classify(nn.Module):
-    """Outputs only class probabilities and embedding."""
+    """Outputs only class probabilities, embedding and contribution."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, rgb: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        """Map uint8 (B, H, W, 3) and float32 (B, P, H, W), H and W multiples of 32, to float32 (B, C) and (B, D)."""
+    def forward(self, rgb: Tensor, prior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map uint8 (B, H, W, 3) and float32 (B, P, H, W), H and W multiples of 32, to the parts of `Types`."""
         prediction: Prediction = self.net(_to_unit_range(rgb), prior)
-        return prediction.cell_type.float().softmax(dim=1), prediction.embedding.float()
+        added = prediction.contribution
+        where = torch.ones_like(prediction.evidence) if added is None else added
+        return (
+            prediction.cell_type.float().softmax(dim=1),
+            prediction.embedding.float(),
+            avg_pool2d(where.float(), 2)[:, 0],
+        )
 
 
 def _to_unit_range(rgb: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import ModelSpec, TrainSpec
 from sgcldff.core.wording import first_few
 from sgcldff.models.training.examples import Example, ExampleOptions, SampleKey, SmearDataset, cycle_from
+from sgcldff.models.training.teacher import Teacher
 from sgcldff.saliency.store import PriorStore
 from sgcldff.slides.images import sha256_of
 
@@ -107,7 +108,14 @@ def _rank() -> int:
 class SmearDataModule(lightning.LightningDataModule):
     """Loads training and validation examples, and remembers where in an epoch a run stopped."""
 
-    def __init__(self, samples: Sequence[Sample], priors: PriorStore, model: ModelSpec, train: TrainSpec) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        priors: PriorStore,
+        model: ModelSpec,
+        train: TrainSpec,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.spec = train
         training = [sample for sample in samples if sample.split is Split.TRAIN]
@@ -115,7 +123,7 @@ class SmearDataModule(lightning.LightningDataModule):
         if not training:
             raise InputError("no image is in the training split: ingest more images or lower the other splits' shares")
         options = ExampleOptions(train.augment, train.recolour, train.prior_outlines, train.prior_epochs)
-        self.training = SmearDataset(training, priors, model, options)
+        self.training = SmearDataset(training, priors, model, options, teacher)
         self.validation = SmearDataset(validation, priors, model, ExampleOptions())
         self.files = FileCheck(training)
         weights = balanced_weights(training, train.balance)

@@ -35,6 +35,7 @@ from sgcldff.core.labels import BROADER, NO_WHITE_CELL
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import CELL_UM, ModelSpec
 from sgcldff.core.stain import augment
+from sgcldff.models.training.teacher import Teacher
 from sgcldff.saliency.store import PriorStore
 from sgcldff.slides.images import read_grey, read_rgb, rescale, scaled_shape
 
@@ -268,10 +269,19 @@ def cycle_from(index: int, total: int) -> Iterator[int]:
 class SmearDataset(Dataset[Example]):
     """Crops around cells (and, in fields, elsewhere) with priors and targets; indexed by `SampleKey`."""
 
-    def __init__(self, samples: Sequence[Sample], priors: PriorStore, spec: ModelSpec, options: ExampleOptions) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        priors: PriorStore,
+        spec: ModelSpec,
+        options: ExampleOptions,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.samples = tuple(samples)
         self.spec = spec
         self.options = options
+        self.teacher = teacher
+        self.taught_target = lru_cache(maxsize=MAX_CACHED_SCENES)(self._taught_target)
         self.read_prior = lru_cache(maxsize=MAX_CACHED_SCENES)(priors.read)
 
     def __len__(self) -> int:
@@ -286,11 +296,13 @@ class SmearDataset(Dataset[Example]):
             If no image can be read.
         """
         sample, scene = self._read(key.index)
+        saliency = self.read_prior(sample.sha256)
         if self.options.warming_up(key):
             unlabelled = replace(sample, label=None, mask=None, boxes=None)
-            example = self._example(unlabelled, scene.without_annotation(), key)
+            target = pseudo_target(saliency)
+            example = self._example(unlabelled, scene.without_annotation(), saliency, target, key)
             return example._replace(prior=torch.zeros_like(example.prior))
-        return self._example(sample, scene, key)
+        return self._example(sample, scene, saliency, self._target(sample, scene, saliency), key)
 
     def _read(self, index: int) -> tuple[Sample, Scene]:
         """Read a sample, or the next one that can be read."""
@@ -301,7 +313,14 @@ class SmearDataset(Dataset[Example]):
                 logger.warning("skipped and replaced by the next image: %s", error)
         raise InputError(f"none of {len(self)} images can be read any more; restore them, or prepare them again")
 
-    def _example(self, sample: Sample, scene: Scene, key: SampleKey) -> Example:
+    def _example(
+        self,
+        sample: Sample,
+        scene: Scene,
+        saliency: NDArray[np.float32],
+        image_target: NDArray[np.uint8],
+        key: SampleKey,
+    ) -> Example:
         if key.seed is None:
             view = centre_view(scene, self.spec.crop_px)
             crop = view.cut(scene.rgb)
@@ -309,8 +328,7 @@ class SmearDataset(Dataset[Example]):
             rng = np.random.default_rng(key.seed)
             view = random_view(scene, sample.label is not None, self.spec.crop_px, rng)
             crop = augment(view.cut(scene.rgb), self.options.augmentation, rng, self.options.recoloured)
-        saliency = self.read_prior(sample.sha256)
-        target = view.cut_target(self._target(sample, scene, saliency))
+        target = view.cut_target(image_target)
         return Example(
             torch.from_numpy(crop).permute(2, 0, 1).float() / 255,
             torch.from_numpy(np.stack([view.cut(channel) for channel in saliency])),
@@ -320,11 +338,20 @@ class SmearDataset(Dataset[Example]):
 
     def _target(self, sample: Sample, scene: Scene, saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return an image's target; where no white cell is, the prior is ignored, as it highlights platelets."""
-        if sample.mask is not None or sample.boxes is not None:
-            return scene.target
-        if BROADER.get(sample.label or "", sample.label) == NO_WHITE_CELL:
+        annotated = sample.mask is not None or sample.boxes is not None
+        if not annotated and BROADER.get(sample.label or "", sample.label) == NO_WHITE_CELL:
             return np.full_like(scene.target, MAY_BE_BACKGROUND)
-        return pseudo_target(saliency) if self.options.from_prior else scene.target
+        taught = self.taught_target(sample)
+        if taught is not None:
+            return taught
+        return scene.target if annotated or not self.options.from_prior else pseudo_target(saliency)
+
+    def _taught_target(self, sample: Sample) -> NDArray[np.uint8] | None:
+        """Return the target that the teacher leaves; None without one, or where nothing is open or it finds nothing."""
+        scene = cached_scene(sample, self.spec.mpp)
+        if self.teacher is None or (np.bitwise_count(scene.target) == 1).all():
+            return None
+        return self.teacher.refine(scene.rgb, self.read_prior(sample.sha256), scene.target)
 
     def _crop_label(self, sample: Sample, view: View, target: NDArray[np.uint8]) -> str | None:
         """Return the label of a crop: its cell's, or `NO_WHITE_CELL` if mask or boxes show only background."""

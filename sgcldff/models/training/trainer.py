@@ -32,13 +32,14 @@ from sgcldff.core.label_codes import BACKGROUND, MAY_BE_BACKGROUND, MAY_BE_NUCLE
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import ModelSpec, Precision, TrainSpec, require
 from sgcldff.models.checkpoint import open_spec
-from sgcldff.models.model import save_model
+from sgcldff.models.model import Model, save_model
 from sgcldff.models.nets import Prediction, build, imagenet_origin
 from sgcldff.models.nets.base import Network
 from sgcldff.models.runtimes.hardware import emulation_caution, fastest_precision, gpu_usable
 from sgcldff.models.training.batches import SmearDataModule
 from sgcldff.models.training.examples import Example
 from sgcldff.models.training.losses import SmearLoss, class_weights
+from sgcldff.models.training.teacher import Teacher
 from sgcldff.models.training.warm_start import Inherited, WarmStart, start_from_parent
 from sgcldff.saliency.store import PriorStore
 
@@ -177,6 +178,7 @@ def train(
     folder: str | Path,
     watchers: Logger | Sequence[Logger | Callback] | None = None,
     accelerator: str = "auto",
+    teacher: Model | None = None,
 ) -> TrainingResult:
     """Train a network, or resume a run that was interrupted in `folder`.
 
@@ -194,12 +196,15 @@ def train(
         Loggers of the training curves, and further callbacks such as a `Deadline`.
     accelerator
         Lightning's name of the device; several GPUs are used together.
+    teacher
+        A trained model that outlines cells where masks leave pixels open, or are missing.
 
     Raises
     ------
     InputError
-        If no sample is in the training split, no image can be read, nothing of the other model fits, this machine
-        does not support the precision, or a checkpoint contains anything but weights and numbers, which is not run.
+        If no sample is in the training split, no image can be read, nothing of the other model fits, the teacher has
+        another scale or prior, this machine does not support the precision, or a checkpoint contains anything but
+        weights and numbers, which is not run.
     OutOfTimeError
         If a `Deadline` has passed, after a checkpoint is written.
     SystemExit
@@ -212,7 +217,8 @@ def train(
     last, precision = folder / f"{LAST_CHECKPOINT}.ckpt", run_precision(folder, spec.precision, accelerator)
     net, model_spec, inherited = _initial_network(model)
     module = SmearModule(net, spec, class_weights(labels, model_spec.labels))
-    batches = SmearDataModule(samples, priors, model_spec, spec)
+    outliner = None if teacher is None else Teacher(teacher, model_spec)
+    batches = SmearDataModule(samples, priors, model_spec, spec, outliner)
     best = ModelCheckpoint(folder, "best", monitor=SCORE, mode="max", enable_version_counter=False)
     trainer = lightning.Trainer(
         accelerator=accelerator,

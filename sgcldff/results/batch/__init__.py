@@ -11,10 +11,9 @@ from sgcldff.results.batch.origin import known_sha256, require_own_folders, unre
 from sgcldff.results.batch.page import write_page
 from sgcldff.results.batch.summary import SlideSummary, write_summary
 from sgcldff.results.batch.table import batch_schema, write_table
-from sgcldff.results.batch.triage import WATCHED, Reason, TriagedSlide, Urgency, triage
+from sgcldff.results.batch.triage import Reason, TriagedSlide, Urgency, triage
 
 __all__ = [
-    "WATCHED",
     "Reason",
     "SlideSummary",
     "TriagedSlide",

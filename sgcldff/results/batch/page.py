@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.labels import BLAST
+from sgcldff.core.labels import BLAST, WATCHED_FOR
 from sgcldff.core.tally import STAGES
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.batch.summary import SlideSummary, classes_of
@@ -88,7 +88,9 @@ def write_page(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
         cells=sum(slide.counted for slide in read),
         usual=[_usual(label, read) for label in classes_of(read)],
         area_colours=AREA_COLOURS,
-        cannot_tell=sorted({name for slide in read if slide.found for name in slide.found.cannot_tell}),
+        cannot_tell=[
+            name for name in WATCHED_FOR if any(slide.found and name in slide.found.cannot_tell for slide in read)
+        ],
         knows_blasts=any(slide.found and BLAST not in slide.found.cannot_tell for slide in read),
         models=sorted({(slide.model.name, slide.model.version, slide.model.digest) for slide in read if slide.model}),
         tiles=sum(slide.tiles for slide in read),

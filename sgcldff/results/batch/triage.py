@@ -8,22 +8,15 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.core.labels import BLAST, ERYTHROBLAST, LYMPHOCYTE, MONOCYTE
-from sgcldff.core.wording import counted
+from sgcldff.core.wording import counted, percent
 from sgcldff.counting.agreement import Agreement
-from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, ClassShare, CountBeside, Differential
+from sgcldff.counting.alerts import WATCHED, nucleated_red_cells, possible_blasts, watched_cells
+from sgcldff.counting.differential import FLAGS, MANY_EXCLUDED, MANY_UNIDENTIFIED, Differential
 from sgcldff.counting.specimen import outside
 from sgcldff.results.batch.summary import SlideSummary, classes_of
-from sgcldff.results.slide_page import percent
 
-WATCHED = (BLAST,)
-"""Types of which a single cell calls for review."""
-WATCHED_BESIDE = (ERYTHROBLAST,)
-"""Cells that are no white cells, but also call for review."""
 SMALL_USABLE = 0.1
 """Part of the smear that is usable below which a slide needs review."""
-MANY_MONONUCLEAR = 0.6
-"""Share of lymphocytes and monocytes above which they may be blasts where the model has none."""
 FAR = 3.5
 """Robust z-score beyond which a share is far outside of its batch (Iglewicz and Hoaglin 1993)."""
 FEWEST_SLIDES = 8
@@ -87,12 +80,11 @@ def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[s
     reasons = [
         *_scale(slide.found),
         *_people(slide, watched),
-        *(_present(share) for share in slide.found.shares if share.label in watched and share.count),
-        *(_beside(one) for one in slide.found.beside if one.label in WATCHED_BESIDE and one.count),
+        *(Reason(Urgency.FIRST, text) for text in watched_cells(slide.found, watched)),
+        *(Reason(Urgency.LOOK, text) for text in (*nucleated_red_cells(slide.found), *possible_blasts(slide.found))),
         *_manual(slide.agreements),
         *(Reason(Urgency.LOOK, text) for text in outside((slide.reviewed or slide.found).laboratory.marks)),
         *_few(slide.found),
-        *_mononuclear(slide.found),
         *strange,
         *_left_out(slide.reviewed or slide.found),
         *_smear(slide.usable),
@@ -105,36 +97,16 @@ def _scale(found: Differential) -> list[Reason]:
     return [Reason(Urgency.FIRST, doubt)] if doubt else []
 
 
-def _present(share: ClassShare) -> Reason:
-    cells = f"{share.count:,} {share.label}" + (" cell" if share.count == 1 else " cells")
-    return Reason(
-        Urgency.FIRST, f"{cells}: {percent(share.share)}, interval {percent(share.low)} – {percent(share.high)}"
-    )
-
-
 def _people(slide: SlideSummary, watched: Sequence[str]) -> list[Reason]:
     """Say what people found on a slide, and what of their work does not belong to its present results."""
     standing, own = slide.standing, slide.reviewed
-    named = [share for share in own.shares if share.label in watched and share.count] if own else []
+    named = watched_cells(own, watched) if own else []
     earlier = ["an earlier reading was reviewed: apply the reviews to this one"] if standing.earlier and not own else []
     return [
-        *(Reason(Urgency.FIRST, f"after review, {_present(share).text}") for share in named),
+        *(Reason(Urgency.FIRST, f"after review, {text}") for text in named),
         *(Reason(Urgency.LOOK, fault) for fault in standing.damaged),
         *(Reason(Urgency.NOTE, text) for text in earlier),
     ]
-
-
-def _beside(one: CountBeside) -> Reason:
-    cells = f"{one.count:,} {one.label}" + ("" if one.count == 1 else "s")
-    per_100 = "" if one.per_100 is None else f": {one.per_100:.1f} per 100 white cells"
-    return Reason(Urgency.LOOK, cells + per_100)
-
-
-def _mononuclear(found: Differential) -> list[Reason]:
-    """Say that many lymphocytes and monocytes may be blasts where the model does not know them."""
-    share = sum(one.share for one in found.shares if one.label in (LYMPHOCYTE, MONOCYTE))
-    text = f"{percent(share)} lymphocytes and monocytes: they may be blasts, which this model cannot tell"
-    return [Reason(Urgency.LOOK, text)] * (BLAST in found.cannot_tell and share > MANY_MONONUCLEAR)
 
 
 def _few(found: Differential) -> list[Reason]:

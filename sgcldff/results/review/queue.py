@@ -44,7 +44,7 @@ class QueuedCell:
     at_border: bool
     """The picture reaches beyond the slide's border, where it is mirrored."""
     why: str
-    """What it was chosen for: "label", "confidence", "sample" or "representative"."""
+    """What it was chosen for: "label", "evidence", "confidence", "sample" or "representative"."""
     label: str
     """Predicted type."""
     confidence: float

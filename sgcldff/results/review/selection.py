@@ -24,8 +24,9 @@ LINEAGE = tuple(Lineage.__dataclass_fields__)
 
 LEAST_SURE = 50
 """Cells that are reviewed where the model left none unidentified: those of which it was least sure."""
-LABEL, CONFIDENCE, SAMPLE, REPRESENTATIVE = "label", "confidence", "sample", "representative"
-"""Why a cell is reviewed: its label, its confidence, chance, or because it represents others in a calibration."""
+LABEL, EVIDENCE, CONFIDENCE, SAMPLE, REPRESENTATIVE = "label", "evidence", "confidence", "sample", "representative"
+"""Why a cell is reviewed: its label, evidence that lies beside it, its confidence, chance, or because it represents
+others in a calibration."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class ReviewSelection:
     """Which of the counted cells are reviewed; cells outside the usable area never are."""
 
     labels: tuple[str, ...] = (UNIDENTIFIED,)
-    """Predicted types that are reviewed."""
+    """Predicted types that are reviewed; with "unidentified" also cells whose type was read from beside them: less of
+    what speaks for it lies on the cell than by chance."""
     below: float | None = None
     """Cells with a lower confidence, too, 0 to 1."""
     sample: int = 0
@@ -110,7 +112,7 @@ def read_slide_cells(folder: Path) -> SlideCells:
         require_intact(path, "read the slide again")
         names = pq.read_schema(path).names
         classes = tuple(name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY))
-        columns = ["cell_id", "slide_id", *PLACES, "label", "confidence", "counted", *LINEAGE]
+        columns = ["cell_id", "slide_id", *PLACES, "label", "confidence", "on_cell", "counted", *LINEAGE]
         table = pq.read_table(path, columns=[*columns, *(PROBABILITY + name for name in classes)])
         cells = table.select([*columns, *(PROBABILITY + name for name in classes)]).to_pandas()
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -141,8 +143,9 @@ def least_sure(slides: Sequence[SlideCells], number: int) -> pd.DataFrame:
 def _candidates(slide: SlideCells, choice: ReviewSelection) -> pd.DataFrame:
     cells = slide.cells
     asked = cells["label"].isin(choice.labels)
+    beside = (cells["on_cell"] < 0) & (UNIDENTIFIED in choice.labels)
     unsure = cells["confidence"] < (choice.below or 0)
-    why = np.select([asked, unsure], [LABEL, CONFIDENCE], SAMPLE)
+    why = np.select([asked, beside, unsure], [LABEL, EVIDENCE, CONFIDENCE], SAMPLE)
     kept = cells.assign(why=why)[(why != SAMPLE) | (choice.sample > 0)]
     ranked = kept.assign(rank=[rank_of(*names) for names in zip(kept["slide_sha256"], kept["cell_id"], strict=True)])
     drawn = _first(ranked[ranked["why"] == SAMPLE], choice.sample)

@@ -41,7 +41,7 @@ def detections(study: Study, rows: Sequence[ReferenceRow], level: float = 0.95) 
     interval holds for a single patient there is nothing to compare.
     """
     shares = [row for row in rows if row.unit is Unit.PERCENT and study.names(row.type)]
-    verdicts = [_verdicts(slide.reference, slide.found, shares) for slide in study.slides]
+    verdicts = [_verdicts(one.reference, one.found, shares) for one in study.specimens]
     labels = dict.fromkeys(label for by_type in verdicts for label in by_type)
     overall = [
         (any(theirs for theirs, _ in by_type.values()), any(ours for _, ours in by_type.values()))

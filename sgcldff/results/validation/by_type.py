@@ -14,12 +14,12 @@ from sgcldff.results.validation.study import Study
 
 @dataclass(frozen=True)
 class Proportion:
-    """A count of slides out of others, with the ends of its exact interval; share and ends 0 to 1."""
+    """A count of specimens out of others, with the ends of its exact interval; share and ends 0 to 1."""
 
     count: int
     total: int
     share: float | None
-    """None where there is no slide, as then nothing is known."""
+    """None where there is no specimen, as then nothing is known."""
     low: float
     high: float
 
@@ -36,7 +36,7 @@ class TypeComparison:
 
     label: str
     reference: tuple[float, ...]
-    """Share of both readers' cells together, by slide."""
+    """Share of both readers' cells together, by specimen."""
     found: tuple[float, ...]
     """Share that the model found."""
     differences: Differences
@@ -44,15 +44,15 @@ class TypeComparison:
     by_chance: float
     """Standard deviation of the differences if nothing but the choice of cells made them."""
     adjusted: Differences | None
-    """The same for the share adjusted for the model's errors; None where it is not known of all slides."""
+    """The same for the share adjusted for the model's errors; None where it is not known of all specimens."""
     deming: Line | None
     passing_bablok: Line | None
     within: Proportion
-    """Slides on which the model's share lies within Rümke's limits of the reference."""
+    """Specimens in which the model's share lies within Rümke's limits of the reference."""
     readers: Differences
     """Second reader less the first, in alphabetical order."""
     readers_within: Proportion
-    """Slides on which the second reader's share lies within Rümke's limits of the first one's."""
+    """Specimens in which the second reader's share lies within Rümke's limits of the first one's."""
 
 
 def compare_types(study: Study, level: float = 0.95) -> tuple[TypeComparison, ...]:
@@ -62,16 +62,16 @@ def compare_types(study: Study, level: float = 0.95) -> tuple[TypeComparison, ..
 
 def compared(study: Study, label: str, level: float = 0.95) -> TypeComparison:
     """Compare one type."""
-    references = [slide.reference for slide in study.slides]
-    shares = [slide.found[label] for slide in study.slides]
+    references = [specimen.reference for specimen in study.specimens]
+    shares = [specimen.found[label] for specimen in study.specimens]
     reference = np.array([100 * share_of(one.pooled, label) for one in references])
     found = np.array([100 * share.share for share in shares])
     first, second = (np.array([100 * share_of(one.counts[at], label) for one in references]) for at in range(2))
     cells = np.array([white_cells(one.pooled) for one in references], float)
-    counted = np.array([slide.found.counted for slide in study.slides], float)
+    counted = np.array([specimen.found.counted for specimen in study.specimens], float)
     both = (reference * cells + found * counted) / (cells + counted)
     variance = both * (100 - both) * (1 / cells + 1 / counted)
-    adjusted = [100 * share.adjusted.share for share in shares if share.adjusted]
+    adjusted = [100 * specimen.adjusted[label] for specimen in study.specimens if label in specimen.adjusted]
     ratio = float((1 / counted).mean() / (1 / cells).mean())
     return TypeComparison(
         label,

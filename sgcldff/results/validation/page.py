@@ -14,22 +14,22 @@ from sgcldff.counting.reference_intervals import ReferenceRow
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.slide_page import template
 from sgcldff.results.validation.abnormal import ANY, ASSUMED, SHOWN, Detection, detections
-from sgcldff.results.validation.by_type import compare_types
+from sgcldff.results.validation.by_type import TypeComparison, compare_types
 from sgcldff.results.validation.plots import plots_of
-from sgcldff.results.validation.study import Study, StudySlide
+from sgcldff.results.validation.study import Study, StudySpecimen
 
 METHODS = {
-    "reference": "cells of both readers together",
+    "reference": "cells of both readers together, of all slides of a specimen",
     "bias": "mean difference, model less reference, in percentage points; Student's interval",
     "limits": "limits of agreement (Bland and Altman 1999), with their intervals",
     "deming": "Deming regression, errors as the numbers of cells say; jackknife intervals (Linnet 1993)",
     "passing_bablok": "Passing-Bablok regression (1983)",
-    "within": "slides within Rümke's limits: the exact binomial 95 % interval of the reference share",
+    "within": "specimens within Rümke's limits: the exact binomial 95 % interval of the reference share",
     "proportions": "exact binomial intervals (Clopper-Pearson)",
     "not_covered": "how slides, stain and patients were chosen; what readers and model get wrong alike",
 }
 """How each figure was computed."""
-LAYOUT = 1
+LAYOUT = 2
 
 
 def write_validation(
@@ -47,7 +47,7 @@ def write_validation(
         Of all intervals.
     """
     types, found = compare_types(study, level), detections(study, rows, level)
-    flags = (*study.flags, *_abnormal_flags(found))
+    flags = (*_bias_flags(types), *study.flags, *_abnormal_flags(found))
     content = {
         "model": asdict(study.model),
         "readers": list(study.readers),
@@ -57,7 +57,7 @@ def write_validation(
         "types": [asdict(one) for one in types],
         "abnormal": [asdict(one) for one in found],
         "cannot_tell": study.lacking,
-        "slides": [_slide(one) for one in study.slides],
+        "specimens": [_specimen(one) for one in study.specimens],
         "left_out": list(study.left_out),
         "methods": METHODS | {"power_of_bias": POWER, "sensitivity_shown": SHOWN, "sensitivity_assumed": ASSUMED},
         "purpose": PURPOSE,
@@ -85,8 +85,15 @@ def write_validation(
 
 def _cells(study: Study) -> tuple[int, int]:
     """Count the white cells of all readers, and those of the model."""
-    readers = sum(white_cells(slide.reference.pooled) for slide in study.slides)
-    return readers, sum(slide.found.counted for slide in study.slides)
+    readers = sum(white_cells(one.reference.pooled) for one in study.specimens)
+    return readers, sum(one.found.counted for one in study.specimens)
+
+
+def _bias_flags(types: Sequence[TypeComparison]) -> list[str]:
+    """Name the types of which the model finds more or fewer than the readers, beyond chance."""
+    biases = [(one.label, one.differences.bias) for one in types]
+    apart = [f"{label} {bias.value:+.1f}" for label, bias in biases if bias.low > 0 or bias.high < 0]
+    return [f"the model differs from the readers on average, in percentage points: {', '.join(apart)}"] * bool(apart)
 
 
 def _abnormal_flags(found: Sequence[Detection]) -> list[str]:
@@ -96,10 +103,11 @@ def _abnormal_flags(found: Sequence[Detection]) -> list[str]:
     return [f"{smears} abnormal smears: CLSI H20-A2 asks for at least 100"] * (smears < 100)
 
 
-def _slide(one: StudySlide) -> dict[str, object]:
+def _specimen(one: StudySpecimen) -> dict[str, object]:
     pairs = zip(one.reference.readers, one.reference.counts, strict=True)
     return {
-        "slide_id": one.reference.slide_id,
+        "specimen": one.reference.specimen,
+        "slides": list(one.reference.slides),
         "readers": {reader: dict(counts) for reader, counts in pairs},
         "model": one.found.counts,
     }

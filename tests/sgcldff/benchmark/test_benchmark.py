@@ -54,7 +54,7 @@ def said(source: str, seed: int, skill: float) -> Predictions:
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told]}
     table |= {start + name: [100] * rows for start, names in COUNTS.items() for name in names}
     table |= {f"{part}_intersection": rng.integers(0, 100, rows) for part in ("cell", "nucleus")}
-    table |= {name: [None] * rows for name in ("cam_on_cell", "saliency_consistency")}
+    table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion", "typicality")}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     layout = schema(FIVE_TYPES, str(seed))
     return Predictions(FIVE_TYPES, str(seed), pa.table({name: table[name] for name in layout.names}, schema=layout))
@@ -213,6 +213,7 @@ def test_other_images_cannot_be_compared():
         found(Comparison(answers, QUICK))
 
 
+@pytest.mark.slow
 def test_unchanged_answers_keep_the_whole_score_and_worse_ones_less():
     clean = runs(1, 2)
     worse = {name: {seed: run(seed + 50, 0.2) for seed in seeds} for name, seeds in clean.items()}
@@ -276,6 +277,7 @@ def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):
     assert text.endswith("- a note\n")
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_of_whatever_there_is(table, tmp_path):
     pictures = draw_plots(table, {"unet": list(runs(1)[REFERENCE].values())}, tmp_path / "whole")
     assert {path.stem for path in pictures} == {

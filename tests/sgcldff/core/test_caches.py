@@ -101,6 +101,7 @@ def test_a_temporary_folder_of_others_is_not_used(temporary, tmp_path, taken):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 def test_graphs_are_cached_in_the_private_folder_if_the_home_is_unwritable(temporary, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(a_file(tmp_path)))
     spec = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32))

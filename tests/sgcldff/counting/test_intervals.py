@@ -81,6 +81,7 @@ def labelled(rng, number):
     return Confusion(FIVE_TYPES, tuple(map(int, true)), tuple(map(int, predicted)), (1.0,) * len(true))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [200, 1000, 5000])
 def test_adjusted_shares_hold_the_truth_however_many_cells_are_counted(cells):
     rng, raw, adjusted = np.random.default_rng(1), [], []

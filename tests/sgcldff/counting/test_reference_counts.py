@@ -2,7 +2,7 @@ import pytest
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import FIVE_TYPES
-from sgcldff.counting.reference_counts import read_reference_counts, share_of
+from sgcldff.counting.reference_counts import ReferenceTable, share_of
 from sgcldff.slides.patient import Patient, Sex
 
 LONG = """slide_id,reader,label,count,age,sex
@@ -17,13 +17,13 @@ a,Anna,blast,90,,
 
 def test_both_forms_of_the_table_are_read(tmp_path):
     (tmp_path / "long.csv").write_text(LONG.replace("segs", "neut"))
-    (one,) = read_reference_counts(tmp_path / "long.csv", FIVE_TYPES)
+    (one,) = ReferenceTable.read(tmp_path / "long.csv").counts(FIVE_TYPES)
     assert (one.readers, one.patient) == (("Anna", "Bela"), Patient(age=40, sex=Sex.FEMALE))
     assert one.counts[0] == {"neutrophil": 110, "erythroblast": 5, "blast": 90}
     assert share_of(one.pooled, "neutrophil") == 170 / 300, "blasts belong to the denominator, nucleated red cells not"
     assert share_of(one.pooled, "erythroblast") == 5 / 300
     (tmp_path / "wide.csv").write_text("slide_id,reader,Neut,Mono\na,x,150,50\na,y,160,\n")
-    (wide,) = read_reference_counts(tmp_path / "wide.csv", FIVE_TYPES)
+    (wide,) = ReferenceTable.read(tmp_path / "wide.csv").counts(FIVE_TYPES)
     assert wide.counts == ({"neutrophil": 150, "monocyte": 50}, {"neutrophil": 160, "monocyte": 0})
 
 
@@ -43,12 +43,24 @@ WRONG = {
     HEAD + "a,x,neut,3\na,x,neut,4\na,y,neut,4\n": r"row 2 .*'neut' was counted in an earlier row too",
     HEAD + "a,x,neut,3\na,y,neut,0\n": "slide 'a': y counted no white cell",
     "slide_id,reader,age,neut\na,x,old,3\na,y,,3\n": r"row 1: age .* is 'old'; give a number",
+    "slide_id,specimen,reader,neut\na,s,x,3\na,t,y,3\n": r"row 2: slide 'a' is of specimen 't' here, of 's' before",
     "slide_id,reader,age,neut\na,x,5,3\na,y,6,3\n": "slide 'a': its rows give different ages or sexes",
 }
+
+
+def test_slides_of_one_specimen_are_added_up(tmp_path):
+    """As H20-A2 has it: each reader counts one of two slides of a specimen."""
+    (tmp_path / "counts.csv").write_text(
+        "slide_id,specimen,reader,neut,mono\na,s,x,150,50\nb,s,y,160,40\nc,,x,9,1\nc,,y,8,2\n"
+    )
+    both, alone = ReferenceTable.read(tmp_path / "counts.csv").counts(FIVE_TYPES)
+    assert (both.specimen, both.slides, both.readers) == ("s", ("a", "b"), ("x", "y"))
+    assert both.counts == ({"neutrophil": 150, "monocyte": 50}, {"neutrophil": 160, "monocyte": 40})
+    assert (alone.specimen, alone.slides) == ("c", ("c",))
 
 
 @pytest.mark.parametrize("text", WRONG)
 def test_a_table_that_cannot_be_used_is_refused_with_row_and_remedy(tmp_path, text):
     (tmp_path / "counts.csv").write_text(text)
     with pytest.raises(InputError, match=WRONG[text]):
-        read_reference_counts(tmp_path / "counts.csv", FIVE_TYPES)
+        ReferenceTable.read(tmp_path / "counts.csv").counts(FIVE_TYPES)

@@ -83,6 +83,18 @@ def test_without_nucleated_red_cells_among_the_classes_nothing_is_corrected():
     assert found(USUAL).laboratory.white_count is None
 
 
+def test_a_count_that_leaves_nucleated_red_cells_out_is_not_corrected_again():
+    counts = {"segmented neutrophil": 75, "lymphocyte": 25, "erythroblast": 50}
+    figures = found(counts, WBC11.classes, wbc=6.0, nrbc_excluded=True).laboratory
+    white, by_type = figures.white_count, {one.label: one for one in figures.absolute}
+    assert (white.per_100, white.corrected, white.nrbc_excluded) == (50.0, Range(6.0, 6.0, 6.0), True)
+    assert by_type["segmented neutrophil"].value == pytest.approx(4.5)
+    exact = binomtest(75, 100).proportion_ci(0.95)
+    assert by_type["segmented neutrophil"].low == pytest.approx(6 * exact.low)
+    assert found(counts, WBC11.classes, wbc=6.0).laboratory.white_count.corrected.value == pytest.approx(4.0)
+    assert found(USUAL, wbc=6.0, nrbc_excluded=True).laboratory.white_count.per_100 is None
+
+
 def test_adjusted_shares_and_unidentified_cells_widen_absolute_counts():
     rng = np.random.default_rng(0)
     true = rng.integers(0, 5, 400)

@@ -67,6 +67,7 @@ def times(folder):
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
 
 
+@pytest.mark.slow
 def test_a_bucket_is_ingested_like_the_folder_it_came_from(bucket, smears, tmp_path):
     source = mirrored(Source("auto", f"s3://{BUCKET}/{SHELF}"), tmp_path / "landing")
     assert contents(Path(source.folder)) == contents(smears)
@@ -95,6 +96,7 @@ def test_a_mirror_follows_its_bucket_and_copies_only_what_changed(bucket, smears
     assert contents(folder) == expected
 
 
+@pytest.mark.slow
 def test_after_sigkill_complete_files_are_not_copied_again(bucket, smears, tmp_path):
     command = [sys.executable, "-c", LAND, f"s3://{BUCKET}/{SHELF}", str(tmp_path)]
     process = subprocess.Popen(command, env=os.environ)

@@ -2,6 +2,7 @@ import csv
 import filecmp
 import tracemalloc
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import openslide
@@ -19,9 +20,12 @@ from sgcldff.data.synthetic.layout import Spot
 from sgcldff.data.synthetic.stain import palette
 from sgcldff.slides.images import read_grey, read_rgb
 
+pytestmark = pytest.mark.slow
+
 SPEC = SmearSpec()
 
 
+@cache
 def drawn(label, count=24, mpp=0.2):
     rng = np.random.default_rng(FIVE_TYPES.index(label))
     return [white_cell(label, palette(SPEC), mpp, rng) for _ in range(count)]

@@ -100,6 +100,7 @@ def predictions_of(rows: int, seed: int, skill: float = 0.7, groups: int = 40, t
         "label": [FIVE_TYPES[i] for i in labels],
         "told": [FIVE_TYPES[i] for i in told],
         "confidence": chances.max(axis=1),
+        "typicality": [None] * rows,
         "found": [True] * rows,
         "cell_intersection": (unions * (0.8 + 0.2 * rng.random(rows))).astype(int),
         "cell_union": unions,
@@ -107,7 +108,7 @@ def predictions_of(rows: int, seed: int, skill: float = 0.7, groups: int = 40, t
         "nucleus_union": unions,
         **{start + name: [90] * rows for start, names in COUNTS.items() if "boundary" in start for name in names},
         "cam_on_cell": rng.random(rows),
-        "saliency_consistency": [None] * rows,
+        "occlusion": [None] * rows,
         **{f"probability_{name}": chances[:, k] for k, name in enumerate(FIVE_TYPES)},
     }
     return Predictions(FIVE_TYPES, f"model{seed}", pa.table(table, schema=schema(FIVE_TYPES, f"model{seed}")))

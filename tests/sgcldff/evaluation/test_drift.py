@@ -115,6 +115,7 @@ def test_nothing_is_said_of_fewer_than_five_patients():
     assert "40 new images of 1 patient or slide are too few" in report.to_markdown()
 
 
+@pytest.mark.slow
 def test_the_least_that_chance_gives_and_the_least_that_matters_both_count():
     """Many images make a trifle certain, few make a large distance chance: neither is drift."""
     trifle = measure_drift(images(1500, 0, groups=1500), images(1500, 1, shift=0.2, groups=1500), DriftSpec()).figures[

@@ -27,6 +27,7 @@ from sgcldff.evaluation.predictions import AnswerLabels, schema
 from sgcldff.evaluation.report import METRICS, SkippedImage, score
 from sgcldff.evaluation.scorable import scorable
 from sgcldff.models.nets.base import Prediction
+from sgcldff.models.out_of_distribution import fit
 from tests.sgcldff.evaluation.painted import (
     INKS,
     QUICK,
@@ -48,7 +49,7 @@ class Broken(Painter):
 
 def test_a_model_that_knows_the_paint_is_perfect(report: EvalReport) -> None:
     for part in (report.pooled, *report.sources):
-        names = [name for name in METRICS if name not in ("calibration_error", "cam_on_cell", "saliency_consistency")]
+        names = [name for name in METRICS if name not in ("calibration_error", "cam_on_cell", "occlusion")]
         few = dict.fromkeys(("macro_f1", "balanced_accuracy"), Interval(1.0))  # each class is in three groups
         assert {name: getattr(part, name) for name in names} == dict.fromkeys(names, Interval(1.0, 1.0, 1.0)) | few
         assert part.confusion == tuple(map(tuple, (3 * np.eye(5, dtype=int)).tolist()))
@@ -236,6 +237,21 @@ def test_a_report_shows_by_class_how_often_a_model_with_a_limit_abstains() -> No
     assert score(predictions, WBC5, QUICK).abstention is None
 
 
+def test_a_report_shows_by_class_how_many_cells_a_limit_of_typicality_rejects(painted, tmp_path) -> None:
+    """One type of five is unlike the cells that typicality was fitted to: all of it is rejected, and only that."""
+    likeness = np.repeat(np.eye(5)[:4], 40, axis=0) + np.random.default_rng(0).normal(0, 0.01, (160, 5))
+    typicality = fit(likeness.astype(np.float32), [str(at // 40) for at in range(160)], likeness.astype(np.float32))
+    spread = [replace(sample, group=f"{sample.label}{at % 3}") for at, sample in enumerate(painted)]
+    report = evaluate(model_of(), spread, QUICK, typicality=typicality)
+    assert {one.label: (one.images, one.share.value) for one in report.atypical} == {
+        name: (3, float(name == FIVE_TYPES[4])) for name in FIVE_TYPES
+    }
+    assert EvalReport.from_json(report.to_json()).atypical == report.atypical
+    row = next(line for line in report.to_markdown().partition("## Typicality")[2].split("\n") if FIVE_TYPES[4] in line)
+    assert "1.000" in row
+    assert not evaluate(model_of(), spread, QUICK).atypical
+
+
 @given(st.integers(0, 2**16))
 @settings(max_examples=10, deadline=None)
 def test_reported_scores_are_those_of_sklearn(seed: int) -> None:
@@ -251,7 +267,7 @@ def test_reported_scores_are_those_of_sklearn(seed: int) -> None:
     assert scores.confusion == tuple(map(tuple, oracle.confusion_matrix(true, told, labels=list(FIVE_TYPES)).tolist()))
     ious = predictions.numbers("cell_intersection") / predictions.numbers("cell_union")
     assert values["cell_iou"] == pytest.approx(ious.mean())
-    assert scores.saliency_consistency is None
+    assert scores.occlusion is None
     for interval in (scores.accuracy, scores.macro_f1, scores.auroc, scores.cell_iou):
         assert interval is not None
         assert interval.low < interval.value < interval.high  # type: ignore[operator]
@@ -277,9 +293,9 @@ def test_files_that_are_no_reports_are_refused(tmp_path: Path) -> None:
             EvalReport.from_json(text)
     with pytest.raises(MissingInputError, match="gone"):
         Predictions.open(tmp_path / "gone.parquet")
-    former = schema(FIVE_TYPES).with_metadata({"sgcldff.layout": "predictions/1", "sgcldff.model": "m"})
+    former = schema(FIVE_TYPES).with_metadata({"sgcldff.layout": "predictions/2", "sgcldff.model": "m"})
     pq.write_table(former.empty_table(), tmp_path / "former.parquet")
-    with pytest.raises(InputError, match=r"former\.parquet: not a table of layout predictions/2"):
+    with pytest.raises(InputError, match=r"former\.parquet: not a table of layout predictions/3"):
         Predictions.open(tmp_path / "former.parquet")
     (tmp_path / "text.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"text\.parquet"):

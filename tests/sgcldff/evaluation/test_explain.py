@@ -6,21 +6,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import pearsonr
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from sgcldff.core.label_codes import MAY_BE_ANYTHING
 from sgcldff.core.labels import WBC5
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
 from sgcldff.evaluation.explain import (
     Explanation,
     cell_of,
-    consistency,
     draw_explanations,
     energy_share,
     explain,
     grad_cam,
+    occlusion,
     share_beyond_chance,
 )
 from sgcldff.evaluation.predict import Crop, ImagePrediction
@@ -74,7 +74,9 @@ def reading(rgb: np.ndarray, prior: np.ndarray, label: str | None = "monocyte") 
     sample = Sample("set/one", "set", "g", "one.png", 0.2, "none", label)
     scene = Scene(rgb, target, ((32.0, 32.0),), True)
     probabilities = np.array([0.1, 0.1, 0.1, 0.1, 0.6], np.float32)
-    return ImagePrediction(sample, scene, labels, True, Crop(rgb, prior, labels, target), probabilities, prior[0])
+    return ImagePrediction(
+        sample, scene, labels, True, Crop(rgb, prior, labels, target), probabilities, prior[0], probabilities
+    )
 
 
 def test_grad_cam_is_the_formula_of_the_paper() -> None:
@@ -174,16 +176,48 @@ def test_a_share_is_corrected_for_the_size_of_the_cell() -> None:
     assert np.isnan(share_beyond_chance(np.ones((10, 10), np.float32), np.ones((10, 10), bool)))
 
 
-@given(seeds)
-@settings(max_examples=30, deadline=None)
-def test_consistency_is_pearsons_correlation(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    evidence, prior = rng.random((6, 7), dtype=np.float32), rng.random((2, 6, 7), dtype=np.float32)
-    expected = pearsonr(evidence.ravel(), prior.mean(axis=0).ravel()).statistic
-    assert consistency(evidence, prior) == pytest.approx(expected, abs=1e-6)
-    assert consistency(evidence, evidence[None]) == pytest.approx(1)
-    assert consistency(evidence, 1 - evidence[None]) == pytest.approx(-1)
-    assert np.isnan(consistency(np.zeros_like(evidence), prior))
+class Looker(nn.Module):
+    """A net whose first type is as probable as the pixels of its window are blue, or its prior is high."""
+
+    def __init__(self, window: np.ndarray, prior_weight: float = 0) -> None:
+        super().__init__()
+        self.window, self.prior_weight = torch.from_numpy(window), prior_weight
+
+    def forward(self, image: Tensor, prior: Tensor) -> Prediction:
+        seen = image[:, 2][:, self.window].mean(dim=1) + self.prior_weight * prior[:, 0][:, self.window].mean(dim=1)
+        types = torch.stack([10 * seen, *[torch.zeros_like(seen)] * 4], dim=1)
+        return Prediction(torch.zeros(len(image), 3, SIDE, SIDE), types, image[:, :1], types)
+
+
+@pytest.mark.parametrize("prior_weight", [0.0, 1.0])
+def test_occlusion_tells_a_type_read_from_the_cell_from_one_read_beside_it(prior_weight: float) -> None:
+    (rgb,), (prior,) = inputs(1)
+    crop = reading(rgb, prior).crop
+    cell = np.zeros((SIDE, SIDE), bool)
+    cell[18:46, 18:46] = True  # the cell of `reading` with its margin
+    rgb[cell], rgb[~cell] = (0, 0, 200), (0, 0, 100)
+    by_cell, by_surroundings, by_neither = (
+        occlusion(model_of(Looker(window, prior_weight)), [crop], np.zeros(1, int))[0]
+        for window in (cell, ~cell, np.zeros((SIDE, SIDE), bool) | True)
+    )
+
+    def probability(blue: float, seen_prior: float) -> float:
+        return float(
+            np.exp(10 * (blue / 255 + prior_weight * seen_prior))
+            / (np.exp(10 * (blue / 255 + prior_weight * seen_prior)) + 4)
+        )
+
+    assert by_cell == pytest.approx(probability(200, prior[0][cell].mean()) - probability(100, 0), abs=1e-3)
+    assert by_surroundings == pytest.approx(probability(100, 0) - probability(100, prior[0][~cell].mean()), abs=1e-3)
+    assert by_surroundings - 1e-6 <= by_neither <= by_cell
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_without_cell_or_background_there_is_nothing_to_cover(label: int) -> None:
+    (rgb,), (prior,) = inputs(1)
+    empty = np.full((SIDE, SIDE), label, np.uint8)
+    crop = Crop(rgb, prior, empty, np.full((SIDE, SIDE), MAY_BE_ANYTHING, np.uint8))
+    assert np.isnan(occlusion(model_of(Looker(empty == label)), [crop], np.zeros(1, int))[0])
 
 
 def test_the_true_cell_counts_and_where_it_is_unknown_the_found_one() -> None:
@@ -203,7 +237,7 @@ def test_explanations_come_in_order_and_nothing_comes_of_nothing() -> None:
     assert [one.prediction for one in both] == readings
     alone = explain(model, readings[1:])[0]
     np.testing.assert_allclose(both[1].cam, alone.cam, atol=1e-5)
-    assert alone.consistency == pytest.approx(1)
+    assert both[1].occlusion == pytest.approx(alone.occlusion, abs=1e-5)
     assert explain(model, []) == ()
 
 

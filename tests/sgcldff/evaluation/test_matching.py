@@ -39,6 +39,7 @@ def test_shares():
     assert (nothing.recall, nothing.precision) == (1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_many_cells_far_apart_are_no_burden():
     grid = np.stack(np.meshgrid(np.arange(200.0), np.arange(200.0)), -1).reshape(-1, 2) * 40
     got = match_cells(grid + 1, grid[::-1], 5)

@@ -83,6 +83,7 @@ def test_each_cell_counts_once_whatever_the_shards(slide, tmp_path, tile, shard)
     assert facts(read_cells(plan)) == whole
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), count=st.integers(5, 45), halo=st.sampled_from([0, 32]))
 def test_each_cell_of_a_random_slide_counts_once(tmp_path_factory, seed, count, halo):
@@ -110,6 +111,7 @@ def gated(image, plan):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tile", "shard"), [(32, 64), (64, 128), (96, 192), (256, 1024)])
 def test_behind_the_gate_each_cell_counts_once_whatever_the_tiles(slide, tmp_path, tile, shard):
     model = ColourModel()
@@ -144,6 +146,7 @@ def test_the_gate_reads_little_where_there_is_little(tmp_path):
     assert (committed_work(all_of_it).tiles, committed_work(all_of_it).skipped) == (everything.tiles, 0)
 
 
+@pytest.mark.slow
 def test_a_sample_has_the_cells_of_its_shards(slide, tmp_path):
     """Random shards give what the whole slide gives there, and the same plan draws the same shards."""
     plan = inferred(slide, tmp_path / "all")
@@ -166,6 +169,7 @@ def test_a_sample_has_the_cells_of_its_shards(slide, tmp_path):
     assert len(half) == 8
 
 
+@pytest.mark.slow
 def test_only_what_a_change_touches_is_computed_again(slide, tmp_path):
     first = ColourModel()
     inferred(slide, tmp_path, SPEC, first)
@@ -181,6 +185,7 @@ def test_only_what_a_change_touches_is_computed_again(slide, tmp_path):
     assert plan.missing(Step.SEGMENT)
 
 
+@pytest.mark.slow
 def test_labels_that_were_removed_are_made_again(slide, tmp_path):
     before = tree(inferred(slide, tmp_path).labels)
     for file in (tmp_path / "labels.ome.zarr").rglob("*"):
@@ -190,6 +195,7 @@ def test_labels_that_were_removed_are_made_again(slide, tmp_path):
     assert tree(inferred(slide, tmp_path).labels) == before
 
 
+@pytest.mark.slow
 def test_order_and_repetition_change_no_byte(slide, tmp_path):
     model = ColourModel()
     inferred(slide, tmp_path / "a", SPEC, model)
@@ -305,6 +311,7 @@ def test_kill_9_loses_no_committed_shard_and_changes_no_byte(tmp_path):
     assert tree(out) == tree(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_half_written_is_removed(slide, tmp_path):
     plan = inferred(slide, tmp_path)
     before = tree(tmp_path)

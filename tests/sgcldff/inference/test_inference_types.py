@@ -25,6 +25,8 @@ from tests.sgcldff.painted import (
     saved,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_cells_lie_where_they_were_painted_at_level_0(tmp_path):
     centres = [(100, 120), (300, 420), (610, 240)]

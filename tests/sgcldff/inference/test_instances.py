@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shapely import Polygon
 
 from sgcldff.core.geometry import Box, TileGrid
-from sgcldff.inference.instances import REACH_UM, find_cells, label_cells
+from sgcldff.inference.instances import REACH_UM, find_cells
 from sgcldff.slides.images import read_grey, rescale
 
 MPP = 0.2
@@ -152,7 +152,6 @@ def test_what_is_no_cell_is_left_out():
     assert [cell.area_px for cell in find_cells(labels, MPP)] == [(labels[150:, 150:] > 0).sum()]
     assert find_cells(labels, MPP, min_area_um2=40) == ()
     assert find_cells(blank(), MPP) == ()
-    assert label_cells(blank(), MPP).max() == 0
 
 
 def test_thick_stain_is_no_cell():
@@ -161,17 +160,6 @@ def test_thick_stain_is_no_cell():
     assert find_cells(labels, MPP) == ()
     labels[labels == 2] = 1
     assert find_cells(labels, MPP) == ()
-
-
-def test_ids_number_each_object_once():
-    labels = blank()
-    for y, x in ((12, 12), (12, 24), (40, 40)):
-        round_cell(labels, y, x)
-    ids = label_cells(labels, MPP)
-    assert set(np.unique(ids)) == {0, 1, 2, 3}
-    assert ((ids > 0) == (labels > 0)).all()
-    assert ids.dtype == np.int32
-    assert sorted(np.bincount(ids.ravel())[1:]) == sorted(cell.area_px for cell in find_cells(labels, MPP))
 
 
 @pytest.mark.parametrize("mpp", [0.1, 0.25, 0.4, 0.5])
@@ -212,7 +200,7 @@ def test_the_parts_of_a_nucleus_are_outlined():
     assert all(Polygon(part).is_valid and Polygon(part).within(Polygon(cell.outline)) for part in cell.nuclei)
 
 
-def crowded(seed, count, side_px=900):
+def crowded(seed, count, side_px):
     """Cells strewn without mercy: overlapping, lobed, torn, in clumps."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((side_px, side_px), np.uint8)
@@ -231,9 +219,9 @@ def facts(cells):
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=5)
-@given(seed=st.integers(0, 2**32), count=st.sampled_from([40, 120, 400]), shard=st.sampled_from([128, 320, 448]))
+@given(seed=st.integers(0, 2**32), count=st.sampled_from([20, 60, 180]), shard=st.sampled_from([128, 320, 448]))
 def test_shards_give_the_cells_of_the_whole_once_each(seed, count, shard):
-    labels = crowded(seed, count)
+    labels = crowded(seed, count, 600)
     halo = math.ceil(REACH_UM / MPP)
     found = []
     for core in TileGrid(labels.shape, shard, 0, shard).shards:
@@ -243,6 +231,7 @@ def test_shards_give_the_cells_of_the_whole_once_each(seed, count, shard):
     assert facts(found) == facts(find_cells(labels, MPP))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 2**32), count=st.sampled_from([60, 400]))
 def test_outlines_are_valid_polygons_that_do_not_overlap_much(seed, count):

@@ -167,3 +167,13 @@ def test_a_model_in_half_precision_predicts_alike_at_half_the_size(spec, saved, 
     ours, theirs = model.predict(rgb, prior), whole.predict(rgb, prior)
     np.testing.assert_allclose(ours.segmentation, theirs.segmentation, atol=0.01)
     np.testing.assert_allclose(ours.cell_type, theirs.cell_type, atol=0.01)
+
+
+def test_a_model_from_before_the_number_of_convolutions_was_stated_has_three(tmp_path):
+    former = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, convolutions=3))
+    save_model(tmp_path, former, build(former))
+    path = tmp_path / SPEC_FILE
+    content = json.loads(path.read_text())
+    del content["net"]["convolutions"]
+    path.write_text(json.dumps(content))
+    assert load_model(tmp_path, "cpu").spec == former

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.label_codes import MAY_BE_BACKGROUND
@@ -14,6 +15,7 @@ from sgcldff.evaluation.predict import predict_images
 from sgcldff.models.model import Model
 from sgcldff.models.nets import build
 from sgcldff.models.nets.base import NETWORKS
+from sgcldff.models.nets.sgcldff import TypeHead, centre_window, shrink, weighted_mean
 from sgcldff.models.training.examples import read_scene
 from sgcldff.models.training.losses import SmearLoss
 
@@ -42,6 +44,31 @@ def test_every_network_supports_any_label_space(name, labels):
     assert got.evidence.min() >= 0
     assert got.evidence.max() <= 1
     assert got.embedding.shape == (2, build(spec).embedding_width)
+    assert got.contribution.shape == (2, 1, 16, 16)
+    assert got.contribution.min() >= 0
+
+
+def test_contributions_are_features_times_the_gradients_of_autograd():
+    torch.manual_seed(0)
+    head = TypeHead(fused=8, deep=6, classes=5, cell_px=60).eval()
+    norm = head.embed[2]
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    fused, deep = torch.randn(3, 8, 16, 16), torch.randn(3, 6, 4, 4)
+    logits, evidence, _, contribution = head(fused, deep)
+    weight = evidence * centre_window(evidence, head.sigma)
+    branches = [(fused, weight), (deep, shrink(weight, deep))]
+    pooled = torch.cat([weighted_mean(*branch) for branch in branches], dim=1).detach().requires_grad_()
+    head.tell(head.embed(pooled)).max(dim=1).values.sum().backward()
+    linear = (pooled.grad * pooled).sum(dim=1)
+    parts = []
+    for (features, own), gradient in zip(branches, pooled.grad.split((8, 6), dim=1), strict=True):
+        share = own / own.mean(dim=(2, 3), keepdim=True)
+        parts.append((features * gradient[:, :, None, None] * share).sum(dim=1, keepdim=True))
+    torch.testing.assert_close(sum(part.mean(dim=(1, 2, 3)) for part in parts), linear)
+    expected = parts[0] + nn.functional.interpolate(parts[1], size=(16, 16), mode="bilinear")
+    torch.testing.assert_close(contribution, expected.relu())
+    assert logits.shape == (3, 5)
 
 
 def batch_for(spec):

@@ -114,7 +114,7 @@ def test_the_oracle_decides(model):
 def test_results_equal_those_of_the_model(loaded, model, engine, precision, n, height, width):
     runtime, (rgb, prior) = loaded[engine, precision], smooth(n, height, width)
     expected = model.predict(rgb, prior)
-    labels, (types, embedding) = runtime.segment(rgb, prior), runtime.classify(rgb, prior)
+    labels, (types, embedding, contribution) = runtime.segment(rgb, prior), runtime.classify(rgb, prior)
     assert (labels.dtype, types.dtype, embedding.dtype) == (np.uint8, np.float32, np.float32)
     assert labels.shape == (n, height, width)
     ranked = np.sort(expected.segmentation, axis=1)
@@ -124,6 +124,8 @@ def test_results_equal_those_of_the_model(loaded, model, engine, precision, n, h
     np.testing.assert_allclose(types.sum(axis=1), 1, atol=1e-5)
     spread = model.predict(*smooth(8, 96, 64, seed=3)).embedding.std()
     np.testing.assert_allclose(embedding / spread, expected.embedding / spread, atol=EMBEDDING_WITHIN[precision])
+    assert contribution.shape == (n, *(-(-side // 32) * 4 for side in (height, width)))
+    assert contribution.min() >= 0
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -203,6 +205,8 @@ def test_openvino_runs_the_baselines(tmp_path, name):
     types = runtime.classify(rgb, prior)
     np.testing.assert_allclose(types.probabilities, expected.cell_type, atol=1e-4)
     np.testing.assert_allclose(types.embedding, expected.embedding, rtol=1e-3, atol=1e-3 * expected.embedding.std())
+    by_torch = load_runtime(place, Engine.TORCH, Precision.FP32).classify(rgb, prior).contribution
+    np.testing.assert_allclose(types.contribution, by_torch, rtol=1e-3, atol=1e-3 * by_torch.max())
 
 
 def test_a_runtime_states_engine_precision_and_spec(loaded, model):

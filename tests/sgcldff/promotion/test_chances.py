@@ -27,7 +27,7 @@ def answers(true, told, groups, overlap=None):
     table |= {start + name: [None] * rows for start, names in COUNTS.items() for name in names}
     if overlap is not None:
         table |= {"cell_intersection": overlap.round().astype(int), "cell_union": [1000] * rows, "label": [None] * rows}
-    table |= {name: [None] * rows for name in ("cam_on_cell", "saliency_consistency")}
+    table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion", "typicality")}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     return Predictions(FIVE_TYPES, "m", pa.table(table, schema=schema(FIVE_TYPES, "m")))
 
@@ -50,6 +50,7 @@ def test_a_model_worse_by_the_whole_margin_seldom_passes_on_few_patients(groups,
     assert ("test on at least 5 patients" in finding.text) == (groups < 5)
 
 
+@pytest.mark.slow
 def test_the_chance_of_an_equal_model_is_how_often_one_passes():
     rng, owners = np.random.default_rng(0), np.arange(60)
     passed, stated = [], []
@@ -65,6 +66,7 @@ def test_the_chance_of_an_equal_model_is_how_often_one_passes():
     assert "an equal model passes" in finding.text
 
 
+@pytest.mark.slow
 def test_a_loss_of_a_rare_class_asks_for_a_person():
     rng, asked = np.random.default_rng(0), []
     for _ in range(20):

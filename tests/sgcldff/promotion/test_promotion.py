@@ -38,7 +38,7 @@ def answers(true: np.ndarray, told: np.ndarray, confidence: np.ndarray, groups: 
     table |= {"source": ["s"] * rows, "group": [f"g{i % groups}" for i in range(rows)], "found": [True] * rows}
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told], "confidence": confidence}
     table |= {start + name: [90] * rows for start, names in COUNTS.items() for name in names}
-    table |= {name: [None] * rows for name in ("cam_on_cell", "saliency_consistency")}
+    table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion", "typicality")}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     return Predictions(FIVE_TYPES, "m", pa.table(table, schema=schema(FIVE_TYPES, "m")))
 
@@ -62,6 +62,7 @@ def draws(groups: int, rows: int, spec: EvalSpec) -> list[np.ndarray]:
     ]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**16))
 @settings(max_examples=3, deadline=None)
 def test_recalls_and_their_intervals_are_those_of_sklearn_on_drawn_groups(seed: int) -> None:

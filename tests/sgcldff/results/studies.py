@@ -10,7 +10,7 @@ from sgcldff.core.records import Lineage, ModelRef
 from sgcldff.counting.differential import from_counts, write_differential
 from sgcldff.counting.reference_counts import ReferenceCount
 from sgcldff.results.batch import SlideSummary, write_summary
-from sgcldff.results.validation.study import Study, StudySlide
+from sgcldff.results.validation.study import Study, StudySpecimen
 from sgcldff.slides.patient import Patient
 
 MODEL = ModelRef("sgcldff", "3", "cd" * 8)
@@ -39,8 +39,9 @@ def made_study(slides: int, seed: int, rates: np.ndarray | None = None, cells: i
         shares = rng.dirichlet(ALPHA)
         found = drawn(rng, cells, shares if rates is None else shares @ rates)
         counts = (drawn(rng, readers, shares), drawn(rng, readers, shares))
-        reference = ReferenceCount(f"slide-{number:03d}", ("Anna", "Bela"), counts, Patient())
-        made.append(StudySlide(reference, from_counts(found, FIVE_TYPES)))
+        name = f"slide-{number:03d}"
+        reference = ReferenceCount(name, (name,), ("Anna", "Bela"), counts, Patient())
+        made.append(StudySpecimen.of(reference, [from_counts(found, FIVE_TYPES)]))
     return Study(MODEL, tuple(made), ())
 
 
@@ -52,9 +53,9 @@ def drawn(rng: np.random.Generator, cells: int, shares: np.ndarray) -> dict[str,
 def write_study(folder: Path, study: Study) -> Path:
     """Write the results of the slides, in `results`, and the counts of the readers; returns the table of counts."""
     rows = []
-    for slide in study.slides:
-        name, pairs = slide.reference.slide_id, zip(slide.reference.readers, slide.reference.counts, strict=True)
-        write_result(folder / "results" / name, slide.found.counts)
+    for one in study.specimens:
+        name, pairs = one.reference.specimen, zip(one.reference.readers, one.reference.counts, strict=True)
+        write_result(folder / "results" / name, one.found.counts)
         rows += [{"slide_id": name, "reader": reader, **counts} for reader, counts in pairs]
     pd.DataFrame(rows).to_csv(folder / "counts.csv", index=False)
     return folder / "counts.csv"

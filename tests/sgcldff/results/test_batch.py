@@ -101,11 +101,12 @@ def test_what_the_model_cannot_tell_decides_what_is_said(tmp_path):
     counts = {"neutrophil": 80, "lymphocyte": 410, "monocyte": 10}
     five = replace(summary(), found=from_counts(counts, FIVE_TYPES))
     (warning,) = texts(five)
-    assert warning == "84.0 % lymphocytes and monocytes: they may be blasts, which this model cannot tell"
+    assert warning == "84.0 % lymphocytes and monocytes: they may be blasts, which this model does not recognise"
     assert texts(summary(counts=counts)) == [], "blasts would have been found"
     pages = [write_batch(tmp_path / str(n), [one])[1].read_text() for n, one in enumerate([five, summary()])]
     assert "a watched type such as blasts is present" not in pages[0]
-    assert "cannot tell band neutrophil, blast, erythroblast, immature granulocyte" in pages[0]
+    assert "This model does not recognise blasts, immature granulocytes, band neutrophils or erythroblasts." in pages[0]
+    assert pages[0].index("a leukaemia may read as") < pages[0].index("Need review")
     assert "a watched type such as blasts is present" in pages[1]
     table = pq.read_table(tmp_path / "0" / "batch.parquet")
     assert table.schema.metadata[b"sgcldff.purpose"] == b"research use only, not for diagnosis"

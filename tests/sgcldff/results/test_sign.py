@@ -14,6 +14,8 @@ from sgcldff.results.folder import DIFFERENTIAL, REPORT, REVIEWED_CELLS, REVIEWE
 from sgcldff.results.review.sign import sign
 from tests.sgcldff.results.reviewing import read_painted, review_first, section
 
+pytestmark = pytest.mark.slow
+
 
 def status(folder, name=DIFFERENTIAL):
     return read_json(folder / name, "")["status"]

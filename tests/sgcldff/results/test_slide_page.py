@@ -13,6 +13,8 @@ from sgcldff.core.records import UNIDENTIFIED, Lineage, SlideRef
 from sgcldff.counting.agreement import compare
 from sgcldff.counting.confusion import Confusion
 from sgcldff.counting.differential import differential, from_counts
+from sgcldff.counting.reference_intervals import ReferenceInterval, Unit
+from sgcldff.counting.specimen import Specimen
 from sgcldff.inference.outputs import CellRow
 from sgcldff.results.slide_page import CROPS, DRAWN, OUTSIDE, Gallery, slide_facts, write_report
 from sgcldff.slides.scaled import ScaledSlide
@@ -114,7 +116,7 @@ def test_a_report_has_all_its_parts(tmp_path):
 
 def test_a_report_says_what_its_numbers_do_not(tmp_path):
     words = " ".join(report(tmp_path, LABELS)[1].text)
-    assert "This model cannot tell blast, immature granulocyte, band neutrophil, erythroblast." in words
+    assert "This model does not recognise blasts, immature granulocytes, band neutrophils or erythroblasts." in words
     assert "a leukaemia may read as many lymphocytes or monocytes" in words
     assert "They do not cover errors of the model" in words
     assert "how it confuses types is not known" in words
@@ -176,6 +178,19 @@ def test_every_picture_is_inside_the_page(tmp_path):
         assert abs(int(picture.mean()) - 230) < 30
     assert not re.search(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)[\w/.]", text.split("</style>")[1])
     assert "script" not in page.tags
+
+
+def test_a_picture_shows_where_its_type_was_read_from(tmp_path):
+    beside = np.zeros((16, 16), np.uint8)
+    beside[:, 8:] = 255
+    known = [replace(cell, evidence=beside.ravel(), on_cell=-0.25) for cell in cells(["monocyte"])]
+    write_report(tmp_path, slide(), Gallery(known), differential(["monocyte"], FIVE_TYPES), FACTS)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "evidence on the cell -0.25" in text
+    (uri,) = re.findall(r'<img class="map" src="data:image/jpeg;base64,([^"]+)"', text)
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(uri), np.uint8), cv2.IMREAD_GRAYSCALE).astype(int)
+    side = picture.shape[1] // 2
+    assert picture[:, side + 4 :].mean() > picture[:, : side - 4].mean() + 40
 
 
 def test_every_cell_is_ringed_in_the_overview(tmp_path):
@@ -270,3 +285,23 @@ def test_a_manual_count_stands_beside_the_differential(tmp_path):
     assert "<td>agrees</td>" in rows["neutrophil"]
     assert "<td>differs</td>" in rows["eosinophil"]
     assert "manual" not in report(tmp_path, LABELS)[1].ids
+
+
+def test_what_may_be_blasts_comes_before_the_differential(tmp_path):
+    """A leukaemia read with a model of five types must not pass as a lymphocytosis."""
+    above = ReferenceInterval("lymphocyte", Unit.PERCENT, (20.0, 45.0))
+    found = from_counts({"neutrophil": 60, "lymphocyte": 330, "monocyte": 20}, FIVE_TYPES)
+    found = replace(found, specimen=Specimen(intervals=(above,), reference="lab.toml"))
+    words = " ".join(Page(write_report(tmp_path, slide(), Gallery(()), found, FACTS).read_text()).text)
+    alert = "85.4 % lymphocytes and monocytes: they may be blasts, which this model does not recognise"
+    mark = "above the reference 20 – 45: they may be blasts, which this model does not recognise"
+    assert (
+        words.index(alert)
+        < words.index(mark)
+        < words.index("This model does not recognise blasts")
+        < words.index("Share")
+    )
+    assert found.to_dict()["alerts"] == [alert]
+    known = from_counts({"neutrophil": 390, "blast": 10}, (*FIVE_TYPES, "blast"))
+    words = " ".join(Page(write_report(tmp_path, slide(), Gallery(()), known, FACTS).read_text()).text)
+    assert words.index("10 blast cells: 2.5 %, interval 1.2 % – 4.5 %") < words.index("Share")

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
 from sgcldff.counting.differential import read_differential
 from sgcldff.counting.specimen import Specimen
@@ -14,6 +15,8 @@ from sgcldff.results.folder import EARLIER, REVIEWED_CELLS, REVIEWED_DIFFERENTIA
 from sgcldff.results.review.apply import apply_reviews
 from tests.sgcldff.results.reviewing import read_painted, review_first, section
 from tests.sgcldff.results.verdicts import reviews_of
+
+pytestmark = pytest.mark.slow
 
 REVIEWED = (REVIEWED_CELLS, REVIEWED_DIFFERENTIAL)
 

@@ -5,11 +5,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from scipy.stats import beta, binom, binomtest
+from scipy.stats import beta, binom, binomtest, t
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import ModelRef
+from sgcldff.counting.reference_counts import ReferenceTable
 from sgcldff.counting.reference_intervals import ReferenceRow, Unit
 from sgcldff.results.validation import read_study, write_validation
 from sgcldff.results.validation.abnormal import chance_to_show, detections
@@ -48,9 +49,9 @@ def test_abnormal_smears_are_counted_as_the_shares_say():
     overall, neutrophils = detections(ours, ROWS)
     outside = np.array(
         [
-            [not 45 <= 100 * slide.reference.pooled["neutrophil"] / 400 <= 75, not 45 <= 100 * share.share <= 75]
-            for slide in ours.slides
-            for share in [slide.found["neutrophil"]]
+            [not 45 <= 100 * one.reference.pooled["neutrophil"] / 400 <= 75, not 45 <= 100 * share.share <= 75]
+            for one in ours.specimens
+            for share in [one.found["neutrophil"]]
         ]
     )
     both, abnormal = outside.all(axis=1).sum(), outside[:, 0].sum()
@@ -68,11 +69,11 @@ def test_a_type_that_the_model_lacks_is_missed_and_told(tmp_path):
     table = write_study(tmp_path, made_study(12, 1))
     head, *rows = table.read_text().splitlines()
     table.write_text("\n".join([f"{head},blast", *(f"{row},{20 * (n < 6)}" for n, row in enumerate(rows))]))
-    ours = read_study(tmp_path / "results", table)
+    ours = read_study(tmp_path / "results", ReferenceTable.read(table))
     (overall, blasts) = detections(ours, [ReferenceRow("blast", Unit.PERCENT, 0, 1)])
     assert (blasts.sensitivity.count, blasts.sensitivity.total, blasts.specificity.count) == (0, 3, 9)
     assert overall.sensitivity == blasts.sensitivity
-    assert any("cannot tell were counted by the readers: blast (on 3 slides)" in flag for flag in ours.flags)
+    assert any("types that this model does not recognise: blast (in 3 specimens)" in flag for flag in ours.flags)
 
 
 @pytest.mark.parametrize(("smears", "least", "most"), [(10, 0, 0), (60, 0.4, 0.8), (400, 0.99, 1)])
@@ -100,30 +101,54 @@ class Loaded(HTMLParser):
 def test_the_page_stands_alone_and_escapes_names(tmp_path):
     table = write_study(tmp_path, made_study(10, 2))
     table.write_text(table.read_text().replace("Anna", "<script>alert(1)</script>"))
-    page, told = write_validation(tmp_path / "out", read_study(tmp_path / "results", table), ROWS, "lab.toml")
+    page, told = write_validation(
+        tmp_path / "out", read_study(tmp_path / "results", ReferenceTable.read(table)), ROWS, "lab.toml"
+    )
     loaded = Loaded(page.read_text())
     assert "script" not in loaded.tags
     assert loaded.addresses == []
     assert loaded.tags.count("svg") == 10
-    for words in ("For research use. Not for diagnosis.", "10 slides: CLSI H20-A2 asks for at least 200", "Signature"):
+    for words in (
+        "For research use. Not for diagnosis.",
+        "10 specimens: CLSI H20-A2 asks for at least 200",
+        "Signature",
+    ):
         assert words in page.read_text()
     content = json.loads(told.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert content["purpose"] == "research use only, not for diagnosis"
     assert content["methods"]["not_covered"]
     assert [one["label"] for one in content["types"]] == list(FIVE_TYPES)
-    assert len(content["slides"]) == 10
+    assert len(content["specimens"]) == 10
+
+
+def test_slides_of_one_specimen_are_one_sample(tmp_path):
+    """Two slides of each: intervals are those of twelve samples of twice the cells, not of 24."""
+    table = write_study(tmp_path, made_study(24, 6))
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{head},specimen", *(f"{row},blood-{at // 4}" for at, row in enumerate(rows))]))
+    ours = read_study(tmp_path / "results", ReferenceTable.read(table))
+    assert len(ours.specimens) == 12
+    apart = made_study(24, 6).specimens
+    for one, first, second in zip(ours.specimens, apart[::2], apart[1::2], strict=True):
+        assert one.found.counted == first.found.counted + second.found.counted
+        for at in range(2):
+            both = (first.reference.counts[at], second.reference.counts[at])
+            assert one.reference.counts[at] == {label: both[0][label] + both[1][label] for label in FIVE_TYPES}
+    found = compared(ours, "neutrophil").differences
+    assert found.bias.high - found.bias.value == pytest.approx(t.ppf(0.975, 11) * found.spread / np.sqrt(12))
+    assert "12 specimens: CLSI H20-A2 asks for at least 200" in ours.flags[0]
 
 
 def test_results_that_make_no_study_are_refused(tmp_path):
     table = write_study(tmp_path, made_study(10, 2))
     write_result(tmp_path / "results" / "slide-003", {"neutrophil": 10}, ModelRef("other", "1", "00" * 8))
     with pytest.raises(InputError, match=r"read with several models, other version 1 .*, sgcldff version 3 .*one of"):
-        read_study(tmp_path / "results", table)
+        read_study(tmp_path / "results", ReferenceTable.read(table))
     table.write_text(table.read_text().replace("slide-003", "slide-x"))
     with pytest.raises(
-        InputError, match=r"9 of its slides have results in .*at least 10 are needed.*slide-x: no result"
+        InputError, match=r"9 of its specimens have results in .*at least 10 are needed.*slide-x: no result"
     ):
-        read_study(tmp_path / "results", table)
+        read_study(tmp_path / "results", ReferenceTable.read(table))
 
 
 def test_a_type_that_the_readers_did_not_name_is_not_judged():

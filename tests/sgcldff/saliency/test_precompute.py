@@ -178,6 +178,7 @@ def test_a_killed_run_resumes_without_recomputing_committed_priors(tmp_path):
         np.testing.assert_array_equal(resumed.read(sample.sha256), undisturbed.read(sample.sha256))
 
 
+@pytest.mark.slow
 def test_the_gallery_shows_images_beside_their_priors(tmp_path):
     samples = write_samples(tmp_path, 3)
     ref, _ = compute_priors(samples, tmp_path / "priors", PriorSpec(("ramf", "mbplus")))

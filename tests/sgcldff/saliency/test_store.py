@@ -132,6 +132,7 @@ def flips(content):
         yield position, content[:position] + bytes([byte ^ 1 << position % 8]) + content[position + 1 :]
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_a_shard_is_detected(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "SHARD_IMAGES", 3)
     priors = priors_of([(3, 4), (2, 2), (3, 3)])

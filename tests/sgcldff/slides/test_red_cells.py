@@ -22,11 +22,12 @@ SETS = {
 """Images -> um/px by white cells of 12 to 15 um; in Raabin by neutrophils alone, which are 216 px wide."""
 
 
-def photo(mpp, seed=0, side_um=110.0):
+def photo(mpp, seed=0, side_um=80.0):
     side = round(side_um / mpp)
     return render_field(random_smear(seed, mpp), (side, side), np.random.default_rng(seed)).rgb
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mpp", [0.06, 0.12, 0.25, 0.45])
 def test_the_scale_of_a_synthetic_smear_is_found(mpp):
     found = measure_scale(photo(mpp, seed) for seed in range(4))
@@ -44,6 +45,7 @@ def test_without_red_cells_nothing_is_stated():
     assert measure_scale([bare], fewest=4) is None
 
 
+@pytest.mark.slow
 def test_a_few_red_cells_only_contradict_what_is_far_off():
     field = photo(0.08, seed=3, side_um=45.0)
     assert 4 <= len(red_cells(field)) < 20

@@ -163,6 +163,7 @@ def test_an_object_that_changed_is_copied_anew_and_not_read_on(bucket, slides, c
         reopen(before.ref)
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_copies_leaves_nothing_that_is_taken_for_a_slide(bucket, slides, cache):
     bucket.after, bucket.hold = 50_000, True
     process = start(f"{bucket.url}/scan.tif")

@@ -94,10 +94,11 @@ def test_errors_of_a_server_contain_no_secrets(web, cache, caplog, path, error, 
     assert not list((cache / ".drafts").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listening", [False, True])
 @pytest.mark.parametrize("protocol", ["s3", "http"])
 def test_a_dead_server_is_not_waited_for_for_ever(cache, monkeypatch, listening, protocol):
-    monkeypatch.setattr(stores, "STORE_PATIENCE_S", 1.5)
+    monkeypatch.setattr(stores, "STORE_PATIENCE_S", 0.5)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, SECRETS[1])
     with socket.socket() as dead:
