@@ -35,6 +35,8 @@ from sgcldff.slides import find_slides
 
 STAMP_PX = 90
 """Room for a cell on the lattice, px at the model's scale."""
+EVIDENCE = bytes(16)
+"""Map of what speaks for a type, which plays no part here."""
 
 
 class Crowd:
@@ -94,7 +96,8 @@ class Crowd:
             print(f"shard {index}: {len(cells):,} of {drawn:,} cells found again")
         chances = np.random.default_rng(index).dirichlet(np.ones(len(plan.model.labels.classes)) / 8, len(cells))
         rows = [
-            part_row(plan, cell, Area.MONOLAYER) | {"probabilities": chance, "typicality": 0.5}
+            part_row(plan, cell, Area.MONOLAYER)
+            | {"probabilities": chance, "typicality": 0.5, "on_cell": 1.0, "evidence": EVIDENCE}
             for cell, chance in zip(cells, chances, strict=True)
         ]
         write_table(plan.committed(Step.TYPE, index), pa.Table.from_pylist(rows, schema=PART_SCHEMA))

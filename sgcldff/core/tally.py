@@ -16,7 +16,7 @@ STAGES = {
     "pyramid": "coarser levels of label images",
     "tables": "cells.parquet and cells.geojson",
     "report": "differential, overview and page",
-    "idle": "workers that wait",
+    "idle": "workers that start, load the model, or wait",
 }
 """Where the time of a slide goes."""
 

@@ -46,11 +46,6 @@ class ShardFiles:
         shard = (array.shards or array.chunks)[0]
         return cls(Path(folder), (array.shape[0], array.shape[1]), array.chunks[0], shard, np.dtype(array.dtype))
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Number of shards, (down, across)."""
-        return -(-self.shape[0] // self.shard_px), -(-self.shape[1] // self.shard_px)
-
     def file(self, row: int, column: int) -> Path:
         """Return the file of a shard; there is none where all is background."""
         return self.folder / "c" / str(row) / str(column)
