@@ -60,5 +60,5 @@ def test_a_slide_that_another_process_is_reading_is_left_alone(tmp_path, monkeyp
     monkeypatch.setattr("sgcldff.results.folder.PATIENCE_S", 0.1)
     (job, _) = batch(tmp_path)
     with locked(job.folder / ".lock"), pytest.raises(ServiceError, match="another process has held this lock"):
-        read_slide.fn(job, Workers(Compute(workers=0), here=True), SimpleNamespace(slide=print))
+        read_slide.fn(job, Workers(Compute(workers=0), here=True), SimpleNamespace(slide=print, announce=print))
     assert [path.name for path in job.folder.iterdir()] == [".lock"]
