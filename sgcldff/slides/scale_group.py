@@ -1,5 +1,6 @@
 """Slides that share a scale, whose red cells are measured together."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -47,7 +48,7 @@ class ScaleGroup:
 
     def __init__(self, mpp: StatedMpp, uris: Iterable[str]) -> None:
         self._mpp = None if mpp == AUTO_MPP else mpp
-        self._uris = sorted(uris, key=lambda uri: sha256(uri.rpartition("/")[2].encode()).digest())[:MOST_POOLED]
+        self._uris = sorted(uris, key=lambda uri: sha256(os.fsencode(uri.rpartition("/")[2])).digest())[:MOST_POOLED]
         self._widths: dict[str, Widths] = {}
         self._pooled: dict[float | None, RedCellScale | None] = {}
         self._lock = RLock()

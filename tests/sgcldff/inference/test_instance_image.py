@@ -4,6 +4,7 @@ import pickle
 from collections import Counter
 
 import numpy as np
+import pytest
 import shapely
 import zarr
 from hypothesis import given, settings
@@ -45,6 +46,7 @@ def painted(root, outlines):
     return root / "labels" / "cells" / "0"
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=15, deadline=None)
 def test_every_pixel_holds_the_number_of_its_cell(tmp_path_factory, seed):

@@ -125,7 +125,7 @@ def test_the_table_says_where_a_cell_lies_whether_it_counts_and_where_its_nucleu
     table = pd.read_parquet(path)
     assert table.area.tolist() == ["monolayer", "thick", ""]
     assert table.counted.tolist() == [True, False, True]
-    assert pq.read_schema(path).metadata[b"sgcldff.layout"] == b"cells/4"
+    assert pq.read_schema(path).metadata[b"sgcldff.layout"] == b"cells/5"
     nucleus = shapely.from_wkb(table.nucleus[0])
     assert nucleus.is_valid
     assert nucleus.equals(shapely.union_all([shapely.Polygon(lobe) for lobe in lobes]))

@@ -18,7 +18,7 @@ from sgcldff.doctor import State
 from sgcldff.doctor.packages import released_model
 from sgcldff.evaluation.drift.observe import describe
 from sgcldff.models import released as shipping
-from sgcldff.models.checkpoint import SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
+from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.models.reference import REFERENCE_FILE, Reference
@@ -172,7 +172,8 @@ class TestShipped:
             assert said.casefold() in card.casefold(), f"the card does not say {said!r}"
 
     def test_nothing_else_is_in_its_folder(self):
-        assert {path.name for path in SHIPPED.iterdir()} == {SPEC_FILE, WEIGHTS_FILE, TRAINED_ON, REFERENCE_FILE, CARD}
+        files = {SPEC_FILE, WEIGHTS_FILE, TRAINED_ON, CONFUSION_FILE, REFERENCE_FILE, CARD}
+        assert {path.name for path in SHIPPED.iterdir()} == files
 
 
 def test_the_folder_of_models_contains_only_the_released_one():
