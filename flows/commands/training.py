@@ -30,7 +30,10 @@ def train(
     device: options.DeviceOption = options.Device.AUTO,
     teacher: Annotated[
         str | None,
-        typer.Option(help="Model that outlines cells in images without masks: released, a version, or a folder."),
+        typer.Option(
+            help="Model that outlines cells in images without masks: released, a version, or a folder.",
+            show_default="none",
+        ),
     ] = None,
     metrics_port: options.MetricsOption = None,
 ) -> None:

@@ -72,6 +72,28 @@ def test_a_slide_is_segmented_then_typed_then_written(clock):
     ]
 
 
+def test_what_is_done_beside_the_passes_is_named(clock):
+    progress = BatchProgress(1, clock)
+    assert progress.announce("a", "looking at the whole slide", 0)
+    told = [progress.status().running[0].stage]
+    progress.begin("a", 2, Tally())
+    told.append(progress.status().running[0].stage)
+    read(progress, clock, "a", 2, 4)
+    for _ in range(2):
+        progress.announce("a", "coarser label images", 3)
+        progress.advance("a", Tally(seconds={"pyramid": 1.0}))
+    assert not progress.announce("a", "coarser label images", 0)
+    assert told == ["looking at the whole slide", "segmenting, 0 of 2 parts done"]
+    assert progress.status().tally.seconds["pyramid"] == 2.0
+
+
+def test_workers_are_idle_for_what_is_left_of_their_time():
+    work = Tally(seconds={"read": 4.0, "network": 9.0}, busy=10.0, workers=frozenset("a"))
+    both = work + Tally(seconds={"network": 1.0}, busy=1.0, workers=frozenset("b"))
+    assert list(both.where_time_went(12.0).items()) == [("idle", 13.0), ("network", 10.0), ("read", 4.0)]
+    assert Tally().where_time_went(5.0) == {}
+
+
 def test_all_is_summed_over_slides_that_are_done_and_that_are_running(clock):
     progress = BatchProgress(3, clock)
     for slide, passes in (("a", 4), ("b", 3)):

@@ -181,6 +181,13 @@ def test_a_summary_is_read_back_from_its_folder(tmp_path):
         assert stored(tmp_path, one) == one
 
 
+def test_the_page_says_where_the_time_went(tmp_path):
+    stages = {"network": 6.0, "idle": 2.0}
+    write_batch(tmp_path, [stored(tmp_path, replace(summary("a"), stages=stages)), stored(tmp_path, summary("b"))])
+    page = re.sub("<[^>]*>", "", (tmp_path / "batch.html").read_text())
+    assert "Where the time of the workers went: network 75.0 %, idle 25.0 %." in page
+
+
 def test_a_slide_set_aside_is_not_taken_for_read_where_former_results_lie(tmp_path):
     stored(tmp_path, summary("slide"))
     assert stored(tmp_path, aside("slide")) == aside("slide")
