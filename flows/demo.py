@@ -59,7 +59,7 @@ def make_smears(out: str, side: int) -> tuple[str, str, str]:
 
 
 @flow(name="demo", flow_run_name="demo")
-def demo(out: str, side: int = 8192, epochs: int = 4) -> DemoResult:
+def demo(out: str, side: int = 8192, epochs: int = 3) -> DemoResult:
     """Make smears and a slide, train, promote, read the slide and compare with the ground truth.
 
     Raises
@@ -68,7 +68,7 @@ def demo(out: str, side: int = 8192, epochs: int = 4) -> DemoResult:
         If recall or precision of the detected cells is below 95 %.
     """
     workspace = str(Path(out) / "workspace")
-    settings = read_settings(None, {"train": {"epochs": epochs}, "net": {"pretrained": "off"}})
+    settings = read_settings(None, {"train": {"epochs": epochs}})
     smears, slide, truth = make_smears(out, side)
     retrain([Source("table", smears)], workspace, settings, "cpu", force=True)
     (folder,) = infer([slide], f"{out}/results", workspace, "models:/sgcldff@champion", settings=settings)
