@@ -12,6 +12,8 @@ from sgcldff.slides import find_slides, open_slide, scale_group
 from sgcldff.slides.scale_group import scale_groups
 from tests.sgcldff.slides.test_red_cells import photo
 
+pytestmark = pytest.mark.slow
+
 MPP = 0.08
 
 
