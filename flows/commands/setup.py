@@ -70,7 +70,7 @@ def settings(
 def demo(
     to: Annotated[Path, output("Folder for all files of the demo.")] = Path("demo"),
     side: Annotated[int, typer.Option(min=2048, help="Side of the slide, px.")] = 8192,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 3,
 ) -> None:
     """Draw synthetic smears and a slide with known cells, run the whole pipeline on them and compare."""
     from flows.environment import start_run
