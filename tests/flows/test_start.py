@@ -11,6 +11,7 @@ from prefect import flow
 from flows.environment import launch
 from sgcldff.core.settings import InferSpec, ModelSpec
 from sgcldff.slides import find_slides
+from sgcldff.slides.scale_group import scale_groups
 from tasks.batch import tiles_at_most
 from tasks.compute import Compute, workers
 from tasks.stages import in_flow_run
@@ -63,12 +64,13 @@ def test_a_flow_is_a_run_where_a_server_is_configured(server, monkeypatch):
 def test_the_work_decides_whether_workers_are_worth_their_start(slide, tmp_path):
     model, spec = ModelSpec(mpp=0.25), InferSpec(tile_px=256)
     found = find_slides([str(slide.slide)])
+    groups = scale_groups(found)
     (height, width), mpp = (1500, 1500), 0.1
     tiles = height * width * (mpp / model.mpp / spec.tile_px) ** 2
-    assert tiles_at_most(found, model, spec, int(tiles) + 1)
-    assert not tiles_at_most(found, model, spec, int(tiles))
-    assert not tiles_at_most(found * 9, model, spec, 8)
-    assert tiles_at_most([], model, spec, 0)
+    assert tiles_at_most(found, groups, model, spec, int(tiles) + 1)
+    assert not tiles_at_most(found, groups, model, spec, int(tiles))
+    assert not tiles_at_most(found * 9, groups, model, spec, 8)
+    assert tiles_at_most([], {}, model, spec, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Reviewed results of a slide, cells and differential, beside those of the model."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from scipy.spatial import KDTree
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
+from sgcldff.core.labels import BROADER, OTHER, SUBTYPES
 from sgcldff.core.parquet_file import UNKNOWN, require_intact, seal
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import GOAL_FLAG, PRELIMINARY, Differential, from_counts, read_differential
@@ -102,19 +103,39 @@ def _tally(cells: pa.Table, settled: Mapping[int, Consensus]) -> Tally:
 def _kind(predicted: str, label: str | None) -> str:
     if predicted == UNIDENTIFIED:
         return "open" if label is None else "named"
-    return "confirmed" if predicted == label else "changed"
+    return "confirmed" if predicted == counted_as(label, predicted) else "changed"
+
+
+def counted_as(label: str | None, predicted: str) -> str:
+    """Return the type as which a reviewed cell is counted.
+
+    A broader answer ("neutrophil" where the model knows stages) confirms any of its subtypes; otherwise the cell is of
+    a type of its own, as its subtype is not known.
+    """
+    if label is None:
+        return UNIDENTIFIED
+    if BROADER.get(predicted) == label:
+        return predicted
+    return label
 
 
 def recounted(found: Differential, counts: Mapping[str, int]) -> Differential:
     """Make a differential like `found` of other counts: same excluded cells and kind of intervals, and its types.
 
-    Types that the model does not have come after its own.
+    Types that the model does not have come after its own; among them what people named broadly ("neutrophil") where the
+    model knows subtypes, and nobody said which.
     """
+    counts = {_named(label, found.classes): number for label, number in counts.items()}
     foreign = tuple(sorted(counts.keys() - {*found.classes, UNIDENTIFIED}))
     fresh = from_counts(counts, (*found.classes, *foreign), found.confidence, found.excluded, found.interval)
     goal = (flag for flag in found.flags if flag.startswith(GOAL_FLAG))
     own = replace(fresh, abstains=found.abstains, specimen=found.specimen, flags=(*fresh.flags, *goal), foreign=foreign)
     return own.measured_at(found.scale) if found.scale else own
+
+
+def _named(label: str, classes: Collection[str]) -> str:
+    known_finely = label not in classes and not {*SUBTYPES.get(label, ())}.isdisjoint(classes)
+    return f"{OTHER}{label}, subtype not named" if known_finely else label
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
@@ -134,7 +155,7 @@ def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Consensus]) -> I
     first = 0
     for number in range(source.num_row_groups):
         table = source.read_row_group(number)
-        rows = [_row(settled.get(first + at)) for at in range(table.num_rows)]
+        rows = [_row(settled.get(first + at), label) for at, label in enumerate(table["label"].to_pylist())]
         added = pa.Table.from_pylist(rows, schema=pa.schema(COLUMNS))
         for column in COLUMNS:
             table = table.append_column(column, added[column.name])
@@ -142,10 +163,10 @@ def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Consensus]) -> I
         yield table
 
 
-def _row(verdict: Consensus | None) -> dict[str, object]:
+def _row(verdict: Consensus | None, predicted: str) -> dict[str, object]:
     if verdict is None:
         return {}
-    row = {"reviewed_label": verdict.label or UNIDENTIFIED, "reviewers": list(verdict.reviewers)}
+    row = {"reviewed_label": counted_as(verdict.label, predicted), "reviewers": list(verdict.reviewers)}
     return row | {"reviewed_at": verdict.reviewed_at}
 
 

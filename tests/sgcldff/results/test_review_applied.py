@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import beta
 
-from sgcldff.core.labels import FIVE_TYPES
+from sgcldff.core.labels import FIVE_TYPES, WBC11
 from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.counting.differential import FLAGS, differential, from_counts, read_differential
@@ -18,7 +18,7 @@ from sgcldff.counting.stopping import Goal
 from sgcldff.data.reviews.consensus import consensus_of
 from sgcldff.data.reviews.store import CANNOT_TELL
 from sgcldff.results.folder import REVIEWED_CELLS, REVIEWED_DIFFERENTIAL
-from sgcldff.results.review.apply import apply_reviews, recounted
+from sgcldff.results.review.apply import apply_reviews, counted_as, recounted
 from tests.sgcldff.results.reviewing import cells_of
 from tests.sgcldff.results.verdicts import NOON, review, reviews_of
 
@@ -121,3 +121,17 @@ def test_intervals_that_were_widened_for_a_goal_stay_so():
     assert any("counting stopped after 105 cells" in flag for flag in few.flags)
     assert plain == differential(list(counts.elements()), FIVE_TYPES)
     assert set(plain.flags) <= set(FLAGS.values())
+
+
+def test_broader_answers_confirm_a_subtype_or_stay_broad():
+    found = from_counts({"segmented neutrophil": 5, "lymphocyte": 2}, WBC11.classes)
+    assert counted_as("neutrophil", "segmented neutrophil") == "segmented neutrophil"
+    assert counted_as("neutrophil", "lymphocyte") == "neutrophil"
+    assert counted_as(None, "lymphocyte") == UNIDENTIFIED
+    again = recounted(found, {"segmented neutrophil": 5, "lymphocyte": 1, "neutrophil": 1})
+    assert again["other: neutrophil, subtype not named"].count == 1
+    assert again.foreign == ("other: neutrophil, subtype not named",)
+    assert again["neutrophil"].count == 5, "the group holds the subtypes"
+    assert again.counted == 7
+    five = from_counts({"neutrophil": 1}, FIVE_TYPES)
+    assert recounted(five, {"neutrophil": 2}).foreign == ()
