@@ -16,6 +16,7 @@ from flows.promote import promote, rollback
 from flows.review import review_make, review_read
 from flows.settings import read_settings
 from sgcldff.core.errors import InputError
+from sgcldff.core.labels import BROADER
 from sgcldff.core.records import Split
 from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic.slides import write_slide
@@ -33,7 +34,7 @@ from tests.reviews import write_reviews
 pytestmark = pytest.mark.slow
 
 MPP = 0.2
-TORCH = read_settings(None, {"infer": {"engine": "torch", "usable_only": False}})
+TORCH = read_settings(None, {"infer": {"engine": "torch", "usable_only": False, "min_confidence": 0.0}})
 PALE = 0.3 * np.eye(3) + 0.7 / 3
 """Mixes the optical densities of red, green and blue into a stain nearly without hue."""
 
@@ -47,12 +48,18 @@ def foreign_slide(folder: Path, seed: int) -> tuple[Path, tuple]:
     return path, drawn.cells
 
 
+OWN_NAMES = {"neutrophil": "eosinophil", "eosinophil": "neutrophil"}
+"""Types that the laboratory's readers name otherwise than the released model, which knows drawn cells too well to err
+on them in any stain in which it finds them."""
+
+
 def truth_at(cells, x: float, y: float) -> str:
-    """Give the true type of the cell nearest to a place."""
-    return min(cells, key=lambda cell: np.hypot(cell.centroid[0] - y, cell.centroid[1] - x)).label
+    """Give the type of the cell nearest to a place, as the laboratory names it."""
+    drawn = min(cells, key=lambda cell: np.hypot(cell.centroid[0] - y, cell.centroid[1] - x)).label
+    return OWN_NAMES.get(drawn, drawn)
 
 
-def test_a_laboratory_with_a_new_stain_calibrates_the_released_model(server, tmp_path):
+def test_a_laboratory_that_names_types_otherwise_calibrates_the_released_model(server, tmp_path):
     slides = dict(foreign_slide(tmp_path / "slides", seed) for seed in (3, 4))
     truth, files = {path.stem: cells for path, cells in slides.items()}, [str(path) for path in slides]
     workspace, queue, store = (str(tmp_path / name) for name in ("workspace", "queue", "reviews"))
@@ -61,7 +68,9 @@ def test_a_laboratory_with_a_new_stain_calibrates_the_released_model(server, tmp
         folders = infer(files, str(tmp_path / out), workspace, model, Batch(MPP), Compute(workers=0), TORCH)
         cells = pd.concat(pd.read_parquet(f"{folder}/cells.parquet") for folder in folders)
         places = zip(cells["slide_id"], cells["x"], cells["y"], strict=True)
-        return cells.assign(true=[truth_at(truth[slide], x, y) for slide, x, y in places]).set_index("cell_id")
+        broad = [BROADER.get(label, label) for label in cells["label"]]
+        true = [truth_at(truth[slide], x, y) for slide, x, y in places]
+        return cells.assign(true=true, broad=broad).set_index("cell_id")
 
     before = read("results")
     made = review_make([str(tmp_path / "results")], files, queue, ReviewSelection((), representative=20), workspace)
@@ -83,8 +92,8 @@ def test_a_laboratory_with_a_new_stain_calibrates_the_released_model(server, tmp
     after = read("calibrated", "models:/sgcldff@challenger")
     unseen = before.index.difference(table["cell_id"])
     assert len(unseen) > 15
-    right = [(cells["true"] == cells["label"])[unseen].mean() for cells in (before, after)]
-    assert right[1] > right[0] + 0.2
+    right = [(cells["true"] == cells["broad"])[unseen].mean() for cells in (before, after)]
+    assert right[1] > right[0] + 0.2, right
     assert set(after["model_version"]) == {"2"}
     assert set(after["model_digest"]) == {done.model.digest}
     assert done.calibration.summary in (tmp_path / "calibrated" / "lab-3" / "report.html").read_text()
