@@ -98,6 +98,10 @@ PrecisionOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train; `auto` uses a GPU if there is one.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Worker processes; 0 uses only this process.", show_default="as the work requires"),
+]
 ReportOption = Annotated[
     Path | None, typer.Option("--json", help="Also write the report to this file.", show_default="not written")
 ]

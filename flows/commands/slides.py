@@ -103,10 +103,7 @@ def infer(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what reading would take: tiles, time, memory and disk.")
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Worker processes; 0 uses only this process.", show_default="as the work requires"),
-    ] = None,
+    workers: options.WorkersOption = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -181,10 +178,7 @@ def classify(
     to: Annotated[Path, output("Folder for the results, in a folder named after the slide.")],
     model: options.ModelOption = None,
     mpp: options.SlideMppOption = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Worker processes; 0 uses only this process.", show_default="as the work requires"),
-    ] = None,
+    workers: options.WorkersOption = None,
     workspace: options.WorkspaceOption = WORKSPACE,
     settings: options.SettingsOption = None,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sgcldff.core.errors import LabelError
@@ -206,10 +207,16 @@ class LabelSpace:
         """
         import numpy as np
 
-        broad = np.array([BROADER.get(name, name) for name in self.classes])
-        alike = broad[:, None] == broad
-        summed = (probabilities * alike[np.argmax(probabilities, axis=1)]).sum(axis=1, dtype=float)
+        summed = (probabilities * self._alike[np.argmax(probabilities, axis=1)]).sum(axis=1, dtype=float)
         return np.asarray(np.minimum(summed, 1.0), float)
+
+    @cached_property
+    def _alike(self) -> "NDArray[np.bool_]":
+        """Mark the pairs of classes that belong to the same broader type, (C, C)."""
+        import numpy as np
+
+        broad = np.array([BROADER.get(name, name) for name in self.classes])
+        return np.asarray(broad[:, None] == broad)
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready dictionary for `from_dict`."""

@@ -16,6 +16,11 @@ class Range:
     high: float
 
 
+def beyond_chance(share: float, chance: float) -> float:
+    """Rescale a share to 0 where it is that of chance, and to 1 where it is all; `chance` is below 1."""
+    return (share - chance) / (1 - chance)
+
+
 @dataclass(frozen=True)
 class Clustering:
     """How alike the cells of one part (shard, slide, patient) are, compared with cells drawn one by one."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.label_codes import BACKGROUND, MAY_BE_BACKGROUND, NUCLEUS
+from sgcldff.core.proportions import beyond_chance
 from sgcldff.evaluation.predict import Crop, ImagePrediction
 from sgcldff.models.model import Model
 
@@ -123,7 +124,7 @@ def share_beyond_chance(cam: NDArray[np.float32], cell: NDArray[np.bool_]) -> fl
         At most 1; NaN if the map is 0, or the mask is empty or full.
     """
     chance = float(cell.mean())
-    return (energy_share(cam, cell) - chance) / (1 - chance) if chance < 1 else float("nan")
+    return beyond_chance(energy_share(cam, cell), chance) if chance < 1 else float("nan")
 
 
 def occlusion(model: Model, crops: Sequence[Crop], classes: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.core.geometry import Box
+from sgcldff.core.proportions import beyond_chance
 from sgcldff.inference.instances import Cell
 
 
@@ -40,5 +41,5 @@ def evidence_of(contribution: NDArray[np.float32], cell: Cell, crop: Box) -> Evi
     cv2.fillPoly(mask, [np.round(cell.outline - (crop.x0, crop.y0)).astype(np.int32)], 1.0)
     covered = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
     share, chance = float((contribution * covered).sum() / contribution.sum()), float(covered.mean())
-    on_cell = max(-1.0, (share - chance) / (1 - chance)) if chance < 1 else 1.0
+    on_cell = max(-1.0, beyond_chance(share, chance)) if chance < 1 else 1.0
     return Evidence(np.round(contribution * (255 / peak)).astype(np.uint8), on_cell)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
-from sgcldff.core.proportions import Range, exact_interval
+from sgcldff.core.proportions import Range, beyond_chance, exact_interval
 from sgcldff.core.wording import counted
 from sgcldff.data.reviews.consensus import Consensus
 from sgcldff.data.reviews.store import Review
@@ -91,5 +91,5 @@ def cohen_kappa(labels: Sequence[tuple[str, str]], confidence: float = 0.95) -> 
     first, second = Counter(one), Counter(other)
     chance = sum(first[label] * second[label] for label in first) / len(labels) ** 2
     same = sum(a == b for a, b in labels)
-    low, high = ((share - chance) / (1 - chance) for share in exact_interval(same, len(labels), confidence))
+    low, high = (beyond_chance(share, chance) for share in exact_interval(same, len(labels), confidence))
     return Range(float(cohen_kappa_score(one, other)), low, high)
