@@ -208,16 +208,16 @@ def sign(
 
 
 def _cells(one: "Applied") -> str:
-    tally = one.tally
+    outcomes = one.outcomes
     lines = [
-        f"{tally.reviewed} reviewed",
-        f"{tally.named} classified",
-        f"{tally.confirmed} confirmed",
-        f"{tally.changed} changed",
+        f"{outcomes.reviewed} reviewed",
+        f"{outcomes.named} classified",
+        f"{outcomes.confirmed} confirmed",
+        f"{outcomes.changed} changed",
         f"unidentified {one.machine.rejected} → {one.reviewed.rejected}",
     ]
-    if tally.lost:
-        lines.append(f"{counted(tally.lost, 'review matches', 'reviews match')} no cell")
+    if outcomes.lost:
+        lines.append(f"{counted(outcomes.lost, 'review matches', 'reviews match')} no cell")
     return "\n".join(lines)
 
 

@@ -59,7 +59,7 @@ def test_mononuclear_cells_with_large_nuclei_and_scant_cytoplasm_are_chosen_as_l
     score = mononuclear["nucleus_area_um2"] ** 5 / mononuclear["area_um2"] ** 4
     found = [read_slide_cells(results / "smear")]
     picked = chosen(found, ReviewSelection(labels=(), like_blasts=2))
-    assert 2 < len(mononuclear)
+    assert len(mononuclear) > 2
     assert set(picked["cell_id"]) == set(mononuclear.loc[score.nlargest(2).index, "cell_id"])
     assert set(picked["why"]) == {"like a blast"}
     every = chosen(found, ReviewSelection(labels=("lymphocyte", "neutrophil"), like_blasts=2))
