@@ -83,6 +83,14 @@ def infer(
             show_default=options.FROM_SETTINGS,
         ),
     ] = None,
+    embeddings: Annotated[
+        bool | None,
+        typer.Option(
+            "--embeddings/--no-embeddings",
+            help="Keep the features from which each cell was classified, as a column of `cells.parquet`.",
+            show_default=options.FROM_SETTINGS,
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read only slides that an earlier run skipped.")
     ] = False,
@@ -116,7 +124,7 @@ def infer(
     metrics_port: options.MetricsOption = None,
 ) -> None:
     """Find, outline and classify the white blood cells of slides, and report their differentials."""
-    overrides = {"gate": {"enabled": gate}, "usable_only": usable}
+    overrides = {"gate": {"enabled": gate}, "usable_only": usable, "embeddings": embeddings}
     formats = tuple(filter(None, also.split(",")))
 
     def require_settings() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -384,11 +385,15 @@ def _write_cells(
     """Write the tables of cells in one pass; return the cells to be shown, and counts by shard and label."""
     folder, classes = plan.labels.parent, plan.model.labels.classes
     gallery, counts = Gallery(), Counter[tuple[int, str | None]]()
+    cells = read_cells(plan, _step(shards), shards)
+    first, width = list(islice(cells, 1)), -1 if plan.spec.embeddings else None
+    if first and first[0].embedding is not None:
+        width = len(first[0].embedding)
     with (
-        cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage) as write_table,
+        cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage, width) as write_table,
         geojson_writer(folder / "cells.geojson", classes) as write_outlines,
     ):
-        for batch, shapes in in_batches(read_cells(plan, _step(shards), shards)):
+        for batch, shapes in in_batches(chain(first, cells)):
             write_table(batch, shapes)
             write_outlines(batch, shapes)
             counts.update((cell.shard, _counted_as(cell)) for cell in batch)
