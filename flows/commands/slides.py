@@ -10,6 +10,7 @@ from flows.commands.registry import choose_and_print
 from flows.options import Panel, examples, out, output, print_outcome, settings_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.wording import counted
+from sgcldff.results.exports import FORMATS
 from tasks.workspace import WORKSPACE
 
 app = typer.Typer()
@@ -106,7 +107,11 @@ def infer(
         int | None, typer.Option(min=1, help="Focal plane to read of slides with several.", show_default="the only one")
     ] = None,
     also: Annotated[
-        str, typer.Option(help="Formats for other systems that are written too: `fhir`.", show_default="none")
+        str,
+        typer.Option(
+            help=f"Formats for other systems that are written too, with commas: {', '.join(FORMATS)}.",
+            show_default="none",
+        ),
     ] = "",
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what reading would take: tiles, time, memory and disk.")

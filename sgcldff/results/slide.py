@@ -57,7 +57,7 @@ from sgcldff.inference.outputs import (
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.results.exports import EXPORTS
+from sgcldff.results.exports import export_named
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, held
 from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import Gallery, slide_facts, write_report
@@ -235,7 +235,7 @@ def read_slide_job(
                 _write_results(plan, shards, slide, job, work)
                 write_json(marker, {"files": _checksums(job.folder)})
             for name in job.also:
-                EXPORTS[name].write(job.folder)
+                export_named(name).write(job.folder)
     return read_results(job.folder)
 
 
