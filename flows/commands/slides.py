@@ -10,6 +10,7 @@ from flows.commands.registry import choose_and_print
 from flows.options import Panel, examples, out, output, print_outcome, settings_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.wording import counted
+from sgcldff.results.exports import FORMATS
 from tasks.workspace import WORKSPACE
 
 app = typer.Typer()
@@ -83,6 +84,14 @@ def infer(
             show_default=options.FROM_SETTINGS,
         ),
     ] = None,
+    embeddings: Annotated[
+        bool | None,
+        typer.Option(
+            "--embeddings/--no-embeddings",
+            help="Keep the features from which each cell was classified, as a column of `cells.parquet`.",
+            show_default=options.FROM_SETTINGS,
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read only slides that an earlier run skipped.")
     ] = False,
@@ -98,7 +107,11 @@ def infer(
         int | None, typer.Option(min=1, help="Focal plane to read of slides with several.", show_default="the only one")
     ] = None,
     also: Annotated[
-        str, typer.Option(help="Formats for other systems that are written too: `fhir`.", show_default="none")
+        str,
+        typer.Option(
+            help=f"Formats for other systems that are written too, with commas: {', '.join(FORMATS)}.",
+            show_default="none",
+        ),
     ] = "",
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what reading would take: tiles, time, memory and disk.")
@@ -116,7 +129,7 @@ def infer(
     metrics_port: options.MetricsOption = None,
 ) -> None:
     """Find, outline and classify the white blood cells of slides, and report their differentials."""
-    overrides = {"gate": {"enabled": gate}, "usable_only": usable}
+    overrides = {"gate": {"enabled": gate}, "usable_only": usable, "embeddings": embeddings}
     formats = tuple(filter(None, also.split(",")))
 
     def require_settings() -> None:

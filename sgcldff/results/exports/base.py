@@ -10,6 +10,6 @@ class Export:
     """A format in which other systems take a slide's results."""
 
     file: str
-    """Name of what is written, in the slide's folder."""
+    """Name of the file or folder that is written, in the slide's folder."""
     write: Callable[[Path], Path]
     """Writes it from the results in a slide's folder; the same results give the same bytes."""
