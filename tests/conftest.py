@@ -9,6 +9,7 @@ import pytest
 
 from flows.environment import ALWAYS, QUIET, set_defaults
 from tests import servers, shared
+from tests.browser import chromium
 
 SERVERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "SGCLDFF_WORKSPACE")
 LONGEST = (
@@ -66,6 +67,12 @@ def postgres():
     """Run one PostgreSQL server for the session; every test creates databases of its own."""
     with servers.postgres() as server:
         yield server
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Start headless Chromium for one test, since what a page stores outlives it."""
+    yield from chromium(tmp_path / "browser")
 
 
 @pytest.fixture(scope="session")

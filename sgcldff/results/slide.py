@@ -58,9 +58,10 @@ from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.exports import export_named
-from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, held
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, ZOOM, held
+from sgcldff.results.gallery import Gallery
 from sgcldff.results.review.apply import recount_reviewed
-from sgcldff.results.slide_page import Gallery, slide_facts, write_report
+from sgcldff.results.slide_page import slide_facts, write_report
 from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
 from sgcldff.slides import ScaledSlide, SlideEntry, open_slide
 from sgcldff.slides.images import sha256_of
@@ -74,7 +75,7 @@ logger = logging.getLogger(__name__)
 
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
-LAYOUT = 6
+LAYOUT = 7
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
 IMAGES = {Step.WRITE: "label image of cells", Step.PYRAMID: "coarser label images"}
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, MANUAL)
@@ -329,7 +330,8 @@ def _checksums(folder: Path) -> dict[str, str]:
 
     The finest labels, by far the largest part, are left out: the markers of the shards prove them.
     """
-    places = (*(folder / name for name in FILES), *(folder / LABELS).rglob("*"))
+    below = (place for name in (LABELS, ZOOM) for place in (folder / name).rglob("*"))
+    places = (*(folder / name for name in FILES), *below)
     proven = finest_labels(folder / LABELS)
     return {
         place.relative_to(folder).as_posix(): sha256_of(place)
@@ -397,8 +399,8 @@ def _write_cells(
             write_table(batch, shapes)
             write_outlines(batch, shapes)
             counts.update((cell.shard, _counted_as(cell)) for cell in batch)
-            for cell in batch:
-                gallery.add(cell)
+            for cell, pair in zip(batch, shapes, strict=True):
+                gallery.add(cell, pair)
     return gallery, counts
 
 

@@ -1,8 +1,5 @@
 """The page on which a person classifies cells: one HTML file beside the folder of their images."""
 
-import base64
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,11 +11,10 @@ from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.settings import require
 from sgcldff.data.reviews.store import CANNOT_TELL
 from sgcldff.inference.outputs.colours import hex_of
+from sgcldff.results.html import embedded_json, scripts, template
 from sgcldff.results.review.crops import CROP_UM
 from sgcldff.results.review.queue import PAGE, QueuedCell, queue_digest
-from sgcldff.results.slide_page import template
 
-SCRIPT = Path(__file__).parent.parent / "templates" / "review.js"
 CLOSE_UP = 2.0
 """How much narrower the part of a picture is that is shown large."""
 SCALE_BAR_UM = 10.0
@@ -40,10 +36,9 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
         If there is no cell.
     """
     require(bool(cells), f"{folder}: there is no cell to review")
-    script = SCRIPT.read_text(encoding="utf-8")
+    (script,) = scripts(["review.js"])
     page = template(PAGE).render(
-        script=Markup(script),  # noqa: S704  # our own
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script=script,
         content=_content(cells),
         cells=len(cells),
         bar=100 * SCALE_BAR_UM * CLOSE_UP / CROP_UM,
@@ -73,10 +68,7 @@ def _content(cells: Sequence[QueuedCell]) -> Markup:
         "cannotTell": {"label": CANNOT_TELL, "colour": hex_of(UNIDENTIFIED)},
         "cells": [_shown(cell) for cell in cells],
     }
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704  # no sign is left that HTML gives a meaning
+    return embedded_json(content)
 
 
 def _broader_keys(labels: Iterable[str]) -> Iterator[tuple[str, str]]:
