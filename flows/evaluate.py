@@ -18,6 +18,7 @@ from sgcldff.registry import choose_model
 from tasks.data import ingest_images, land, rejected
 from tasks.evaluation import EvalJob, evaluate_model
 from tasks.stages import model_ids
+from tasks.tracking import record_evaluation
 from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -65,4 +66,6 @@ def evaluate(
     selected = scorable(open_spec(chosen.folder).labels, catalog.samples)
     skipped = (*rejected(catalog), *selected.skipped)
     job = EvalJob(str(chosen.folder), selected.samples, spec.evaluate, skipped, selected.unknown_labels)
-    return Evaluated(evaluate_model(job, root), skipped, selected.unknown_labels)
+    folder = evaluate_model(job, root)
+    record_evaluation(folder, root.tracking_uri, chosen.model)
+    return Evaluated(folder, skipped, selected.unknown_labels)

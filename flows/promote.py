@@ -24,6 +24,7 @@ from tasks.promotion import (
     predict_corrupted,
     show_decision,
 )
+from tasks.tracking import record_evaluation
 from tasks.workspace import Workspace
 
 
@@ -83,6 +84,7 @@ def promote(
         if kind is not None:
             return Predictions.open(predict_corrupted(model, test, kind, root))
         report = evaluate_model(EvalJob(model, test.samples, spec.evaluate), root)
+        record_evaluation(report, root.tracking_uri)
         return Predictions.open(Path(report) / PREDICTIONS_FILE)
 
     best = champion and best_champion(registry.all_decisions(), champion, located.frozen.digest)

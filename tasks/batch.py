@@ -32,6 +32,7 @@ from tasks.compute import Compute, Workers, workers
 from tasks.live_view import BatchView
 from tasks.slides import on_these_workers, read_slide, set_aside
 from tasks.stages import model_ids
+from tasks.tracking import record_reading
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,9 @@ def read_batch(
             for slide in entries
         ]
         failed = read_slides(jobs, found, view)
-    write_batch(out, [SlideSummary.read(job.folder) for job in jobs])
+    summaries = [SlideSummary.read(job.folder) for job in jobs]
+    write_batch(out, summaries)
+    record_reading(jobs, summaries, model, spec, out)
     strangers = [slide for slide in counts if slide not in ids and not (Path(out) / slide).is_dir()]
     if failed:
         show_table([{"slide": name, "reason": str(why)} for name, why in failed.items()], key="set-aside")

@@ -161,7 +161,7 @@ def adopt(model: AnyModelArgument = "released", workspace: options.WorkspaceOpti
     require_all(lambda: require_writable(workspace), lambda: require_known_model(model, workspace))
     registry = registry_of(workspace)
     source, folder = registry.resolve(model)
-    adopted = registry.register(folder, tags={"sgcldff.adopted": f"{source.name} {source.version}"})
+    adopted = registry.adopt(source, folder)
     out.print(
         f"{adopted.name} version {adopted.version} ({adopted.digest}) is challenger: `sgcldff promote` judges it."
     )
