@@ -228,6 +228,8 @@ def read_slide_job(
             if given is not None:
                 keep_outlines(plan, given)
             write_origin(job.folder, job.slide.uri, slide.ref.sha256)
+            for name in job.also:
+                export_named(name).prepare(job.folder, slide.file)
             done = committed_work(plan) if job.goal is None else sampled_work(plan)
         with start(len(plan.grid), done) as work.progress:
             shards = _run(plan, run, work.advance, job.goal)

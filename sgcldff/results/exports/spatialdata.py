@@ -78,7 +78,7 @@ def write(folder: Path) -> Path:
 def _write_shapes(folder: Path, group: zarr.Group, rows: pa.Table, mpp: float) -> None:
     """Write numbers and polygons as GeoParquet in px of level 0, which are "global", and say how to turn them to um."""
     identity, scale = {"type": "identity"}, {"type": "scale", "scale": [mpp, mpp]}
-    spaces: dict[str, dict[str, Any]] = {"global": identity, "micrometer": scale}
+    spaces: dict[str, Any] = {"global": identity, "micrometer": scale}
     group.attrs.put(
         {
             "encoding-type": "ngff:shapes",
