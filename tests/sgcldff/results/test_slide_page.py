@@ -3,7 +3,7 @@ import hashlib
 import json
 import random
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import cv2
@@ -21,28 +21,10 @@ from sgcldff.inference.outputs import CellRow
 from sgcldff.results.gallery import CROPS, DRAWN, OUTSIDE, Gallery
 from sgcldff.results.slide_page import slide_facts, write_report
 from sgcldff.slides.scaled import ScaledSlide
+from tests.sgcldff.results.reports import PaintedSlide
 
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
 VOID = {"meta", "img", "input", "path", "rect", "br", "hr", "link"}
-
-
-@dataclass(frozen=True)
-class PaintedSlide:
-    """A slide in memory: 800x1200 px at 0.1 um/px."""
-
-    ref: SlideRef
-    pixels: np.ndarray
-    downsamples: tuple[float, ...] = (1.0,)
-
-    @property
-    def shapes(self):
-        return (self.pixels.shape[:2],)
-
-    def read(self, box, level):
-        return self.pixels[box.clip(self.pixels.shape[:2]).slices]
-
-    def close(self):
-        pass
 
 
 class Page(HTMLParser):
