@@ -15,6 +15,7 @@ from sgcldff.models.checkpoint import saved_digest
 from sgcldff.promotion import Decision, Finding, Outcome, Signature
 from sgcldff.promotion.decision_record import best_champion, require_approvable, require_not_held
 from sgcldff.promotion.frozen_test_set import LocatedTest
+from sgcldff.promotion.record_chain import signing_key
 from sgcldff.registry import CHAMPION, Registry
 from tasks.evaluation import EvalJob, evaluate_model
 from tasks.promotion import (
@@ -67,6 +68,7 @@ def promote(
     PromotionRefusedError
         If the challenger breaks a rule; the message gives the reasons.
     """
+    signing_key()  # one that cannot be used is reported before the evaluation
     spec, root = settings or Settings(), Workspace(workspace)
     registry = Registry(root.tracking_uri)
     challenger, folder = registry.resolve(model)
