@@ -11,6 +11,7 @@ from prefect import flow
 import sgcldff
 from flows.candidates import select_candidates
 from flows.prepare import prepare
+from flows.run_names import named_after
 from flows.settings import Settings
 from sgcldff.benchmark.protocols import (
     CORRUPTIONS,
@@ -65,7 +66,7 @@ STARTS: Mapping[Pretrained, str] = {
 }
 
 
-@flow(name="benchmark", flow_run_name="benchmark")
+@flow(name="benchmark", flow_run_name=named_after("sources"))
 def benchmark(
     sources: list[Source],
     out: str,

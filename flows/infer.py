@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.run_names import named_after
 from flows.settings import Settings
 from sgcldff.registry import choose_model
 from sgcldff.slides import find_slides
@@ -12,7 +13,7 @@ from tasks.compute import Compute
 from tasks.workspace import Workspace
 
 
-@flow(name="infer", flow_run_name="infer")
+@flow(name="infer", flow_run_name=named_after("slides"))
 def infer(
     slides: list[str],
     out: str,

@@ -2,13 +2,14 @@
 
 from prefect import flow
 
+from flows.run_names import named_after
 from flows.settings import Settings
 from sgcldff.data.adapters import Source
 from tasks.data import Prepared, ingest_images, land, precompute_priors
 from tasks.workspace import Workspace
 
 
-@flow(name="prepare", flow_run_name="prepare")
+@flow(name="prepare", flow_run_name=named_after("sources"))
 def prepare(sources: list[Source], workspace: str, settings: Settings | None = None) -> Prepared:
     """Ingest data sets into the catalog and compute missing saliency priors.
 

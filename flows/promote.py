@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.run_names import named_after
 from flows.settings import Settings
 from sgcldff.core.errors import InputError, PromotionRefusedError
 from sgcldff.core.records import ModelRef
@@ -43,7 +44,7 @@ class Promotion:
         return f"{name} is champion."
 
 
-@flow(name="promote", flow_run_name="promote")
+@flow(name="promote", flow_run_name=named_after("model"))
 def promote(
     workspace: str,
     model: str = "models:/sgcldff@challenger",
@@ -127,7 +128,7 @@ def carry_out(registry: Registry, decision: Decision) -> None:
         raise
 
 
-@flow(name="approve", flow_run_name="approve")
+@flow(name="approve", flow_run_name=named_after("model"))
 def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
     """Promote a version that waits for approval, if nothing has changed since it was judged.
 
@@ -154,7 +155,7 @@ def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
     return challenger
 
 
-@flow(name="reject", flow_run_name="reject")
+@flow(name="reject", flow_run_name=named_after("model"))
 def reject(workspace: str, model: str, because: str, by: str | None = None) -> ModelRef:
     """Reject a version, so that no later promotion considers it again.
 
@@ -182,7 +183,7 @@ def reject(workspace: str, model: str, because: str, by: str | None = None) -> M
     return challenger
 
 
-@flow(name="rollback", flow_run_name="rollback")
+@flow(name="rollback", flow_run_name=named_after("workspace"))
 def rollback(workspace: str, by: str | None = None) -> ModelRef:
     """Make the previous champion champion again.
 

@@ -7,6 +7,7 @@ from prefect.states import Completed
 
 from flows.prepare import prepare
 from flows.promote import promote
+from flows.run_names import named_after
 from flows.settings import Settings
 from flows.train import Challenger, require_registry, train
 from sgcldff.core.errors import PromotionRefusedError
@@ -31,7 +32,7 @@ class Retrained:
     decision: RetrainDecision
 
 
-@flow(name="retrain", flow_run_name="retrain")
+@flow(name="retrain", flow_run_name=named_after("sources"))
 def retrain(
     sources: list[Source],
     workspace: str,
