@@ -58,7 +58,7 @@ def make_smears(out: str, side: int) -> tuple[str, str, str]:
     return str(smears), str(slide.slide), str(slide.truth)
 
 
-@flow(name="demo", flow_run_name="demo")
+@flow(name="demo", flow_run_name=named_after("out"))
 def demo(out: str, side: int = 8192, epochs: int = 3) -> DemoResult:
     """Make smears and a slide, train, promote, read the slide and compare with the ground truth.
 

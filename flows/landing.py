@@ -20,7 +20,7 @@ NOTHING_NEW = "Nothing new"
 """Name of the final state of a run that found no slide to read."""
 
 
-@flow(name="read-landing", flow_run_name="read-landing")
+@flow(name="read-landing", flow_run_name=named_after("landing"))
 def read_landing(
     landing: str,
     out: str,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from prefect import flow
 
+from flows.run_names import named_after
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.data.reviews.consensus import consensus_of
@@ -50,7 +51,7 @@ class Made:
     """No cell was asked for by label, confidence or sample: these are the cells of which the model was least sure."""
 
 
-@flow(name="review-make", flow_run_name="review-make")
+@flow(name="review-make", flow_run_name=named_after("results"))
 def review_make(
     results: list[str],
     slides: list[str],
@@ -171,7 +172,7 @@ class Stored:
     """Stored answers to cells on which there is no majority."""
 
 
-@flow(name="review-read", flow_run_name="review-read")
+@flow(name="review-read", flow_run_name=named_after("answers"))
 def review_read(answers: list[str], queue: str, store: str) -> Stored:
     """Check the answers of reviewers and store them as labels, each with reviewer and time, beside the pictures.
 
@@ -205,7 +206,7 @@ class Recounted:
     """Slides and batches whose results could not be read, with reasons."""
 
 
-@flow(name="review-apply", flow_run_name="review-apply")
+@flow(name="review-apply", flow_run_name=named_after("results"))
 def review_apply(results: list[str], store: str) -> Recounted:
     """Recompute differentials with the reviewers' labels, beside the model's own.
 

@@ -1,8 +1,9 @@
 """Names of flow runs: what they do, and what they do it to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from sgcldff.core.locations import named
+from sgcldff.data.adapters import Source
 
 
 def named_after(parameter: str) -> Callable[[], str]:
@@ -13,9 +14,8 @@ def named_after(parameter: str) -> Callable[[], str]:
 
         value = flow_run.parameters[parameter]
         things = value if isinstance(value, list | tuple) else [value]
-        folders = [
-            thing["folder"] if isinstance(thing, Mapping) else getattr(thing, "folder", thing) for thing in things
-        ]
-        return f"{flow_run.flow_name} {named(map(str, folders))}"
+        if things and isinstance(things[0], Source):
+            things = [source.folder for source in things]
+        return f"{flow_run.flow_name} {named(map(str, things))}"
 
     return name
