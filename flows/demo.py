@@ -12,6 +12,7 @@ from rich.table import Table
 from flows.environment import database_address
 from flows.infer import infer
 from flows.retrain import retrain
+from flows.run_names import named_after
 from flows.settings import read_settings
 from sgcldff.core.errors import SgcldffError
 from sgcldff.core.labels import FIVE_TYPES

@@ -6,6 +6,7 @@ from pathlib import Path
 from prefect import State, flow
 from prefect.states import Completed
 
+from flows.run_names import named_after
 from flows.settings import Settings
 from sgcldff.core.errors import MissingInputError, NothingFoundError
 from sgcldff.registry import choose_model

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -12,6 +13,7 @@ from typing import NoReturn
 
 from sgcldff.core.errors import IncompleteBatchError, InputError, ServiceError, TaskLostError
 from sgcldff.core.locations import is_remote
+from sgcldff.core.markdown import escape_markdown
 from sgcldff.core.settings import InferSpec, ModelSpec, ReportSpec, StatedMpp, require
 from sgcldff.core.wording import skipped
 from sgcldff.counting.agreement import read_manual
@@ -27,7 +29,7 @@ from sgcldff.slides import SlideEntry, open_slide
 from sgcldff.slides.patient import Patient
 from sgcldff.slides.pixels.page_selection import Plane
 from sgcldff.slides.scale_group import ScaleGroup, scale_groups
-from tasks.artifacts import show_table
+from tasks.artifacts import link_to, show_markdown, show_table
 from tasks.compute import Compute, Workers, workers
 from tasks.live_view import BatchView
 from tasks.slides import on_these_workers, read_slide, set_aside
@@ -141,6 +143,7 @@ def read_batch(
         failed = read_slides(jobs, found, view)
     summaries = [SlideSummary.read(job.folder) for job in jobs]
     write_batch(out, summaries)
+    show_markdown(overview(summaries, model, out), key="batch", description="What was read, and where the results are")
     record_reading(jobs, summaries, model, spec, out)
     strangers = [slide for slide in counts if slide not in ids and not (Path(out) / slide).is_dir()]
     if failed:
@@ -152,6 +155,22 @@ def read_batch(
             f" correct slide_id; the slides are {', '.join(sorted(ids))}"
         )
     return [str(job.folder) for job in jobs]
+
+
+def overview(summaries: Sequence[SlideSummary], model: ChosenModel, out: str) -> str:
+    """Return a page, Markdown, with what people ask about a batch: model, slides, cells, and where the results are."""
+    cells = Counter[str]()
+    for summary in summaries:
+        cells.update({share.label: share.count for share in summary.shares})
+    left_out = sum(bool(summary.reason) for summary in summaries)
+    counts = ", ".join(f"{label} {count:,}" for label, count in cells.most_common() if count)
+    rows = {
+        "slides": f"{len(summaries) - left_out:,} read, {left_out:,} skipped",
+        "cells": f"{cells.total():,}: {counts}" if counts else "none",
+        "model": escape_markdown(str(model)),
+        "results": link_to(Path(out) / "batch.html"),
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in rows.items())])
 
 
 def tiles_at_most(
