@@ -6,13 +6,12 @@ from shlex import quote
 
 import numpy as np
 import pyarrow.parquet as pq
-from prefect import flow
 from rich.table import Table
 
 from flows.environment import database_address
 from flows.infer import infer
+from flows.recorded import recorded_flow
 from flows.retrain import retrain
-from flows.run_names import named_after
 from flows.settings import read_settings
 from sgcldff.core.errors import SgcldffError
 from sgcldff.core.labels import FIVE_TYPES
@@ -59,7 +58,7 @@ def make_smears(out: str, side: int) -> tuple[str, str, str]:
     return str(smears), str(slide.slide), str(slide.truth)
 
 
-@flow(name="demo", flow_run_name=named_after("out"))
+@recorded_flow("demo", "out")
 def demo(out: str, side: int = 8192, epochs: int = 3) -> DemoResult:
     """Make smears and a slide, train, promote, read the slide and compare with the ground truth.
 

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
-
-from flows.run_names import named_after
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.core.errors import InputError, PromotionRefusedError
 from sgcldff.core.records import ModelRef
@@ -44,7 +42,7 @@ class Promotion:
         return f"{name} is champion."
 
 
-@flow(name="promote", flow_run_name=named_after("model"))
+@recorded_flow("promote", "model")
 def promote(
     workspace: str,
     model: str = "models:/sgcldff@challenger",
@@ -128,7 +126,7 @@ def carry_out(registry: Registry, decision: Decision) -> None:
         raise
 
 
-@flow(name="approve", flow_run_name=named_after("model"))
+@recorded_flow("approve", "model")
 def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
     """Promote a version that waits for approval, if nothing has changed since it was judged.
 
@@ -155,7 +153,7 @@ def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
     return challenger
 
 
-@flow(name="reject", flow_run_name=named_after("model"))
+@recorded_flow("reject", "model")
 def reject(workspace: str, model: str, because: str, by: str | None = None) -> ModelRef:
     """Reject a version, so that no later promotion considers it again.
 
@@ -183,7 +181,7 @@ def reject(workspace: str, model: str, because: str, by: str | None = None) -> M
     return challenger
 
 
-@flow(name="rollback", flow_run_name=named_after("workspace"))
+@recorded_flow("rollback", "workspace")
 def rollback(workspace: str, by: str | None = None) -> ModelRef:
     """Make the previous champion champion again.
 
