@@ -4,9 +4,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
-
 from flows.prepare import resolve
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.core.settings import digest
 from sgcldff.data.adapters import Source
@@ -39,7 +38,7 @@ class Evaluated:
     """Labels unknown to the model, of images that are scored by their outlines."""
 
 
-@flow(name="evaluate", flow_run_name="evaluate")
+@recorded_flow("evaluate", "sources")
 def evaluate(
     sources: list[Source], workspace: str, model: str | None = None, settings: Settings | None = None
 ) -> Evaluated:

@@ -156,7 +156,7 @@ def write_table(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictio
     (out / TABLE_PAGE).write_text(text)
     show_markdown(text, key="benchmark", description=f"Data {table.head['data']}")
     for path in plots:
-        show_image(path.as_uri(), key=f"benchmark-{path.stem}", description=path.stem)
+        show_image(path, key=f"benchmark-{path.stem}", description=path.stem)
     return str(out / TABLE_PAGE)
 
 

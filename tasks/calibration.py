@@ -28,7 +28,7 @@ class Calibrated:
     """Reviewed cells that could not be used, with reasons."""
 
 
-@stage("calibrate", MODEL)
+@stage("calibrate", MODEL, subject=lambda reviews, original, _: f"{original.model.name} {original.model.version}")
 def calibrate_model(reviews: str, original: ChosenModel, workspace: Workspace) -> Calibrated:
     """Calibrate a model on reviewed cells and register the result as challenger, if it helps.
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from sgcldff.core.errors import SgcldffError
-from sgcldff.core.locations import Address
+from sgcldff.core.locations import Address, is_remote, shown
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import InferSpec, digest
 from sgcldff.core.wording import counted, first_few
@@ -101,19 +101,20 @@ def record_reading(
         (job.slide.id, known_sha256(job.folder, job.slide.uri) or job.slide.uri, bool(summary.reason))
         for job, summary in zip(jobs, summaries, strict=True)
     ]
-    batch = Path(out).resolve()
+    place = shown(out) if is_remote(out) else str(Path(out).resolve())
+    batch = PurePath(place).name
     content, settings = digest((slides,)), flatten({"infer": asdict(spec)})
-    key = digest((content, model.model.digest, settings, str(batch)))
+    key = digest((content, model.model.digest, settings, place))
     with optional("the reading"):
         runs, registry = Runs(model.registry, READINGS), Registry(model.registry)
         if runs.finished(READING_TAG, key):
             return
         version = registry.with_weights(model.model.digest)
-        tags = {READING_TAG: key, "sgcldff.slides": content, "sgcldff.results": str(batch), **model_tags(model.model)}
-        name = dated(f"{batch.name}: {counted(len(slides), 'slide')}")
+        tags = {READING_TAG: key, "sgcldff.slides": content, "sgcldff.results": place, **model_tags(model.model)}
+        name = dated(f"{batch}: {counted(len(slides), 'slide')}")
         model_id = version.model_id if version else None
         with runs.run(None, name, tags) as run:
-            runs.add_inputs(run, "reading", DataSet(batch.name, content, str(batch)), model_id)
+            runs.add_inputs(run, "reading", DataSet(batch, content, place), model_id)
             runs.log(run, settings, figures(summaries))
 
 

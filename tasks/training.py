@@ -82,7 +82,7 @@ class TrainJob:
         return self.model() if self.parent is None else WarmStart(self.model(), Path(self.parent))
 
 
-@stage("train", MODEL)
+@stage("train", MODEL, subject=lambda job, *_, **options: job.title())
 def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", until: float | None = None) -> str:
     """Train, resume an interrupted run, or find the finished run; returns its folder.
 
@@ -143,7 +143,7 @@ def tracked_run(registry: Registry, folder: Path, job: TrainJob) -> str:
     return str(read_json(record, RECORD_REMEDY)["run"])
 
 
-@stage("register", MODEL)
+@stage("register", MODEL, subject=lambda job, *_: job.title())
 def register_model(job: TrainJob, training: str, evaluation: str, workspace: Workspace) -> ModelRef:
     """Register a trained model with its report as challenger, or find it if it is registered already."""
     folder, registry = Path(training), Registry(workspace.tracking_uri)

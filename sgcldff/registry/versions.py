@@ -20,7 +20,6 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from sgcldff.core.errors import InputError, PromotionRefusedError, StoreError
@@ -38,6 +37,8 @@ from sgcldff.models.names import (
     resolve_unregistered,
 )
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
+from sgcldff.registry import decisions
+from sgcldff.registry.decisions import VerifiedChain
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.registry.tracking import DEFAULT_NAME, EXISTS, MISSING, DataSet, Runs
 from sgcldff.slides.images import sha256_of
@@ -48,8 +49,6 @@ FILES_TAG = "sgcldff.sha256."
 """Beginning of the tags with digests of the parts of a version."""
 ALIAS_LOCK = "aliases.lock"
 EVALUATION, ARTIFACTS = "evaluation", "artifacts"
-DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
-"""Folder of a version's decision records, and the prefix of its tags with their names and outcomes."""
 TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
 """The frozen test set: an artifact of the run whose id is in this tag of the registered model."""
 CALIBRATED_TAG, ORIGINAL_TAG = "sgcldff.calibrated", "sgcldff.original"
@@ -89,7 +88,7 @@ class Version:
     @property
     def outcome(self) -> str:
         """The last decision on it; empty if there is none."""
-        records = sorted(tag for tag in self.tags if tag.startswith(DECISION_TAG))
+        records = sorted(tag for tag in self.tags if tag.startswith(decisions.TAG))
         return self.tags[records[-1]] if records else ""
 
 
@@ -202,8 +201,6 @@ class Registry:
         by_number: dict[str, list[str]] = {}
         for alias, number in self.aliases().items():
             by_number.setdefault(number, []).append(alias)
-        with self.runs.answering():
-            entries = self.client.search_model_versions(f"name='{self.name}'")
         return tuple(
             Version(
                 _ref(entry),
@@ -213,8 +210,12 @@ class Registry:
                 dict(entry.tags),
                 entry.description or "",
             )
-            for entry in sorted(entries, key=lambda entry: int(entry.version), reverse=True)
+            for entry in sorted(self._search_versions(), key=lambda entry: int(entry.version), reverse=True)
         )
+
+    def _search_versions(self) -> list[ModelVersion]:
+        with self.runs.answering():
+            return list(self.client.search_model_versions(f"name='{self.name}'"))
 
     def aliases(self, name: str | None = None) -> dict[str, str]:
         """Return the version of each alias; empty if nothing is registered."""
@@ -360,14 +361,8 @@ class Registry:
             self.keep(version, decision)
 
     def keep(self, ref: ModelRef, decision: Decision) -> None:
-        """Store a decision's record with a version: first the file, then the tag that names it."""
-        version, text = self._version(ref.name, ref.version), decision.to_json()
-        name = _record_name(decision, text)
-        with TemporaryDirectory() as workspace, self.runs.answering():
-            record = Path(workspace) / f"{name}.json"
-            record.write_text(text)
-            get_artifact_repository(version.source, self.address.uri).log_artifact(str(record), DECISIONS)
-            self.client.set_model_version_tag(ref.name, ref.version, DECISION_TAG + name, decision.outcome.value)
+        """Store a decision's record with a version, signed if a key is configured."""
+        decisions.keep(self.runs, self._version(ref.name, ref.version), decision)
 
     def decisions(self, ref: ModelRef) -> tuple[Decision, ...]:
         """Return the records of all decisions on a version, oldest first.
@@ -377,13 +372,17 @@ class Registry:
         StoreError
             If one is missing or damaged.
         """
-        version = self._version(ref.name, ref.version)
-        names = sorted(tag.removeprefix(DECISION_TAG) for tag in version.tags if tag.startswith(DECISION_TAG))
-        if not names:
-            return ()
-        with TemporaryDirectory() as workspace:
-            folder = self.runs.download(f"{version.source.rstrip('/')}/{DECISIONS}", workspace)
-            return tuple(_read_decision(folder / f"{name}.json") for name in names)
+        return decisions.read(self.runs, self._version(ref.name, ref.version))
+
+    def verify_decisions(self, signer: str | None = None) -> VerifiedChain:
+        """Find decision records that were changed, removed or added by other means.
+
+        Parameters
+        ----------
+        signer
+            Public key, in hexadecimal, with which records have to be signed from the first signed one on.
+        """
+        return decisions.verify(self.runs, self._search_versions(), self.name, signer)
 
     def all_decisions(self) -> tuple[Decision, ...]:
         """Return the records of all decisions on all versions."""
@@ -518,22 +517,6 @@ def _require_registered(version: ModelVersion, part: str, folder: Path) -> None:
             f"{folder}: not the files registered as models:/{version.name}/{version.version}; restore them or register "
             "the model again"
         )
-
-
-def _record_name(decision: Decision, text: str) -> str:
-    """Return a name that sorts by time and is unique to the text of the record, whose numbers are kept as written."""
-    stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
-    return f"{stamp}-{digest((text,))[:8]}"
-
-
-def _read_decision(path: Path) -> Decision:
-    if not path.is_file():
-        raise StoreError(f"{path.name}: a tag names this decision record, but it is missing; restore it")
-    text = path.read_text(errors="replace")
-    decision = Decision.from_json(text)
-    if (name := _record_name(decision, text)) != path.stem:
-        raise StoreError(f"{path.name}: damaged (its content belongs to {name}); restore it")
-    return decision
 
 
 def _overtaken(ref: ModelRef, champion: str | None) -> PromotionRefusedError:
