@@ -134,6 +134,7 @@ def read_batch(
                 groups[slide.uri],
                 how.cells,
                 how.also,
+                in_batch=True,
             )
             for slide in entries
         ]
