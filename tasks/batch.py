@@ -140,6 +140,7 @@ def read_batch(
                 groups[slide.uri],
                 how.cells,
                 how.also,
+                in_batch=True,
             )
             for slide in entries
         ]

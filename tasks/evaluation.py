@@ -9,7 +9,7 @@ from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, digest
 from sgcldff.core.wording import first_few
 from sgcldff.evaluation import EvalReport, SkippedImage, UnknownLabel
-from sgcldff.evaluation.report import MARKDOWN_FILE, REPORT_FILE
+from sgcldff.evaluation.report import MARKDOWN_FILE, PAGE_FILE, REPORT_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
 from sgcldff.models.reference import read_typicality
 from sgcldff.promotion.frozen_test_set import content_digest
@@ -61,6 +61,10 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         draw_explanations(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
         report.save(folder)
+    if not (folder / PAGE_FILE).is_file():
+        from sgcldff.evaluation.page import write_evaluation_page
+
+        write_evaluation_page(folder, EvalReport.open(folder), job.samples)
     logger.info("model %s is scored on %d images", model_digest, len(job.samples), extra={"model_digest": model_digest})
     show_markdown((folder / MARKDOWN_FILE).read_text(), key="evaluation", description=f"Model {model_digest}")
     show_image(folder / "examples.png", key="examples", description="Images, evidence, Grad-CAM")

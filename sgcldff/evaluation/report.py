@@ -28,6 +28,7 @@ from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Floats, Interval, Ty
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
+PAGE_FILE = "report.html"
 POOLED = "all"
 """Name of the scores of all data sets together."""
 METRICS: Mapping[str, str] = {

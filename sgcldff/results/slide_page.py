@@ -13,7 +13,6 @@ from markupsafe import Markup
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.geometry import Box
-from sgcldff.core.records import Lineage, ScaleSource, SlideRef
 from sgcldff.core.wording import percent
 from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
 from sgcldff.counting.alerts import alerts
@@ -95,6 +94,7 @@ def write_report(
     facts: Sequence[tuple[str, str]],
     agreements: Sequence[Agreement] = (),
     standing: Standing | None = None,
+    batch: str = "",
 ) -> Path:
     """Write `report.html`: differential, overview with cells marked, gallery by type, slide and lineage.
 
@@ -110,11 +110,13 @@ def write_report(
     gallery
         All cells that were found, those outside the usable area too.
     facts
-        What the slide is and where the results come from, as `slide_facts` lists it.
+        What the slide is and where the results come from, as `sgcldff.results.facts` lists it.
     agreements
         The comparison with a manual count, where there is one.
     standing
         What people made of the results, where they did.
+    batch
+        The page of the batch, from the report; empty where there is none.
 
     Returns
     -------
@@ -148,6 +150,7 @@ def write_report(
         agreements=agreements,
         few=FEWEST_CELLS,
         facts=facts,
+        batch=batch,
         crop_um=CROP_UM,
     )
     with atomic_write(path) as partial:
@@ -247,28 +250,3 @@ def _under_map(rgb: Rgb, evidence: bytes) -> Rgb:
     strength = cv2.resize(rows, (MAP_PX, MAP_PX), interpolation=cv2.INTER_CUBIC)
     heat = cv2.applyColorMap(strength, cv2.COLORMAP_INFERNO)[..., ::-1]
     return np.asarray(cv2.addWeighted(np.repeat(grey[..., None], 3, axis=2), 0.5, heat, 0.5, 0), np.uint8)
-
-
-def slide_facts(ref: SlideRef, lineage: Lineage, calibrated: str = "") -> list[tuple[str, str]]:
-    """List what the slide is and where the results come from; the folder of the slide is not shown.
-
-    Parameters
-    ----------
-    calibrated
-        `ModelSpec.calibrated` of the model.
-    """
-    height, width = ref.shape
-    wide, high = (f"{side * ref.mpp / 1e3:.2f}" for side in (width, height))
-    turned = [("Stored", f"turned, orientation {ref.orientation}: all images and positions are upright")]
-    return [
-        ("Slide", ref.id),
-        *(turned if ref.orientation != 1 else []),
-        ("Size", f"{width:,} × {height:,} px at {ref.mpp:.4g} µm/px ({wide} × {high} mm)"),
-        *([("Scale", "measured by the width of red cells")] if ref.scale_from is ScaleSource.RED_CELLS else []),
-        ("Slide digest (SHA-256)", lineage.slide_sha256),
-        ("Model", f"{lineage.model_name}, version {lineage.model_version}"),
-        ("Model digest", lineage.model_digest),
-        *([("Calibration", calibrated)] if calibrated else []),
-        ("Settings digest", lineage.spec_digest),
-        ("Software version", lineage.code_version),
-    ]

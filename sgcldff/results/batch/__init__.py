@@ -14,6 +14,7 @@ from sgcldff.results.batch.table import batch_schema, write_table
 from sgcldff.results.batch.triage import Reason, TriagedSlide, Urgency, triage
 
 __all__ = [
+    "BATCH_PAGE",
     "Reason",
     "SlideSummary",
     "TriagedSlide",
@@ -31,7 +32,7 @@ __all__ = [
     "write_table",
 ]
 
-TABLE = "batch.parquet"
+TABLE, BATCH_PAGE = "batch.parquet", "batch.html"
 
 
 def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Path, Path]:
@@ -43,7 +44,7 @@ def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Pat
         Of the batch; the slides' folders below it carry the names of the slides.
     """
     triaged = triage(slides)
-    return write_table(Path(folder) / TABLE, triaged), write_page(Path(folder) / "batch.html", triaged)
+    return write_table(Path(folder) / TABLE, triaged), write_page(Path(folder) / BATCH_PAGE, triaged)
 
 
 def update_batches(slides: Iterable[Path]) -> tuple[str, ...]:

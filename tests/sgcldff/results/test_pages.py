@@ -11,8 +11,9 @@ from sgcldff.counting.agreement import compare
 from sgcldff.counting.differential import from_counts
 from sgcldff.inference.outputs import CellRow
 from sgcldff.results.batch import SlideSummary, write_batch
+from sgcldff.results.facts import slide_facts
 from sgcldff.results.gallery import Gallery
-from sgcldff.results.slide_page import slide_facts, write_report
+from sgcldff.results.slide_page import write_report
 from sgcldff.slides.scaled import ScaledSlide
 
 ATTACKS = [

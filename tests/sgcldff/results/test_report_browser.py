@@ -11,8 +11,9 @@ import pytest
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import Lineage, SlideRef
 from sgcldff.counting.differential import differential
+from sgcldff.results.facts import slide_facts
 from sgcldff.results.gallery import Gallery
-from sgcldff.results.slide_page import slide_facts, write_report
+from sgcldff.results.slide_page import write_report
 from sgcldff.slides.scaled import ScaledSlide
 from tests.browser import chromium, complaints, wait
 from tests.sgcldff.results.reports import PaintedSlide, cell_at

@@ -18,8 +18,9 @@ from sgcldff.counting.differential import differential, from_counts
 from sgcldff.counting.reference_intervals import ReferenceInterval, Unit
 from sgcldff.counting.specimen import Specimen
 from sgcldff.inference.outputs import CellRow
+from sgcldff.results.facts import slide_facts
 from sgcldff.results.gallery import CROPS, DRAWN, OUTSIDE, Gallery
-from sgcldff.results.slide_page import slide_facts, write_report
+from sgcldff.results.slide_page import write_report
 from sgcldff.slides.scaled import ScaledSlide
 from tests.sgcldff.results.reports import PaintedSlide
 
@@ -307,3 +308,10 @@ def test_what_may_be_blasts_comes_before_the_differential(tmp_path):
     known = from_counts({"neutrophil": 390, "blast": 10}, (*FIVE_TYPES, "blast"))
     words = " ".join(Page(write_report(tmp_path, slide(), Gallery(()), known, FACTS).read_text()).text)
     assert words.index("10 blast cells: 2.5 %, interval 1.2 % – 4.5 %") < words.index("Share")
+
+
+def test_a_report_leads_back_to_its_batch_where_there_is_one(tmp_path):
+    found = differential(LABELS, FIVE_TYPES)
+    back = write_report(tmp_path, slide(), Gallery(()), found, FACTS, batch="../batch.html").read_text()
+    assert "../batch.html" in Page(back).links
+    assert "batch.html" not in report(tmp_path, LABELS)[0]
