@@ -49,11 +49,11 @@ def require_there(path: Path, what: str) -> None:
 
 def require_results(out: str) -> None:
     """Raise an error unless results can be written to a folder or a bucket."""
-    from sgcldff.results.delivery import local_results, require_store
+    if not is_remote(out):
+        return require_writable(Path(out))
+    from sgcldff.slides.remote.stores import require_bucket
 
-    require_writable(local_results(out))
-    if is_remote(out):
-        require_store(out)
+    return require_bucket(out)
 
 
 def require_report(path: Path | None) -> None:

@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.states import Crashed
 
 from sgcldff.core.locations import named
+from sgcldff.core.logs import log_events
 from sgcldff.data.adapters import Source
 
 P = ParamSpec("P")
@@ -50,7 +51,8 @@ def recorded_flow(name: str, subject: str) -> Callable[[Callable[P, R]], Flow[P,
 
 
 def note(flow: Flow[..., Any], run: Any, state: Any) -> None:
-    """Note the process of a run, and end runs that were killed earlier."""
+    """Note the process of a run, let its own events into the run's log, and end runs that were killed earlier."""
+    log_events()
     folder = _note(run.id).parent
     folder.mkdir(exist_ok=True)
     with get_client(sync_client=True) as client:

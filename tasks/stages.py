@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from sgcldff.core.errors import ServiceError, SgcldffError
 from sgcldff.core.locations import shown
-from sgcldff.core.logs import log_context, log_events, start_json_log
+from sgcldff.core.logs import log_context, start_json_log
 from sgcldff.core.records import ModelRef
 from tasks.metrics import STAGE_S, serve_if_configured
 from tasks.policy import RETRY_DELAYS_S, worth_retrying
@@ -54,7 +54,6 @@ class Stage(Generic[P, R]):
         """
         if not in_flow_run():
             return self.directly(*args, **kwargs)
-        log_events()
         about = f" {self.subject(*args, **kwargs)}" if self.subject else ""
         try:
             return self.task.with_options(task_run_name=lambda: f"{self.name}{about}")(*args, **kwargs)

@@ -6,8 +6,8 @@ copied last: whoever waits for it finds the rest.
 
 from pathlib import Path
 
-from sgcldff.core.errors import MissingInputError, ServiceError
-from sgcldff.core.locations import is_remote, shown, user_cache
+from sgcldff.core.errors import ServiceError
+from sgcldff.core.locations import is_remote, user_cache
 from sgcldff.core.locks import locked
 from sgcldff.core.settings import digest
 from sgcldff.results.batch.summary import SUMMARY
@@ -16,23 +16,6 @@ from sgcldff.results.batch.summary import SUMMARY
 def local_results(out: str | Path) -> Path:
     """Return the folder of this machine into which results are written: `out` itself, or one in the cache for a URL."""
     return user_cache() / "results" / digest((str(out),)) if is_remote(str(out)) else Path(out)
-
-
-def require_store(out: str) -> None:
-    """Check that an object store answers and has the bucket of a URL.
-
-    Raises
-    ------
-    InputError
-        If it has not, or access is refused.
-    ServiceError
-        If it does not answer.
-    """
-    from sgcldff.slides.remote.stores import filesystem, info
-
-    bucket = f"{out.partition('://')[0]}://{filesystem(out)[1].partition('/')[0]}"
-    if info(bucket) is None:
-        raise MissingInputError(f"{shown(out)}: there is no {bucket}; create it, or name another")
 
 
 def deliver(out: str, part: str = "") -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sgcldff.core.errors import InputError, ServiceError
-from sgcldff.results.delivery import deliver, local_results, require_store
+from sgcldff.results.delivery import deliver, local_results
 from sgcldff.slides.remote import upload
+from sgcldff.slides.remote.stores import require_bucket
 from tests.servers import BUCKET, s3_server, unused_port
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,7 @@ def test_the_store_holds_what_the_folder_holds(bucket: object, monkeypatch: pyte
         put(store, source, target, names)
 
     monkeypatch.setattr(upload, "_send", noted)
-    require_store(OUT)
+    require_bucket(OUT)
     deliver(OUT, "a")
     at = {f"lab/results/{name}": content for name, content in slide.items()}
     assert contents(bucket) == {name: content for name, content in at.items() if "/a/" in name}
@@ -72,7 +73,7 @@ def test_the_store_holds_what_the_folder_holds(bucket: object, monkeypatch: pyte
 
 def test_a_bucket_that_is_missing_is_refused_before_anything_is_read(bucket: object) -> None:
     with pytest.raises(InputError, match=r"s3://other/results.*there is no s3://other"):
-        require_store("s3://other/results")
+        require_bucket("s3://other/results")
 
 
 def test_a_store_that_fails_leaves_the_results_here(bucket: object, monkeypatch: pytest.MonkeyPatch) -> None:
