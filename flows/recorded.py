@@ -97,5 +97,5 @@ def _end_if_lost(client: SyncPrefectClient, path: Path) -> None:
 
 def _end_tasks(client: SyncPrefectClient, run: UUID) -> None:
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
-    for task in client.read_task_runs(flow_run_filter=of_run, task_run_filter=TaskRunFilter(**UNDER_WAY)):
+    for task in client.read_task_runs(flow_run_filter=of_run, task_run_filter=TaskRunFilter.model_validate(UNDER_WAY)):
         client.set_task_run_state(task.id, Crashed(message="The flow run ended before it."), force=True)
