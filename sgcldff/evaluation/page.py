@@ -68,14 +68,14 @@ def write_evaluation_page(folder: str | Path, report: EvalReport, samples: Seque
     Path
         The page.
     """
-    parts = [report.pooled, *report.sources]
+    parts = [report.pooled, *report.sources] if len(report.sources) > 1 else report.sources
     wrong = _wrong(report.predictions) if report.predictions else []
     by_id = {sample.id: sample for sample in samples}
     types, _ = type_predictions(report.predictions) if report.predictions else (None, None)
     page = template("evaluation.html").render(
         report=report,
         parts=parts,
-        detailed=[part for part in (parts if len(report.sources) > 1 else parts[1:]) if part.classes],
+        detailed=[part for part in parts if part.classes],
         counts=COUNTS,
         metrics=METRICS,
         fewest=FEWEST_GROUPS,
