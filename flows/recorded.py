@@ -4,9 +4,9 @@ Prefect itself ends a flow run that is interrupted, but not its task runs, and n
 every run leaves a note of its process, and the next run on this machine ends those whose processes are gone.
 """
 
-import json
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -20,6 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.states import Crashed
 
+from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.locations import named
 from sgcldff.core.logs import log_events
 from sgcldff.data.adapters import Source
@@ -53,14 +54,13 @@ def recorded_flow(name: str, subject: str) -> Callable[[Callable[P, R]], Flow[P,
 def note(flow: Flow[..., Any], run: Any, state: Any) -> None:
     """Note the process of a run, let its own events into the run's log, and end runs that were killed earlier."""
     log_events()
-    folder = _note(run.id).parent
-    folder.mkdir(exist_ok=True)
     with get_client(sync_client=True) as client:
-        for path in folder.glob("*.json"):
-            _end_if_lost(client, path)
+        for path in _note(run.id).parent.glob("*.json"):
+            with suppress(FileNotFoundError, ObjectNotFound):  # another run was faster, or the server was replaced
+                _end_if_lost(client, path)
     process = psutil.Process()
     facts = {"host": platform.node(), "server": PREFECT_API_URL.value(), "pid": process.pid}
-    _note(run.id).write_text(json.dumps(facts | {"started": process.create_time()}))
+    write_json(_note(run.id), facts | {"started": process.create_time()})
 
 
 def forget(flow: Flow[..., Any], run: Any, state: Any) -> None:
@@ -80,19 +80,16 @@ def _note(run: UUID) -> Path:
 
 
 def _end_if_lost(client: SyncPrefectClient, path: Path) -> None:
-    facts = json.loads(path.read_text())
+    facts = read_json(path, "remove it")
     if (facts["host"], facts["server"]) != (platform.node(), PREFECT_API_URL.value()):
         return
     if psutil.pid_exists(facts["pid"]) and psutil.Process(facts["pid"]).create_time() == facts["started"]:
         return
-    run = UUID(path.stem)
-    try:
-        if not client.read_flow_run(run).state.is_final():
-            client.set_flow_run_state(run, Crashed(message="Its process was killed."), force=True)
-        _end_tasks(client, run)
-    except ObjectNotFound:
-        pass
     path.unlink()
+    run = client.read_flow_run(UUID(path.stem))
+    if run.state is not None and not run.state.is_final():
+        client.set_flow_run_state(run.id, Crashed(message="Its process was killed."), force=True)
+    _end_tasks(client, run.id)
 
 
 def _end_tasks(client: SyncPrefectClient, run: UUID) -> None:

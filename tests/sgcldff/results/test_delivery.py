@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from sgcldff.core.errors import InputError, ServiceError
@@ -25,6 +26,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     with s3_server() as environment:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # of clients of earlier servers
         yield boto3.resource("s3", endpoint_url=environment["AWS_ENDPOINT_URL"]).Bucket(BUCKET)
 
 
@@ -77,8 +79,7 @@ def test_a_bucket_that_is_missing_is_refused_before_anything_is_read(bucket: obj
 
 
 def test_a_store_that_fails_leaves_the_results_here(bucket: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec
-
+    bucket.objects.delete()
     folder = write({"a/summary.json": b"{}"})
     address = os.environ["AWS_ENDPOINT_URL"]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused_port()}")
