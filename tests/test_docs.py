@@ -239,7 +239,7 @@ def test_every_column_of_the_results_is_listed():
 
     parts = re.split(r"^## ", RESULTS.read_text(), flags=re.MULTILINE)
     listed = {part.partition("\n")[0]: set(re.findall(r"`(\w+)`", "\n".join(rows(part)))) for part in parts}
-    assert listed["`cells.parquet`"] == set(cell_schema(["CLASS"]).names)
+    assert listed["`cells.parquet`"] == set(cell_schema(["CLASS"], 2).names)
     assert listed["`batch.parquet`"] == set(batch_schema(["CLASS"], ["CLASS"], ["CLASS"]).names)
 
 

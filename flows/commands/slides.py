@@ -10,6 +10,7 @@ from flows.commands.registry import choose_and_print
 from flows.options import Panel, examples, out, output, print_outcome, settings_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.wording import counted
+from sgcldff.results.exports import FORMATS
 from tasks.workspace import WORKSPACE
 
 app = typer.Typer()
@@ -29,7 +30,7 @@ def infer(
         list[str],
         typer.Argument(help="Slides: files, folders, patterns, tables with a column `slide`, or URLs (s3://)."),
     ],
-    to: Annotated[Path, output("Folder for the results, one folder per slide.")],
+    to: Annotated[str, typer.Option("--out", "-o", help="Folder or URL (s3://) for the results, a folder per slide.")],
     model: options.ModelOption = None,
     mpp: options.SlideMppOption = None,
     gate: Annotated[
@@ -83,6 +84,14 @@ def infer(
             show_default=options.FROM_SETTINGS,
         ),
     ] = None,
+    embeddings: Annotated[
+        bool | None,
+        typer.Option(
+            "--embeddings/--no-embeddings",
+            help="Keep the features from which each cell was classified, as a column of `cells.parquet`.",
+            show_default=options.FROM_SETTINGS,
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read only slides that an earlier run skipped.")
     ] = False,
@@ -98,7 +107,11 @@ def infer(
         int | None, typer.Option(min=1, help="Focal plane to read of slides with several.", show_default="the only one")
     ] = None,
     also: Annotated[
-        str, typer.Option(help="Formats for other systems that are written too: `fhir`.", show_default="none")
+        str,
+        typer.Option(
+            help=f"Formats for other systems that are written too, with commas: {', '.join(FORMATS)}.",
+            show_default="none",
+        ),
     ] = "",
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what reading would take: tiles, time, memory and disk.")
@@ -116,7 +129,7 @@ def infer(
     metrics_port: options.MetricsOption = None,
 ) -> None:
     """Find, outline and classify the white blood cells of slides, and report their differentials."""
-    overrides = {"gate": {"enabled": gate}, "usable_only": usable}
+    overrides = {"gate": {"enabled": gate}, "usable_only": usable, "embeddings": embeddings}
     formats = tuple(filter(None, also.split(",")))
 
     def require_settings() -> None:
@@ -125,6 +138,7 @@ def infer(
 
     checks.require_all(
         lambda: require_writable(workspace),
+        lambda: checks.require_results(to),
         require_settings,
         lambda: checks.require_slides(slides, mpp),
         lambda: checks.require_known_model(model, workspace),
@@ -147,6 +161,7 @@ def infer(
         for slide, taken in estimate_slides(entries, chosen_model, spec.infer):
             out.print(in_a_line(slide.id, taken, workers), highlight=False, markup=False)
         return
+    from sgcldff.results.delivery import local_results
     from tasks.batch import Batch, chosen, read_batch
     from tasks.compute import Compute
 
@@ -156,10 +171,10 @@ def infer(
     if server_configured():
         from flows.infer import infer as flow
 
-        results = flow(slides, str(to), str(workspace), chosen_model.reference, batch, compute, spec)
+        results = flow(slides, to, str(workspace), chosen_model.reference, batch, compute, spec)
     else:
-        wanted = chosen(entries, to, retry_failed)
-        results = read_batch(wanted, chosen_model, str(to), batch, compute, spec.infer, spec.report)
+        wanted = chosen(entries, local_results(to), retry_failed)
+        results = read_batch(wanted, chosen_model, to, batch, compute, spec.infer, spec.report)
     print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 

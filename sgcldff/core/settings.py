@@ -463,6 +463,8 @@ class InferSpec(Spec):
     min_on_cell: Annotated[float, Interval(ge=-1, le=1)] = -1.0
     """Cells are also `unidentified` if less of what speaks for their type lies on them: 1 is all of it, 0 as much as by
     chance; -1 switches the limit off."""
+    embeddings: bool = False
+    """Keep each cell's embedding, the features from which it was classified, in the table of cells."""
     version: int = 5
 
     def __post_init__(self) -> None:

@@ -163,15 +163,17 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
         with watch("network"):
             types = runtime.classify(crops.rgb, crops.prior)
             scores = typicality_scores(runtime, types)
-        for cell, probabilities, score, added in zip(
-            crops.cells, types.probabilities, scores, types.contribution, strict=True
+        for cell, probabilities, score, added, features in zip(
+            crops.cells, types.probabilities, scores, types.contribution, types.embedding, strict=True
         ):
             evidence = evidence_of(added, cell, crop_box(cell, runtime.spec.crop_px))
             row = part_row(plan, cell, areas.at(*cell.centroid, block_px))
             row |= {"probabilities": probabilities, "typicality": score}
+            row |= {"embedding": features.astype(np.float16).tobytes()}
             rows.append(row | {"on_cell": evidence.on_cell, "evidence": evidence.map.tobytes()})
-    schema = PART_SCHEMA.append(pa.field("cell_id", pa.string())) if plan.given else PART_SCHEMA
-    return pa.Table.from_pylist(rows, schema=schema)
+    beside = {"cell_id": pa.string()} if plan.given else {}
+    beside |= {"embedding": pa.binary()} if plan.spec.embeddings else {}
+    return pa.Table.from_pylist(rows, schema=pa.schema([*PART_SCHEMA, *beside.items()]))
 
 
 def typicality_scores(runtime: Runtime, types: Types) -> Sequence[float | None]:
@@ -247,6 +249,7 @@ def cell_row(plan: Plan, row: dict[str, Any], shard: int) -> CellRow:
         typicality=row["typicality"],
         on_cell=row["on_cell"],
         evidence=np.frombuffer(row["evidence"], np.uint8),
+        embedding=np.frombuffer(row["embedding"], np.float16) if "embedding" in row else None,
         abstained=bool(reason),
         abstained_for=reason,
         at_edge=row["at_edge"],

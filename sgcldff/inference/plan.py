@@ -84,7 +84,8 @@ class Plan:
     @property
     def type_key(self) -> str:
         """Digest of what the cells depend on besides the labels; both limits of a type are applied when it is read."""
-        return digest((self.segment_key, self.spec.min_cell_um2, self.typicality))
+        embeddings = ("embeddings",) if self.spec.embeddings else ()
+        return digest((self.segment_key, self.spec.min_cell_um2, self.typicality, *embeddings))
 
     @property
     def min_confidence(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ from sgcldff.inference.outputs import (
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import BATCH_PAGE, SlideSummary, known_sha256, write_origin, write_summary
-from sgcldff.results.exports import EXPORTS
+from sgcldff.results.exports import export_named
 from sgcldff.results.facts import run_facts, slide_facts
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, ZOOM, held
 from sgcldff.results.gallery import Gallery
@@ -243,6 +244,8 @@ def read_slide_job(
             if given is not None:
                 keep_outlines(plan, given)
             write_origin(job.folder, job.slide.uri, slide.ref.sha256)
+            for name in job.also:
+                export_named(name).prepare(job.folder, slide.file)
             done = committed_work(plan) if job.goal is None else sampled_work(plan)
         with start(len(plan.grid), done) as work.progress:
             shards = _run(plan, run, work.advance, job.goal)
@@ -251,7 +254,7 @@ def read_slide_job(
                 _write_results(plan, shards, slide, job, work)
                 write_json(marker, {"files": _checksums(job.folder)})
             for name in job.also:
-                EXPORTS[name].write(job.folder)
+                export_named(name).write(job.folder)
     return read_results(job.folder)
 
 
@@ -405,11 +408,15 @@ def _write_cells(
     """Write the tables of cells in one pass; return the cells to be shown, and counts by shard and label."""
     folder, classes = plan.labels.parent, plan.model.labels.classes
     gallery, counts = Gallery(), Counter[tuple[int, str | None]]()
+    cells = read_cells(plan, _step(shards), shards)
+    first, width = list(islice(cells, 1)), -1 if plan.spec.embeddings else None
+    if first and first[0].embedding is not None:
+        width = len(first[0].embedding)
     with (
-        cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage) as write_table,
+        cell_writer(folder / CELLS, classes, slide.ref.mpp, plan.lineage, width) as write_table,
         geojson_writer(folder / "cells.geojson", classes) as write_outlines,
     ):
-        for batch, shapes in in_batches(read_cells(plan, _step(shards), shards)):
+        for batch, shapes in in_batches(chain(first, cells)):
             write_table(batch, shapes)
             write_outlines(batch, shapes)
             counts.update((cell.shard, _counted_as(cell)) for cell in batch)

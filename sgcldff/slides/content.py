@@ -7,6 +7,7 @@ A slide may be one page or focal plane of a file; its address then ends with, fo
 import hashlib
 from pathlib import Path, PurePath
 
+from sgcldff.slides.dicom import EXTENSION, series_files
 from sgcldff.slides.images import sha256_of
 from sgcldff.slides.pixels.page_selection import Plane, split_plane
 
@@ -51,16 +52,19 @@ def plane_sha256(sha256: str, plane: Plane) -> str:
 
 
 def content_sha256(path: Path) -> str:
-    """Hash the content of a slide; for a folder (OME-Zarr, or that of an .mrxs file), its files in sorted order."""
+    """Hash the content of a slide: of a folder (OME-Zarr, or that of an .mrxs file) or a DICOM series, all files."""
     if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
         return _joint_sha256([path, *_files(path.with_suffix(""))], path.parent)
+    if path.suffix.lower() == EXTENSION and len(files := series_files(path)) > 1:
+        return _joint_sha256(files, path.parent)
     return _joint_sha256(_files(path), path) if path.is_dir() else sha256_of(path)
 
 
 def changed_at(path: Path) -> float:
     """Return the modification time of a slide's newest file; s since 1970 (UTC)."""
     folder = path.with_suffix("") if path.suffix.lower() == ".mrxs" else path
-    files = [path, *(_files(folder) if folder.is_dir() else ())]
+    series = series_files(path) if path.suffix.lower() == EXTENSION else [path]
+    files = [*series, *(_files(folder) if folder.is_dir() else ())]
     return float(max(file.stat().st_mtime for file in files))
 
 

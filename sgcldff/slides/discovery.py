@@ -19,6 +19,7 @@ from sgcldff.core.locations import is_remote, local_path, shown
 from sgcldff.core.settings import AUTO_MPP, MAX_MPP, MIN_MPP, StatedMpp, require
 from sgcldff.core.tables import LARGEST, number, read_text_table, whole_number
 from sgcldff.slides.content import SUFFIXES, extension, is_zarr, stem
+from sgcldff.slides.dicom import EXTENSION, series_of
 from sgcldff.slides.ids import Trail, distinct_ids
 from sgcldff.slides.patient import UNKNOWN, Patient, read_patient
 from sgcldff.slides.pixels.page_selection import ANY_PLANE, Plane, split_plane
@@ -99,8 +100,8 @@ def find_slides(inputs: Sequence[str], mpp: StatedMpp = None, plane: Plane = ANY
         relative to the list; or a URL of any of these (`s3://bucket/prefix`, `memory://`, `file://`; over `http(s)://`
         only files and lists, since web servers do not list folders). In folders, slides are recognised by their
         extensions and Zarr folders by their metadata files; hidden files, results of earlier runs and the folders of
-        .mrxs files are skipped, and other files ignored. Of the DICOM files in a folder, which are one slide, the first
-        is used. Remote slides in a list are looked up only when they are read.
+        .mrxs files are skipped, and other files ignored. Of a DICOM series the first file is used, by name; in a store,
+        all in a folder count as one. Remote slides in a list are looked up only when they are read.
     mpp
         um/px of slides for which no list provides it, or "auto" (see `sgcldff.slides.opener.open_slide`).
     plane
@@ -209,7 +210,7 @@ class _Search:
         if is_zarr(files):
             yield above
         elif not any(name in RESULTS for name in (*files, *folders)):
-            slides = _slides_among(files)
+            slides = _slides_among(files, folder)
             self.ignored += len(files) - len(slides)
             yield from ((*above, name) for name in slides)
             companions = {name[: -len(".mrxs")] for name in files if name.lower().endswith(".mrxs")}
@@ -218,10 +219,12 @@ class _Search:
                     yield from self._walk(list_folder, _join(folder, (name,)), pattern, (*above, name))
 
 
-def _slides_among(files: list[str]) -> list[str]:
+def _slides_among(files: list[str], folder: str) -> list[str]:
     slides = [name for name in files if not name.startswith(".") and _suffix(name) in SUFFIXES]
-    dicom = sorted((name for name in slides if _suffix(name) == ".dcm"), key=natural_key)
-    return [name for name in slides if name not in dicom[1:]] if len(dicom) > 1 else slides
+    dicom = sorted((name for name in slides if _suffix(name) == EXTENSION), key=natural_key)
+    series = {name: None if is_remote(folder) else series_of(Path(folder, name)) for name in dicom}
+    first = {one: name for name, one in reversed(series.items()) if one is None or one.is_slide}
+    return [name for name in slides if name not in series or name in first.values()]
 
 
 def matches(pattern: Pattern, names: Trail) -> bool:

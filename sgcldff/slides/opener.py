@@ -45,6 +45,11 @@ class OpenedSlide:
         return self._ref
 
     @property
+    def file(self) -> Path:
+        """The slide's file or folder on this machine."""
+        return self._copy.path
+
+    @property
     def shapes(self) -> tuple[Shape, ...]:
         """(height, width) of each level, px."""
         return self._shapes

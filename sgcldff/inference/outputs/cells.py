@@ -69,6 +69,8 @@ class CellRow:
     """Share of what speaks for the type that lies on the cell, beyond chance, at most 1; None: not known."""
     evidence: NDArray[np.uint8] | None = None
     """What speaks for the type, by place in a square around the cell: rows of a square map; None: not known."""
+    embedding: NDArray[np.float16] | None = None
+    """Features from which the cell was classified, shape (D,); None where they were not kept."""
     at_edge: bool = False
     """The slide's border cuts the cell."""
     nuclei: tuple[NDArray[np.float64], ...] = ()
@@ -105,11 +107,13 @@ def write_cells(
 
 
 @contextmanager
-def cell_writer(path: str | Path, classes: Sequence[str], mpp: float, lineage: Lineage) -> Iterator[WriteCells]:
+def cell_writer(
+    path: str | Path, classes: Sequence[str], mpp: float, lineage: Lineage, embedding_width: int | None = None
+) -> Iterator[WriteCells]:
     """Write the table of cells batch by batch.
 
-    The table has the columns of `records.cell_schema(classes)`; `outline` holds valid polygons as WKB, `nucleus` valid
-    polygons inside them, several parts where it has lobes. The file appears whole or not at all.
+    The table has the columns of `records.cell_schema(classes, embedding_width)`; `outline` holds valid polygons as WKB,
+    `nucleus` valid polygons inside them, several parts where it has lobes. The file appears whole or not at all.
 
     Parameters
     ----------
@@ -130,11 +134,11 @@ def cell_writer(path: str | Path, classes: Sequence[str], mpp: float, lineage: L
             _row(cell, *pair, classes, mpp) | origin | {"instance": next(numbers)}
             for cell, pair in zip(cells, shapes, strict=True)
         ]
-        writer.write_table(pa.Table.from_pylist(rows, schema=cell_schema(classes)), row_group_size=ROWS)
+        writer.write_table(pa.Table.from_pylist(rows, schema=schema), row_group_size=ROWS)
         for at, name in enumerate(columns):
             columns[name] = columns[name].grown([pair[at] for pair in shapes])
 
-    schema = cell_schema(classes)
+    schema = cell_schema(classes, embedding_width)
     with atomic_write(path) as partial:
         with pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer:
             yield write
@@ -185,6 +189,7 @@ def _row(
         "nucleus_cytoplasm_ratio": cell.nucleus_area_um2 / plasm if min(cell.nucleus_area_um2, plasm) > 0 else None,
         "outline": shapely.to_wkb(outline),
         "nucleus": shapely.to_wkb(nucleus),
+        "embedding": cell.embedding,
     }
 
 

@@ -90,7 +90,7 @@ def _read_origin(folder: Path) -> dict[str, Any]:
 def _state(uri: str) -> list[int] | None:
     """Tell size (bytes) and time of change (ns) of a slide that is a single file of this machine."""
     path = Path(split_plane(uri)[0])
-    if is_remote(uri) or not path.is_file() or path.suffix.lower() == ".mrxs":
+    if is_remote(uri) or not path.is_file() or path.suffix.lower() in (".mrxs", ".dcm"):
         return None
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]

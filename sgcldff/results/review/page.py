@@ -1,12 +1,12 @@
 """The page on which a person classifies cells: one HTML file beside the folder of their images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.labels import OFFERED, OTHER, foreign_types
+from sgcldff.core.labels import OFFERED, OTHER, broader_types, foreign_types
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.settings import require
 from sgcldff.data.reviews.store import CANNOT_TELL
@@ -20,6 +20,8 @@ CLOSE_UP = 2.0
 SCALE_BAR_UM = 10.0
 OFFERED_KEYS = "aspbie"
 """Keys of `OFFERED`."""
+PAGE_KEYS = "ungwo"
+"""Keys of `review.js` itself."""
 
 
 def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
@@ -50,10 +52,13 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
 
 def _content(cells: Sequence[QueuedCell]) -> Markup:
     """Return what the script reads, as JSON that cannot end the element in which it stands."""
-    foreign = foreign_types(cells[0].classes)
+    classes, foreign = cells[0].classes, foreign_types(cells[0].classes)
     content = {
         "queue": queue_digest(cells),
-        "classes": [{"label": name, "colour": hex_of(name)} for name in cells[0].classes],
+        "classes": [{"label": name, "colour": hex_of(name)} for name in classes],
+        "broader": [
+            {"label": name, "colour": hex_of(name), "key": key} for name, key in _broader_keys(broader_types(classes))
+        ],
         "foreign": [
             {"label": name, "colour": hex_of(name), "key": key}
             for name, key in zip(OFFERED, OFFERED_KEYS, strict=True)
@@ -64,6 +69,15 @@ def _content(cells: Sequence[QueuedCell]) -> Markup:
         "cells": [_shown(cell) for cell in cells],
     }
     return embedded_json(content)
+
+
+def _broader_keys(labels: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield every label with the first of its letters that is not taken, or with none."""
+    taken = set(OFFERED_KEYS + PAGE_KEYS)
+    for label in labels:
+        key = next((letter for letter in label if letter.isalpha() and letter not in taken), "")
+        taken.add(key)
+        yield label, key
 
 
 def _shown(cell: QueuedCell) -> dict[str, object]:

@@ -9,10 +9,11 @@ from fhir.resources.R4B.bundle import Bundle as BundleR4
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import Lineage
 from sgcldff.counting.differential import from_parts, read_differential, write_differential
-from sgcldff.results.exports import EXPORTS, require_exports, update_exports
+from sgcldff.results.exports import FORMATS, export_named, require_exports, update_exports
 from sgcldff.results.folder import DIFFERENTIAL
 
 LINEAGE = Lineage("5" * 64, "sgcldff", "3", "d" * 16, "s" * 16, "1.0")
+FHIR = export_named("fhir")
 CLASSES = ("neutrophil", "lymphocyte", "smudge cell", "erythroblast")
 
 
@@ -24,12 +25,12 @@ def folder(tmp_path):
 
 
 def resources(folder):
-    return [entry["resource"] for entry in json.loads((folder / EXPORTS["fhir"].file).read_text())["entry"]]
+    return [entry["resource"] for entry in json.loads((folder / FHIR.file).read_text())["entry"]]
 
 
 @pytest.mark.parametrize("bundle", [Bundle, BundleR4])
 def test_fhir_is_valid_and_has_an_observation_for_every_type(folder, bundle):
-    text = EXPORTS["fhir"].write(folder).read_text()
+    text = FHIR.write(folder).read_text()
     report, *observations = [entry.resource for entry in bundle.model_validate_json(text).entry]
     found = read_differential(folder / DIFFERENTIAL)
     assert [one.code.text for one in observations] == [one.label for one in (*found.shares, *found.beside)]
@@ -40,7 +41,7 @@ def test_fhir_is_valid_and_has_an_observation_for_every_type(folder, bundle):
 
 
 def test_fhir_has_the_figures_of_the_differential(folder):
-    EXPORTS["fhir"].write(folder)
+    FHIR.write(folder)
     by_type = {one["code"]["text"]: one for one in resources(folder)[1:]}
     found = read_differential(folder / DIFFERENTIAL)
     for share in found.shares:
@@ -56,12 +57,12 @@ def test_fhir_has_the_figures_of_the_differential(folder):
 def test_only_what_was_asked_for_is_brought_up_to_date(folder):
     update_exports(folder)
     assert [path.name for path in folder.iterdir()] == [DIFFERENTIAL]
-    before = EXPORTS["fhir"].write(folder).read_bytes()
-    (folder / EXPORTS["fhir"].file).write_text("old")
+    before = FHIR.write(folder).read_bytes()
+    (folder / FHIR.file).write_text("old")
     update_exports(folder)
-    assert (folder / EXPORTS["fhir"].file).read_bytes() == before
+    assert (folder / FHIR.file).read_bytes() == before
 
 
 def test_unknown_formats_are_named():
-    with pytest.raises(InputError, match="'hl7' is unknown: name one or more of fhir"):
+    with pytest.raises(InputError, match=f"'hl7' is unknown: name one or more of {', '.join(FORMATS)}"):
         require_exports(["fhir", "hl7"])
