@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from socket import socket
 from threading import Event, Thread
 from typing import Any
 
@@ -109,6 +110,12 @@ def program(part: str, *words: str, namespace: str = "") -> list[str]:
     return [*inside, sys.executable, "-m", f"distributed.cli.dask_{part}", *words, "--dashboard-address", "127.0.0.1:0"]
 
 
+def listens() -> bool:
+    """Return whether there is a scheduler."""
+    with socket() as probe:
+        return probe.connect_ex((f"{NETWORK}.1", PORT)) == 0
+
+
 def read(root: Path, uri: str) -> None:
     """Read the slide as a command does, and copy its results to the store; exits with 5 if the scheduler is gone."""
 
@@ -135,6 +142,7 @@ def round_of(root: Path, uri: str, log: Path, fail: Callable[[], None]) -> tuple
         child = forked(log, read, root, uri)
         if not codes:
             while len(committed(local_results(uri))) < 4:
+                assert os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, log.read_text()
                 time.sleep(0.05)
             before = committed(local_results(uri))
             fail()
@@ -168,6 +176,8 @@ def main(down_s: float = 60.0) -> None:
         opened.enter_context(namespaces("sgcldff-a", "sgcldff-b"))
         scheduler = Service(program("scheduler", "--host", f"{NETWORK}.1", "--port", str(PORT)), root / "scheduler.log")
         opened.callback(scheduler.stop)
+        while not listens():
+            time.sleep(0.2)
         for name in ("sgcldff-a", "sgcldff-b"):
             worker = Service(program("worker", ADDRESS, "--nthreads", "1", namespace=name), root / f"{name}.log")
             opened.callback(worker.stop)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -24,7 +23,7 @@ from sgcldff.counting.stopping import Goal
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
 from sgcldff.registry import ChosenModel
-from sgcldff.results.batch import SlideSummary, require_own_folders, write_batch
+from sgcldff.results.batch import SlideSummary, cells_by_type, require_own_folders, write_batch
 from sgcldff.results.delivery import deliver, local_results
 from sgcldff.results.slide import SlideJob
 from sgcldff.slides import SlideEntry, open_slide
@@ -164,9 +163,7 @@ def read_batch(
 
 def overview(summaries: Sequence[SlideSummary], model: ChosenModel, out: str) -> str:
     """Return a page, Markdown, with what people ask about a batch: model, slides, cells, and where the results are."""
-    cells = Counter[str]()
-    for summary in summaries:
-        cells.update({share.label: share.count for share in summary.shares})
+    cells = cells_by_type(summaries)
     left_out = sum(bool(summary.reason) for summary in summaries)
     counts = ", ".join(f"{label} {count:,}" for label, count in cells.most_common() if count)
     rows = {

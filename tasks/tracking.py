@@ -19,7 +19,7 @@ from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import InferSpec, digest
 from sgcldff.core.wording import counted, first_few
 from sgcldff.registry import ChosenModel
-from sgcldff.results.batch import SlideSummary, known_sha256
+from sgcldff.results.batch import SlideSummary, cells_by_type, known_sha256
 from sgcldff.results.slide import SlideJob
 
 logger = logging.getLogger(__name__)
@@ -125,9 +125,8 @@ def model_tags(model: ModelRef) -> dict[str, str]:
 
 def figures(summaries: Sequence[SlideSummary]) -> dict[str, float]:
     """Return how many slides, tiles and cells were read, cells by type, and the time by stage, s."""
-    cells, seconds = Counter[str](), Counter[str]()
+    cells, seconds = cells_by_type(summaries), Counter[str]()
     for summary in summaries:
-        cells.update({share.label: share.count for share in summary.shares})
         seconds.update(summary.stages)
     return {
         "slides": len(summaries),

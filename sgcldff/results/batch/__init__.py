@@ -9,7 +9,7 @@ from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.results.batch.origin import known_sha256, require_own_folders, unread, write_origin
 from sgcldff.results.batch.page import write_page
-from sgcldff.results.batch.summary import SlideSummary, write_summary
+from sgcldff.results.batch.summary import SlideSummary, cells_by_type, write_summary
 from sgcldff.results.batch.table import batch_schema, write_table
 from sgcldff.results.batch.triage import Reason, TriagedSlide, Urgency, triage
 
@@ -20,6 +20,7 @@ __all__ = [
     "TriagedSlide",
     "Urgency",
     "batch_schema",
+    "cells_by_type",
     "known_sha256",
     "require_own_folders",
     "triage",
