@@ -16,6 +16,7 @@ from flows.options import Panel, examples, out, output, print_outcome, settings_
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.locations import Address
+from sgcldff.core.settings import require
 from sgcldff.core.wording import counted
 from tasks.workspace import WORKSPACE, Workspace
 
@@ -192,19 +193,35 @@ def adopt(model: AnyModelArgument = "released", workspace: options.WorkspaceOpti
     )
 
 
-@registry_app.command(epilog=examples("sgcldff registry export models:/sgcldff@champion --out champion --half"))
+@registry_app.command(
+    epilog=examples(
+        "sgcldff registry export models:/sgcldff@champion --out champion --half",
+        "sgcldff registry export released --out zoo --bioimageio",
+    )
+)
 def export(
     model: AnyModelArgument,
     to: Annotated[Path, output("Folder for the model's files; created if needed.")],
     half: Annotated[bool, typer.Option("--half", help="Write weights in half precision, at half the size.")] = False,
+    bioimageio: Annotated[
+        bool, typer.Option("--bioimageio", help="Write a BioImage.IO package: TorchScript, description, test image.")
+    ] = False,
     workspace: options.WorkspaceOption = WORKSPACE,
 ) -> None:
     """Write a model into a folder: weights, spec, reference, and the record of its images."""
-    require_known_model(model, workspace)
+    require_all(
+        lambda: require_known_model(model, workspace),
+        lambda: require(not (half and bioimageio), "--half: BioImage.IO packages have full precision; leave it out"),
+    )
     from sgcldff.models.checkpoint import saved_digest
     from sgcldff.models.export import export_model
 
     source, folder = registry_of(workspace).resolve(model)
+    if bioimageio:
+        from sgcldff.models.bioimageio import export_bioimageio
+
+        out.print(escape(f"{source.name} {source.version} is written to {export_bioimageio(folder, source, to)}."))
+        return
     place = export_model(folder, to, half=half)
     out.print(escape(f"{source.name} {source.version} is written to {place}, digest {saved_digest(place)}."))
 

@@ -33,9 +33,9 @@ def export_graph(graph: Graph, target: Path) -> None:
     model, openvino = load_model(graph.model, "cpu"), import_openvino()
     rgb = torch.zeros((*graph.shape, 3), dtype=torch.uint8)
     prior = torch.zeros(graph.shape[0], len(model.spec.prior.names), *graph.shape[1:])
-    traced = _traced(MODULES[graph.task](model.net), rgb, prior)
+    trace = traced(MODULES[graph.task](model.net), rgb, prior)
     try:
-        converted = openvino.convert_model(traced, example_input=(rgb, prior))
+        converted = openvino.convert_model(trace, example_input=(rgb, prior))
     except (RuntimeError, openvino.frontend.OpConversionFailure) as error:
         name = model.spec.net.name
         raise InputError(f"network {name!r} cannot be run by OpenVINO ({error}): use the engine torch") from error
@@ -43,7 +43,9 @@ def export_graph(graph: Graph, target: Path) -> None:
     openvino.save_model(converted, target, compress_to_fp16=False)
 
 
-def _traced(module: nn.Module, rgb: Tensor, prior: Tensor) -> Any:
+def traced(module: nn.Module, rgb: Tensor, prior: Tensor) -> Any:
+    """Trace a module of two inputs to TorchScript."""
+
     def run(rgb: Tensor, prior: Tensor) -> Any:
         return module(rgb, prior)
 
