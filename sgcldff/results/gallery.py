@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 
 @dataclass
 class Sample(Generic[Item]):
-    """A random sample: what has the lowest ranks, in whatever order it comes.
+    """A random sample: the items of the lowest ranks, in whatever order they come.
 
     Ranks are digests of ids, so that all have the same chance, and the same ones give the same sample (bottom-k
     sampling, Cohen and Kaplan 2007).

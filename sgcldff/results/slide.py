@@ -128,13 +128,11 @@ class SlideJob:
     @property
     def options(self) -> dict[str, str]:
         """What was asked for beside the settings, as a report shows it."""
-        goal = "; ".join(
-            f"{label} within {width:g}" for label, width in (self.goal.widths if self.goal else {}).items()
-        )
+        widths = {} if self.goal is None else self.goal.widths
+        goal = ", ".join(f"{label} to {width:g}" for label, width in widths.items())
         known = {
-            "Read until": f"{goal}: a random sample of the slide" if goal else "",
+            "Counted until": f"intervals are narrow enough ({goal}), on a random sample of the slide" if goal else "",
             "Cells outlined by": PurePath(self.outlines).name if self.outlines else "",
-            "Other formats": ", ".join(self.also),
         }
         return {name: value for name, value in known.items() if value}
 

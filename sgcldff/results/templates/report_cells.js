@@ -2,6 +2,7 @@
 // Cells on the map: rings from afar, outlines from near, and what of them is shown.
 
 const CLOSE_PX = 18;
+const MANY = 3000;
 const cells = content.cells;
 const inks = L.canvas({ padding: 0.3, tolerance: 3 });
 const rings = L.featureGroup().addTo(map);
@@ -29,12 +30,15 @@ let passing = cells;
 function draw() {
   const radius = content.ring * 2 ** map.getZoom();
   const close = radius > CLOSE_PX;
+  const view = map.getBounds().pad(0.5);
+  const seen = passing.filter((cell) => view.contains(place([cell.y, cell.x])));
+  const least = seen.length > MANY ? 2 : 6;
   for (const group of [rings, outlines, nuclei]) group.clearLayers();
-  for (const cell of passing) {
+  for (const cell of seen) {
     const color = content.types[cell.type].colour;
     const outlined = close && cell.outlines && part("outlines").checked;
     if (outlined) drawn(cell, outlines, () => polygon(cell, cell.outlines, { color, weight: 2.5 }));
-    else drawn(cell, rings, () => L.circleMarker(place([cell.y, cell.x]), { renderer: inks, radius: Math.max(6, radius), color, weight: 2.5, fillOpacity: 0 }));
+    else drawn(cell, rings, () => L.circleMarker(place([cell.y, cell.x]), { renderer: inks, radius: Math.max(least, radius), color, weight: seen.length > MANY ? 1 : 2.5, fillOpacity: 0 }));
     if (close && cell.nuclei && part("nuclei").checked) {
       drawn(cell, nuclei, () => polygon(cell, cell.nuclei, { color: "#ffe14d", weight: 1.5 }));
     }
@@ -49,5 +53,5 @@ function filter() {
 }
 
 for (const input of document.querySelectorAll("#overview input")) input.addEventListener("input", filter);
-map.on("zoomend", draw);
+map.on("moveend", draw);
 filter();

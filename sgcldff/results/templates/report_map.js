@@ -41,17 +41,19 @@ if (content.overview) {
 }
 
 const present = new Set(content.tiles);
+const side = content.tilePx;
 const Tiles = L.GridLayer.extend({
   createTile({ x, y }) {
     const tile = L.DomUtil.create("img");
     tile.alt = "";
     tile.onerror = lacking;
+    const beyond = [content.width - x * side, content.height - y * side].map((rest) => 100 * Math.max(0, 1 - rest / side));
+    tile.style.clipPath = `inset(0 ${beyond[0]}% ${beyond[1]}% 0)`;
     if (present.has(`${y}-${x}`)) tile.src = `${content.folder}/${y}-${x}.jpg`;
     return tile;
   },
 });
 if (present.size) {
-  const side = content.tilePx;
   new Tiles({ tileSize: side, bounds: whole, minNativeZoom: 0, maxNativeZoom: 0, minZoom: -3, maxZoom: closest }).addTo(map);
 }
 

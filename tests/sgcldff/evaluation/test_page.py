@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from sgcldff.evaluation.metrics import TypePredictions
 from sgcldff.evaluation.page import ERRORS, reliability, write_evaluation_page
 from sgcldff.evaluation.predictions import Predictions, tabulate
 from sgcldff.evaluation.report import score
+from tests.browser import complaints
 from tests.sgcldff.evaluation.painted import QUICK
 
 
@@ -118,3 +120,20 @@ def test_a_report_without_labels_has_a_page(report: EvalReport, tmp_path: Path) 
     ).read_text()
     assert 'id="scores"' in page
     assert 'id="types"' not in page
+
+
+@pytest.mark.slow
+def test_the_page_fits_a_phone_and_its_pictures_load(
+    report: EvalReport, painted: tuple[Sample, ...], tmp_path: Path, browser: tuple[Any, Path]
+) -> None:
+    wrong, samples = mistaken(report, painted)
+    driver, _ = browser
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    driver.get(write_evaluation_page(tmp_path, wrong, samples).as_uri())
+    assert driver.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [390, 390]
+    assert all(driver.execute_script("return [...document.images].map((image) => image.naturalWidth > 0)"))
+    assert len(driver.find_elements("css selector", "#errors img[alt]")) == 3
+    coloured = "return getComputedStyle(document.querySelector('.confusion .hit')).backgroundColor"
+    assert driver.execute_script(coloured) not in ("", "rgba(0, 0, 0, 0)")
+    assert complaints(driver) == []

@@ -121,7 +121,7 @@ def test_outlines_can_be_hidden_and_rings_take_their_place(report, folder):
     report.open(folder, "#cell-slide%20%26%20co%2F0")
     report.find("#outlines").click()
     assert report.run("return [outlines, nuclei].map((group) => group.getLayers().length)")[0] == 0
-    assert report.run("return rings.getLayers().length") == 8
+    assert report.run("return rings.getLayers().map((layer) => layer.cell.id)") == ["slide & co/0"], "what is in view"
     report.find("#nuclei").click()
     assert report.run("return nuclei.getLayers().length") == 0
 
@@ -208,8 +208,19 @@ def test_the_page_alone_still_has_map_outlines_and_figures(report, folder, tmp_p
     report.open(alone).gallery()[0].click()
     wait(lambda: report.find("#lacking").is_displayed(), "nothing says that pictures are missing")
     assert report.figures()["Cell"] == "slide & co/0"
-    assert report.run("return outlines.getLayers().length") == 8
+    assert report.run("return outlines.getLayers().map((layer) => layer.cell.id)") == ["slide & co/0"]
     assert report.run("return document.querySelectorAll('.leaflet-image-layer').length") == 1, "the overview inside"
+
+
+def test_a_slide_without_cells_has_a_map(report, folder, tmp_path):
+    pixels = np.full((300, 400, 3), 230, np.uint8)
+    ref = SlideRef("empty", "/empty.tiff", "ab" * 32, 0.2, (300, 400), 1)
+    slide = ScaledSlide(PaintedSlide(ref, pixels), 0.2)
+    write_report(tmp_path, slide, Gallery(), differential([], FIVE_TYPES), [("Slide", "empty")])
+    report.open(tmp_path)
+    assert report.find("#passing").text == "0 of 0 cells on the map"
+    assert report.run("return map.getZoom() > map.getMinZoom() - 1")
+    assert complaints(report.driver) == []
 
 
 def test_a_phone_shows_all_without_scrolling_sideways(report, folder):

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from sgcldff.core.records import SlideRef
+from sgcldff.inference import serially
 from sgcldff.results import gallery
 from sgcldff.results import zoom as zooming
 from sgcldff.results.gallery import DETAILED, Gallery
+from sgcldff.results.slide import read_slide_job
 from sgcldff.results.zoom import BESIDE_PX, FIELD_UM, TILE_PX, write_zoom
+from tests.sgcldff.painted import ColourModel
 from tests.sgcldff.results.reports import PaintedSlide, cell_at
 
 CELLS = [(300.0, 400.0), (2500.0, 4500.0), (2990.0, 40.0)]
@@ -100,3 +103,16 @@ def test_more_types_than_details_still_show_a_cell_each(monkeypatch):
     labels = "abcdef"
     shown = Gallery(cell_at(label + str(n), (1.0, 1.0), label) for label in labels for n in range(4)).types(labels)
     assert [len(one.detailed) for one in shown] == [1] * len(labels)
+
+
+def test_lost_and_damaged_pictures_are_written_again(job, monkeypatch):
+    monkeypatch.setattr(zooming, "INSIDE_PX", 100)
+    monkeypatch.setattr(zooming, "BESIDE_PX", 150)
+    read_slide_job(job, serially(ColourModel()))
+    whole = pictures(job.folder)
+    assert len(whole) > 2
+    first, second, *_ = sorted(whole)
+    (job.folder / "report" / first).unlink()
+    (job.folder / "report" / second).write_bytes(b"damaged")
+    read_slide_job(job, serially(ColourModel()))
+    assert pictures(job.folder) == whole
