@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -100,7 +100,8 @@ class Service:
     def stop(self) -> None:
         """End it for good."""
         self.over.set()
-        self.kill()
+        with suppress(ProcessLookupError):
+            self.kill()
         self.thread.join()
 
 
@@ -110,10 +111,13 @@ def program(part: str, *words: str, namespace: str = "") -> list[str]:
     return [*inside, sys.executable, "-m", f"distributed.cli.dask_{part}", *words, "--dashboard-address", "127.0.0.1:0"]
 
 
-def listens() -> bool:
-    """Return whether there is a scheduler."""
-    with socket() as probe:
-        return probe.connect_ex((f"{NETWORK}.1", PORT)) == 0
+def await_scheduler() -> None:
+    """Wait until a scheduler listens."""
+    while True:
+        with socket() as probe:
+            if probe.connect_ex((f"{NETWORK}.1", PORT)) == 0:
+                return
+        time.sleep(0.2)
 
 
 def read(root: Path, uri: str) -> None:
@@ -139,6 +143,7 @@ def round_of(root: Path, uri: str, log: Path, fail: Callable[[], None]) -> tuple
     """Read a slide, let something fail once some shards are committed, and read on until it is done."""
     began, codes, before = time.monotonic(), list[int](), set[str]()
     while not codes or codes[-1]:
+        await_scheduler()
         child = forked(log, read, root, uri)
         if not codes:
             while len(committed(local_results(uri))) < 4:
@@ -176,8 +181,6 @@ def main(down_s: float = 60.0) -> None:
         opened.enter_context(namespaces("sgcldff-a", "sgcldff-b"))
         scheduler = Service(program("scheduler", "--host", f"{NETWORK}.1", "--port", str(PORT)), root / "scheduler.log")
         opened.callback(scheduler.stop)
-        while not listens():
-            time.sleep(0.2)
         for name in ("sgcldff-a", "sgcldff-b"):
             worker = Service(program("worker", ADDRESS, "--nthreads", "1", namespace=name), root / f"{name}.log")
             opened.callback(worker.stop)
