@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect import flow
-
 import sgcldff
 from flows.candidates import select_candidates
 from flows.prepare import prepare
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.benchmark.protocols import (
     CORRUPTIONS,
@@ -65,7 +64,7 @@ STARTS: Mapping[Pretrained, str] = {
 }
 
 
-@flow(name="benchmark", flow_run_name="benchmark")
+@recorded_flow("benchmark", "sources")
 def benchmark(
     sources: list[Source],
     out: str,

@@ -1,14 +1,13 @@
 """Reviewed cells of a laboratory to a model that is calibrated for it."""
 
-from prefect import flow
-
+from flows.recorded import recorded_flow
 from sgcldff.registry import choose_model
 from sgcldff.registry.default_model import original_of
 from tasks.calibration import Calibrated, calibrate_model
 from tasks.workspace import Workspace
 
 
-@flow(name="calibrate", flow_run_name="calibrate")
+@recorded_flow("calibrate", "reviews")
 def calibrate(reviews: str, workspace: str, model: str | None = None) -> Calibrated:
     """Fit the types of a model to a laboratory's reviewed cells, without training, and register it as challenger.
 

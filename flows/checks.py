@@ -47,6 +47,15 @@ def require_there(path: Path, what: str) -> None:
         raise MissingInputError(f"{path}: no such {what}; check the name and the current directory")
 
 
+def require_results(out: str) -> None:
+    """Raise an error unless results can be written to a folder or a bucket."""
+    if not is_remote(out):
+        return require_writable(Path(out))
+    from sgcldff.slides.remote.stores import require_bucket
+
+    return require_bucket(out)
+
+
 def require_report(path: Path | None) -> None:
     """Raise `InputError` if a report cannot be written to the path."""
     if path is not None:

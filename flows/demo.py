@@ -6,11 +6,11 @@ from shlex import quote
 
 import numpy as np
 import pyarrow.parquet as pq
-from prefect import flow
 from rich.table import Table
 
 from flows.environment import database_address
 from flows.infer import infer
+from flows.recorded import recorded_flow
 from flows.retrain import retrain
 from flows.settings import read_settings
 from sgcldff.core.errors import SgcldffError
@@ -58,7 +58,7 @@ def make_smears(out: str, side: int) -> tuple[str, str, str]:
     return str(smears), str(slide.slide), str(slide.truth)
 
 
-@flow(name="demo", flow_run_name="demo")
+@recorded_flow("demo", "out")
 def demo(out: str, side: int = 8192, epochs: int = 3) -> DemoResult:
     """Make smears and a slide, train, promote, read the slide and compare with the ground truth.
 

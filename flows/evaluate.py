@@ -4,9 +4,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
-
 from flows.prepare import resolve
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.core.settings import digest
 from sgcldff.data.adapters import Source
@@ -18,6 +17,7 @@ from sgcldff.registry import choose_model
 from tasks.data import ingest_images, land, rejected
 from tasks.evaluation import EvalJob, evaluate_model
 from tasks.stages import model_ids
+from tasks.tracking import record_evaluation
 from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Evaluated:
     """Labels unknown to the model, of images that are scored by their outlines."""
 
 
-@flow(name="evaluate", flow_run_name="evaluate")
+@recorded_flow("evaluate", "sources")
 def evaluate(
     sources: list[Source], workspace: str, model: str | None = None, settings: Settings | None = None
 ) -> Evaluated:
@@ -65,4 +65,6 @@ def evaluate(
     selected = scorable(open_spec(chosen.folder).labels, catalog.samples)
     skipped = (*rejected(catalog), *selected.skipped)
     job = EvalJob(str(chosen.folder), selected.samples, spec.evaluate, skipped, selected.unknown_labels)
-    return Evaluated(evaluate_model(job, root), skipped, selected.unknown_labels)
+    folder = evaluate_model(job, root)
+    record_evaluation(folder, root.tracking_uri, chosen.model)
+    return Evaluated(folder, skipped, selected.unknown_labels)

@@ -1,18 +1,16 @@
 """Slides to cells, differentials and reports."""
 
-from pathlib import Path
-
-from prefect import flow
-
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.registry import choose_model
+from sgcldff.results.delivery import local_results
 from sgcldff.slides import find_slides
 from tasks.batch import Batch, chosen, read_batch
 from tasks.compute import Compute
 from tasks.workspace import Workspace
 
 
-@flow(name="infer", flow_run_name="infer")
+@recorded_flow("infer", "slides")
 def infer(
     slides: list[str],
     out: str,
@@ -29,7 +27,7 @@ def infer(
 
     Args:
         slides: Files, folders, patterns, OME-Zarr folders, tables with a column `slide`, or URLs.
-        out: Folder for the results: one folder per slide, and a table and a page of the batch.
+        out: Folder, or URL such as `s3://bucket/prefix`, for the results: a folder per slide, and a table and a page.
         workspace: Folder of the registry.
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `released` or a folder; by default the champion, or the
             released model if there is no champion.
@@ -46,5 +44,5 @@ def infer(
     """
     options, spec = batch or Batch(), settings or Settings()
     chosen_model = choose_model(Workspace(workspace).tracking_uri, model)
-    entries = chosen(find_slides(slides, options.mpp, options.plane), Path(out), options.retry_failed)
+    entries = chosen(find_slides(slides, options.mpp, options.plane), local_results(out), options.retry_failed)
     return read_batch(entries, chosen_model, out, options, compute or Compute(), spec.infer, spec.report)

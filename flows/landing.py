@@ -3,13 +3,15 @@
 import time
 from pathlib import Path
 
-from prefect import State, flow
+from prefect import State
 from prefect.states import Completed
 
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.core.errors import MissingInputError, NothingFoundError
 from sgcldff.registry import choose_model
 from sgcldff.results.batch import unread
+from sgcldff.results.delivery import local_results
 from sgcldff.slides import find_slides
 from sgcldff.slides.content import changed_at
 from tasks.batch import Batch, read_batch
@@ -20,7 +22,7 @@ NOTHING_NEW = "Nothing new"
 """Name of the final state of a run that found no slide to read."""
 
 
-@flow(name="read-landing", flow_run_name="read-landing")
+@recorded_flow("read-landing", "landing")
 def read_landing(
     landing: str,
     out: str,
@@ -53,7 +55,7 @@ def read_landing(
         landed = find_slides([landing], options.mpp)
     except NothingFoundError:
         landed = ()
-    new = [slide for slide in unread(landed, out) if changed_at(Path(slide.uri)) <= latest]
+    new = [slide for slide in unread(landed, local_results(out)) if changed_at(Path(slide.uri)) <= latest]
     if not new:
         return Completed(name=NOTHING_NEW, message=f"{landing}: no new slide", data=[])
     chosen_model, spec = choose_model(Workspace(workspace).tracking_uri, model), settings or Settings()

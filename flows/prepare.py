@@ -1,14 +1,13 @@
 """Images to a catalog and their saliency priors."""
 
-from prefect import flow
-
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.data.adapters import Source
 from tasks.data import Prepared, ingest_images, land, precompute_priors
 from tasks.workspace import Workspace
 
 
-@flow(name="prepare", flow_run_name="prepare")
+@recorded_flow("prepare", "sources")
 def prepare(sources: list[Source], workspace: str, settings: Settings | None = None) -> Prepared:
     """Ingest data sets into the catalog and compute missing saliency priors.
 

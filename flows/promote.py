@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
-
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.core.errors import InputError, PromotionRefusedError
 from sgcldff.core.records import ModelRef
@@ -15,6 +14,7 @@ from sgcldff.models.checkpoint import saved_digest
 from sgcldff.promotion import Decision, Finding, Outcome, Signature
 from sgcldff.promotion.decision_record import best_champion, require_approvable, require_not_held
 from sgcldff.promotion.frozen_test_set import LocatedTest
+from sgcldff.promotion.record_chain import signing_key
 from sgcldff.registry import CHAMPION, Registry
 from tasks.evaluation import EvalJob, evaluate_model
 from tasks.promotion import (
@@ -24,6 +24,7 @@ from tasks.promotion import (
     predict_corrupted,
     show_decision,
 )
+from tasks.tracking import record_evaluation
 from tasks.workspace import Workspace
 
 
@@ -41,7 +42,7 @@ class Promotion:
         return f"{name} is champion."
 
 
-@flow(name="promote", flow_run_name="promote")
+@recorded_flow("promote", "model")
 def promote(
     workspace: str,
     model: str = "models:/sgcldff@challenger",
@@ -66,6 +67,7 @@ def promote(
     PromotionRefusedError
         If the challenger breaks a rule; the message gives the reasons.
     """
+    signing_key()  # one that cannot be used is reported before the evaluation
     spec, root = settings or Settings(), Workspace(workspace)
     registry = Registry(root.tracking_uri)
     challenger, folder = registry.resolve(model)
@@ -83,6 +85,7 @@ def promote(
         if kind is not None:
             return Predictions.open(predict_corrupted(model, test, kind, root))
         report = evaluate_model(EvalJob(model, test.samples, spec.evaluate), root)
+        record_evaluation(report, root.tracking_uri)
         return Predictions.open(Path(report) / PREDICTIONS_FILE)
 
     best = champion and best_champion(registry.all_decisions(), champion, located.frozen.digest)
@@ -123,7 +126,7 @@ def carry_out(registry: Registry, decision: Decision) -> None:
         raise
 
 
-@flow(name="approve", flow_run_name="approve")
+@recorded_flow("approve", "model")
 def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
     """Promote a version that waits for approval, if nothing has changed since it was judged.
 
@@ -150,7 +153,7 @@ def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
     return challenger
 
 
-@flow(name="reject", flow_run_name="reject")
+@recorded_flow("reject", "model")
 def reject(workspace: str, model: str, because: str, by: str | None = None) -> ModelRef:
     """Reject a version, so that no later promotion considers it again.
 
@@ -178,7 +181,7 @@ def reject(workspace: str, model: str, because: str, by: str | None = None) -> M
     return challenger
 
 
-@flow(name="rollback", flow_run_name="rollback")
+@recorded_flow("rollback", "workspace")
 def rollback(workspace: str, by: str | None = None) -> ModelRef:
     """Make the previous champion champion again.
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from prefect import flow
 from prefect.states import Completed
 
 from flows.prepare import prepare
 from flows.promote import promote
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from flows.train import Challenger, require_registry, train
 from sgcldff.core.errors import PromotionRefusedError
@@ -31,7 +31,7 @@ class Retrained:
     decision: RetrainDecision
 
 
-@flow(name="retrain", flow_run_name="retrain")
+@recorded_flow("retrain", "sources")
 def retrain(
     sources: list[Source],
     workspace: str,

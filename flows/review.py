@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from prefect import flow
 
+from flows.recorded import recorded_flow
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.data.reviews.consensus import consensus_of
@@ -50,7 +50,7 @@ class Made:
     """No cell was asked for by label, confidence or sample: these are the cells of which the model was least sure."""
 
 
-@flow(name="review-make", flow_run_name="review-make")
+@recorded_flow("review-make", "results")
 def review_make(
     results: list[str],
     slides: list[str],
@@ -171,7 +171,7 @@ class Stored:
     """Stored answers to cells on which there is no majority."""
 
 
-@flow(name="review-read", flow_run_name="review-read")
+@recorded_flow("review-read", "answers")
 def review_read(answers: list[str], queue: str, store: str) -> Stored:
     """Check the answers of reviewers and store them as labels, each with reviewer and time, beside the pictures.
 
@@ -205,7 +205,7 @@ class Recounted:
     """Slides and batches whose results could not be read, with reasons."""
 
 
-@flow(name="review-apply", flow_run_name="review-apply")
+@recorded_flow("review-apply", "results")
 def review_apply(results: list[str], store: str) -> Recounted:
     """Recompute differentials with the reviewers' labels, beside the model's own.
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from prefect import flow
-
+from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.core.records import ModelRef, Split
 from sgcldff.data.catalog import Catalog
@@ -24,7 +23,7 @@ class Challenger:
     evaluation: str
 
 
-@flow(name="train", flow_run_name="train")
+@recorded_flow("train", "workspace")
 def train(
     workspace: str,
     settings: Settings | None = None,

@@ -1,15 +1,29 @@
-"""Artifacts on the page of a Prefect run: tables, text, pictures and links.
+"""Artifacts on the page of a Prefect run: tables, text and pictures.
 
 Outside of a run nothing is shown. If the server is unavailable, only the artifacts are lost.
 """
 
+import base64
+import io
 import logging
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from PIL import Image
+
+from sgcldff.core.markdown import escape_markdown
 from tasks.stages import in_flow_run
 
 logger = logging.getLogger(__name__)
+
+SERVED = "SGCLDFF_SERVED"
+"""Environment variable FOLDER=URL: the folder that a web server serves, and its address there."""
+SHOWN_PX = (1600, 1600)
+"""Largest size of an embedded picture."""
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], key: str, description: str | None = None) -> None:
@@ -22,14 +36,27 @@ def show_markdown(text: str, key: str, description: str | None = None) -> None:
     _show("markdown", markdown=text, key=key, description=description)
 
 
-def show_image(url: str, key: str, description: str | None = None) -> None:
-    """Show a picture."""
+def show_image(path: Path, key: str, description: str | None = None) -> None:
+    """Show a picture of this machine, reduced and embedded, since browsers do not open files for a server's page."""
+    if not in_flow_run():
+        return
+    with Image.open(path) as picture:
+        reduced = picture.convert("RGB")
+        reduced.thumbnail(SHOWN_PX)
+    content = io.BytesIO()
+    reduced.save(content, "JPEG", quality=80)
+    url = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
     _show("image", image_url=url, key=key, description=description)
 
 
-def show_link(url: str, key: str, description: str | None = None) -> None:
-    """Show a link."""
-    _show("link", link=url, key=key, description=description)
+def link_to(path: Path) -> str:
+    """Return Markdown that leads to a file: a link where a web server serves it, and its path elsewhere."""
+    folder, _, address = os.environ.get(SERVED, "").partition("=")
+    place = path.resolve()
+    if folder and address and place.is_relative_to(Path(folder).resolve()):
+        relative = place.relative_to(Path(folder).resolve()).as_posix()
+        return f"[{escape_markdown(relative)}]({address.rstrip('/')}/{quote(relative)})"
+    return f"`{place}` on {platform.node()}"
 
 
 def _show(kind: str, **content: Any) -> None:

@@ -2,16 +2,18 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from sgcldff.core.errors import IncompleteBatchError, InputError, ServiceError, TaskLostError
-from sgcldff.core.locations import is_remote
+from sgcldff.core.locations import is_remote, shown
+from sgcldff.core.markdown import escape_markdown
 from sgcldff.core.settings import InferSpec, ModelSpec, ReportSpec, StatedMpp, require
 from sgcldff.core.wording import skipped
 from sgcldff.counting.agreement import read_manual
@@ -21,17 +23,19 @@ from sgcldff.counting.stopping import Goal
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
 from sgcldff.models.reference import require_typicality
 from sgcldff.registry import ChosenModel
-from sgcldff.results.batch import SlideSummary, require_own_folders, write_batch
+from sgcldff.results.batch import SlideSummary, cells_by_type, require_own_folders, write_batch
+from sgcldff.results.delivery import deliver, local_results
 from sgcldff.results.slide import SlideJob
 from sgcldff.slides import SlideEntry, open_slide
 from sgcldff.slides.patient import Patient
 from sgcldff.slides.pixels.page_selection import Plane
 from sgcldff.slides.scale_group import ScaleGroup, scale_groups
-from tasks.artifacts import show_table
+from tasks.artifacts import link_to, show_markdown, show_table
 from tasks.compute import Compute, Workers, workers
 from tasks.live_view import BatchView
 from tasks.slides import on_these_workers, read_slide, set_aside
 from tasks.stages import model_ids
+from tasks.tracking import record_reading
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +92,7 @@ def read_batch(
     Parameters
     ----------
     out
-        Folder for the results, one folder per slide, and a table and a page of the batch.
+        Folder or URL (`s3://bucket/prefix`) for the results, one folder per slide, and a table and a page of the batch.
 
     Raises
     ------
@@ -97,7 +101,8 @@ def read_batch(
     IncompleteBatchError
         If some slides were skipped, or a manual count is of none of the slides; the message names them.
     """
-    require_own_folders(entries, out)
+    place = str(local_results(out))
+    require_own_folders(entries, place)
     require(
         how.wbc is None or len(entries) == 1,
         f"white count {how.wbc}: given for {len(entries)} slides; name each slide's in a table with a column wbc",
@@ -126,7 +131,7 @@ def read_batch(
                 slide,
                 str(model.folder),
                 model.model,
-                out,
+                place,
                 used,
                 goal or None,
                 counts.get(slide.id),
@@ -134,12 +139,17 @@ def read_batch(
                 groups[slide.uri],
                 how.cells,
                 how.also,
+                in_batch=True,
             )
             for slide in entries
         ]
-        failed = read_slides(jobs, found, view)
-    write_batch(out, [SlideSummary.read(job.folder) for job in jobs])
-    strangers = [slide for slide in counts if slide not in ids and not (Path(out) / slide).is_dir()]
+        failed = read_slides(jobs, found, view, partial(deliver, out))
+    summaries = [SlideSummary.read(job.folder) for job in jobs]
+    write_batch(place, summaries)
+    deliver(out)
+    show_markdown(overview(summaries, model, out), key="batch", description="What was read, and where the results are")
+    record_reading(jobs, summaries, model, spec, out)
+    strangers = [slide for slide in counts if slide not in ids and not (Path(place) / slide).is_dir()]
     if failed:
         show_table([{"slide": name, "reason": str(why)} for name, why in failed.items()], key="set-aside")
         refuse(failed, len(jobs))
@@ -148,7 +158,21 @@ def read_batch(
             f"{how.manual}: counts of {', '.join(strangers)} were compared with nothing, since no such slide was read:"
             f" correct slide_id; the slides are {', '.join(sorted(ids))}"
         )
-    return [str(job.folder) for job in jobs]
+    return [f"{out.rstrip('/')}/{job.slide.id}" if is_remote(out) else str(job.folder) for job in jobs]
+
+
+def overview(summaries: Sequence[SlideSummary], model: ChosenModel, out: str) -> str:
+    """Return a page, Markdown, with what people ask about a batch: model, slides, cells, and where the results are."""
+    cells = cells_by_type(summaries)
+    left_out = sum(bool(summary.reason) for summary in summaries)
+    counts = ", ".join(f"{label} {count:,}" for label, count in cells.most_common() if count)
+    rows = {
+        "slides": f"{len(summaries) - left_out:,} read, {left_out:,} skipped",
+        "cells": f"{cells.total():,}: {counts}" if counts else "none",
+        "model": escape_markdown(str(model)),
+        "results": f"`{shown(out)}/batch.html`" if is_remote(out) else link_to(Path(out) / "batch.html"),
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in rows.items())])
 
 
 def tiles_at_most(
@@ -188,8 +212,15 @@ def failed_before(folder: Path) -> bool:
     return (folder / "summary.json").exists() and bool(SlideSummary.read(folder).reason)
 
 
-def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> dict[str, Exception]:
+def read_slides(
+    jobs: Sequence[SlideJob], found: Workers, view: BatchView, ended: Callable[[str], None]
+) -> dict[str, Exception]:
     """Read slides, a few at a time where workers compute; give the errors of those that could not be read.
+
+    Parameters
+    ----------
+    ended
+        Called with the id of every slide that was read or skipped.
 
     Raises
     ------
@@ -206,6 +237,7 @@ def read_slides(jobs: Sequence[SlideJob], found: Workers, view: BatchView) -> di
             reason = job.slide.without_place(str(outcome))
             set_aside(job, reason)
             view.skip(job.slide.id, reason)
+        ended(job.slide.id)
 
     if found.here:
         for job in jobs:

@@ -76,21 +76,21 @@ class PredictionJob:
 
     def paths(self, workspace: Workspace) -> dict[ImageState, Path]:
         """Return the files of predictions, whether or not they exist."""
-        content = (saved_digest(self.model), content_of(self.samples), LAYOUT, "unexplained")
-        return {
-            state: workspace.evaluation(
-                digest((*content, [] if state is None else [state[0].value, asdict(AMOUNTS[state[1]])]))
-            )
-            / PREDICTIONS_FILE
-            for state in self.states
-        }
+        content = (saved_digest(self.model), content_of(self.samples), LAYOUT)
+
+        def key(state: ImageState) -> str:
+            if state is None:
+                return digest((*content, []))
+            return digest((*content, "unexplained", [state[0].value, asdict(AMOUNTS[state[1]])]))
+
+        return {state: workspace.evaluation(key(state)) / PREDICTIONS_FILE for state in self.states}
 
 
 @stage("ask", MODEL)
 def predict_states(job: PredictionJob, workspace: Workspace, until: float | None = None) -> dict[ImageState, str]:
     """Predict images that a model was not trained on, or find earlier predictions; returns state -> file.
 
-    Nothing is explained, which saves the gradients.
+    Only types of unchanged images are explained: gradients take longer than predictions.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def predict_states(job: PredictionJob, workspace: Workspace, until: float | None
             for done, state in enumerate(missing):
                 require_time(until, f"{len(missing) - done} of {len(paths)} sets of images are left to predict")
                 change = corruption(*state) if state else None
-                predictions, _ = predict(model, job.samples, None, training_images, change, explained=False)
+                predictions, _ = predict(model, job.samples, None, training_images, change, explained=not state)
                 predictions.save(paths[state])
                 progress(done + 1, len(missing))
     return {state: str(path) for state, path in paths.items()}
@@ -156,7 +156,7 @@ def write_table(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictio
     (out / TABLE_PAGE).write_text(text)
     show_markdown(text, key="benchmark", description=f"Data {table.head['data']}")
     for path in plots:
-        show_image(path.as_uri(), key=f"benchmark-{path.stem}", description=path.stem)
+        show_image(path, key=f"benchmark-{path.stem}", description=path.stem)
     return str(out / TABLE_PAGE)
 
 

@@ -8,11 +8,12 @@ from sgcldff.core.records import ModelRef, Split
 from sgcldff.data.catalog import Catalog
 from sgcldff.data.catalog.paths import MANIFEST
 from sgcldff.evaluation.calibration.laboratory import LabCalibration, calibrate_for_lab, reviewed_cells
-from sgcldff.models.checkpoint import open_spec
+from sgcldff.models.checkpoint import open_spec, saved_digest
 from sgcldff.registry import ORIGINAL_TAG, ChosenModel, Registry
 from tasks.artifacts import show_table
 from tasks.policy import MODEL
 from tasks.stages import stage
+from tasks.tracking import dated
 from tasks.workspace import Workspace
 
 
@@ -27,7 +28,7 @@ class Calibrated:
     """Reviewed cells that could not be used, with reasons."""
 
 
-@stage("calibrate", MODEL)
+@stage("calibrate", MODEL, subject=lambda reviews, original, _: f"{original.model.name} {original.model.version}")
 def calibrate_model(reviews: str, original: ChosenModel, workspace: Workspace) -> Calibrated:
     """Calibrate a model on reviewed cells and register the result as challenger, if it helps.
 
@@ -46,9 +47,11 @@ def calibrate_model(reviews: str, original: ChosenModel, workspace: Workspace) -
         show_table([dict(zip(columns, row, strict=True)) for row in calibration.rows], "calibration", str(calibration))
         if calibration.folder is None:
             return Calibrated(calibration, None, left_out)
-        model = registry.with_weights(calibration.folder)
-        if model is None:
-            adopted = {"sgcldff.adopted": f"{original.model.name} {original.model.version}"}
-            parent = registry.with_weights(original.folder) or registry.register(original.folder, tags=adopted)
-            model = registry.register(calibration.folder, tags={ORIGINAL_TAG: parent.version})
+        known = registry.with_weights(saved_digest(calibration.folder))
+        if known is not None:
+            return Calibrated(calibration, known.ref, left_out)
+        found = registry.with_weights(original.model.digest)
+        parent = found.ref if found else registry.adopt(original.model, original.folder)
+        title = dated(f"{original.model.name} {original.model.version} calibrated")
+        model = registry.register(calibration.folder, tags={ORIGINAL_TAG: parent.version}, title=title)
     return Calibrated(calibration, model, left_out)

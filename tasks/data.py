@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgcldff.core.errors import InputError
+from sgcldff.core.locations import named
 from sgcldff.core.records import ArrayRef, samples_to_table
 from sgcldff.core.settings import IngestSpec, PriorSpec
 from sgcldff.core.wording import first_few
@@ -47,13 +48,13 @@ class Prepared:
         return Path(self.priors.uri) / f"gallery-{self.priors.digest}.png"
 
 
-@stage("land", DATA)
+@stage("land", DATA, subject=lambda sources, _: named([source.folder for source in sources]))
 def land(sources: Sequence[Source], workspace: Workspace) -> list[Source]:
     """Mirror remote sources, and replace them by their mirrors."""
     return [mirrored(source, workspace.landing) for source in sources]
 
 
-@stage("ingest", DATA)
+@stage("ingest", DATA, subject=lambda sources, *_: named([source.folder for source in sources]))
 def ingest_images(sources: Sequence[Source], workspace: Workspace, spec: IngestSpec) -> str:
     """Ingest data sets into the workspace's catalog; returns its folder."""
     with bar("ingest") as progress:
@@ -99,5 +100,5 @@ def precompute_priors(catalog_folder: str, workspace: Workspace, spec: PriorSpec
     if not prepared.picture.is_file():
         shown = catalog.samples[:: -(-len(catalog.samples) // PICTURED)]
         gallery.prior_gallery(shown, PriorStore.open(reference), prepared.picture)
-    show_image(prepared.picture.as_uri(), key="priors", description=f"Images beside their priors {spec.names}")
+    show_image(prepared.picture, key="priors", description=f"Images beside their priors {spec.names}")
     return prepared

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec, digest
+from sgcldff.core.wording import first_few
 from sgcldff.evaluation import EvalReport, SkippedImage, UnknownLabel
-from sgcldff.evaluation.report import MARKDOWN_FILE, REPORT_FILE
+from sgcldff.evaluation.report import MARKDOWN_FILE, PAGE_FILE, REPORT_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
 from sgcldff.models.reference import read_typicality
 from sgcldff.promotion.frozen_test_set import content_digest
@@ -35,8 +36,12 @@ class EvalJob:
     unknown_labels: tuple[UnknownLabel, ...] = ()
     """Labels unknown to the model, which are removed from the samples."""
 
+    def data_sets(self) -> str:
+        """Return the names of the data sets."""
+        return first_few(sorted({sample.source for sample in self.samples}))
 
-@stage("evaluate", MODEL)
+
+@stage("evaluate", MODEL, subject=lambda job, _: f"{job.data_sets()}, model {saved_digest(job.model)}")
 def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     """Evaluate a model on images it was not trained on, or find the finished report; returns the report's folder."""
     model_digest = saved_digest(job.model)
@@ -56,9 +61,13 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         draw_explanations(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
         report.save(folder)
+    if not (folder / PAGE_FILE).is_file():
+        from sgcldff.evaluation.page import write_evaluation_page
+
+        write_evaluation_page(folder, EvalReport.open(folder), job.samples)
     logger.info("model %s is scored on %d images", model_digest, len(job.samples), extra={"model_digest": model_digest})
     show_markdown((folder / MARKDOWN_FILE).read_text(), key="evaluation", description=f"Model {model_digest}")
-    show_image((folder / "examples.png").as_uri(), key="examples", description="Images, evidence, Grad-CAM")
+    show_image(folder / "examples.png", key="examples", description="Images, evidence, Grad-CAM")
     return str(folder)
 
 

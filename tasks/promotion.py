@@ -41,7 +41,7 @@ def locate_test_set(frozen: FrozenTest, workspace: Workspace) -> LocatedTest:
     return frozen.locate(Catalog.open(workspace.catalog).samples)
 
 
-@stage("evaluate-corrupted", MODEL)
+@stage("evaluate-corrupted", MODEL, subject=lambda folder, test, kind, _: f"by {kind}, model {saved_digest(folder)}")
 def predict_corrupted(folder: str, test: LocatedTest, kind: Perturbation, workspace: Workspace) -> str:
     """Predict corrupted images, or find earlier predictions; returns their file."""
     from sgcldff.evaluation.corruptions import corruption

@@ -69,7 +69,7 @@ def store_answers(files: Sequence[Path], queue: Path, store: ReviewStore) -> tup
     return answers, added
 
 
-@stage("apply-reviews", SLIDES)
+@stage("apply-reviews", SLIDES, subject=lambda folder, _: folder.name)
 def apply_to_slide(folder: Path, verdicts: Sequence[Consensus]) -> Applied | None:
     """Recount a slide with the reviewers' labels; None if no cell of it was reviewed."""
     applied = apply_reviews(folder, verdicts)

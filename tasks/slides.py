@@ -22,7 +22,7 @@ from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, writ
 from sgcldff.results.folder import REPORT, held
 from sgcldff.results.slide import SlideJob, read_slide_job
 from sgcldff.slides import SlideEntry
-from tasks.artifacts import show_link, show_table
+from tasks.artifacts import link_to, show_markdown, show_table
 from tasks.compute import Workers
 from tasks.live_view import BatchView
 from tasks.policy import SLIDES
@@ -64,7 +64,7 @@ def slide_ids(job: SlideJob, workers: Workers, view: BatchView) -> dict[str, str
     return {"slide_id": job.slide.id, **model_ids(job.reference)}
 
 
-@stage("read-slide", SLIDES, slide_ids)
+@stage("read-slide", SLIDES, slide_ids, lambda job, *_: job.slide.id)
 def read_slide(job: SlideJob, workers: Workers, view: BatchView) -> str:
     """Read a slide, its shards here or on the workers; return the folder of its results."""
     with private(job.slide):
@@ -72,7 +72,7 @@ def read_slide(job: SlideJob, workers: Workers, view: BatchView) -> str:
         result = read_slide_job(job, run, partial(view.slide, slide), partial(view.announce, slide))
     shares = [{"type": share.label, "count": share.count, "share": share.share} for share in result.differential.shares]
     show_table(shares, key="differential", description=job.slide.id)
-    show_link((job.folder / REPORT).resolve().as_uri(), key="report", description=job.slide.id)
+    show_markdown(f"Report: {link_to(job.folder / REPORT)}", key="report", description=job.slide.id)
     return str(job.folder)
 
 

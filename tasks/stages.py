@@ -34,10 +34,15 @@ class Stage(Generic[P, R]):
     """A step of a flow. Make one with `stage`."""
 
     def __init__(
-        self, function: Callable[P, R], name: str, tags: list[str], ids: Callable[..., Mapping[str, str]] | None
+        self,
+        function: Callable[P, R],
+        name: str,
+        tags: list[str],
+        ids: Callable[..., Mapping[str, str]] | None = None,
+        subject: Callable[..., str] | None = None,
     ) -> None:
         update_wrapper(self, function)
-        self.function, self.name, self.tags, self.ids = function, name, tags, ids
+        self.function, self.name, self.tags, self.ids, self.subject = function, name, tags, ids, subject
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run as a task of the current flow run, or directly if there is none.
@@ -49,8 +54,9 @@ class Stage(Generic[P, R]):
         """
         if not in_flow_run():
             return self.directly(*args, **kwargs)
+        about = f" {self.subject(*args, **kwargs)}" if self.subject else ""
         try:
-            return self.task(*args, **kwargs)
+            return self.task.with_options(task_run_name=lambda: f"{self.name}{about}")(*args, **kwargs)
         except Exception as error:
             if (failure := prefect_failure(error)) is None:
                 raise
@@ -103,7 +109,10 @@ class Stage(Generic[P, R]):
 
 
 def stage(
-    name: str, tags: list[str], ids: Callable[..., Mapping[str, str]] | None = None
+    name: str,
+    tags: list[str],
+    ids: Callable[..., Mapping[str, str]] | None = None,
+    subject: Callable[..., str] | None = None,
 ) -> Callable[[Callable[P, R]], Stage[P, R]]:
     """Make a function a stage of that name.
 
@@ -113,8 +122,10 @@ def stage(
         For Prefect's work queues and concurrency limits.
     ids
         Returns ids for the log from the stage's arguments: those of a slide or a model, say.
+    subject
+        Returns from the arguments what the task's run is named after.
     """
-    return lambda function: Stage(function, name, tags, ids)
+    return lambda function: Stage(function, name, tags, ids, subject)
 
 
 def should_retry(task: "Task[Any, Any]", run: "TaskRun", state: "State[Any]") -> bool:

@@ -1,16 +1,16 @@
 """Tasks that train and register models."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import smallest_label_space
 from sgcldff.core.records import ModelRef, Sample, Split
 from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
+from sgcldff.core.wording import first_few
 from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.report import PREDICTIONS_FILE
@@ -20,13 +20,14 @@ from sgcldff.models.training.deadline import Deadline
 from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
 from sgcldff.models.training.warm_start import WarmStart
 from sgcldff.promotion.leakage import TrainingRecord
-from sgcldff.registry import TRAINED_ON, Registry
+from sgcldff.registry import EVALUATION, TRAINED_ON, DataSet, Registry
 from sgcldff.saliency.store import PriorStore
 from tasks.artifacts import show_table
 from tasks.data import Prepared
 from tasks.evaluation import read_report
 from tasks.policy import MODEL
 from tasks.stages import model_ids, stage
+from tasks.tracking import EVALUATION_TAG, dated, flatten
 from tasks.training_curves import Gauges, epochs_table
 from tasks.workspace import RECORD_REMEDY, Workspace
 
@@ -61,6 +62,14 @@ class TrainJob:
         samples = Catalog.open(self.prepared.catalog).samples
         return leave_out(samples, self.without) if self.without else samples
 
+    def data_sets(self) -> str:
+        """Return the names of the data sets."""
+        return first_few(sorted({sample.source for sample in self.samples()}))
+
+    def title(self) -> str:
+        """Return a name for the run and the version: network, data sets and date."""
+        return dated(f"{self.net.name} on {self.data_sets()}")
+
     def key(self) -> str:
         """Hash content, never paths: equal keys stand for equal models."""
         content = (self.prepared.digest, self.prepared.priors.digest, digest(self.model()), digest(self.train))
@@ -73,7 +82,7 @@ class TrainJob:
         return self.model() if self.parent is None else WarmStart(self.model(), Path(self.parent))
 
 
-@stage("train", MODEL)
+@stage("train", MODEL, subject=lambda job, *_, **options: job.title())
 def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", until: float | None = None) -> str:
     """Train, resume an interrupted run, or find the finished run; returns its folder.
 
@@ -124,7 +133,9 @@ def tracked_run(registry: Registry, folder: Path, job: TrainJob) -> str:
     record = record_of(folder, "run", registry)
     if not record.is_file():
         runs = registry.runs
-        run = runs.start(job.key(), {"data": job.prepared.digest})
+        run = runs.start(job.title(), {"data": job.prepared.digest, "training": folder.name})
+        catalog = DataSet(job.data_sets(), job.prepared.digest, job.prepared.catalog)
+        runs.add_inputs(run, "training", catalog)
         runs.log(run, flatten({"model": spec_to_dict(job.model()), "train": asdict(job.train)}))
         runs.attach(run, Catalog.open(job.prepared.catalog).snapshot(), "data")
         runs.attach(run, job.prepared.picture, "priors")
@@ -132,26 +143,18 @@ def tracked_run(registry: Registry, folder: Path, job: TrainJob) -> str:
     return str(read_json(record, RECORD_REMEDY)["run"])
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Return nested settings by path: `train.loss.centre`."""
-    by_path: dict[str, object] = {}
-    for key, value in settings.items():
-        path = f"{prefix}{key}"
-        by_path |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
-    return by_path
-
-
-@stage("register", MODEL)
+@stage("register", MODEL, subject=lambda job, *_: job.title())
 def register_model(job: TrainJob, training: str, evaluation: str, workspace: Workspace) -> ModelRef:
     """Register a trained model with its report as challenger, or find it if it is registered already."""
     folder, registry = Path(training), Registry(workspace.tracking_uri)
     record = record_of(folder, "registered", registry)
     if not record.is_file():
         run = tracked_run(registry, folder, job)
-        registry.runs.attach(run, Path(evaluation), "evaluation")
+        registry.runs.attach(run, Path(evaluation), EVALUATION)
+        registry.runs.tag(run, {EVALUATION_TAG: Path(evaluation).name})
         Predictions.open(Path(evaluation) / PREDICTIONS_FILE).confusion.write(folder / "model" / CONFUSION_FILE)
         tags = {"data": job.prepared.digest, "training": folder.name}
-        reference = registry.register(folder / "model", read_report(evaluation), tags, run)
+        reference = registry.register(folder / "model", read_report(evaluation), tags, run, job.title())
         registry.runs.finish(run)
         write_json(record, asdict(reference))
     registered = ModelRef(**read_json(record, RECORD_REMEDY))

@@ -9,6 +9,7 @@ import pytest
 
 from flows.environment import ALWAYS, QUIET, set_defaults
 from tests import servers, shared
+from tests.browser import chromium
 
 SERVERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "SGCLDFF_WORKSPACE")
 LONGEST = (
@@ -43,6 +44,7 @@ def pytest_configure(config):
     os.environ["PREFECT_HOME"] = f"{folder}/{worker or 'only'}"
     os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
     os.environ["COLUMNS"] = "200"
+    os.environ["SOURCE_DATE_EPOCH"] = "1767225600"  # of results that are compared byte for byte
     set_defaults(ALWAYS | QUIET)
     hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
     hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
@@ -66,6 +68,12 @@ def postgres():
     """Run one PostgreSQL server for the session; every test creates databases of its own."""
     with servers.postgres() as server:
         yield server
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Start headless Chromium for one test, since what a page stores outlives it."""
+    yield from chromium(tmp_path / "browser")
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,21 @@
 """Write a slide of many gigapixels in seconds, and compare with it what was found there.
 
-    python benchmarks/slides/gigapixels.py write OUT [--side 98304]    # OUT/slide.tiff, OUT/truth.parquet
+    python benchmarks/slides/gigapixels.py write OUT [--side 98304] [--format jpeg]   # OUT/slide.tiff, truth.parquet
     sgcldff infer OUT/slide.tiff --out OUT/results
     python benchmarks/slides/gigapixels.py score OUT                   # cells found, missed, invented; tiles; stages
 
 The slide has 0.25 um/px and levels of 1, 4, 16 and 64. It is laid of a bank of blocks of 4,096 px, in random order; the
 JPEG tiles of a block are encoded once and copied from then on. Blocks are made of parts of BCCD's fields below
 `$SGCLDFF_DATA` (default ../shared/datasets), with one white cell to 750 red ones, or drawn where BCCD is missing.
+
+Formats: `jpeg`, `jpeg2000` and `flat` (JPEG without a pyramid) are TIFF files; `ome-zarr` is a folder `slide.ome.zarr`
+of the same levels, of which equal chunks are links to one file.
 """
 
 import argparse
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tifffile
+import zarr
 from mosaics import PART_PX, RED_PER_MM2, RED_PER_WHITE, Part, chosen_fields, deal, joined, parts_of
 from numpy.typing import NDArray
 
@@ -38,23 +43,24 @@ LEVELS = (1, 4, 16)
 LAST = 64
 BANK = 12
 """Different blocks."""
+FORMATS = {"jpeg": ("jpeg", 85, LEVELS), "jpeg2000": ("jpeg2000", 40, LEVELS), "flat": ("jpeg", 85, (1,))}
+"""Format -> compression, quality, levels that belong to blocks."""
+OME_ZARR = "ome-zarr"
+CHUNK_PX = 512
 SHRINK = 0.3
 """From BCCD's 0.075 um/px to 0.25 um/px; parts keep whole numbers of px."""
 
 
-def write(out: Path, side: int) -> None:
+def write(out: Path, side: int, form: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     bank = list(blocks(rng))
     count = -(-side // BLOCK_PX)
     places = rng.integers(len(bank), size=(count, count))
-    with tifffile.TiffWriter(out / "slide.tiff", bigtiff=True) as file:
-        for step in LEVELS:
-            tiles = [encoded(shrunk(block.rgb, step), step) for block in bank]
-            write_level(file, laid(tiles, places), count * BLOCK_PX // step, step)
-        last = [shrunk(block.rgb, LAST) for block in bank]
-        joint = np.vstack([np.hstack([last[at] for at in row]) for row in places])
-        write_level(file, joint, joint.shape[0], LAST)
+    if form == OME_ZARR:
+        write_ome_zarr(out / "slide.ome.zarr", [block.rgb for block in bank], places)
+    else:
+        write_tiff(out / "slide.tiff", [block.rgb for block in bank], places, form)
     whites = np.array(
         [
             (row * BLOCK_PX + y, column * BLOCK_PX + x)
@@ -65,6 +71,50 @@ def write(out: Path, side: int) -> None:
     pq.write_table(pa.table({"y": whites[:, 0], "x": whites[:, 1]}), out / "truth.parquet")
     reds = sum(bank[at].reds for at in places.flat)
     print(f"{count * BLOCK_PX} x {count * BLOCK_PX} px, {len(whites):,} white, {reds:,} red cells")
+
+
+def write_tiff(path: Path, bank: Sequence[Rgb], places: NDArray[np.int64], form: str) -> None:
+    compression, quality, levels = FORMATS[form]
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        for step in levels:
+            tiles = [encoded(shrunk(block, step), step, compression, quality) for block in bank]
+            write_level(file, laid(tiles, places), len(places) * BLOCK_PX // step, step, compression, quality)
+        if len(levels) > 1:
+            joint = joined_last(bank, places)
+            write_level(file, joint, joint.shape[0], LAST, compression, quality)
+
+
+def joined_last(bank: Sequence[Rgb], places: NDArray[np.int64]) -> Rgb:
+    last = [shrunk(block, LAST) for block in bank]
+    return np.vstack([np.hstack([last[at] for at in row]) for row in places])
+
+
+def write_ome_zarr(path: Path, bank: Sequence[Rgb], places: NDArray[np.int64]) -> None:
+    """Write every chunk of every block once; where a block is laid, its chunks are links."""
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    for level, step in enumerate((*LEVELS, LAST)):
+        side, chunk = len(places) * BLOCK_PX // step, min(CHUNK_PX, BLOCK_PX // step)
+        array = group.create_array(str(level), shape=(3, side, side), chunks=(3, chunk, chunk), dtype=np.uint8)
+        firsts = dict[int, tuple[int, int]]()
+        tiles = BLOCK_PX // step // chunk
+        for (row, column), at in np.ndenumerate(places):
+            y, x = firsts.setdefault(int(at), (row, column))
+            if (y, x) == (row, column):
+                pixels = np.moveaxis(shrunk(bank[at], step), -1, 0)
+                array[:, y * tiles * chunk : (y + 1) * tiles * chunk, x * tiles * chunk : (x + 1) * tiles * chunk] = (
+                    pixels
+                )
+                continue
+            for inner, outer in np.ndindex(tiles, tiles):
+                target = path / str(level) / "c" / "0" / str(row * tiles + inner) / str(column * tiles + outer)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(target.parent.parent / str(y * tiles + inner) / str(x * tiles + outer), target)
+    axes = [{"name": "c", "type": "channel"}, *({"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx")]
+    levels = [
+        {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": [1, MPP * step, MPP * step]}]}
+        for level, step in enumerate((*LEVELS, LAST))
+    ]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
 
 
 def blocks(rng: np.random.Generator) -> Iterator[Part]:
@@ -103,11 +153,11 @@ def shrunk(rgb: Rgb, step: int) -> Rgb:
     return rgb if step == 1 else np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def encoded(block: Rgb, step: int) -> NDArray[np.object_]:
-    """Return the JPEG tiles of a block, (rows, columns)."""
+def encoded(block: Rgb, step: int, compression: str, quality: int) -> NDArray[np.object_]:
+    """Return the compressed tiles of a block, (rows, columns)."""
     with io.BytesIO() as memory:
         with tifffile.TiffWriter(memory) as file:
-            write_level(file, block, block.shape[0], step)
+            write_level(file, block, block.shape[0], step, compression, quality)
         memory.seek(0)
         with tifffile.TiffFile(memory) as file:
             page = file.pages.first
@@ -124,15 +174,15 @@ def laid(tiles: Sequence[NDArray[np.object_]], places: NDArray[np.int64]) -> Ite
                 yield from tiles[at][inner]
 
 
-def write_level(file: tifffile.TiffWriter, tiles: Any, side: int, step: int) -> None:
+def write_level(file: tifffile.TiffWriter, tiles: Any, side: int, step: int, compression: str, quality: int) -> None:
     file.write(
         tiles,
         shape=(side, side, 3),
         dtype=np.uint8,
         tile=(TILE_PX, TILE_PX),
         photometric="rgb",
-        compression="jpeg",
-        compressionargs={"level": 85},
+        compression=compression,
+        compressionargs={"level": quality},
         subfiletype=min(step - 1, 1),
         resolution=(1e4 / (MPP * step),) * 2,
         resolutionunit="CENTIMETER",
@@ -158,9 +208,10 @@ def main() -> None:
     parser.add_argument("what", choices=("write", "score"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--side", type=int, default=98304, help="rounded up to whole blocks, px")
+    parser.add_argument("--format", choices=(*FORMATS, OME_ZARR), default="jpeg")
     args = parser.parse_args()
     if args.what == "write":
-        write(args.out, args.side)
+        write(args.out, args.side, args.format)
     else:
         score(args.out)
 

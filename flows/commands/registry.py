@@ -14,7 +14,7 @@ from flows import completion, options
 from flows.checks import require_all, require_known_model, require_prepared
 from flows.options import Panel, examples, out, output, print_outcome, settings_from
 from sgcldff.core.disks import require_writable
-from sgcldff.core.errors import InputError
+from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.locations import Address
 from sgcldff.core.settings import require
 from sgcldff.core.wording import counted
@@ -109,6 +109,31 @@ def show(
         show_versions(registry_of(workspace), as_json)
 
 
+@registry_app.command(epilog=examples("sgcldff registry verify", "sgcldff registry verify --key lab.pub"))
+def verify(
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public Ed25519 key, PEM, of those who decide.", show_default="signatures of any key"),
+    ] = None,
+    workspace: options.WorkspaceOption = WORKSPACE,
+) -> None:
+    """Check that no decision record was changed, removed or added by other means."""
+    from sgcldff.promotion.record_chain import read_signer
+
+    signer = read_signer(key) if key else None
+    if is_empty(workspace):
+        show_none(as_json=False)
+        return
+    chain = registry_of(workspace).verify_decisions(signer)
+    if chain.faults:
+        raise StoreError(
+            f"{counted(len(chain.faults), 'decision record is', 'decision records are')} not as they were "
+            f"stored: {'; '.join(chain.faults)}"
+        )
+    last = f", the last {chain.newest}" if chain.newest else ""
+    out.print(f"{counted(chain.records, 'decision record')} as stored{last}.", highlight=False, soft_wrap=True)
+
+
 @registry_app.command(epilog=examples("sgcldff registry freeze --by 'A. Hematologist'"))
 def freeze(by: ByOption = None, workspace: options.WorkspaceOption = WORKSPACE) -> None:
     """Make the catalog's current test split the test set of all further promotions."""
@@ -162,7 +187,7 @@ def adopt(model: AnyModelArgument = "released", workspace: options.WorkspaceOpti
     require_all(lambda: require_writable(workspace), lambda: require_known_model(model, workspace))
     registry = registry_of(workspace)
     source, folder = registry.resolve(model)
-    adopted = registry.register(folder, tags={"sgcldff.adopted": f"{source.name} {source.version}"})
+    adopted = registry.adopt(source, folder)
     out.print(
         f"{adopted.name} version {adopted.version} ({adopted.digest}) is challenger: `sgcldff promote` judges it."
     )

@@ -42,6 +42,7 @@ StoreOption = Annotated[Path, typer.Option("--store", "--out", "-o", help="Folde
     epilog=examples(
         "sgcldff review make results --slides /data/slides --out queue --sample 50",
         "sgcldff review make results --slides /data/slides --out queue --representative 20",
+        "sgcldff review make results --slides /data/slides --out queue --like-blasts 30",
     )
 )
 def make(
@@ -71,6 +72,13 @@ def make(
         int,
         typer.Option(min=0, help="This many cells that together represent all, for `sgcldff calibrate`; 20 is enough."),
     ] = 0,
+    like_blasts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Also this many lymphocytes and monocytes that look most like blasts: large nuclei, scant cytoplasm.",
+        ),
+    ] = 0,
     model: ModelOption = None,
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:
@@ -88,7 +96,7 @@ def make(
     from sgcldff.results.review.selection import ReviewSelection
 
     labels = tuple(label or ([] if representative else [UNIDENTIFIED]))
-    choice = ReviewSelection(labels, below, sample, limit, representative)
+    choice = ReviewSelection(labels, below, sample, limit, representative, like_blasts)
     made = launch(review_make, [str(folder) for folder in results], slides, str(to), choice, str(workspace), model)
     if made.cells:
         cells = f"{counted(made.cells, 'cell')} of {counted(made.slides, 'slide')} to review"
@@ -200,16 +208,16 @@ def sign(
 
 
 def _cells(one: "Applied") -> str:
-    tally = one.tally
+    outcomes = one.outcomes
     lines = [
-        f"{tally.reviewed} reviewed",
-        f"{tally.named} classified",
-        f"{tally.confirmed} confirmed",
-        f"{tally.changed} changed",
+        f"{outcomes.reviewed} reviewed",
+        f"{outcomes.named} classified",
+        f"{outcomes.confirmed} confirmed",
+        f"{outcomes.changed} changed",
         f"unidentified {one.machine.rejected} → {one.reviewed.rejected}",
     ]
-    if tally.lost:
-        lines.append(f"{counted(tally.lost, 'review matches', 'reviews match')} no cell")
+    if outcomes.lost:
+        lines.append(f"{counted(outcomes.lost, 'review matches', 'reviews match')} no cell")
     return "\n".join(lines)
 
 

@@ -30,7 +30,7 @@ def infer(
         list[str],
         typer.Argument(help="Slides: files, folders, patterns, tables with a column `slide`, or URLs (s3://)."),
     ],
-    to: Annotated[Path, output("Folder for the results, one folder per slide.")],
+    to: Annotated[str, typer.Option("--out", "-o", help="Folder or URL (s3://) for the results, a folder per slide.")],
     model: options.ModelOption = None,
     mpp: options.SlideMppOption = None,
     gate: Annotated[
@@ -138,6 +138,7 @@ def infer(
 
     checks.require_all(
         lambda: require_writable(workspace),
+        lambda: checks.require_results(to),
         require_settings,
         lambda: checks.require_slides(slides, mpp),
         lambda: checks.require_known_model(model, workspace),
@@ -160,6 +161,7 @@ def infer(
         for slide, taken in estimate_slides(entries, chosen_model, spec.infer):
             out.print(in_a_line(slide.id, taken, workers), highlight=False, markup=False)
         return
+    from sgcldff.results.delivery import local_results
     from tasks.batch import Batch, chosen, read_batch
     from tasks.compute import Compute
 
@@ -169,10 +171,10 @@ def infer(
     if server_configured():
         from flows.infer import infer as flow
 
-        results = flow(slides, str(to), str(workspace), chosen_model.reference, batch, compute, spec)
+        results = flow(slides, to, str(workspace), chosen_model.reference, batch, compute, spec)
     else:
-        wanted = chosen(entries, to, retry_failed)
-        results = read_batch(wanted, chosen_model, str(to), batch, compute, spec.infer, spec.report)
+        wanted = chosen(entries, local_results(to), retry_failed)
+        results = read_batch(wanted, chosen_model, to, batch, compute, spec.infer, spec.report)
     print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 
 

@@ -49,7 +49,9 @@ def train(
 
     spec = settings_from(settings, epochs=epochs, seed=seed, precision=precision)
     done = flow(str(workspace), spec, device.value, teacher=teacher)
-    print_outcome(f"Registered {done.model.name} version {done.model.version}.", report=f"{done.evaluation}/report.md")
+    print_outcome(
+        f"Registered {done.model.name} version {done.model.version}.", report=f"{done.evaluation}/report.html"
+    )
 
 
 @app.command(
@@ -95,7 +97,7 @@ def retrain(
     if done.challenger is None:
         print_outcome(done.outcome, drift=f"{workspace}/drift/decision.json")
     else:
-        print_outcome(f"{done.decision.outcome} {done.outcome}", report=f"{done.challenger.evaluation}/report.md")
+        print_outcome(f"{done.decision.outcome} {done.outcome}", report=f"{done.challenger.evaluation}/report.html")
 
 
 @app.command(
@@ -135,7 +137,12 @@ def evaluate(
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text((folder / "report.json").read_text())
-    print_outcome("Evaluated.", report=report or folder / "report.json", pictures=folder / "examples.png")
+    print_outcome(
+        "Evaluated.",
+        page=folder / "report.html",
+        report=report or folder / "report.json",
+        pictures=folder / "examples.png",
+    )
     missing = []
     if done.skipped:
         count = counted(len(done.skipped), "image was skipped", "images were skipped")

@@ -21,10 +21,10 @@ from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import BootstrapScores, bootstrap_scores
 from sgcldff.evaluation.metrics import Bools, Floats, Interval, Reduction
 from sgcldff.evaluation.predictions import Predictions
-from sgcldff.evaluation.report import OUTLINES, outline_scores, type_predictions
+from sgcldff.evaluation.report import EXPLANATIONS, OUTLINES, image_scores, type_predictions
 
 TYPE_FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
-FIGURES = (*OUTLINES, *TYPE_FIGURES)
+FIGURES = (*OUTLINES, *EXPLANATIONS, *TYPE_FIGURES)
 GOALS, TYPE_GOALS = ("cell_iou", "nucleus_iou", "accuracy", "macro_f1"), ("accuracy", "macro_f1")
 SCORE, TYPE_SCORE = "score", "type_score"
 """Means over all data sets of `GOALS` and of `TYPE_GOALS`, as far as the images define them."""
@@ -147,8 +147,10 @@ def scores_of_seed(run: SeedPredictions, bins: int, *, outlines: bool = True) ->
 
 def source_figures(predictions: Predictions, bins: int, *, outlines: bool = True) -> Reduction:
     """Prepare `FIGURES` of one data set: weights (R, N) to (R, F); those of outlines are NaN if none are learned."""
-    per_image = outline_scores(predictions)[:, : len(OUTLINES)]
-    mean_outlines = metrics.mean_of(per_image if outlines else np.full_like(per_image, np.nan))
+    per_image = image_scores(predictions)
+    if not outlines:
+        per_image[:, : len(OUTLINES)] = np.nan
+    means = metrics.mean_of(per_image)
     types, labelled = type_predictions(predictions)
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
     scores = metrics.type_scores(types, metrics.averaged_labels(types, groups))
@@ -156,9 +158,9 @@ def source_figures(predictions: Predictions, bins: int, *, outlines: bool = True
 
     def reduce(weights: Floats) -> Floats:
         if not labelled.any():
-            return np.column_stack((mean_outlines(weights), np.full((len(weights), len(TYPE_FIGURES)), np.nan)))
+            return np.column_stack((means(weights), np.full((len(weights), len(TYPE_FIGURES)), np.nan)))
         own = weights[:, labelled]
-        return np.column_stack((mean_outlines(weights), scores(own)[:, :3], gap(own)))
+        return np.column_stack((means(weights), scores(own)[:, :3], gap(own)))
 
     return reduce
 

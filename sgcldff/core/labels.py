@@ -101,6 +101,11 @@ def foreign_types(classes: Iterable[str]) -> tuple[str, ...]:
     )
 
 
+def broader_types(classes: Iterable[str]) -> tuple[str, ...]:
+    """Return the types of which a model with these classes distinguishes subtypes."""
+    return tuple(dict.fromkeys(BROADER[name] for name in classes if name in BROADER))
+
+
 def cannot_tell(classes: Iterable[str]) -> tuple[str, ...]:
     """Return the types of `WATCHED_FOR` for which neither a class nor one of its subtypes stands."""
     own = set(classes)

@@ -3,8 +3,9 @@
 import logging
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 from platformdirs import user_cache_path
@@ -12,6 +13,7 @@ from platformdirs import user_cache_path
 from sgcldff.core.disks import accepts_files, private_folder
 from sgcldff.core.errors import InputError, readable
 from sgcldff.core.settings import digest
+from sgcldff.core.wording import first_few
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +118,17 @@ def shown(uri: str) -> str:
         return readable(uri)
     query = "" if "=" in url["query"] else url["query"]
     return readable(f"{url['scheme']}://{url['place']}{query}")
+
+
+def named(locations: Iterable[str]) -> str:
+    """Name files, folders or models for the name of a run, without where they lie.
+
+    Examples
+    --------
+    >>> named(["/slides/a.svs", "s3://lab/b.svs?X-Amz-Signature=1", "models:/sgcldff@champion"])
+    'a.svs; b.svs; sgcldff@champion'
+    """
+    return first_few([PurePath(shown(location)).name for location in locations])
 
 
 def is_remote(location: str) -> bool:

@@ -120,5 +120,10 @@ def start_json_log() -> None:
         raise InputError(
             f"{path}: no log can be written there ({error.strerror}); name another file with --log-json or {LOG_FILE}"
         ) from error
+    log_events()
+
+
+def log_events() -> None:
+    """Let this package's own events reach the handlers of its loggers, not only its warnings."""
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)

@@ -32,7 +32,7 @@ class Differences:
 
 
 @dataclass(frozen=True)
-class Line:
+class FittedLine:
     """A straight line through pairs of measurements, both of which err."""
 
     slope: Range
@@ -74,7 +74,7 @@ def detectable_effect(number: int, level: float = 0.95, power: float = POWER) ->
     return float(shift) / math.sqrt(number)
 
 
-def deming(reference: Values, method: Values, ratio: float, level: float = 0.95) -> Line | None:
+def deming(reference: Values, method: Values, ratio: float, level: float = 0.95) -> FittedLine | None:
     """Fit Deming's line, with jackknife intervals (K. Linnet, Clinical Chemistry 39, 1993, 424-432).
 
     Parameters
@@ -96,7 +96,7 @@ def deming(reference: Values, method: Values, ratio: float, level: float = 0.95)
         return None
     pseudo = number * whole - (number - 1) * left_out
     half = t.ppf((1 + level) / 2, number - 2) * pseudo.std(axis=0, ddof=1) / math.sqrt(number)
-    return Line(
+    return FittedLine(
         *(Range(float(one), float(one - part), float(one + part)) for one, part in zip(whole, half, strict=True))
     )
 
@@ -111,7 +111,7 @@ def _deming(reference: Values, method: Values, ratio: float) -> NDArray[np.float
     return np.array([slope, method.mean() - slope * reference.mean()])
 
 
-def passing_bablok(reference: Values, method: Values, level: float = 0.95) -> Line | None:
+def passing_bablok(reference: Values, method: Values, level: float = 0.95) -> FittedLine | None:
     """Fit the line of H. Passing and W. Bablok (J. Clin. Chem. Clin. Biochem. 21, 1983, 709-720).
 
     The shifted median of the slopes between all pairs of samples; robust against outliers, whatever the law of the
@@ -141,4 +141,4 @@ def passing_bablok(reference: Values, method: Values, level: float = 0.95) -> Li
     if not all(map(math.isfinite, (slope.value, slope.low, slope.high))):
         return None
     intercepts = (float(np.median(method - each * reference)) for each in (slope.value, slope.high, slope.low))
-    return Line(slope, Range(*intercepts))
+    return FittedLine(slope, Range(*intercepts))

@@ -28,6 +28,7 @@ from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Floats, Interval, Ty
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
+PAGE_FILE = "report.html"
 POOLED = "all"
 """Name of the scores of all data sets together."""
 METRICS: Mapping[str, str] = {
@@ -47,7 +48,9 @@ METRICS: Mapping[str, str] = {
 }
 """Fields of `Scores` that are intervals, with the names shown to readers."""
 OUTLINES = tuple(METRICS)[:6]
-"""IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `outline_scores`."""
+"""IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `image_scores`."""
+EXPLANATIONS = tuple(METRICS)[-2:]
+"""Scores of where a type was read from: the last columns of `image_scores`."""
 LISTED = 20
 """Skipped images that the Markdown report lists."""
 
@@ -235,8 +238,8 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_conf
 def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec: EvalSpec) -> Scores:
     """Score the rows of one data set, or of all."""
     groups = predictions.groups
-    outlines = outline_scores(predictions)
-    spread = intervals(metrics.mean_of(outlines), groups, spec) if groups else (None,) * outlines.shape[1]
+    per_image = image_scores(predictions)
+    spread = intervals(metrics.mean_of(per_image), groups, spec) if groups else (None,) * per_image.shape[1]
     types = _type_report(predictions, labels, spec)
     return Scores(
         source=source,
@@ -252,7 +255,7 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
     )
 
 
-def outline_scores(predictions: Predictions) -> Floats:
+def image_scores(predictions: Predictions) -> Floats:
     """Score the outlines and explanations of every image: (N, 8), NaN where undefined.
 
     Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and occlusion.
@@ -260,7 +263,7 @@ def outline_scores(predictions: Predictions) -> Floats:
     parts = ("cell_", "nucleus_")
     areas = [measure(*predictions.counts(part)) for part in parts for measure in (metrics.iou, metrics.dice)]
     boundaries = [metrics.boundary_f1(*predictions.counts(f"{part}boundary_")) for part in parts]
-    explanations = [predictions.numbers(name) for name in ("cam_on_cell", "occlusion")]
+    explanations = [predictions.numbers(name) for name in EXPLANATIONS]
     return np.column_stack([*areas, *boundaries, *explanations])
 
 

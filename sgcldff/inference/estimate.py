@@ -27,7 +27,11 @@ RESULTS_S = 0.006
 """Time to write a cell's part of tables, label images and their coarser levels, s; measured on one core."""
 RESULTS_BYTES = 7_000
 """Size of a cell's part of them, bytes, beside that of its labels."""
-OVERVIEW_BYTES = 10.5e6
+PICTURED = 600
+"""Cells at most around which the report has sharp pictures, in tiles of 256 px, 40 um each."""
+PICTURE_BYTES = 6_000
+"""Size of such a tile, bytes; neighbouring cells share some."""
+OVERVIEW_BYTES = 14.5e6
 """Size of the overviews of a slide that is larger than they are, bytes."""
 
 
@@ -83,6 +87,9 @@ def estimate_plan(plan: Plan, runtime: Runtime) -> Estimate:
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     per_tile = tiles / max(1, read)
     cells = round(per_tile * found)
+    tiles_each = (40 / max(0.1, plan.slide.mpp) / 256 + 1) ** 2 if max(plan.slide.shape) > 4096 else 0
+    pictures = min(cells, PICTURED) * tiles_each * PICTURE_BYTES
+    overviews = min(OVERVIEW_BYTES, 2 * plan.grid.shape[0] * plan.grid.shape[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     return Estimate(
         tiles,
@@ -90,8 +97,7 @@ def estimate_plan(plan: Plan, runtime: Runtime) -> Estimate:
         cells,
         times * looked + per_tile * seconds + cells * RESULTS_S,
         peak,
-        (per_tile * size + cells * RESULTS_BYTES + min(OVERVIEW_BYTES, 2 * plan.grid.shape[0] * plan.grid.shape[1]))
-        / 1e6,
+        (per_tile * size + cells * RESULTS_BYTES + pictures + overviews) / 1e6,
     )
 
 

@@ -13,18 +13,22 @@ from sgcldff.registry.default_model import ChosenModel, choose_model
 
 if TYPE_CHECKING:
     from sgcldff.registry.packaging import CODE_DIGEST_TAG, CODE_TAG, code_tags
-    from sgcldff.registry.versions import CHALLENGER, CHAMPION, ORIGINAL_TAG, PREVIOUS, Registry, Version
+    from sgcldff.registry.tracking import DataSet, Runs
+    from sgcldff.registry.versions import CHALLENGER, CHAMPION, EVALUATION, ORIGINAL_TAG, PREVIOUS, Registry, Version
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "CODE_DIGEST_TAG",
     "CODE_TAG",
+    "EVALUATION",
     "ORIGINAL_TAG",
     "PREVIOUS",
     "TRAINED_ON",
     "ChosenModel",
+    "DataSet",
     "Registry",
+    "Runs",
     "Version",
     "choose_model",
     "code_tags",
@@ -39,7 +43,8 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Environment variables that MLflow reads when it is imported, unless they are set."""
-MODULES = {"CODE_DIGEST_TAG": "packaging", "CODE_TAG": "packaging", "code_tags": "packaging"}
+MODULES = dict.fromkeys(("CODE_DIGEST_TAG", "CODE_TAG", "code_tags"), "packaging")
+MODULES |= {"DataSet": "tracking", "Runs": "tracking"}
 """Modules of the lazy names; `versions` by default."""
 
 

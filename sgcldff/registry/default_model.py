@@ -1,13 +1,13 @@
 """The model that is used: the one that is named, or the default."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sgcldff.core.errors import MissingInputError
 from sgcldff.core.locations import Address
 from sgcldff.core.records import ModelRef
 from sgcldff.models.checkpoint import original_digest
-from sgcldff.models.names import REGISTRY_PREFIX, resolve_unregistered
+from sgcldff.models.names import REGISTRY_PREFIX, models_in_registry, resolve_unregistered
 from sgcldff.models.released import RELEASED, released
 
 
@@ -21,6 +21,8 @@ class ChosenModel:
     folder: Path
     """Holds `spec.json` and `weights.safetensors`."""
     why: str
+    registry: str | Path = field(default="", repr=False)
+    """Location of the registry in which it was looked up; may contain a password."""
 
     def __str__(self) -> str:
         return f"{self.model.name} {self.model.version} ({self.model.digest}): {self.why}"
@@ -44,18 +46,18 @@ def choose_model(location: str | Path, reference: str | None = None) -> ChosenMo
         If the registry's server does not answer; the released model is not used instead.
     """
     if reference is not None and not reference.startswith(REGISTRY_PREFIX):
-        return ChosenModel(reference, *resolve_unregistered(reference), "as requested")
+        return ChosenModel(reference, *resolve_unregistered(reference), "as requested", location)
     address = Address.parse(location)
-    database = address.database
-    if reference is not None or database is None or database.is_file():
+    if reference is not None or models_in_registry(address) != {}:
         from sgcldff.registry import Registry
 
         registry = Registry(location)
         if reference is not None:
-            return ChosenModel(reference, *registry.resolve(reference), "as requested")
+            return ChosenModel(reference, *registry.resolve(reference), "as requested", location)
         if (champion := registry.champion()) is not None:
-            return ChosenModel(champion, *registry.resolve(champion), f"the champion at {address}")
-    return ChosenModel(RELEASED, *released(), f"the released model, since there is no champion at {address}")
+            return ChosenModel(champion, *registry.resolve(champion), f"the champion at {address}", location)
+    why = f"the released model, since there is no champion at {address}"
+    return ChosenModel(RELEASED, *released(), why, location)
 
 
 def original_of(location: str | Path, chosen: ChosenModel) -> ChosenModel:

@@ -1,18 +1,21 @@
 """Runs in MLflow: parameters, metrics, files and curves of one experiment, and the connection to MLflow."""
 
+import json
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,6 +35,17 @@ PARAMS_PER_REQUEST = 100
 MISSING, EXISTS, INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
 DENIED = (401, 403)
 """HTTP status without credentials, and with insufficient ones."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images or slides, as runs and metrics refer to them."""
+
+    name: str
+    digest: str
+    """At most 36 characters."""
+    uri: str
+    """Where they, or a list of them, lie."""
 
 
 class Runs:
@@ -76,15 +90,53 @@ class Runs:
             run = self.client.create_run(self.experiment_id, run_name=run_name, tags=dict(tags or {}) | code_tags())
         return str(run.info.run_id)
 
-    def log(self, run_id: str, params: Mapping[str, object], metrics: Mapping[str, float] | None = None) -> None:
-        """Add parameters and metrics to a run."""
+    def finished(self, tag: str, value: str) -> str | None:
+        """Return the id of a finished run with this tag; None if there is none."""
+        condition = f"tags.`{tag}` = '{value}' AND attributes.status = 'FINISHED'"
+        with self.answering():
+            found = self.client.search_runs([self.experiment_id], condition, max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def log(
+        self,
+        run_id: str,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float] | None = None,
+        model_id: str | None = None,
+        data: DataSet | None = None,
+    ) -> None:
+        """Add parameters and metrics to a run.
+
+        Parameters
+        ----------
+        model_id, data
+            The logged model that the metrics belong to, and the images on which they were measured: MLflow compares
+            models by the metrics that name the same data set.
+        """
         entries = [Param(key, str(value)) for key, value in params.items()]
         now = int(time.time() * 1000)
-        values = [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()]
+        named = {"dataset_name": data.name, "dataset_digest": data.digest} if data else {}
+        values = [
+            Metric(key, float(value), now, 0, model_id, run_id=run_id, **named)
+            for key, value in (metrics or {}).items()
+        ]
         with self.answering():
             for at in range(0, len(entries), PARAMS_PER_REQUEST):
                 self.client.log_batch(run_id, params=entries[at : at + PARAMS_PER_REQUEST])
             self.client.log_batch(run_id, metrics=values)
+
+    def add_inputs(self, run_id: str, context: str, data: DataSet, model_id: str | None = None) -> None:
+        """List a data set, and a logged model, among what a run used.
+
+        Parameters
+        ----------
+        context
+            What the data set was used for, such as "training".
+        """
+        listed = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.uri}))
+        models = [LoggedModelInput(model_id)] if model_id else []
+        with self.answering():
+            self.client.log_inputs(run_id, [DatasetInput(listed, [InputTag(MLFLOW_DATASET_CONTEXT, context)])], models)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""

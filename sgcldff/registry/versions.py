@@ -6,6 +6,7 @@ machine; promotions from several machines are checked afterwards: the alias is r
 them is refused.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +17,18 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from sgcldff.core.errors import InputError, PromotionRefusedError, StoreError
 from sgcldff.core.locks import locked
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import digest
+from sgcldff.core.wording import first_few
 from sgcldff.evaluation.report import EvalReport
-from sgcldff.models.checkpoint import WEIGHTS_FILE, saved_digest
+from sgcldff.models.checkpoint import WEIGHTS_FILE
 from sgcldff.models.names import (
     REGISTRY_PREFIX,
     RegisteredModel,
@@ -34,8 +37,10 @@ from sgcldff.models.names import (
     resolve_unregistered,
 )
 from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
+from sgcldff.registry import decisions
+from sgcldff.registry.decisions import VerifiedChain
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
-from sgcldff.registry.tracking import DEFAULT_NAME, EXISTS, MISSING, Runs
+from sgcldff.registry.tracking import DEFAULT_NAME, EXISTS, MISSING, DataSet, Runs
 from sgcldff.slides.images import sha256_of
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -44,12 +49,16 @@ FILES_TAG = "sgcldff.sha256."
 """Beginning of the tags with digests of the parts of a version."""
 ALIAS_LOCK = "aliases.lock"
 EVALUATION, ARTIFACTS = "evaluation", "artifacts"
-DECISIONS, DECISION_TAG = "decisions", "sgcldff.decision."
-"""Folder of a version's decision records, and the prefix of its tags with their names and outcomes."""
 TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
 """The frozen test set: an artifact of the run whose id is in this tag of the registered model."""
 CALIBRATED_TAG, ORIGINAL_TAG = "sgcldff.calibrated", "sgcldff.original"
 """What `sgcldff calibrate` changed, and the version that it calibrated."""
+MODEL_ID_TAG = "sgcldff.model_id"
+"""Id of the logged model, which MLflow's own versions do not keep."""
+ADOPTED_TAG = "sgcldff.adopted"
+"""Name and version of a model that comes from elsewhere."""
+FORBIDDEN_IN_NAMES = r"[/:.%\"']"
+"""Characters that MLflow refuses in the name of a logged model."""
 ROLLED_BACK = "the previous champion was restored"
 
 
@@ -63,6 +72,13 @@ class Version:
     """Milliseconds since 1970 (UTC)."""
     run_id: str
     tags: Mapping[str, str]
+    title: str = ""
+    """What it was trained on and when, or where it comes from; empty for versions of earlier releases."""
+
+    @property
+    def model_id(self) -> str | None:
+        """Id of MLflow's logged model, to which metrics belong; None for versions of earlier releases."""
+        return self.tags.get(MODEL_ID_TAG)
 
     @property
     def calibrated(self) -> str:
@@ -72,7 +88,7 @@ class Version:
     @property
     def outcome(self) -> str:
         """The last decision on it; empty if there is none."""
-        records = sorted(tag for tag in self.tags if tag.startswith(DECISION_TAG))
+        records = sorted(tag for tag in self.tags if tag.startswith(decisions.TAG))
         return self.tags[records[-1]] if records else ""
 
 
@@ -100,6 +116,7 @@ class Registry:
         report: EvalReport | None = None,
         tags: Mapping[str, str] | None = None,
         run_id: str | None = None,
+        title: str = "",
     ) -> ModelRef:
         """Register a trained model as a new version with alias `challenger`.
 
@@ -113,6 +130,8 @@ class Registry:
             Further tags, such as the data snapshot's digest.
         run_id
             The run of the training; by default a new run.
+        title
+            What people call it; the version's description, and the name of the logged model and of a new run.
 
         Raises
         ------
@@ -127,32 +146,48 @@ class Registry:
         identity = {DIGEST_TAG: model.digest, WEIGHTS_TAG: sha256_of(Path(folder) / WEIGHTS_FILE)}
         if model.spec.calibrated:
             identity[CALIBRATED_TAG] = model.spec.calibrated
-        with TemporaryDirectory() as workspace, self.runs.run(run_id, "register") as run:
+        with TemporaryDirectory() as workspace, self.runs.run(run_id, title or "register") as run:
             package = write_package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
                 report.save(package / EVALUATION)
-            version = self._upload(
-                package, run, identity | score_tags(report) | code_tags() | _files_tags(package) | dict(tags or {})
-            )
-            self.runs.log(run, {}, pooled_scores(report))
+            all_tags = identity | score_tags(report) | code_tags() | _files_tags(package) | dict(tags or {})
+            version, model_id = self._upload(package, run, all_tags, title)
+            if report is not None:
+                self.log_scores(run, report, model_id)
         return ModelRef(self.name, version, model.digest)
 
-    def with_weights(self, folder: str | Path) -> ModelRef | None:
-        """Return the newest version with the same weights as the model in a folder; None if there is none."""
-        digest = saved_digest(folder)
-        return next((version.ref for version in self.versions() if version.ref.digest == digest), None)
+    def adopt(self, source: ModelRef, folder: str | Path) -> ModelRef:
+        """Register a model from elsewhere as challenger."""
+        name = f"{source.name} {source.version}"
+        return self.register(folder, tags={ADOPTED_TAG: name}, title=name)
 
-    def _upload(self, package: Path, run_id: str, tags: dict[str, str]) -> str:
+    def log_scores(self, run_id: str, report: EvalReport, model_id: str | None) -> None:
+        """Log a report's pooled scores into a run, as metrics of a logged model on the data set of the report."""
+        data = DataSet(first_few([one.source for one in report.sources]), report.truth, f"runs:/{run_id}/{EVALUATION}")
+        self.runs.add_inputs(run_id, EVALUATION, data, model_id)
+        self.runs.log(run_id, {}, pooled_scores(report), model_id, data)
+
+    def with_weights(self, weights: str) -> Version | None:
+        """Return the newest version whose weights have this digest; None if there is none."""
+        return next((version for version in self.versions() if version.ref.digest == weights), None)
+
+    def _upload(self, package: Path, run_id: str, tags: dict[str, str], title: str) -> tuple[str, str]:
+        """Return the number of the new version, and the id of its logged model."""
+        name = re.sub(FORBIDDEN_IN_NAMES, "-", title) or self.name
         with self.runs.answering():
-            logged = self.client.create_logged_model(self.runs.experiment_id, self.name, run_id, tags)
+            logged = self.client.create_logged_model(self.runs.experiment_id, name, run_id, tags)
+            self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
             self.client.log_model_artifacts(logged.model_id, str(package))
             self.client.finalize_logged_model(logged.model_id, "READY")
             self._ensure_name()
+            tags |= {MODEL_ID_TAG: logged.model_id}
             version = self.client.create_model_version(
-                self.name, logged.artifact_location, run_id, tags, model_id=logged.model_id
+                self.name, logged.artifact_location, run_id, tags, description=title or None, model_id=logged.model_id
             )
+            named = json.dumps([{"name": self.name, "version": int(version.version)}])
+            self.client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: named})
             self.client.set_registered_model_alias(self.name, CHALLENGER, str(version.version))
-        return str(version.version)
+        return str(version.version), str(logged.model_id)
 
     def _ensure_name(self) -> None:
         try:
@@ -166,8 +201,6 @@ class Registry:
         by_number: dict[str, list[str]] = {}
         for alias, number in self.aliases().items():
             by_number.setdefault(number, []).append(alias)
-        with self.runs.answering():
-            entries = self.client.search_model_versions(f"name='{self.name}'")
         return tuple(
             Version(
                 _ref(entry),
@@ -175,9 +208,14 @@ class Registry:
                 int(entry.creation_timestamp),
                 entry.run_id or "",
                 dict(entry.tags),
+                entry.description or "",
             )
-            for entry in sorted(entries, key=lambda entry: int(entry.version), reverse=True)
+            for entry in sorted(self._search_versions(), key=lambda entry: int(entry.version), reverse=True)
         )
+
+    def _search_versions(self) -> list[ModelVersion]:
+        with self.runs.answering():
+            return list(self.client.search_model_versions(f"name='{self.name}'"))
 
     def aliases(self, name: str | None = None) -> dict[str, str]:
         """Return the version of each alias; empty if nothing is registered."""
@@ -323,14 +361,8 @@ class Registry:
             self.keep(version, decision)
 
     def keep(self, ref: ModelRef, decision: Decision) -> None:
-        """Store a decision's record with a version: first the file, then the tag that names it."""
-        version, text = self._version(ref.name, ref.version), decision.to_json()
-        name = _record_name(decision, text)
-        with TemporaryDirectory() as workspace, self.runs.answering():
-            record = Path(workspace) / f"{name}.json"
-            record.write_text(text)
-            get_artifact_repository(version.source, self.address.uri).log_artifact(str(record), DECISIONS)
-            self.client.set_model_version_tag(ref.name, ref.version, DECISION_TAG + name, decision.outcome.value)
+        """Store a decision's record with a version, signed if a key is configured."""
+        decisions.keep(self.runs, self._version(ref.name, ref.version), decision)
 
     def decisions(self, ref: ModelRef) -> tuple[Decision, ...]:
         """Return the records of all decisions on a version, oldest first.
@@ -340,13 +372,17 @@ class Registry:
         StoreError
             If one is missing or damaged.
         """
-        version = self._version(ref.name, ref.version)
-        names = sorted(tag.removeprefix(DECISION_TAG) for tag in version.tags if tag.startswith(DECISION_TAG))
-        if not names:
-            return ()
-        with TemporaryDirectory() as workspace:
-            folder = self.runs.download(f"{version.source.rstrip('/')}/{DECISIONS}", workspace)
-            return tuple(_read_decision(folder / f"{name}.json") for name in names)
+        return decisions.read(self.runs, self._version(ref.name, ref.version))
+
+    def verify_decisions(self, signer: str | None = None) -> VerifiedChain:
+        """Find decision records that were changed, removed or added by other means.
+
+        Parameters
+        ----------
+        signer
+            Public key, in hexadecimal, with which records have to be signed from the first signed one on.
+        """
+        return decisions.verify(self.runs, self._search_versions(), self.name, signer)
 
     def all_decisions(self) -> tuple[Decision, ...]:
         """Return the records of all decisions on all versions."""
@@ -481,22 +517,6 @@ def _require_registered(version: ModelVersion, part: str, folder: Path) -> None:
             f"{folder}: not the files registered as models:/{version.name}/{version.version}; restore them or register "
             "the model again"
         )
-
-
-def _record_name(decision: Decision, text: str) -> str:
-    """Return a name that sorts by time and is unique to the text of the record, whose numbers are kept as written."""
-    stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
-    return f"{stamp}-{digest((text,))[:8]}"
-
-
-def _read_decision(path: Path) -> Decision:
-    if not path.is_file():
-        raise StoreError(f"{path.name}: a tag names this decision record, but it is missing; restore it")
-    text = path.read_text(errors="replace")
-    decision = Decision.from_json(text)
-    if (name := _record_name(decision, text)) != path.stem:
-        raise StoreError(f"{path.name}: damaged (its content belongs to {name}); restore it")
-    return decision
 
 
 def _overtaken(ref: ModelRef, champion: str | None) -> PromotionRefusedError:

@@ -7,6 +7,8 @@ from sgcldff.core.locks import locked
 
 CELLS, DIFFERENTIAL, REPORT = "cells.parquet", "differential.json", "report.html"
 LABELS, MANUAL = "labels.ome.zarr", "manual.json"
+ZOOM = "report"
+"""Folder of pictures for the report, where it has any."""
 REVIEWED_CELLS, REVIEWED_DIFFERENTIAL = "cells.reviewed.parquet", "differential.reviewed.json"
 EARLIER = "earlier"
 """Folder of reviewed results that are of an earlier reading of the slide."""

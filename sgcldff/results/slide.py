@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,13 @@ from sgcldff.inference.outputs import (
 )
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, read_spec
 from sgcldff.models.reference import reference_digest
-from sgcldff.results.batch import SlideSummary, known_sha256, write_origin, write_summary
+from sgcldff.results.batch import BATCH_PAGE, SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.exports import export_named
-from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, held
+from sgcldff.results.facts import run_facts, slide_facts
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, ZOOM, held
+from sgcldff.results.gallery import Gallery
 from sgcldff.results.review.apply import recount_reviewed
-from sgcldff.results.slide_page import Gallery, slide_facts, write_report
+from sgcldff.results.slide_page import write_report
 from sgcldff.results.standing import mark_signed, read_standing, set_earlier_review_aside
 from sgcldff.slides import ScaledSlide, SlideEntry, open_slide
 from sgcldff.slides.images import sha256_of
@@ -74,7 +76,7 @@ logger = logging.getLogger(__name__)
 
 OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
-LAYOUT = 6
+LAYOUT = 7
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
 IMAGES = {Step.WRITE: "label image of cells", Step.PYRAMID: "coarser label images"}
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, MANUAL)
@@ -120,6 +122,19 @@ class SlideJob:
     """File of outlines of cells, which are classified instead of those that would be found."""
     also: tuple[str, ...] = ()
     """Formats of `sgcldff.results.exports` that are written too."""
+    in_batch: bool = False
+    """Whether the folder of the results has a page of the batch, to which the report leads back."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What was asked for beside the settings, as a report shows it."""
+        widths = {} if self.goal is None else self.goal.widths
+        goal = ", ".join(f"{label} to {width:g}" for label, width in widths.items())
+        known = {
+            "Counted until": f"intervals are narrow enough ({goal}), on a random sample of the slide" if goal else "",
+            "Cells outlined by": PurePath(self.outlines).name if self.outlines else "",
+        }
+        return {name: value for name, value in known.items() if value}
 
     @property
     def folder(self) -> Path:
@@ -312,7 +327,7 @@ def _marker(plan: Plan, job: SlideJob) -> Path:
     confusion = Confusion.read(Path(job.model) / CONFUSION_FILE)
     told = (job.manual and dict(job.manual), job.specimen and asdict(job.specimen))
     pooled = job.scale_group is not None and job.scale_group.pools
-    wanted = (job.goal and asdict(job.goal), *told, plan.slide.id, plan.slide.scale_from, pooled)
+    wanted = (job.goal and asdict(job.goal), job.in_batch, *told, plan.slide.id, plan.slide.scale_from, pooled)
     key = digest((LAYOUT, plan.type_key, asdict(plan.lineage), wanted, confusion and asdict(confusion)))
     return plan.shards / plan.type_key / f"written-{key}.json"
 
@@ -331,7 +346,8 @@ def _checksums(folder: Path) -> dict[str, str]:
 
     The finest labels, by far the largest part, are left out: the markers of the shards prove them.
     """
-    places = (*(folder / name for name in FILES), *(folder / LABELS).rglob("*"))
+    below = (place for name in (LABELS, ZOOM) for place in (folder / name).rglob("*"))
+    places = (*(folder / name for name in FILES), *below)
     proven = finest_labels(folder / LABELS)
     return {
         place.relative_to(folder).as_posix(): sha256_of(place)
@@ -364,10 +380,13 @@ def _write_results(plan: Plan, shards: list[int] | None, slide: OpenedSlide, job
         recount_reviewed(folder)
         mark_signed(folder)
         agreements = _agreements(found, job, plan)
-        facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
-        write_report(folder, scaled, gallery, found, facts, agreements, read_standing(folder))
         tally = committed_work(plan) if shards is None else sampled_work(plan)
         areas = _area_shares(slide_areas(plan)) if shards is None else {}
+        how = replace(plan.spec, min_confidence=plan.min_confidence)
+        facts = slide_facts(slide.ref, plan.lineage, plan.model.calibrated)
+        facts += run_facts(how, tally, areas, job.options)
+        batch = f"../{BATCH_PAGE}" if job.in_batch else ""
+        write_report(folder, scaled, gallery, found, facts, agreements, read_standing(folder), batch)
     summary = SlideSummary(
         slide.ref.id,
         job.slide.shown_name,
@@ -399,8 +418,8 @@ def _write_cells(
             write_table(batch, shapes)
             write_outlines(batch, shapes)
             counts.update((cell.shard, _counted_as(cell)) for cell in batch)
-            for cell in batch:
-                gallery.add(cell)
+            for cell, pair in zip(batch, shapes, strict=True):
+                gallery.add(cell, pair)
     return gallery, counts
 
 

@@ -32,7 +32,7 @@ Content = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Tally:
+class ReviewOutcomes:
     """Reviews of a slide's cells by outcome; the first four make up `reviewed`."""
 
     named: int = 0
@@ -57,7 +57,7 @@ class ReviewedCounts:
     """A slide's differential after review."""
 
     differential: Differential
-    tally: Tally
+    outcomes: ReviewOutcomes
     reviewers: tuple[str, ...]
     last: str | None
     """Time of the last review, UTC, in ISO 8601."""
@@ -187,8 +187,8 @@ def mark_signed(folder: Path) -> None:
 
 def _reviewed(content: Mapping[str, Any]) -> ReviewedCounts:
     review = content["review"]
-    tally = TypeAdapter(Tally).validate_python(review)
-    return ReviewedCounts(Differential.from_dict(content), tally, tuple(review["reviewers"]), review["last"])
+    outcomes = TypeAdapter(ReviewOutcomes).validate_python(review)
+    return ReviewedCounts(Differential.from_dict(content), outcomes, tuple(review["reviewers"]), review["last"])
 
 
 def set_earlier_review_aside(folder: Path) -> Path | None:

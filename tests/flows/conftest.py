@@ -31,7 +31,7 @@ from sgcldff.registry import Registry
 from sgcldff.results.review.selection import ReviewSelection
 from tasks.workspace import Workspace
 from tests import servers, shared
-from tests.flows.review_page import CHROMIUM, DRIVER, FLAGS, PATIENCE_S, Page
+from tests.flows.review_page import Page
 from tests.terminal import QUICK, Ran
 
 
@@ -186,27 +186,9 @@ def settings(tmp_path) -> Path:
 
 
 @pytest.fixture
-def page(tmp_path):
-    """Start headless Chromium for one test, since what a page stores outlives it; nothing is downloaded or reported."""
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs Debian's packages chromium and chromium-driver")
-    pytest.importorskip("selenium")
-    os.environ["SE_AVOID_STATS"] = "true"
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    home = tmp_path / "browser"
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={home / 'profile'}"):
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(home / "downloads")})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    (home / "downloads").mkdir(parents=True)
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
-    driver.set_page_load_timeout(PATIENCE_S)
-    yield Page(driver, home / "downloads")
-    driver.quit()
+def page(browser):
+    """Give the page of a review in a browser."""
+    return Page(*browser)
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,11 @@
 """A browser that shows the page of a review."""
 
 import csv
-import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
-PATIENCE_S = 120
+from tests.browser import wait
 
 
 class Page:
@@ -56,11 +42,7 @@ class Page:
 
     def wait(self, holds: Callable[[], Any], otherwise: str) -> None:
         """Wait until something holds, or fail with what is wrong otherwise."""
-        for _ in range(20 * PATIENCE_S):
-            if holds():
-                return
-            time.sleep(0.05)
-        raise AssertionError(otherwise)
+        wait(holds, otherwise)
 
     def find(self, name: str):
         """Give an element by its id."""

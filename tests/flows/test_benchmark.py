@@ -144,6 +144,7 @@ def test_every_training_is_a_run_of_mlflow_with_its_scores(done):
         assert tags == {"contender": cell.candidate, "seed": "0", "without": cell.without}
         protocol, data = (Protocol.LEFT_OUT, cell.without) if cell.without else (Protocol.WITHIN, "smears")
         entry = table.of(protocol, data, "accuracy")[cell.candidate]
+        assert cell.candidate in table.of(protocol, data, "cam_on_cell")
         assert run.data.metrics[f"{protocol}/{data}/accuracy"] == pytest.approx(entry.score.value)
         assert ("robustness/hue/5" in run.data.metrics) != bool(cell.without)
 

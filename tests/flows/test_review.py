@@ -53,11 +53,11 @@ def test_a_person_reviews_by_keyboard_and_the_differential_follows(page, queue, 
         ends = beta.ppf(0.025, k, n - k + 1) if k else 0, beta.ppf(0.975, k + 1, n - k) if k < n else 1
         assert (share["low"], share["high"]) == pytest.approx(ends)
     was = {cell.cell_id: cell.label for cell in cells.values()}
-    assert applied.tally.confirmed == sum(was[cell] == label for cell, label in said.items())
-    assert applied.tally.named == sum(
+    assert applied.outcomes.confirmed == sum(was[cell] == label for cell, label in said.items())
+    assert applied.outcomes.named == sum(
         was[cell] == UNIDENTIFIED != label != "cannot tell" for cell, label in said.items()
     )
-    assert applied.tally.changed >= 1
+    assert applied.outcomes.changed >= 1
     assert applied.machine == applied.machine.from_dict(
         json.loads((results / "smear" / "differential.json").read_text())
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sgcldff.core.labels import WBC11
 from sgcldff.core.records import Lineage
 from sgcldff.results.review.answers import read_answers
 from sgcldff.results.review.crops import FOLDER, crop_name, write_png
@@ -95,17 +96,13 @@ def test_everything_a_person_uses_has_a_name_and_can_be_reached(page, queue):
     assert any("Next" in name for name in reached)
 
 
-@pytest.fixture
-def hostile(tmp_path):
-    """Make a queue in which every text is an attack."""
-    folder = tmp_path / "hostile"
-    lineage = Lineage("ab" * 32, EVIL, EVIL, EVIL, EVIL, EVIL)
-    names = [EVIL, '"; alert(1) //', "__proto__", "a,b \"c\" 'd'", "=1+1"]
-    classes = (EVIL, "constructor", "b\u2028c")
+def queue_in(folder, texts, classes, names):
+    """Make a queue of grey cells, every text of which is the same."""
+    lineage = Lineage("ab" * 32, *[texts] * 5)
     cells = [
         QueuedCell(
             name,
-            EVIL,
+            texts,
             1,
             1,
             1,
@@ -114,9 +111,9 @@ def hostile(tmp_path):
             0.1,
             True,
             "label",
-            EVIL,
+            classes[0],
             0.4,
-            (0.2, 0.4, 0.4),
+            (1 / len(classes),) * len(classes),
             classes,
             lineage,
         )
@@ -127,6 +124,23 @@ def hostile(tmp_path):
     write_queue(folder, cells)
     write_page(folder, cells)
     return folder
+
+
+def test_a_type_whose_subtype_is_unclear_is_answered_by_letter(page, tmp_path):
+    queue = queue_in(tmp_path / "fine", "smear", WBC11.classes, ["a", "b", "c"])
+    page.open(queue, "A")
+    page.press("t", "m", "2")
+    answers = page.download()
+    assert [row["label"] for row in answers_in(answers)] == ["neutrophil", "immature granulocyte", "band neutrophil"]
+    assert "neutrophil, subtype unclear" in page.text("answers")
+    assert not read_answers([answers], queue, read_queue(queue)).set_aside
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """Make a queue in which every text is an attack."""
+    names = [EVIL, '"; alert(1) //', "__proto__", "a,b \"c\" 'd'", "=1+1"]
+    return queue_in(tmp_path / "hostile", EVIL, (EVIL, "constructor", "b\u2028c"), names)
 
 
 def test_hostile_names_run_no_script_and_come_back_as_they_were(page, hostile):

@@ -9,16 +9,18 @@ from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.results.batch.origin import known_sha256, require_own_folders, unread, write_origin
 from sgcldff.results.batch.page import write_page
-from sgcldff.results.batch.summary import SlideSummary, write_summary
+from sgcldff.results.batch.summary import SlideSummary, cells_by_type, write_summary
 from sgcldff.results.batch.table import batch_schema, write_table
 from sgcldff.results.batch.triage import Reason, TriagedSlide, Urgency, triage
 
 __all__ = [
+    "BATCH_PAGE",
     "Reason",
     "SlideSummary",
     "TriagedSlide",
     "Urgency",
     "batch_schema",
+    "cells_by_type",
     "known_sha256",
     "require_own_folders",
     "triage",
@@ -31,7 +33,7 @@ __all__ = [
     "write_table",
 ]
 
-TABLE = "batch.parquet"
+TABLE, BATCH_PAGE = "batch.parquet", "batch.html"
 
 
 def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Path, Path]:
@@ -43,7 +45,7 @@ def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Pat
         Of the batch; the slides' folders below it carry the names of the slides.
     """
     triaged = triage(slides)
-    return write_table(Path(folder) / TABLE, triaged), write_page(Path(folder) / "batch.html", triaged)
+    return write_table(Path(folder) / TABLE, triaged), write_page(Path(folder) / BATCH_PAGE, triaged)
 
 
 def update_batches(slides: Iterable[Path]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.batch.summary import SlideSummary, classes_of
 from sgcldff.results.batch.triage import TriagedSlide, Urgency
 from sgcldff.results.folder import LABELS, REPORT
-from sgcldff.results.slide_page import data_uri, template
+from sgcldff.results.html import data_uri, template
 
 THUMBNAIL_PX = 112
 """Longer side of a slide's picture."""

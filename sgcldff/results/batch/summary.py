@@ -1,5 +1,6 @@
 """Summary of one slide for its batch, kept beside the slide's results so that it survives restarts."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -118,6 +119,14 @@ def _read_summary(path: Path) -> SlideSummary:
         return TypeAdapter(SlideSummary).validate_python(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a slide's summary ({error}): read the slide again") from error
+
+
+def cells_by_type(slides: Iterable[SlideSummary]) -> Counter[str]:
+    """Add up the cells of each type over slides."""
+    cells = Counter[str]()
+    for slide in slides:
+        cells.update({share.label: share.count for share in slide.shares})
+    return cells
 
 
 def classes_of(slides: Iterable[SlideSummary]) -> tuple[str, ...]:

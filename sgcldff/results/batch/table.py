@@ -104,7 +104,7 @@ def _signoff(standing: Standing) -> dict[str, object]:
 def _reviewed(counts: ReviewedCounts) -> dict[str, object]:
     shares = {f"reviewed_share_{share.label}": share.share for share in counts.differential.shares}
     numbers = {f"reviewed_count_{label}": number for label, number in counts.differential.counts.items()}
-    return {"reviewed": counts.tally.reviewed, "reviewers": list(counts.reviewers), **numbers, **shares}
+    return {"reviewed": counts.outcomes.reviewed, "reviewers": list(counts.reviewers), **numbers, **shares}
 
 
 def _agrees(agreements: Sequence[Agreement]) -> bool | None:

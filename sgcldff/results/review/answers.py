@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sgcldff.core.errors import InputError
-from sgcldff.core.labels import BROADER, OTHER, foreign_types, resolve_label
+from sgcldff.core.labels import OTHER, broader_types, foreign_types, resolve_label
 from sgcldff.core.settings import require
 from sgcldff.core.tables import TableRow, read_rows
 from sgcldff.data.reviews.consensus import consensus_of, in_future
@@ -145,8 +145,7 @@ def _review(cell: QueuedCell, row: TableRow, crop_sha256: str) -> Review:
 
 
 def _label(cell: QueuedCell, text: str) -> str:
-    broader = dict.fromkeys(BROADER[name] for name in cell.classes if name in BROADER)
-    choices = (*cell.classes, *broader, CANNOT_TELL, *foreign_types(cell.classes))
+    choices = (*cell.classes, *broader_types(cell.classes), CANNOT_TELL, *foreign_types(cell.classes))
     known = {name.lower(): name for name in choices}
     for name in (text.lower(), resolve_label(text, known)):
         if name in known:

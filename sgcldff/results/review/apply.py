@@ -22,7 +22,7 @@ from sgcldff.results.exports import update_exports
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
 from sgcldff.results.review.selection import LINEAGE
 from sgcldff.results.slide_page import update_report
-from sgcldff.results.standing import APPLY_AGAIN, Tally, mark_signed, set_earlier_review_aside
+from sgcldff.results.standing import APPLY_AGAIN, ReviewOutcomes, mark_signed, set_earlier_review_aside
 
 COLUMNS = (
     pa.field("reviewed_label", pa.string()),
@@ -39,7 +39,7 @@ class Applied:
     slide_id: str
     machine: Differential
     reviewed: Differential
-    tally: Tally
+    outcomes: ReviewOutcomes
 
 
 def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied | None:
@@ -72,13 +72,13 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
         set_earlier_review_aside(folder)
         cells = _read(folder / CELLS, ["x_um", "y_um", "label"])
         settled = matched(cells, ours)
-        tally = replace(_tally(cells, settled), lost=len(ours) - len(settled))
+        outcomes = replace(_outcomes(cells, settled), lost=len(ours) - len(settled))
         _write_cells(folder, settled)
-        reviewed = _write_differential(folder, _review(tally, settled.values()))
+        reviewed = _write_differential(folder, _review(outcomes, settled.values()))
         mark_signed(folder)
         update_report(folder)
         update_exports(folder)
-    return Applied(slide_id, found, reviewed, tally)
+    return Applied(slide_id, found, reviewed, outcomes)
 
 
 def matched(cells: pa.Table, verdicts: Sequence[Consensus]) -> dict[int, Consensus]:
@@ -94,10 +94,10 @@ def matched(cells: pa.Table, verdicts: Sequence[Consensus]) -> dict[int, Consens
     return near
 
 
-def _tally(cells: pa.Table, settled: Mapping[int, Consensus]) -> Tally:
+def _outcomes(cells: pa.Table, settled: Mapping[int, Consensus]) -> ReviewOutcomes:
     predicted = cells["label"].to_pylist()
     kinds = Counter(_kind(predicted[row], verdict.label) for row, verdict in settled.items())
-    return Tally(**kinds)
+    return ReviewOutcomes(**kinds)
 
 
 def _kind(predicted: str, label: str | None) -> str:
@@ -179,11 +179,11 @@ def recount_reviewed(folder: Path) -> None:
     _write_differential(folder, review)
 
 
-def _review(tally: Tally, verdicts: Iterable[Consensus]) -> dict[str, object]:
+def _review(outcomes: ReviewOutcomes, verdicts: Iterable[Consensus]) -> dict[str, object]:
     """Say how many cells were reviewed with which outcome, by whom, and when last."""
     votes = [vote for verdict in verdicts for vote in verdict.votes]
-    return asdict(tally) | {
-        "reviewed": tally.reviewed,
+    return asdict(outcomes) | {
+        "reviewed": outcomes.reviewed,
         "reviewers": sorted({vote.reviewer for vote in votes}),
         "last": max((vote.reviewed_at.isoformat() for vote in votes), default=None),
     }

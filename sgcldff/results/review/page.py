@@ -1,29 +1,27 @@
 """The page on which a person classifies cells: one HTML file beside the folder of their images."""
 
-import base64
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.labels import OFFERED, OTHER, foreign_types
+from sgcldff.core.labels import OFFERED, OTHER, broader_types, foreign_types
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.core.settings import require
 from sgcldff.data.reviews.store import CANNOT_TELL
 from sgcldff.inference.outputs.colours import hex_of
+from sgcldff.results.html import embedded_json, scripts, template
 from sgcldff.results.review.crops import CROP_UM
 from sgcldff.results.review.queue import PAGE, QueuedCell, queue_digest
-from sgcldff.results.slide_page import template
 
-SCRIPT = Path(__file__).parent.parent / "templates" / "review.js"
 CLOSE_UP = 2.0
 """How much narrower the part of a picture is that is shown large."""
 SCALE_BAR_UM = 10.0
 OFFERED_KEYS = "aspbie"
 """Keys of `OFFERED`."""
+PAGE_KEYS = "ungwo"
+"""Keys of `review.js` itself."""
 
 
 def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
@@ -38,10 +36,9 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
         If there is no cell.
     """
     require(bool(cells), f"{folder}: there is no cell to review")
-    script = SCRIPT.read_text(encoding="utf-8")
+    (script,) = scripts(["review.js"])
     page = template(PAGE).render(
-        script=Markup(script),  # noqa: S704  # our own
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script=script,
         content=_content(cells),
         cells=len(cells),
         bar=100 * SCALE_BAR_UM * CLOSE_UP / CROP_UM,
@@ -55,10 +52,13 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
 
 def _content(cells: Sequence[QueuedCell]) -> Markup:
     """Return what the script reads, as JSON that cannot end the element in which it stands."""
-    foreign = foreign_types(cells[0].classes)
+    classes, foreign = cells[0].classes, foreign_types(cells[0].classes)
     content = {
         "queue": queue_digest(cells),
-        "classes": [{"label": name, "colour": hex_of(name)} for name in cells[0].classes],
+        "classes": [{"label": name, "colour": hex_of(name)} for name in classes],
+        "broader": [
+            {"label": name, "colour": hex_of(name), "key": key} for name, key in _broader_keys(broader_types(classes))
+        ],
         "foreign": [
             {"label": name, "colour": hex_of(name), "key": key}
             for name, key in zip(OFFERED, OFFERED_KEYS, strict=True)
@@ -68,10 +68,16 @@ def _content(cells: Sequence[QueuedCell]) -> Markup:
         "cannotTell": {"label": CANNOT_TELL, "colour": hex_of(UNIDENTIFIED)},
         "cells": [_shown(cell) for cell in cells],
     }
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704  # no sign is left that HTML gives a meaning
+    return embedded_json(content)
+
+
+def _broader_keys(labels: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield every label with the first of its letters that is not taken, or with none."""
+    taken = set(OFFERED_KEYS + PAGE_KEYS)
+    for label in labels:
+        key = next((letter for letter in label if letter.isalpha() and letter not in taken), "")
+        taken.add(key)
+        yield label, key
 
 
 def _shown(cell: QueuedCell) -> dict[str, object]:

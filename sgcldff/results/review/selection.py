@@ -14,6 +14,7 @@ from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.parquet_file import require_intact
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
+from sgcldff.counting.alerts import blast_likeness
 from sgcldff.results.batch.summary import SlideSummary
 from sgcldff.results.folder import CELLS
 
@@ -25,8 +26,9 @@ LINEAGE = tuple(Lineage.__dataclass_fields__)
 LEAST_SURE = 50
 """Cells that are reviewed where the model left none unidentified: those of which it was least sure."""
 LABEL, EVIDENCE, CONFIDENCE, SAMPLE, REPRESENTATIVE = "label", "evidence", "confidence", "sample", "representative"
-"""Why a cell is reviewed: its label, evidence that lies beside it, its confidence, chance, or because it represents
-others in a calibration."""
+LIKE_BLAST = "like a blast"
+"""Why a cell is reviewed: its label, evidence that lies beside it, its confidence, chance, because it represents
+others in a calibration, or because it looks like a blast."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class ReviewSelection:
     """At most so many cells, drawn by chance, the sample left out."""
     representative: int = 0
     """So many cells that together represent all, for a calibration."""
+    like_blasts: int = 0
+    """So many of the lymphocytes and monocytes: those that look most like blasts."""
 
     def __post_init__(self) -> None:
         inside = self.below is None or 0 < self.below <= 1
         require(inside, f"the confidence is {self.below}: give more than 0, at most 1")
         require(self.sample >= 0, f"the sample is of {self.sample} cells: give at least 0")
         require(self.representative >= 0, f"{self.representative} representative cells: give at least 0")
+        require(self.like_blasts >= 0, f"{self.like_blasts} cells like blasts: give at least 0")
         require(self.limit is None or self.limit >= 1, f"the limit is {self.limit} cells: give at least 1")
 
 
@@ -112,7 +117,8 @@ def read_slide_cells(folder: Path) -> SlideCells:
         require_intact(path, "read the slide again")
         names = pq.read_schema(path).names
         classes = tuple(name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY))
-        columns = ["cell_id", "slide_id", *PLACES, "label", "confidence", "on_cell", "counted", *LINEAGE]
+        sizes = ("area_um2", "nucleus_area_um2")
+        columns = ["cell_id", "slide_id", *PLACES, *sizes, "label", "confidence", "on_cell", "counted", *LINEAGE]
         table = pq.read_table(path, columns=[*columns, *(PROBABILITY + name for name in classes)])
         cells = table.select([*columns, *(PROBABILITY + name for name in classes)]).to_pandas()
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -131,7 +137,22 @@ def chosen(slides: Sequence[SlideCells], choice: ReviewSelection) -> pd.DataFram
     both = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["why", "rank"])
     asked = _first(both[both["why"] != SAMPLE], choice.limit)
     drawn = _first(both[both["why"] == SAMPLE], choice.sample)
-    return pd.concat([asked, drawn]).sort_values("rank").drop(columns="rank").reset_index(drop=True)
+    every = pd.concat([_like_blasts(slides, choice.like_blasts), asked, drawn])
+    once = every.drop_duplicates(["slide_sha256", "cell_id"]) if len(every) else every
+    return once.sort_values("rank").drop(columns="rank").reset_index(drop=True)
+
+
+def _like_blasts(slides: Sequence[SlideCells], number: int) -> pd.DataFrame:
+    """Choose the cells of all slides that look most like blasts."""
+    if not number or not slides:
+        return pd.DataFrame()
+    cells = pd.concat([slide.cells for slide in slides], ignore_index=True)
+    sizes = (cells[name].to_numpy() for name in ("area_um2", "nucleus_area_um2"))
+    alike = cells.assign(likeness=blast_likeness(cells["label"].to_list(), *sizes))
+    first = alike[alike["likeness"] > 0].sort_values(
+        ["likeness", "slide_sha256", "cell_id"], ascending=[False, True, True]
+    )
+    return _ranked(first.head(number).drop(columns="likeness").assign(why=LIKE_BLAST))
 
 
 def least_sure(slides: Sequence[SlideCells], number: int) -> pd.DataFrame:
@@ -146,10 +167,13 @@ def _candidates(slide: SlideCells, choice: ReviewSelection) -> pd.DataFrame:
     beside = (cells["on_cell"] < 0) & (UNIDENTIFIED in choice.labels)
     unsure = cells["confidence"] < (choice.below or 0)
     why = np.select([asked, beside, unsure], [LABEL, EVIDENCE, CONFIDENCE], SAMPLE)
-    kept = cells.assign(why=why)[(why != SAMPLE) | (choice.sample > 0)]
-    ranked = kept.assign(rank=[rank_of(*names) for names in zip(kept["slide_sha256"], kept["cell_id"], strict=True)])
+    ranked = _ranked(cells.assign(why=why)[(why != SAMPLE) | (choice.sample > 0)])
     drawn = _first(ranked[ranked["why"] == SAMPLE], choice.sample)
     return pd.concat([_first(ranked[ranked["why"] != SAMPLE], choice.limit), drawn])
+
+
+def _ranked(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells.assign(rank=[rank_of(*names) for names in zip(cells["slide_sha256"], cells["cell_id"], strict=True)])
 
 
 def _first(cells: pd.DataFrame, number: int | None) -> pd.DataFrame:

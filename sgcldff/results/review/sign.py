@@ -72,7 +72,7 @@ def _keep(folder: Path, by: str, standing: Standing) -> Signature:
         model_version=lineage["model_version"],
         model_digest=lineage["model_digest"],
         counted=content["counted"],
-        reviewed=reviewed.tally.reviewed if reviewed else 0,
+        reviewed=reviewed.outcomes.reviewed if reviewed else 0,
         reviewers=reviewed.reviewers if reviewed else (),
         place=f"{SIGNED}/{now:%Y%m%dT%H%M%SZ}-{digest((by, content))[:8]}",
     )

@@ -4,7 +4,7 @@ const content = JSON.parse(document.getElementById("content").textContent);
 const cells = content.cells;
 const other = { label: content.other, colour: content.cannotTell.colour, key: "o" };
 const cannotTell = { ...content.cannotTell, key: "u" };
-const lettered = [...content.foreign, other, cannotTell];
+const lettered = [...content.broader, ...content.foreign, other, cannotTell];
 const KEY = "sgcldff-review/" + content.queue;
 const part = (id) => document.getElementById(id);
 
@@ -227,7 +227,9 @@ function onKey(event) {
 
 function makeButtons() {
   const keyed = content.classes.map((choice, index) => ({ ...choice, key: index < 9 ? String(index + 1) : "" }));
-  [...keyed, cannotTell, ...content.foreign, other].forEach((choice, index) => {
+  const broader = content.broader.map((choice) => ({ ...choice, shown: `${choice.label}, subtype unclear` }));
+  const own = [...keyed, ...broader, cannotTell];
+  [...own, ...content.foreign, { ...other, shown: "other, in words" }].forEach((choice, index) => {
     const [button, key, swatch, name] = ["button", "kbd", "span", "span"].map((tag) => document.createElement(tag));
     button.type = "button";
     button.dataset.label = choice.label;
@@ -237,10 +239,10 @@ function makeButtons() {
     key.setAttribute("aria-hidden", "true");
     swatch.className = "swatch";
     swatch.style.background = choice.colour;
-    name.textContent = choice.label === other.label ? "other, in words" : choice.label;
+    name.textContent = choice.shown ?? choice.label;
     button.append(key, swatch, name);
     button.addEventListener("click", () => choose(choice.label));
-    part(index <= keyed.length ? "answers" : "foreign").append(button);
+    part(index < own.length ? "answers" : "foreign").append(button);
   });
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from sgcldff.core.proportions import exact_interval
 from sgcldff.counting.agreement import Counts
-from sgcldff.counting.method_comparison import Differences, Line, deming, differences, passing_bablok
+from sgcldff.counting.method_comparison import Differences, FittedLine, deming, differences, passing_bablok
 from sgcldff.counting.reference_counts import cells_of, share_of, white_cells
 from sgcldff.results.validation.study import Study
 
@@ -45,8 +45,8 @@ class TypeComparison:
     """Standard deviation of the differences if nothing but the choice of cells made them."""
     adjusted: Differences | None
     """The same for the share adjusted for the model's errors; None where it is not known of all specimens."""
-    deming: Line | None
-    passing_bablok: Line | None
+    deming: FittedLine | None
+    passing_bablok: FittedLine | None
     within: Proportion
     """Specimens in which the model's share lies within Rümke's limits of the reference."""
     readers: Differences

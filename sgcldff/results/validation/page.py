@@ -12,7 +12,7 @@ from sgcldff.counting.method_comparison import POWER
 from sgcldff.counting.reference_counts import white_cells
 from sgcldff.counting.reference_intervals import ReferenceRow
 from sgcldff.inference.outputs.colours import hex_of
-from sgcldff.results.slide_page import template
+from sgcldff.results.html import template
 from sgcldff.results.validation.abnormal import ANY, ASSUMED, SHOWN, Detection, detections
 from sgcldff.results.validation.by_type import TypeComparison, compare_types
 from sgcldff.results.validation.plots import plots_of

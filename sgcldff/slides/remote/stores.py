@@ -107,6 +107,21 @@ def info(uri: str) -> Info | None:
     return properties
 
 
+def require_bucket(uri: str) -> None:
+    """Check that a store answers and has the bucket of a URL.
+
+    Raises
+    ------
+    InputError
+        If it has not, or access is refused.
+    ServiceError
+        If it does not answer.
+    """
+    bucket = f"{protocol_of(uri)}://{filesystem(uri)[1].partition('/')[0]}"
+    if info(bucket) is None:
+        raise MissingInputError(f"{shown(uri)}: there is no {bucket}; create it, or name another")
+
+
 def listing(uri: str) -> tuple[list[str], list[str]]:
     """Return the names of the subfolders and the files of a folder."""
     store, path = filesystem(uri)

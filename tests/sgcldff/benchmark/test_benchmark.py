@@ -54,7 +54,8 @@ def said(source: str, seed: int, skill: float) -> Predictions:
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told]}
     table |= {start + name: [100] * rows for start, names in COUNTS.items() for name in names}
     table |= {f"{part}_intersection": rng.integers(0, 100, rows) for part in ("cell", "nucleus")}
-    table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion", "typicality")}
+    explained = np.random.default_rng((seed, 1)).uniform(-1, 1, (2, rows))
+    table |= {"cam_on_cell": explained[0], "occlusion": explained[1], "typicality": [None] * rows}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     layout = schema(FIVE_TYPES, str(seed))
     return Predictions(FIVE_TYPES, str(seed), pa.table({name: table[name] for name in layout.names}, schema=layout))
@@ -183,9 +184,18 @@ def test_who_learns_no_outlines_has_no_scores_of_them():
     entries = found(Comparison(runs(1, 2, 3, 4), QUICK, frozenset({"resnet50"})))
     own = {place for name, *place in map(tuple, entries) if name == "resnet50" for place in [tuple(place)]}
     assert {figure for _, figure in own} == {
-        "accuracy", "balanced_accuracy", "macro_f1", "calibration_error", TYPE_SCORE,
+        "accuracy", "balanced_accuracy", "macro_f1", "calibration_error", "cam_on_cell", "occlusion", TYPE_SCORE,
     }  # fmt: skip
     assert entries["unet", OVERALL, SCORE]
+
+
+def test_every_candidate_is_scored_by_where_it_reads_a_type_from():
+    answers = runs(1, 2)
+    entries = found(Comparison(answers, QUICK))
+    for name, seeds in answers.items():
+        for figure in ("cam_on_cell", "occlusion"):
+            means = [seed["b"].numbers(figure).mean() for seed in seeds.values()]
+            assert entries[name, "b", figure].score.value == pytest.approx(np.mean(means))
 
 
 def test_what_is_not_finished_lacks_the_mean_over_data_sets_only():
@@ -272,6 +282,7 @@ def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):
     best = max(table.of(Protocol.WITHIN, OVERALL, SCORE).values(), key=lambda entry: entry.score.value)
     assert any(line.startswith(f"| {best.candidate} | **{best.score.value:.3f}**") for line in rows)
     assert any(line.startswith("| resnet50 | - | - | - | 0.") for line in rows), "it has scores of types alone"
+    assert "| Grad-CAM on the cell beyond chance | loss by covering the cell, less its surroundings |" in text
     assert text.index("## Both protocols") < text.index("## Within the data sets")
     assert "![plots/cost.png](plots/cost.png)" in text
     assert text.endswith("- a note\n")

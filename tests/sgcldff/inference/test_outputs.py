@@ -142,7 +142,9 @@ from sgcldff.core.geometry import Box
 from sgcldff.counting.differential import from_counts
 from sgcldff.inference.outputs import CellRow, write_cells, write_geojson
 from sgcldff.core.records import Lineage, SlideRef
-from sgcldff.results.slide_page import Gallery, slide_facts, write_report
+from sgcldff.results.facts import slide_facts
+from sgcldff.results.gallery import Gallery
+from sgcldff.results.slide_page import write_report
 from sgcldff.slides import ScaledSlide
 
 class White:

@@ -159,6 +159,40 @@ def test_a_frozen_test_set_that_was_touched_is_refused(registry: Registry) -> No
         registry.test_set()
 
 
+def test_what_is_done_to_records_in_the_registry_is_found(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, outcome in ((2, Outcome.WAITING), (3, Outcome.REFUSED), (2, Outcome.PROMOTED)):
+        one = decision(registry, number, outcome, f"2026-11-24T0{number}:00:00.000000+00:00")
+        registry.keep(one.challenger, one)
+    client, chain = registry.client, registry.verify_decisions()
+    assert (chain.records, chain.faults) == (3, ())
+    assert chain.newest.startswith("2/20261124T02")
+    tag = next(tag for tag in client.get_model_version("sgcldff", "3").tags if tag.startswith("sgcldff.decision."))
+    client.delete_model_version_tag("sgcldff", "3", tag)
+    (fault,) = registry.verify_decisions().faults
+    assert fault.startswith(f"3/{tag.removeprefix('sgcldff.decision.')}: removed, although 2/2026")
+    client.set_model_version_tag("sgcldff", "3", tag, "refused")
+    assert registry.verify_decisions().faults == ()
+
+    set_tag, withdrawn = (
+        client.set_registered_model_tag,
+        decision(registry, 2, Outcome.WITHDRAWN, "2026-11-25T02:00:00"),
+    )
+
+    def set_tag_and_die(*given: str) -> None:
+        set_tag(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "set_registered_model_tag", set_tag_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        registry.keep(withdrawn.challenger, withdrawn)
+    monkeypatch.undo()
+    assert "20261125T020000" in registry.verify_decisions().faults[0]
+    rejected = decision(registry, 3, Outcome.REJECTED, "2026-11-25T03:00:00")
+    registry.keep(rejected.challenger, rejected)
+    assert registry.verify_decisions().faults == ()
+    assert registry.decision(withdrawn.challenger) == withdrawn
+
+
 @pytest.fixture
 def server(empty: Path, model: Path, tmp_path: Path) -> Iterator[str]:
     """Start MLflow on loopback, with three versions."""

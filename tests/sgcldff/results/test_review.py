@@ -53,9 +53,23 @@ def test_cells_are_chosen_by_label_and_confidence_too(results):
     assert len(named) == cells["label"].isin(["neutrophil", "monocyte"]).sum()
 
 
-@pytest.mark.parametrize("wrong", [{"below": 0.0}, {"below": 1.5}, {"sample": -1}, {"limit": 0}])
+def test_mononuclear_cells_with_large_nuclei_and_scant_cytoplasm_are_chosen_as_like_blasts(results):
+    cells = cells_of(results).query("counted")
+    mononuclear = cells[cells["label"].isin(["lymphocyte", "monocyte"])]
+    score = mononuclear["nucleus_area_um2"] ** 5 / mononuclear["area_um2"] ** 4
+    found = [read_slide_cells(results / "smear")]
+    picked = chosen(found, ReviewSelection(labels=(), like_blasts=2))
+    assert len(mononuclear) > 2
+    assert set(picked["cell_id"]) == set(mononuclear.loc[score.nlargest(2).index, "cell_id"])
+    assert set(picked["why"]) == {"like a blast"}
+    every = chosen(found, ReviewSelection(labels=("lymphocyte", "neutrophil"), like_blasts=2))
+    assert every["cell_id"].is_unique
+    assert set(every["cell_id"]) >= set(picked["cell_id"])
+
+
+@pytest.mark.parametrize("wrong", [{"below": 0.0}, {"below": 1.5}, {"sample": -1}, {"limit": 0}, {"like_blasts": -1}])
 def test_a_choice_that_makes_no_sense_is_refused(wrong):
-    with pytest.raises(InputError, match=r"(confidence|sample|limit).*give"):
+    with pytest.raises(InputError, match=r"(confidence|sample|limit|blasts).*give"):
         ReviewSelection(**wrong)
 
 

@@ -55,12 +55,12 @@ def test_the_differential_agrees_with_an_independent_count(results, tmp_path, se
         assert share.count == counts[share.label]
         assert (share.low, share.high) == pytest.approx(clopper_pearson(share.count, told.counted))
     pairs = [(row.label, by_cell[row.cell_id]) for row in some.itertuples()]
-    tally = applied.tally
-    assert tally.reviewed == 20
-    assert tally.confirmed == sum(was == now for was, now in pairs)
-    assert tally.named == sum(was == UNIDENTIFIED and now != CANNOT_TELL for was, now in pairs)
-    assert tally.open == sum(was == UNIDENTIFIED and now == CANNOT_TELL for was, now in pairs)
-    assert tally.changed == 20 - tally.confirmed - tally.named - tally.open
+    outcomes = applied.outcomes
+    assert outcomes.reviewed == 20
+    assert outcomes.confirmed == sum(was == now for was, now in pairs)
+    assert outcomes.named == sum(was == UNIDENTIFIED and now != CANNOT_TELL for was, now in pairs)
+    assert outcomes.open == sum(was == UNIDENTIFIED and now == CANNOT_TELL for was, now in pairs)
+    assert outcomes.changed == 20 - outcomes.confirmed - outcomes.named - outcomes.open
 
 
 def test_the_machines_own_results_stay_and_the_reviewed_ones_lie_beside_them(results, tmp_path):
@@ -89,7 +89,7 @@ def test_reviews_fit_the_results_of_another_model_by_their_places(results, smear
     folder = read_as(tmp_path / "again", smear, [UNIDENTIFIED] * len(smear.cells), version="4")
     truth = [cell.label for cell in smear.cells]
     applied = apply_reviews(folder, consensus_of([*reviews_of(shifted, truth), stray]))
-    assert applied.tally.lost == 1
+    assert applied.outcomes.lost == 1
     reviewed = pq.read_table(folder / REVIEWED_CELLS)
     assert reviewed["reviewed_label"].to_pylist() == truth
 
