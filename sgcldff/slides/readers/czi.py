@@ -87,5 +87,6 @@ def _spacing(metadata: Any) -> Spacing:
     """Return um/px along y and x; the file stores metres."""
     scaling = metadata.get("ImageDocument", {}).get("Metadata", {}).get("Scaling") or {}
     distances = (scaling.get("Items") or {}).get("Distance") or []
+    distances = [distances] if isinstance(distances, dict) else distances  # of one alone
     found = {one["@Id"]: float(one["Value"]) * 1e6 for one in distances if one.get("Value")}
     return found.get("Y"), found.get("X")
