@@ -10,6 +10,7 @@ from sgcldff.core.locations import shown
 from sgcldff.slides.content import is_zarr
 from sgcldff.slides.pixels.base import Picture
 from sgcldff.slides.pixels.page_selection import Plane
+from sgcldff.slides.readers.czi import CziPicture, is_czi
 from sgcldff.slides.readers.ome_zarr import NgffPicture, zip_root
 from sgcldff.slides.readers.openslide import VendorPicture, is_vendor
 from sgcldff.slides.readers.pillow import PlainPicture
@@ -51,6 +52,8 @@ def _reader(path: Path, plane: Plane) -> Picture:
         raise SlideError(f"{path}: is empty; copy it again")
     if is_tiff(path):
         require_complete(path)
+    if is_czi(path):
+        return CziPicture(path, plane)
     if is_vendor(path):
         return VendorPicture(path, plane)
     if is_tiff(path):

@@ -182,9 +182,8 @@ def write_labels_ngff(
         "colors": [{"label-value": value, "rgba": list(rgba)} for value, (_, rgba) in CLASSES.items()],
         "properties": [{"label-value": value, "name": name} for value, (name, _) in CLASSES.items()],
     }
-    images = {
-        name: described for name, described in ((NAME, classes), (INSTANCES, {})) if (root / "labels" / name).exists()
-    }
+    known: Mapping[str, Mapping[str, object]] = {NAME: classes, INSTANCES: {"colors": []}}
+    images = {name: described for name, described in known.items() if (root / "labels" / name).exists()}
     levels = _coarser_levels([root / "labels" / name for name in images], halve)
     for name, described in images.items():
         image = zarr.open_group(root / "labels" / name, mode="a")

@@ -9,6 +9,7 @@ import shapely
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ome_zarr_models import open_ome_zarr, v05
 
 from sgcldff.core.geometry import Box, lattice
 from sgcldff.inference import Step, read_cells, write_label_images
@@ -80,3 +81,5 @@ def test_the_numbers_of_cells_are_those_of_the_table(slide, tmp_path):
         y, x = (int(at / ScaledSlide(slide, plan.model.mpp).factor) for at in cell.centroid)
         assert image[y, x] == number
     assert set(np.unique(image)) == set(range(len(cells) + 1))
+    groups = [zarr.open_group(plan.labels / part, mode="r") for part in ("", "labels", "labels/cells")]
+    assert [type(open_ome_zarr(group)) for group in groups] == [v05.Image, v05.Labels, v05.ImageLabel]

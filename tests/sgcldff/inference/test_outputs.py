@@ -3,6 +3,7 @@ import subprocess
 import sys
 import uuid
 
+import geopandas
 import numpy as np
 import ome_zarr_models
 import pandas as pd
@@ -98,6 +99,8 @@ def test_outlines_are_geoparquet(tmp_path):
     assert column["geometry_types"] == sorted({shape.geom_type for shape in shapes})
     assert column["bbox"] == pytest.approx(list(shapely.total_bounds(shapes)))
     assert shapely.is_valid(shapes).all()
+    read = geopandas.read_parquet(path)
+    assert (read.geometry.name, read.crs, read["nucleus"].crs) == ("outline", None, None), "px are no degrees"
 
 
 def test_a_slide_without_cells_gives_empty_but_readable_files(tmp_path):
