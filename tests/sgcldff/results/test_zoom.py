@@ -1,5 +1,6 @@
 """Pictures beside a report: only what is sharper than the page, only around cells, of a bounded number of them."""
 
+from dataclasses import replace
 from functools import cache
 
 import cv2
@@ -105,7 +106,8 @@ def test_more_types_than_details_still_show_a_cell_each(monkeypatch):
     assert [len(one.detailed) for one in shown] == [1] * len(labels)
 
 
-def test_lost_and_damaged_pictures_are_written_again(job, monkeypatch):
+def test_lost_and_damaged_pictures_are_written_again(job, tmp_path, monkeypatch):
+    job = replace(job, out=str(tmp_path / "zoomed"))
     monkeypatch.setattr(zooming, "INSIDE_PX", 100)
     monkeypatch.setattr(zooming, "BESIDE_PX", 150)
     read_slide_job(job, serially(ColourModel()))
