@@ -169,17 +169,21 @@ def test_neither_do_errors_nor_the_records_of_prefect(audit):
 
 
 def test_no_picture_shows_label_or_macro_image(audit):
-    seen = 0
-    for path in audit.out.rglob("*.html"):
-        for picture in re.findall(r"base64,([A-Za-z0-9+/=]+)", path.read_text()):
-            bgr = cv2.imdecode(np.frombuffer(base64.b64decode(picture), np.uint8), cv2.IMREAD_COLOR)
-            seen, far = seen + 1, np.abs(bgr[..., ::-1].astype(int) - MAGENTA).max(axis=2)
-            assert far.min() > 60, path
-    for path in audit.out.rglob("labels.ome.zarr"):
-        overview = np.moveaxis(zarr.open_array(path / "0", mode="r")[:], 0, 2)
-        seen, far = seen + 1, np.abs(overview.astype(int) - MAGENTA).max(axis=2)
-        assert far.min() > 60, path
-    assert seen > 8
+    inside = [
+        base64.b64decode(picture)
+        for path in audit.out.rglob("*.html")
+        for picture in re.findall(r"image/(?:jpeg|png);base64,([A-Za-z0-9+/=]+)", path.read_text())
+    ]
+    beside = [path.read_bytes() for path in audit.out.glob("*/report/*.jpg")]
+    decoded = [cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for file in inside + beside]
+    labels = [
+        np.moveaxis(zarr.open_array(path / "0", mode="r")[:], 0, 2) for path in audit.out.rglob("labels.ome.zarr")
+    ]
+    assert inside
+    assert labels
+    for picture in decoded + labels:
+        assert np.abs(picture.astype(int) - MAGENTA).max(axis=2).min() > 60
+    assert len(decoded + labels) > 8
 
 
 def test_the_log_says_which_slide_run_and_model(audit, lab):
