@@ -18,7 +18,7 @@ from tasks.stages import stage
 from tests.terminal import outside
 
 WALK = """
-import os, sys, time
+import signal, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from flows.recorded import recorded_flow
@@ -34,6 +34,7 @@ def walk(places: list[str]):
     ThreadPoolExecutor(1).submit(copy_context().run, look, places[0])
     time.sleep(600)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # programs that a shell starts with & ignore Ctrl-C
 walk(sys.argv[1:])
 """
 

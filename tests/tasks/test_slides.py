@@ -41,7 +41,7 @@ def test_a_service_that_fails_ends_the_batch_and_makes_no_slide_a_bad_one(tmp_pa
     failure = ServiceError("the scheduler is gone")
     monkeypatch.setattr(read_slide, "attempt", lambda *_: failure)
     with closing(Workers(Compute(workers=workers), here=not workers)) as found, pytest.raises(ServiceError) as raised:
-        read_slides(batch(tmp_path), found, SimpleNamespace(skip=pytest.fail))
+        read_slides(batch(tmp_path), found, SimpleNamespace(skip=pytest.fail), pytest.fail)
     assert raised.value is failure
     assert list(tmp_path.iterdir()) == []
 
@@ -49,11 +49,12 @@ def test_a_service_that_fails_ends_the_batch_and_makes_no_slide_a_bad_one(tmp_pa
 @pytest.mark.parametrize("error", [SlideError("no slide"), TaskLostError("4 workers died")])
 def test_a_slide_that_cannot_be_read_is_skipped(tmp_path, monkeypatch, error):
     monkeypatch.setattr(read_slide, "attempt", lambda *_: error)
-    skipped = []
+    skipped, ended = [], []
     view = SimpleNamespace(skip=lambda *told: skipped.append(told))
     with closing(Workers(Compute(workers=0), here=True)) as found:
-        assert read_slides(batch(tmp_path), found, view) == {"gone": error}
+        assert read_slides(batch(tmp_path), found, view, ended.append) == {"gone": error}
     assert skipped == [("gone", str(error))] * 2
+    assert ended == ["gone"] * 2
 
 
 def test_a_slide_that_another_process_is_reading_is_left_alone(tmp_path, monkeypatch):
