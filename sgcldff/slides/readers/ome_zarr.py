@@ -1,4 +1,4 @@
-"""OME-Zarr images (NGFF 0.1 to 0.5), in a folder or a ZIP file, read with zarr.
+"""OME-Zarr images (NGFF 0.1 to 0.6), in a folder or a ZIP file, read with zarr.
 
 See Moore et al., "OME-Zarr: a cloud-optimized bioimaging file format with international community support" (2023), and
 the specification at https://ngff.openmicroscopy.org.
@@ -6,11 +6,11 @@ the specification at https://ngff.openmicroscopy.org.
 
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -56,14 +56,23 @@ class _Image:
     @cached_property
     def axes(self) -> tuple[str, ...]:
         """Names of the array axes, in order and in lower case."""
-        axes = self.multiscale.get("axes") or OLDEST_AXES
+        axes = self._listed_axes or OLDEST_AXES
         return tuple((axis["name"] if isinstance(axis, dict) else axis).lower() for axis in axes)
+
+    @cached_property
+    def _listed_axes(self) -> Sequence[Any]:
+        """Axes as listed: from 0.6 on, those of the coordinate system to which the levels are transformed."""
+        systems = self.multiscale.get("coordinateSystems")
+        if not systems:
+            return self.multiscale.get("axes") or ()
+        (step, *_) = self.multiscale["datasets"][0]["coordinateTransformations"]
+        (own,) = (system for system in systems if system["name"] == step["output"]["name"])
+        return cast(Sequence[Any], own["axes"])
 
     @property
     def units(self) -> dict[str, str | None]:
         """Unit of each axis that has one."""
-        axes = self.multiscale.get("axes") or ()
-        return {axis["name"].lower(): axis.get("unit") for axis in axes if isinstance(axis, dict)}
+        return {axis["name"].lower(): axis.get("unit") for axis in self._listed_axes if isinstance(axis, dict)}
 
     @cached_property
     def arrays(self) -> tuple[zarr.Array[Any], ...]:
@@ -90,8 +99,10 @@ class _Image:
 
     def spacing(self, level: int) -> Spacing:
         """Return um/px along y and x; None if the file lacks it."""
-        listed = self.multiscale["datasets"][level].get("coordinateTransformations") or []
-        steps = [*listed, *(self.multiscale.get("coordinateTransformations") or [])]
+        steps = list(self.multiscale["datasets"][level].get("coordinateTransformations") or [])
+        if "coordinateSystems" not in self.multiscale:  # from 0.6 on, those of all levels lead to other systems
+            steps += self.multiscale.get("coordinateTransformations") or []
+        steps = [part for step in steps for part in step.get("transformations") or [step]]
         scales = [step["scale"] for step in steps if step.get("type") == "scale" and "scale" in step]
         if not scales:
             return None, None

@@ -1,6 +1,7 @@
 """Every way in which a Zarr stores a picture gives the same pixels, or one clear message."""
 
 import shutil
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def edited(change, **settings):
         write(path, **settings)
         group = zarr.open_group(path, mode="r+")
         attributes = group.attrs.asdict()
-        change(attributes["multiscales"][0])
+        change(attributes.get("ome", attributes)["multiscales"][0])
         group.attrs.put(attributes)
 
     return write_it
@@ -83,10 +84,27 @@ def zipped(suffix, inside=False, **settings):
     return write_it
 
 
+def in_systems(image):
+    """Change metadata to those of NGFF 0.6: named coordinate systems, of which the last is another one."""
+    own = {"name": "physical", "axes": image.pop("axes")}
+    other = {"name": "stage", "axes": [{"name": name, "type": "space", "unit": "meter"} for name in "xyz"]}
+    image["coordinateSystems"] = [own, other]
+    image["coordinateTransformations"] = [
+        {"type": "scale", "scale": [7.0] * 3, "input": {"name": "physical"}, "output": {"name": "stage"}}
+    ]
+    for at, dataset in enumerate(image["datasets"]):
+        (scale,) = dataset["coordinateTransformations"]
+        moved = {"type": "translation", "translation": [0.0, 0.1, 0.1]}
+        step = {"type": "sequence", "transformations": [scale, moved]} if at else scale
+        places = {"input": {"path": dataset["path"]}, "output": {"name": "physical"}}
+        dataset["coordinateTransformations"] = [step | places]
+
+
 BGR = np.ascontiguousarray(PICTURE[..., ::-1])
 MACRO = np.full((700, 900, 3), (10, 200, 10), np.uint8)
 SAME = {
     "v5.zarr": one(version="0.5"),
+    "v6.zarr": edited(in_systems, version="0.6"),
     "yxc.zarr": one(axes="yxc"),
     "tczyx.zarr": one(axes="tczyx"),
     "no_names.zarr": one(names=("Channel 0", "Channel 1", "Channel 2")),
@@ -174,3 +192,9 @@ def test_packed_images_are_found_in_folders_and_pickled(tmp_path):
     (entry,) = find_slides([str(tmp_path)])
     assert (entry.id, entry.shown_name) == ("packed", "packed.zarr.zip")
     assert open_slide(entry.uri).ref.shape == SHAPE
+
+
+def test_the_scale_is_that_of_the_system_of_the_levels(tmp_path):
+    SAME["v6.zarr"](tmp_path / "v6.zarr")
+    with closing(open_slide(tmp_path / "v6.zarr")) as slide:
+        assert slide.ref.mpp == pytest.approx(MPP)
