@@ -5,18 +5,17 @@ The work is done when its run is recorded: where that fails, a warning says so, 
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path, PurePath
-from typing import Any
 
 from sgcldff.core.errors import SgcldffError
 from sgcldff.core.locations import Address, is_remote, shown
 from sgcldff.core.records import ModelRef
-from sgcldff.core.settings import InferSpec, digest
+from sgcldff.core.settings import InferSpec, digest, flatten
 from sgcldff.core.wording import counted, first_few
 from sgcldff.registry import ChosenModel
 from sgcldff.results.batch import SlideSummary, cells_by_type, known_sha256
@@ -33,15 +32,6 @@ EVALUATION_TAG, READING_TAG = "sgcldff.evaluation", "sgcldff.reading"
 def dated(title: str) -> str:
     """Add today's date (UTC)."""
     return f"{title} {datetime.now(UTC):%Y-%m-%d}"
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Return nested settings by path: `train.loss.centre`."""
-    by_path: dict[str, object] = {}
-    for key, value in settings.items():
-        path = f"{prefix}{key}"
-        by_path |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
-    return by_path
 
 
 @contextmanager

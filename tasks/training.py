@@ -9,7 +9,7 @@ from sgcldff.benchmark.protocols import leave_out
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import smallest_label_space
 from sgcldff.core.records import ModelRef, Sample, Split
-from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest
+from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec, digest, flatten
 from sgcldff.core.wording import first_few
 from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation import Predictions
@@ -27,7 +27,7 @@ from tasks.data import Prepared
 from tasks.evaluation import read_report
 from tasks.policy import MODEL
 from tasks.stages import model_ids, stage
-from tasks.tracking import EVALUATION_TAG, dated, flatten
+from tasks.tracking import EVALUATION_TAG, dated
 from tasks.training_curves import Gauges, epochs_table
 from tasks.workspace import RECORD_REMEDY, Workspace
 

@@ -15,6 +15,7 @@ from sgcldff.benchmark.protocols import BASELINES, REFERENCE, STRENGTHS, Protoco
 from sgcldff.benchmark.scoring import BOTH_PROTOCOLS, OVERALL, SCORE, TYPE_SCORE, ScoreEntry, SeedPredictions
 from sgcldff.benchmark.table import BenchmarkTable
 from sgcldff.core.settings import Perturbation
+from sgcldff.evaluation import metrics
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.report import type_predictions
 
@@ -208,7 +209,5 @@ def reliability(predictions: Sequence[Predictions]) -> NDArray[np.float64]:
     types = [type_predictions(one)[0] for one in predictions]
     confidence = np.concatenate([np.empty(0), *(one.confidence for one in types)])
     correct = np.concatenate([np.empty(0), *((one.true == one.predicted) for one in types)])
-    index = np.ceil(confidence * BINS).astype(int).clip(1, BINS)
-    masks = [index == number for number in range(1, BINS + 1) if (index == number).any()]
-    rows = [(confidence[mask].mean(), correct[mask].mean(), mask.sum()) for mask in masks]
+    rows = [(one.confidence, one.correct, one.images) for one in metrics.reliability(confidence, correct, BINS)]
     return np.array(rows, float).reshape(-1, 3)

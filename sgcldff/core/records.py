@@ -184,6 +184,10 @@ class Lineage:
     code_version: str
 
 
+PROBABILITY = "probability_"
+"""Beginning of the names of columns with the probability of a class, in tables of cells and of predictions."""
+
+
 def cell_schema(classes: Iterable[str], embedding_width: int | None = None) -> pa.Schema:
     """Return the schema of the cell table: one row per cell, positions in px of level 0 (x right, y down) and in um.
 
@@ -204,7 +208,7 @@ def cell_schema(classes: Iterable[str], embedding_width: int | None = None) -> p
         ("confidence", pa.float32()),
         ("typicality", pa.float32()),
         ("on_cell", pa.float32()),
-        *((f"probability_{name}", pa.float32()) for name in classes),
+        *((PROBABILITY + name, pa.float32()) for name in classes),
     ]
     lineage = [(name, text) for name in Lineage.__dataclass_fields__]
     columns = [

@@ -6,6 +6,7 @@ behind a spec change.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -59,6 +60,15 @@ def digest(spec: Any) -> str:
     plain = asdict(spec) if is_dataclass(spec) and not isinstance(spec, type) else spec
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Return nested settings by path: `train.loss.centre`."""
+    by_path: dict[str, object] = {}
+    for key, value in settings.items():
+        path = f"{prefix}{key}"
+        by_path |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return by_path
 
 
 class Pretrained(StrEnum):

@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 
 from sgcldff.core.errors import InputError
-from sgcldff.core.records import Sample
+from sgcldff.core.records import PROBABILITY, Sample
 from sgcldff.core.settings import EvalSpec, ModelSpec, require
 from sgcldff.evaluation import metrics
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import Boundary, Overlap
 from sgcldff.evaluation.predict import ImagePrediction, predict_images
-from sgcldff.evaluation.predictions import COUNTS, PREDICTED, PROBABILITY, AnswerLabels, Predictions, tabulate
+from sgcldff.evaluation.predictions import COUNTS, PREDICTED, AnswerLabels, Predictions, tabulate
 from sgcldff.evaluation.report import EvalReport, SkippedImage, score
 from sgcldff.evaluation.scorable import require_same_space
 from sgcldff.models.model import Model

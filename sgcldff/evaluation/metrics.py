@@ -247,13 +247,46 @@ def nanmean(scores: Floats) -> Floats:
     return _ratio(np.nansum(scores, axis=1), np.isfinite(scores).sum(axis=1).astype(float))
 
 
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Images whose confidence lies between two limits."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    """Mean of them."""
+    correct: float
+    """Share of them, 0 to 1."""
+
+
+def reliability(confidence: Floats, correct: Bools, bins: int) -> list[ConfidenceBin]:
+    """Compare confidence with the share that is correct, in equal bins of confidence; empty bins are left out."""
+    index = _bin_of(confidence, bins)
+    return [
+        ConfidenceBin(
+            at / bins,
+            (at + 1) / bins,
+            int((index == at).sum()),
+            float(confidence[index == at].mean()),
+            float(correct[index == at].mean()),
+        )
+        for at in np.unique(index).tolist()
+    ]
+
+
+def _bin_of(confidence: Floats, bins: int) -> NDArray[np.int64]:
+    """Return the number of the bin of each confidence, from 0; a limit belongs to the bin below it."""
+    return np.asarray(np.ceil(confidence * bins).astype(np.int64).clip(1, bins) - 1)
+
+
 def calibration_error(types: TypePredictions, bins: int) -> Reduction:
     """Expected calibration error over `bins` equal bins of confidence (Naeini et al., AAAI 2015): (R, 1).
 
     With few images the bootstrap interval lies above the score itself, since noise alone widens the gaps, and a
     perfectly calibrated model has an error too: `calibration_by_chance`.
     """
-    index = np.ceil(types.confidence * bins).astype(int).clip(1, bins) - 1
+    index = _bin_of(types.confidence, bins)
     gap = (types.true == types.predicted) - types.confidence
     table = np.eye(bins)[index] * gap[:, None]
     return lambda weights: _ratio(np.abs(weights @ table).sum(axis=1), weights.sum(axis=1))[:, None]

@@ -13,7 +13,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.geometry import Box
 from sgcldff.core.records import Sample
 from sgcldff.evaluation.bootstrap import FEWEST_GROUPS
-from sgcldff.evaluation.metrics import TypePredictions
+from sgcldff.evaluation.metrics import ConfidenceBin, reliability
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 from sgcldff.evaluation.report import METRICS, PAGE_FILE, EvalReport, Scores, type_predictions
 from sgcldff.models.training.examples import middle, read_scene
@@ -26,19 +26,6 @@ CROP_UM = 26.0
 MAX_CROP_PX = 260
 COUNTS = {"images": "images", "groups": "patients or slides", "typed": "with a label", "outlined": "with an outline"}
 """Fields of `Scores` that are counts, with the names shown to readers."""
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Images whose confidence lies between two limits."""
-
-    low: float
-    high: float
-    images: int
-    confidence: float
-    """Mean of them."""
-    correct: float
-    """Share of them, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,6 @@ def write_evaluation_page(folder: str | Path, report: EvalReport, samples: Seque
     parts = [report.pooled, *report.sources] if len(report.sources) > 1 else report.sources
     wrong = _wrong(report.predictions) if report.predictions else []
     by_id = {sample.id: sample for sample in samples}
-    types, _ = type_predictions(report.predictions) if report.predictions else (None, None)
     page = template("evaluation.html").render(
         report=report,
         parts=parts,
@@ -80,7 +66,7 @@ def write_evaluation_page(folder: str | Path, report: EvalReport, samples: Seque
         metrics=METRICS,
         fewest=FEWEST_GROUPS,
         heat=heat,
-        bins=reliability(types, report.spec.calibration_bins) if types else [],
+        bins=_reliability(report.predictions, report.spec.calibration_bins) if report.predictions else [],
         wrong=len(wrong),
         errors=[
             WrongImage(name, true, predicted, confidence, _picture(by_id[name]) if name in by_id else "")
@@ -94,20 +80,9 @@ def write_evaluation_page(folder: str | Path, report: EvalReport, samples: Seque
     return path
 
 
-def reliability(types: TypePredictions, bins: int) -> list[Bin]:
-    """Compare confidence with the share that is correct, in equal bins of confidence; empty bins are left out."""
-    index = np.ceil(types.confidence * bins).astype(int).clip(1, bins) - 1
-    correct = types.true == types.predicted
-    return [
-        Bin(
-            at / bins,
-            (at + 1) / bins,
-            int((index == at).sum()),
-            float(types.confidence[index == at].mean()),
-            float(correct[index == at].mean()),
-        )
-        for at in np.unique(index).tolist()
-    ]
+def _reliability(predictions: Predictions, bins: int) -> list[ConfidenceBin]:
+    types, _ = type_predictions(predictions)
+    return reliability(types.confidence, types.true == types.predicted, bins)
 
 
 def heat(part: Scores) -> list[tuple[str, int, list[tuple[int, float]]]]:

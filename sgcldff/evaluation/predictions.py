@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.labels import LabelSpace
 from sgcldff.core.parquet_file import read_table, write_table
+from sgcldff.core.records import PROBABILITY
 from sgcldff.core.settings import digest
 from sgcldff.counting.confusion import Confusion
 from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
@@ -21,8 +22,6 @@ TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
 """Columns that identify the images and their ground truth."""
 PREDICTED = "told"
 """Column of the predicted label, under the name that it has in files."""
-PROBABILITY = "probability_"
-"""Beginning of the columns with the probabilities of the classes."""
 COUNTS: Mapping[str, tuple[str, ...]] = {
     f"{part}_{kind}": tuple(counts.__dataclass_fields__)
     for kind, counts in (("", Overlap), ("boundary_", Boundary))

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from sgcldff.core.records import Lineage, ScaleSource, SlideRef
-from sgcldff.core.settings import InferSpec
+from sgcldff.core.settings import InferSpec, flatten
 from sgcldff.core.tally import Tally
 from sgcldff.core.wording import counted, percent
 from sgcldff.results.batch.summary import BACKGROUND, USABLE
@@ -70,13 +70,11 @@ def run_facts(spec: InferSpec, tally: Tally, areas: Mapping[str, float], options
         ("Read at full sharpness", f"{counted(tally.tiles, 'tile')}{share}"),
         *([("Areas", f"{parts}; {percent(usable)} of the smear is usable")] if smear else []),
         *options.items(),
-        ("Settings", "; ".join(_settings(asdict(spec)))),
+        ("Settings", "; ".join(_settings(spec))),
     ]
 
 
-def _settings(spec: Mapping[str, object], section: str = "") -> Iterator[str]:
-    for name, value in spec.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{name}.")
-        elif name != "version":
-            yield f"{section}{name} = {str(value).lower() if isinstance(value, bool) else value}"
+def _settings(spec: InferSpec) -> Iterator[str]:
+    for path, value in flatten(asdict(spec)).items():
+        if path.rpartition(".")[2] != "version":
+            yield f"{path} = {str(value).lower() if isinstance(value, bool) else value}"

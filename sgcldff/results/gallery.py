@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 
 
 @dataclass
-class Sample(Generic[Item]):
+class RandomSample(Generic[Item]):
     """A random sample: the items of the lowest ranks, in whatever order they come.
 
     Ranks are digests of ids, so that all have the same chance, and the same ones give the same sample (bottom-k
@@ -90,8 +90,8 @@ class ShownType:
 @dataclass
 class _Kind:
     count: int = 0
-    ringed: Sample[Ringed] = field(default_factory=lambda: Sample(DRAWN))
-    detailed: Sample[Detailed] = field(default_factory=lambda: Sample(DETAILED))
+    ringed: RandomSample[Ringed] = field(default_factory=lambda: RandomSample(DRAWN))
+    detailed: RandomSample[Detailed] = field(default_factory=lambda: RandomSample(DETAILED))
 
 
 class Gallery:

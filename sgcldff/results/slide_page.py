@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
@@ -230,7 +231,7 @@ def _picture(cell: CellRow, slide: ScaledSlide) -> Picture:
     y, x = (round(place / slide.factor - side / 2) for place in cell.centroid)
     seen = slide.read(Box(y, x, y + side, x + side))
     known = cell.evidence
-    evidence = data_uri(_under_map(seen, known.tobytes())) if known is not None and known.any() else ""
+    evidence = data_uri(_under_map(seen, known)) if known is not None and known.any() else ""
     return Picture(cell.cell_id, data_uri(seen), evidence, f"{cell.confidence:.0%}", _caption(cell))
 
 
@@ -243,9 +244,9 @@ def _caption(cell: CellRow) -> str:
     return place + edge + beside + outside
 
 
-def _under_map(rgb: Rgb, evidence: bytes) -> Rgb:
-    """Colour a picture (H, W, 3) by a square map of what speaks for the cell's type, and reduce it."""
-    rows = np.frombuffer(evidence, np.uint8).reshape(math.isqrt(len(evidence)), -1)
+def _under_map(rgb: Rgb, evidence: NDArray[np.uint8]) -> Rgb:
+    """Colour a picture (H, W, 3) by the rows of a square map of what speaks for the cell's type, and reduce it."""
+    rows = evidence.reshape(math.isqrt(evidence.size), -1)
     grey = cv2.cvtColor(cv2.resize(rgb, (MAP_PX, MAP_PX), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     strength = cv2.resize(rows, (MAP_PX, MAP_PX), interpolation=cv2.INTER_CUBIC)
     heat = cv2.applyColorMap(strength, cv2.COLORMAP_INFERNO)[..., ::-1]

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sgcldff.core.errors import InputError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import LabelSpace
-from sgcldff.core.records import Sample
+from sgcldff.core.records import PROBABILITY, Sample
 from sgcldff.core.settings import EvalSpec, ModelSpec
 from sgcldff.core.wording import counted
 from sgcldff.data.adapters.base import Rejected
@@ -22,7 +22,7 @@ from sgcldff.evaluation.calibration.adaptation import Adaptation, Adjustment, He
 from sgcldff.evaluation.calibration.labelled_cells import LabelledCells
 from sgcldff.evaluation.drift.observe import embed
 from sgcldff.evaluation.metrics import Floats
-from sgcldff.evaluation.predictions import PREDICTED, PROBABILITY, AnswerLabels, Predictions, tabulate
+from sgcldff.evaluation.predictions import PREDICTED, AnswerLabels, Predictions, tabulate
 from sgcldff.evaluation.report import METRICS, POOLED, Scores, score_source
 from sgcldff.models.checkpoint import CALIBRATION_FILE, CONFUSION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import Model, load_model, save_model

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.parquet_file import UNKNOWN, seal
-from sgcldff.core.records import Lineage, cell_schema
+from sgcldff.core.records import PROBABILITY, Lineage, cell_schema
 from sgcldff.core.settings import require
 
 ROWS = 4096
@@ -183,7 +183,7 @@ def _row(
     plasm = cell.area_um2 - cell.nucleus_area_um2
     return {
         **{name: getattr(cell, name) for name in KEPT},
-        **{f"probability_{name}": float(p) for name, p in zip(classes, cell.probabilities, strict=True)},
+        **{PROBABILITY + name: float(p) for name, p in zip(classes, cell.probabilities, strict=True)},
         **dict(zip(("y0", "x0", "y1", "x1"), cell.box, strict=True)),
         **dict(zip(("y", "x", "y_um", "x_um"), (y, x, y * mpp, x * mpp), strict=True)),
         "nucleus_cytoplasm_ratio": cell.nucleus_area_um2 / plasm if min(cell.nucleus_area_um2, plasm) > 0 else None,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.json_file import read_json
 from sgcldff.core.parquet_file import read_table
+from sgcldff.core.records import PROBABILITY
 from sgcldff.results.exports.base import Export
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS
 from sgcldff.results.standing import READ_AGAIN
@@ -30,7 +31,6 @@ SHAPES = {"cells": "outline", "nuclei": "nucleus"}
 ANNOTATION = {"region": "cells", "region_key": "region", "instance_key": "instance"}
 """Which shapes the rows of the table describe: each the one whose index is its `instance`."""
 AXES = [{"name": name, "type": "space", "unit": "unit"} for name in ("x", "y")]
-PROBABILITY = "probability_"
 MEASURES = (
     "label",
     "confidence",

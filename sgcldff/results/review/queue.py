@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import MissingInputError
-from sgcldff.core.records import Lineage
+from sgcldff.core.records import PROBABILITY, Lineage
 from sgcldff.core.settings import digest, require
 from sgcldff.core.wording import PURPOSE
 from sgcldff.results.review.crops import FOLDER, Crops, crop_name
-from sgcldff.results.review.selection import LINEAGE, PLACES, PROBABILITY, rank_of
+from sgcldff.results.review.selection import LINEAGE, PLACES, rank_of
 from sgcldff.slides import SlideSource
 
 TABLE, CSV, PAGE = "queue.parquet", "queue.csv", "review.html"

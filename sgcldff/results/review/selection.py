@@ -12,14 +12,12 @@ import pyarrow.parquet as pq
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.parquet_file import require_intact
-from sgcldff.core.records import UNIDENTIFIED, Lineage
+from sgcldff.core.records import PROBABILITY, UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
 from sgcldff.counting.alerts import blast_likeness
 from sgcldff.results.batch.summary import SlideSummary
 from sgcldff.results.folder import CELLS
 
-PROBABILITY = "probability_"
-"""What the names of the columns with a class's probability begin with."""
 PLACES = ("x", "y", "x_um", "y_um")
 LINEAGE = tuple(Lineage.__dataclass_fields__)
 

@@ -13,8 +13,8 @@ import pytest
 
 from sgcldff.core.records import Sample
 from sgcldff.evaluation import EvalReport, SkippedImage
-from sgcldff.evaluation.metrics import TypePredictions
-from sgcldff.evaluation.page import ERRORS, reliability, write_evaluation_page
+from sgcldff.evaluation.metrics import TypePredictions, calibration_error, reliability
+from sgcldff.evaluation.page import ERRORS, write_evaluation_page
 from sgcldff.evaluation.predictions import Predictions, tabulate
 from sgcldff.evaluation.report import score
 from tests.browser import complaints
@@ -77,13 +77,11 @@ def test_errors_come_with_their_pictures_the_most_confident_first(
 def test_reliability_compares_confidence_with_what_is_correct() -> None:
     confidence = np.array([0.05, 0.61, 0.69, 0.95, 1.0, 0.7])
     types = TypePredictions(("a", "b"), np.array([0, 0, 1, 1, 0, 0]), np.array([0, 0, 0, 1, 0, 1]), confidence)
-    bins = reliability(types, 10)
+    bins = reliability(confidence, types.true == types.predicted, 10)
     assert [(one.low, one.images) for one in bins] == [(0.0, 1), (0.6, 3), (0.9, 2)]
     assert bins[1].confidence == pytest.approx((0.61 + 0.69 + 0.7) / 3)
     assert [one.correct for one in bins] == pytest.approx([1, 1 / 3, 1])
     gap = sum(one.images * abs(one.confidence - one.correct) for one in bins) / len(confidence)
-    from sgcldff.evaluation.metrics import calibration_error
-
     assert gap == pytest.approx(calibration_error(types, 10)(np.ones((1, 6)))[0, 0])
 
 
