@@ -2,6 +2,8 @@
 
 import hashlib
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,34 +54,45 @@ def read_table(path: str | Path, remedy: str, schema: pa.Schema | None = None) -
     StoreError
         If it is damaged.
     """
-    require_intact(path, remedy)
     with reading(path, "damaged", remedy, StoreError, missing=remedy):
-        return pq.read_table(path, schema=schema, page_checksum_verification=True)
+        return pq.read_table(pa.BufferReader(_intact(path, remedy)), schema=schema, page_checksum_verification=True)
 
 
-def require_intact(path: str | Path, remedy: str) -> None:
-    """Compare a Parquet file with its checksum.
+@contextmanager
+def open_intact(path: str | Path, remedy: str) -> Iterator[pq.ParquetFile]:
+    """Open a file to read a part of it, or one group of rows after the other.
 
     Raises
     ------
     MissingInputError, StoreError
         As `read_table`.
     """
-    with (
-        reading(path, "damaged", remedy, StoreError, missing=remedy),
-        Path(path).open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content,
-    ):
-        if content.rfind(FIELD) < 0:
-            names = (pq.read_metadata(path).metadata or {}).keys()
-            if any(is_damaged_name(name.decode(errors="replace")) for name in names):
-                raise StoreError(f"{path}: damaged (the name of its checksum is); {remedy}")
-            return
-        place = _place(content)
-        expected, content[place] = content[place], UNKNOWN[CHECKSUM].encode()
-        intact = hashlib.sha256(content).hexdigest().encode() == expected
-    if not intact:
+    with reading(path, "damaged", remedy, StoreError, missing=remedy):
+        file = pq.ParquetFile(pa.BufferReader(_intact(path, remedy)), page_checksum_verification=True)
+    with file:
+        yield file
+
+
+def _intact(path: str | Path, remedy: str) -> pa.Buffer:
+    """Map a file whose bytes match its checksum.
+
+    Checked and read are the same bytes: a file opened again may be the one by which another process replaced it.
+    """
+    with Path(path).open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if content.rfind(FIELD) < 0:
+        names = (pq.read_metadata(pa.BufferReader(content)).metadata or {}).keys()
+        if any(is_damaged_name(name.decode(errors="replace")) for name in names):
+            raise StoreError(f"{path}: damaged (the name of its checksum is); {remedy}")
+        return pa.py_buffer(content)
+    place = _place(content)
+    with memoryview(content) as parts:
+        found = hashlib.sha256(parts[: place.start])
+        found.update(UNKNOWN[CHECKSUM].encode())
+        found.update(parts[place.stop :])
+    if found.hexdigest().encode() != content[place]:
         raise StoreError(f"{path}: damaged (it does not match its checksum); {remedy}")
+    return pa.py_buffer(content)
 
 
 def _place(content: mmap.mmap) -> slice:

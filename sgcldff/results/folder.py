@@ -14,6 +14,8 @@ EARLIER = "earlier"
 """Folder of reviewed results that are of an earlier reading of the slide."""
 SIGNED = "signed"
 """Folder of copies of signed results, one folder per signature."""
+READ_AGAIN = "read the slide again"
+"""The remedy where one of these files is damaged."""
 LOCK = ".lock"
 PATIENCE_S = 5.0
 

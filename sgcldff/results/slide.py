@@ -59,7 +59,7 @@ from sgcldff.models.reference import reference_digest
 from sgcldff.results.batch import BATCH_PAGE, SlideSummary, known_sha256, write_origin, write_summary
 from sgcldff.results.exports import export_named
 from sgcldff.results.facts import run_facts, slide_facts
-from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, REPORT, ZOOM, held
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, LABELS, MANUAL, READ_AGAIN, REPORT, ZOOM, held
 from sgcldff.results.gallery import Gallery
 from sgcldff.results.review.apply import recount_reviewed
 from sgcldff.results.slide_page import write_report
@@ -156,7 +156,7 @@ class SlideResult:
     def cells(self) -> pa.Table:
         """The table of cells, one row per cell; columns as in `sgcldff.core.records.cell_schema`."""
         try:
-            return read_table(self.folder / CELLS, "read the slide again")
+            return read_table(self.folder / CELLS, READ_AGAIN)
         except StoreError as error:
             raise InputError(f"{error}") from error
 
@@ -334,7 +334,7 @@ def _marker(plan: Plan, job: SlideJob) -> Path:
 
 def _are_written(marker: Path, folder: Path) -> bool:
     try:
-        written = read_json(marker, "read the slide again")["files"]
+        written = read_json(marker, READ_AGAIN)["files"]
         skipped = SlideSummary.read(folder).reason  # a later run may have failed to open the slide
     except (InputError, StoreError, LookupError):
         return False

@@ -15,14 +15,21 @@ from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.wording import counted, moment
 from sgcldff.counting.differential import PRELIMINARY, Differential
-from sgcldff.results.folder import CELLS, DIFFERENTIAL, EARLIER, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, SIGNED
+from sgcldff.results.folder import (
+    CELLS,
+    DIFFERENTIAL,
+    EARLIER,
+    READ_AGAIN,
+    REVIEWED_CELLS,
+    REVIEWED_DIFFERENTIAL,
+    SIGNED,
+)
 from sgcldff.slides.images import sha256_of
 
 READING = ("slide_sha256", "model_digest", "spec_digest")
 """What of a lineage tells one reading of a slide from another."""
 SIGNED_STATUS = "signed"
 """Status of a differential that a person has signed; until then it is `PRELIMINARY`."""
-READ_AGAIN = "read the slide again"
 RESTORE = "restore it from a backup"
 APPLY_AGAIN = "apply the reviews again with `sgcldff review apply`"
 

@@ -9,6 +9,7 @@ from sgcldff.core.errors import InputError, MissingInputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.locations import is_remote, shown
 from sgcldff.results.batch.summary import SUMMARY
+from sgcldff.results.folder import READ_AGAIN
 from sgcldff.slides import SlideEntry
 from sgcldff.slides.content import content_sha256, plane_sha256
 from sgcldff.slides.pixels.page_selection import split_plane
@@ -81,7 +82,7 @@ def _is_taken(folder: Path, uri: str) -> bool:
 def _read_origin(folder: Path) -> dict[str, Any]:
     """Read what `write_origin` noted; nothing if that is damaged, as it is noted again once the slide is read."""
     try:
-        found = read_json(folder / ORIGIN, "read the slide again")
+        found = read_json(folder / ORIGIN, READ_AGAIN)
     except (MissingInputError, StoreError):
         return {}
     return found if found.keys() == {"address", "sha256", "state"} else {}

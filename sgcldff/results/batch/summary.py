@@ -15,7 +15,7 @@ from sgcldff.core.wording import PURPOSE
 from sgcldff.counting.agreement import Agreement, read_agreements
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.gate import Area
-from sgcldff.results.folder import DIFFERENTIAL, MANUAL
+from sgcldff.results.folder import DIFFERENTIAL, MANUAL, READ_AGAIN
 from sgcldff.results.standing import Standing, read_standing
 
 SUMMARY = "summary.json"
@@ -111,14 +111,14 @@ def write_summary(folder: str | Path, summary: SlideSummary) -> Path:
 
 def _read_summary(path: Path) -> SlideSummary:
     try:
-        content = read_json(path, "read the slide again")
+        content = read_json(path, READ_AGAIN)
         require(
             content["version"] == 1,
-            f"version is {content['version']}, not 1: update the software or read the slide again",
+            f"version is {content['version']}, not 1: update the software or {READ_AGAIN}",
         )
         return TypeAdapter(SlideSummary).validate_python(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a slide's summary ({error}): read the slide again") from error
+        raise InputError(f"{path}: not a slide's summary ({error}): {READ_AGAIN}") from error
 
 
 def cells_by_type(slides: Iterable[SlideSummary]) -> Counter[str]:

@@ -18,8 +18,8 @@ from sgcldff.core.settings import digest
 from sgcldff.counting.differential import read_differential
 from sgcldff.results.exports.base import Export
 from sgcldff.results.exports.fhir import CODES, PANEL
-from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL
-from sgcldff.results.standing import READ_AGAIN, read_standing
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, READ_AGAIN, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL
+from sgcldff.results.standing import read_standing
 from sgcldff.slides.dicom import finest_header
 from sgcldff.slides.images import sha256_of
 

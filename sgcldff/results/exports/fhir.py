@@ -28,8 +28,8 @@ from sgcldff.core.labels import (
 from sgcldff.core.wording import PURPOSE, counted
 from sgcldff.counting.differential import ClassShare, CountBeside, Differential, read_differential
 from sgcldff.results.exports.base import Export
-from sgcldff.results.folder import DIFFERENTIAL
-from sgcldff.results.standing import READ_AGAIN, Standing, read_standing
+from sgcldff.results.folder import DIFFERENTIAL, READ_AGAIN
+from sgcldff.results.standing import Standing, read_standing
 
 FILE = "report.fhir.json"
 NAMESPACE = UUID("a1c7c0de-5c0b-5f52-9d7b-0c5b1de0f41a")

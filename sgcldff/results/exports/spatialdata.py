@@ -22,8 +22,7 @@ from sgcldff.core.json_file import read_json
 from sgcldff.core.parquet_file import read_table
 from sgcldff.core.records import PROBABILITY
 from sgcldff.results.exports.base import Export
-from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS
-from sgcldff.results.standing import READ_AGAIN
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, READ_AGAIN, REVIEWED_CELLS
 
 FILE = "cells.spatialdata.zarr"
 SHAPES = {"cells": "outline", "nuclei": "nucleus"}

@@ -14,12 +14,12 @@ from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import BROADER, OTHER, SUBTYPES
-from sgcldff.core.parquet_file import UNKNOWN, require_intact, seal
+from sgcldff.core.parquet_file import UNKNOWN, open_intact, seal
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import GOAL_FLAG, PRELIMINARY, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
 from sgcldff.results.exports import update_exports
-from sgcldff.results.folder import CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
+from sgcldff.results.folder import CELLS, DIFFERENTIAL, READ_AGAIN, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL, held
 from sgcldff.results.review.selection import LINEAGE
 from sgcldff.results.slide_page import update_report
 from sgcldff.results.standing import APPLY_AGAIN, ReviewOutcomes, mark_signed, set_earlier_review_aside
@@ -140,7 +140,7 @@ def _named(label: str, classes: Collection[str]) -> str:
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
     """Copy the table of cells, group by group, with `COLUMNS` added; outlines and metadata stay as they are."""
-    with pq.ParquetFile(folder / CELLS) as source, atomic_write(folder / REVIEWED_CELLS) as partial:
+    with open_intact(folder / CELLS, READ_AGAIN) as source, atomic_write(folder / REVIEWED_CELLS) as partial:
         schema = source.schema_arrow
         for column in COLUMNS:
             schema = schema.append(column)
@@ -201,15 +201,15 @@ def _write_differential(folder: Path, review: Mapping[str, object]) -> Different
 
 def _origin(path: Path) -> tuple[str, Lineage]:
     try:
-        content = read_json(path, "read the slide again")
+        content = read_json(path, READ_AGAIN)
         return str(content["slide_id"]), Lineage(**{name: content["lineage"][name] for name in LINEAGE})
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: does not say where it comes from ({error}); read the slide again") from error
+        raise InputError(f"{path}: does not say where it comes from ({error}); {READ_AGAIN}") from error
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:
     try:
-        require_intact(path, "read the slide again")
-        return pq.read_table(path, columns=columns).select(columns)
+        with open_intact(path, READ_AGAIN) as file:
+            return file.read(columns).select(columns)
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a table of cells ({error}); read the slide again") from error
+        raise InputError(f"{path}: not a table of cells ({error}); {READ_AGAIN}") from error

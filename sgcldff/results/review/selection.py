@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sgcldff.core.errors import InputError, MissingInputError
-from sgcldff.core.parquet_file import require_intact
+from sgcldff.core.parquet_file import open_intact
 from sgcldff.core.records import PROBABILITY, UNIDENTIFIED, Lineage
 from sgcldff.core.settings import require
 from sgcldff.counting.alerts import blast_likeness
 from sgcldff.results.batch.summary import SlideSummary
-from sgcldff.results.folder import CELLS
+from sgcldff.results.folder import CELLS, READ_AGAIN
 
 PLACES = ("x", "y", "x_um", "y_um")
 LINEAGE = tuple(Lineage.__dataclass_fields__)
+SIZES = ("area_um2", "nucleus_area_um2")
+CELL_COLUMNS = ("cell_id", "slide_id", *PLACES, *SIZES, "label", "confidence", "on_cell", "counted", *LINEAGE)
 
 LEAST_SURE = 50
 """Cells that are reviewed where the model left none unidentified: those of which it was least sure."""
@@ -112,15 +113,13 @@ def read_slide_cells(folder: Path) -> SlideCells:
     """
     summary, path = SlideSummary.read(folder), folder / CELLS
     try:
-        require_intact(path, "read the slide again")
-        names = pq.read_schema(path).names
-        classes = tuple(name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY))
-        sizes = ("area_um2", "nucleus_area_um2")
-        columns = ["cell_id", "slide_id", *PLACES, *sizes, "label", "confidence", "on_cell", "counted", *LINEAGE]
-        table = pq.read_table(path, columns=[*columns, *(PROBABILITY + name for name in classes)])
-        cells = table.select([*columns, *(PROBABILITY + name for name in classes)]).to_pandas()
+        with open_intact(path, READ_AGAIN) as file:
+            names = file.schema_arrow.names
+            classes = tuple(name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY))
+            columns = [*CELL_COLUMNS, *(PROBABILITY + name for name in classes)]
+            cells = file.read(columns).select(columns).to_pandas()
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a table of cells ({error}); read the slide again") from error
+        raise InputError(f"{path}: not a table of cells ({error}); {READ_AGAIN}") from error
     return SlideCells(folder, summary.slide_id, summary.file, classes, cells[cells["counted"]].reset_index(drop=True))
 
 

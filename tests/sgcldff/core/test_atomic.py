@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import MissingInputError, StoreError
 from sgcldff.core.json_file import CHECKSUM, read_json, write_json
-from sgcldff.core.parquet_file import read_table, write_table
+from sgcldff.core.parquet_file import open_intact, read_table, write_table
 
 TABLE = pa.table({"name": ["a", None], "value": [1.5, 2.5]}).replace_schema_metadata({"layout": "test/1"})
 CONTENT = {"count": 12, "shares": [0.25, 1e-9], "name": "µ", "none": None}
@@ -30,6 +30,21 @@ def test_writers_at_once_do_not_mix_and_leave_nothing_behind(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(write, contents))
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_table_that_is_replaced_while_it_is_read_is_the_former_one_or_the_next(tmp_path):
+    target = tmp_path / "table.parquet"
+    versions = [pa.table({"name": [f"{number}"] * number, "value": range(number)}) for number in (1, 40, 3000)]
+    write_table(target, versions[0])
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [write_table(target, table) for _ in range(200) for table in versions])
+        while not writing.done():
+            assert read_table(target, "") in versions
+            with open_intact(target, "") as file:
+                schema, rows = file.schema_arrow, file.metadata.num_rows
+                assert file.read(["value"]) in [table.select(["value"]) for table in versions]
+            assert schema.names == ["name", "value"]
+            assert rows in (1, 40, 3000)
 
 
 def test_an_error_leaves_the_old_file_or_folder_and_no_draft(tmp_path):
