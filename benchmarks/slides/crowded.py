@@ -29,7 +29,6 @@ from sgcldff.inference import Plan, ShardTask, SlideTask, Step, prefetch
 from sgcldff.inference.classification import PART_SCHEMA, cells_centred_in, part_row
 from sgcldff.inference.gate import Area
 from sgcldff.inference.instances import Cell, find_cells
-from sgcldff.inference.plan import gate_factor
 from sgcldff.results.slide import SlideJob, read_slide_job
 from sgcldff.slides import find_slides
 
@@ -78,9 +77,8 @@ class Crowd:
         for y, x in corners:
             labels[y - shard.y0 : y - shard.y0 + STAMP_PX, x - shard.x0 : x - shard.x0 + STAMP_PX] = self.stamp
         plan.label_files.write(*plan.grid.place(index), plan.label_files.chunks_in(labels, shard, [shard]))
-        block = plan.gate.block_px * gate_factor(plan.spec, plan.model)
-        corner = (shard.y0 // block, shard.x0 // block)
-        size = (-(-shard.y1 // block) - corner[0], -(-shard.x1 // block) - corner[1])
+        corner = (shard.y0 // plan.block_px, shard.x0 // plan.block_px)
+        size = (-(-shard.y1 // plan.block_px) - corner[0], -(-shard.x1 // plan.block_px) - corner[1])
         areas = {"codes": np.full(size, Area.MONOLAYER.value).tolist(), "corner": corner}
         facts = {"tiles": len(corners), "skipped": 0, "areas": areas, "labels": plan.labels_checksum(index)}
         write_json(plan.committed(Step.SEGMENT, index), facts, indent=None)

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -30,6 +30,7 @@ from sgcldff.data.adapters import detect
 from sgcldff.data.synthetic import SmearSpec, random_smear, render_field
 from sgcldff.inference.gate import Area, Gate, Recall, calibrate
 from sgcldff.inference.gate.threshold import Marked, fit_gates, keeping_scores, marked
+from sgcldff.inference.plan import at_gate_scale
 from sgcldff.slides import ScaledSlide, open_slide
 from sgcldff.slides.images import read_rgb, rescale
 
@@ -41,20 +42,8 @@ TILES_PER_WHITE = 750 / 8700 * 1e6 / TILE_UM**2
 """Tiles of a smear with one white cell to 750 red ones, and 8,700 red cells to a square millimetre."""
 SLIDE_MPP = 0.25
 SHARD_PX = 2048
-"""Side of a shard at the gate's scale: 8192 px at the model's."""
-COARSER = 1.3
-"""A level this many times coarser than the gate's scale is read and enlarged in place of a finer one."""
+"""Side of a shard at the gate's scale, px."""
 Samples = Mapping[str, Sequence[Sample]]
-
-
-@dataclass(frozen=True)
-class NearestLevel(ScaledSlide):
-    """A scaled slide that takes a somewhat coarser level for a look from afar."""
-
-    @property
-    def level(self) -> int:
-        """The coarsest level that is not much coarser than the scale."""
-        return max(at for at, ratio in enumerate(self.source.downsamples) if ratio <= max(1.0, self.factor * COARSER))
 
 
 def tiles_read(images: Sequence[Marked], gates: Mapping[str, Gate], spec: GateSpec) -> tuple[float, float]:
@@ -196,14 +185,11 @@ def print_cost(side: int) -> None:
         path = Path(folder) / "slide.tiff"
         write_slide(path, side)
         source = open_slide(path)
-        slide = NearestLevel(source, spec.mpp)
-        gate = Gate.fit(spec, slide.survey(2048), spec.mpp)
+        slide = at_gate_scale(source, spec.mpp)
+        gate = Gate.fit(spec, slide.survey(2048), slide.mpp)
         shards = TileGrid(slide.shape, 256, 0, SHARD_PX).shards
+        floor, _, _ = seconds(slide, None, shards)
         reading, looking, opened = seconds(slide, gate, shards)
-        as_it_is = ScaledSlide(source, SLIDE_MPP * source.downsamples[slide.level])
-        whole_level = TileGrid(as_it_is.shape, 256, 0, SHARD_PX).shards
-        floor, _, _ = seconds(as_it_is, None, whole_level)
-        direct = sum(seconds(as_it_is, Gate.fit(spec, as_it_is.survey(2048), as_it_is.mpp), whole_level)[:2])
         finest = ScaledSlide(source, spec.mpp)
         corner = shards[:1]
         fine, _, _ = seconds(finest, gate, corner)
@@ -213,12 +199,11 @@ def print_cost(side: int) -> None:
     print(
         f"\n{side} x {side} px at {SLIDE_MPP} um/px, levels 1, 4, 16, JPEG; {opened / pixels / 1e6:.3f} of it is read\n"
     )
-    print("| | s | MPix/s at the gate's scale | s for 100,000 x 100,000 px |")
+    print("| | s | MPix/s | s for 100,000 x 100,000 px |")
     print("| --- | --- | --- | --- |")
-    decoded = f"level {slide.level}: {as_it_is.shape[0] * as_it_is.shape[1] / 1e6:.0f} MPix, {size / 1e6:.0f} MB"
-    rows = {f"floor: decode {decoded}": floor, "read and bring to the gate's scale": reading}
+    decoded = f"level {slide.level}: {pixels:.0f} MPix, {size / 1e6:.0f} MB"
+    rows = {f"floor: decode {decoded}": floor, "read, with margins": reading}
     rows |= {"places and areas": looking, "the whole look": reading + looking}
-    rows |= {f"the whole look, at the level's own {as_it_is.mpp} um/px": direct}
     rows |= {f"reading, were level {finest.level} taken (from one shard)": fine * pixels * 1e6 / corner[0].height ** 2}
     for name, took in rows.items():
         print(f"| {name} | {took:.2f} | {pixels / took:.0f} | {took * times:.1f} |")

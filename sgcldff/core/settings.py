@@ -440,7 +440,7 @@ class GateSpec(Spec):
     """Side of the cores of the tiles that cover the regions, px at the model's scale; a multiple of 32."""
     smallest_um2: Annotated[float, Interval(ge=0, le=1e12)] = 5e4
     """Smaller slides, such as photographs of one field, are read and counted entirely, um2."""
-    version: int = 1
+    version: int = 2
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sgcldff.inference.gate import Area
 from sgcldff.inference.given_cells import given_cells
 from sgcldff.inference.instances import REACH_UM, Cell, apart_px, find_cells
 from sgcldff.inference.outputs import CellRow
-from sgcldff.inference.plan import Plan, Step, gate_factor, opened
+from sgcldff.inference.plan import Plan, Step, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
 from sgcldff.inference.segmentation import cores, read_areas, segment_tiles, write_labels
 from sgcldff.inference.tile_selection import Areas, select_tiles, whole_blocks
@@ -157,7 +157,6 @@ def parts(box: Box, side: int) -> Iterator[Box]:
 
 def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Runtime, watch: Stopwatch) -> pa.Table:
     """Classify cells from crops that are centred on them."""
-    block_px = plan.gate.block_px * gate_factor(plan.spec, plan.model)
     rows = []
     for crops in prefetched(read_crops(plan, cells, runtime.spec.crop_px, watch)):
         with watch("network"):
@@ -167,7 +166,7 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
             crops.cells, types.probabilities, scores, types.contribution, types.embedding, strict=True
         ):
             evidence = evidence_of(added, cell, crop_box(cell, runtime.spec.crop_px))
-            row = part_row(plan, cell, areas.at(*cell.centroid, block_px))
+            row = part_row(plan, cell, areas.at(*cell.centroid, plan.block_px))
             row |= {"probabilities": probabilities, "typicality": score}
             row |= {"embedding": features.astype(np.float16).tobytes()}
             rows.append(row | {"on_cell": evidence.on_cell, "evidence": evidence.map.tobytes()})

@@ -20,7 +20,7 @@ from sgcldff.core.json_file import read_json
 from sgcldff.core.parquet_file import read_table
 from sgcldff.core.records import Lineage, ModelRef, SlideRef
 from sgcldff.core.settings import InferSpec, ModelSpec, digest, require
-from sgcldff.inference.gate import Gate, smear_pixels
+from sgcldff.inference.gate import Gate, block_px, smear_pixels
 from sgcldff.inference.outputs import ShardFiles, create_labels, finest_labels, labels_metadata
 from sgcldff.saliency.priors import PriorStack, build
 from sgcldff.slides import ScaledSlide, SlideSource, reopen
@@ -102,6 +102,21 @@ class Plan:
     def confidence_only(self) -> bool:
         """Whether nothing but a low confidence leaves cells unidentified."""
         return self.spec.min_typicality == 0 and self.spec.min_on_cell == -1
+
+    @property
+    def gate_step(self) -> int:
+        """Pixels at the model's scale between points at which the gate answers."""
+        return gate_factor(self.spec, self.model)
+
+    @property
+    def gate_mpp(self) -> float:
+        """Distance of these points, um; the gate looks at pixels of this size, or of a slightly coarser level."""
+        return self.model.mpp * self.gate_step
+
+    @property
+    def block_px(self) -> int:
+        """Side of a block of `Area`, px at the model's scale."""
+        return block_px(self.gate_mpp) * self.gate_step
 
     @property
     def lineage(self) -> Lineage:
@@ -220,8 +235,8 @@ def plan_slide(
     has_scores = typicality or not spec.min_typicality
     require(bool(has_scores), f"min_typicality is {spec.min_typicality}, but the model has no reference: set it to 0")
     priors = build(model.prior).fit(smear_pixels(ScaledSlide(slide, model.mpp).survey(SURVEY_PX)))
-    afar = model.mpp * gate_factor(spec, model)
-    gate = Gate.fit(spec.gate, at_gate_scale(slide, afar).survey(SURVEY_PX), afar)
+    seen = at_gate_scale(slide, model.mpp * gate_factor(spec, model))
+    gate = Gate.fit(spec.gate, seen.survey(SURVEY_PX), seen.mpp)
     plan = Plan(slide.ref, model, reference, spec, priors, gate, str(folder), typicality, given)
     clear(plan)
     create_labels(plan.labels, plan.grid.shape, spec.tile_px, plan.grid.shard_px)
@@ -229,12 +244,13 @@ def plan_slide(
 
 
 def at_gate_scale(slide: SlideSource, mpp: float) -> ScaledSlide:
-    """View a slide at the gate's scale: a slightly coarser level is good enough, and far quicker to read."""
-    return ScaledSlide(slide, mpp, coarser=COARSER)
+    """View a slide at the gate's scale, or as it is in a slightly coarser level: that costs decoding alone."""
+    level = ScaledSlide(slide, mpp, coarser=COARSER).level
+    return ScaledSlide(slide, max(mpp, slide.ref.mpp * slide.downsamples[level]))
 
 
 def gate_factor(spec: InferSpec, model: ModelSpec) -> int:
-    """Return the pixels at the model's scale that are one, along each side, to the gate: a power of two, at most 32."""
+    """Return how many pixels of the model lie between points at which the gate answers: a power of two, at most 32."""
     return 1 << min(5, max(0, round(math.log2(spec.gate.mpp / model.mpp))))
 
 

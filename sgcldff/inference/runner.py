@@ -10,7 +10,7 @@ from sgcldff.core.tally import Tally
 from sgcldff.inference.classification import count_cells, read_cells, sample_shard, type_shard
 from sgcldff.inference.label_images import ImageTask
 from sgcldff.inference.outputs import CellRow
-from sgcldff.inference.plan import Plan, Step, gate_factor, sample_facts
+from sgcldff.inference.plan import Plan, Step, sample_facts
 from sgcldff.inference.prefetch import timed
 from sgcldff.inference.segmentation import read_areas, segment_shard
 from sgcldff.models.runtimes import Runtime
@@ -140,8 +140,7 @@ def sampled_work(plan: Plan) -> Tally:
 
 def slide_areas(plan: Plan) -> NDArray[np.uint8]:
     """Return the area of every block of a slide whose shards are all committed: codes of `Area`, (rows, columns)."""
-    side = plan.gate.block_px * gate_factor(plan.spec, plan.model)
-    codes = np.zeros([-(-length // side) for length in plan.grid.shape], np.uint8)
+    codes = np.zeros([-(-length // plan.block_px) for length in plan.grid.shape], np.uint8)
     for index in range(len(plan.grid)):
         areas = read_areas(plan, index)
         y, x = areas.corner

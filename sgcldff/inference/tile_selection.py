@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from sgcldff.core.geometry import Box, Tile
-from sgcldff.inference.gate import Area, Gate
-from sgcldff.inference.plan import Plan, at_gate_scale, gate_factor, opened
+from sgcldff.inference.gate import Area, Blocks
+from sgcldff.inference.plan import Plan, at_gate_scale, opened
 
 Mask = NDArray[np.bool_]
 
@@ -52,26 +51,76 @@ class TileSelection:
     """Tiles that reading everything would have needed beyond the jobs'."""
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the gate sees of a box of the lattice of points at which it answers."""
+
+    places: Mask
+    """Which points of the box must be read."""
+    areas: Areas
+    """Of all blocks that the box touches."""
+
+
+@dataclass(frozen=True)
+class LatticeAxis:
+    """Where the points of the lattice lie among the pixels that the gate looks at, along one axis."""
+
+    spacing: float
+    """Pixels from point to point."""
+    points: int
+    """Of the whole slide."""
+    pixels: int
+    """Of the whole slide."""
+
+    def nearest(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the pixels in which points lie."""
+        within = ((np.arange(start, stop) + 0.5) * self.spacing).astype(np.int64)
+        return np.asarray(np.minimum(within, self.pixels - 1))
+
+    def first(self, point: int) -> int:
+        """Return the first pixel of a point; past the last point, the end of the slide."""
+        return self.pixels if point >= self.points else min(int(point * self.spacing), self.pixels - 1)
+
+    def edges(self, start: int, stop: int, side: int) -> NDArray[np.int64]:
+        """Return the first pixels of blocks `side` points wide, and the end of the last."""
+        return np.array([*map(self.first, range(start, stop, side)), self.first(stop)])
+
+
 def select_tiles(plan: Plan, box: Box) -> TileSelection:
     """Select the tiles to be read in a box whose corner lies on the lattice of tiles."""
-    step, gate = gate_factor(plan.spec, plan.model), plan.gate
-    slide = at_gate_scale(opened(plan.slide), gate.mpp)
-    seen = Box(box.y0 // step, box.x0 // step, -(-box.y1 // step), -(-box.x1 // step))
-    whole = (-(-plan.grid.shape[0] // step), -(-plan.grid.shape[1] // step))
-    around = whole_blocks(seen.grow(math.ceil(REACH_UM / gate.mpp)).clip(whole), gate.block_px).clip(whole)
-    margin = gate.reach_px
-    rgb = slide.read_mirrored(around.grow(margin))
-    inner = Box.of(around.shape).shift(margin, margin)
-    corner = (around.y0 // gate.block_px, around.x0 // gate.block_px)
-    areas = Areas(gate.areas(rgb[inner.slices]), corner)
+    step, spec = plan.gate_step, plan.spec
+    part = Box(box.y0 // step, box.x0 // step, -(-box.y1 // step), -(-box.x1 // step))
+    look = look_at(plan, part)
     if not plan.gated:
-        return TileSelection(tuple(TileJob(tile, None) for tile in plan.grid.tiles(box)), areas, 0)
-    places = gate.places(rgb)[inner.slices]
-    if plan.spec.usable_only:
-        places &= near_usable(areas, places.shape, gate)
-    side = plan.spec.gate.tile_px
-    jobs = tuple(tiles_over(places[seen.within(around).slices], box, side, plan.spec.halo_px, step))
-    return TileSelection(jobs, areas, max(0, -(-box.height // side) * -(-box.width // side) - len(jobs)))
+        return TileSelection(tuple(TileJob(tile, None) for tile in plan.grid.tiles(box)), look.areas, 0)
+    if spec.usable_only:
+        look = near_usable(plan, part, look)
+    side = spec.gate.tile_px
+    jobs = tuple(tiles_over(look.places, box, side, spec.halo_px, step))
+    return TileSelection(jobs, look.areas, max(0, -(-box.height // side) * -(-box.width // side) - len(jobs)))
+
+
+def look_at(plan: Plan, part: Box) -> Look:
+    """Look at a box of the lattice, which may leave the slide, and at the blocks that it touches."""
+    gate, slide = plan.gate, at_gate_scale(opened(plan.slide), plan.gate_mpp)
+    whole = Box(0, 0, *(-(-length // plan.gate_step) for length in plan.grid.shape))
+    part, side = part.overlap(whole), plan.block_px // plan.gate_step
+    around = whole_blocks(part, side).overlap(whole)
+    rows, columns = (
+        LatticeAxis(plan.gate_mpp / gate.mpp, points, pixels)
+        for points, pixels in zip(whole.shape, slide.shape, strict=True)
+    )
+    row_edges, column_edges = rows.edges(around.y0, around.y1, side), columns.edges(around.x0, around.x1, side)
+    pixels = Box(int(row_edges[0]), int(column_edges[0]), int(row_edges[-1]), int(column_edges[-1]))
+    margin = gate.reach_px + 1  # a point may lie in the first pixel of the next block
+    rgb = slide.read_mirrored(pixels.grow(margin))
+    blocks = Blocks(row_edges - pixels.y0, column_edges - pixels.x0)
+    codes = gate.areas(rgb[Box.of(pixels.shape).shift(margin, margin).slices], blocks)
+    areas = Areas(codes, (around.y0 // side, around.x0 // side))
+    if not plan.gated:
+        return Look(np.ones(part.shape, bool), areas)
+    y, x = rows.nearest(part.y0, part.y1) - pixels.y0 + margin, columns.nearest(part.x0, part.x1) - pixels.x0 + margin
+    return Look(gate.places(rgb).take(y, axis=0).take(x, axis=1), areas)
 
 
 def whole_blocks(box: Box, side: int) -> Box:
@@ -79,12 +128,31 @@ def whole_blocks(box: Box, side: int) -> Box:
     return Box(box.y0 // side * side, box.x0 // side * side, -(-box.y1 // side) * side, -(-box.x1 // side) * side)
 
 
-def near_usable(areas: Areas, shape: tuple[int, int], gate: Gate) -> Mask:
-    """Mark what lies in usable blocks or within `REACH_UM` of one."""
-    usable = np.isin(areas.codes, [area.value for area in Area if area.usable]).astype(np.uint8)
-    whole = usable.repeat(gate.block_px, axis=0).repeat(gate.block_px, axis=1)[: shape[0], : shape[1]]
-    side = 2 * math.ceil(REACH_UM / gate.mpp) + 1
-    return np.asarray(cv2.dilate(whole, np.ones((side, side), np.uint8)), bool)
+def near_usable(plan: Plan, part: Box, look: Look) -> Look:
+    """Leave the places of a box that lie in usable blocks or within `REACH_UM` of one.
+
+    Blocks around the box are looked at only if places near its border depend on them.
+    """
+    reach = math.ceil(REACH_UM / plan.gate_mpp)
+    kept = look.places & usable(plan, part, look.areas, reach)
+    left = look.places & ~kept
+    left[reach : max(reach, part.height - reach), reach : max(reach, part.width - reach)] = False
+    if not left.any():
+        return Look(kept, look.areas)
+    areas = look_at(plan, part.grow(reach)).areas
+    return Look(look.places & usable(plan, part, areas, reach), areas)
+
+
+def usable(plan: Plan, part: Box, areas: Areas, reach: int) -> Mask:
+    """Mark the points of a box within `reach` of a usable block."""
+    codes = np.isin(areas.codes, [area.value for area in Area if area.usable]).astype(np.uint8)
+    if codes.all():
+        return np.ones(part.shape, bool)
+    side = plan.block_px // plan.gate_step
+    top, left = areas.corner[0] * side - part.y0, areas.corner[1] * side - part.x0
+    blocks = codes.repeat(side, axis=0).repeat(side, axis=1)
+    near = cv2.dilate(blocks, np.ones((2 * reach + 1,) * 2, np.uint8))
+    return np.asarray(near[-top:, -left:][: part.height, : part.width], bool)
 
 
 def tiles_over(places: Mask, box: Box, tile_px: int, halo_px: int, step: int) -> Iterator[TileJob]:
@@ -98,9 +166,16 @@ def tiles_over(places: Mask, box: Box, tile_px: int, halo_px: int, step: int) ->
         Where the places lie, at the model's scale.
     """
     side = max(1, tile_px // step)
-    _, ids = cv2.connectedComponents(places.astype(np.uint8), connectivity=8)
-    for number, (rows, columns) in enumerate(ndimage.find_objects(ids), start=1):
-        place = Box(rows.start, columns.start, rows.stop, columns.stop)
+    _, ids = cv2.connectedComponents(places.view(np.uint8), connectivity=8)
+    outlines, nesting = cv2.findContours(places.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    outer = (
+        [outline for outline, (*_, parent) in zip(outlines, nesting[0], strict=True) if parent < 0] if outlines else []
+    )
+    for outline in reversed(outer):  # OpenCV lists them from the bottom up
+        x, y = outline[0, 0]
+        number = ids[y, x]
+        left, top, width, height = cv2.boundingRect(outline)
+        place = Box(top, left, top + height, left + width)
         for core in _cores(place, side, (places.shape[0], places.shape[1])):
             own = ids[core.slices] == number
             if own.any():

@@ -159,7 +159,8 @@ class ScaledSlide:
 
     @property
     def _scale(self) -> float:
-        return self.factor / self.source.downsamples[self.level]
+        ratio = self.factor / self.source.downsamples[self.level]
+        return 1.0 if abs(ratio - 1) < 1e-6 else ratio
 
 
 def _mirrored(start: int, stop: int, size: int) -> NDArray[np.int64]:

@@ -1,7 +1,18 @@
 """The gate: a low-power look at a slide that decides which places are read, and where cells can be counted."""
 
 from sgcldff.inference.gate.gate import Gate
-from sgcldff.inference.gate.smear_areas import BLOCK_UM, Area, AreaReference, smear_pixels
+from sgcldff.inference.gate.smear_areas import BLOCK_UM, Area, AreaReference, Blocks, block_px, smear_pixels
 from sgcldff.inference.gate.threshold import Calibration, Recall, calibrate
 
-__all__ = ["BLOCK_UM", "Area", "AreaReference", "Calibration", "Gate", "Recall", "calibrate", "smear_pixels"]
+__all__ = [
+    "BLOCK_UM",
+    "Area",
+    "AreaReference",
+    "Blocks",
+    "Calibration",
+    "Gate",
+    "Recall",
+    "block_px",
+    "calibrate",
+    "smear_pixels",
+]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.settings import CELL_UM, GateSpec
-from sgcldff.inference.gate.smear_areas import AreaReference, block_px, classify, fit_reference, smear_pixels
+from sgcldff.inference.gate.smear_areas import AreaReference, Blocks, block_px, classify, fit_reference, smear_pixels
 from sgcldff.saliency.priors.ramf import RamfStatistics, fit_statistics, response_table, saturated
 
 SIGMA_UM = 0.15 * CELL_UM
@@ -76,18 +76,17 @@ class Gate:
         """Return the highest score within the margin of every pixel, (H, W): what `places` compares."""
         return np.asarray(cv2.dilate(scores, self._margin), np.float32)
 
-    def areas(self, rgb: Rgb) -> NDArray[np.uint8]:
-        """Return the kind of smear by block: codes of `Area`, uint8 (rows, columns), one per block of `block_px`.
+    def areas(self, rgb: Rgb, blocks: Blocks | None = None) -> NDArray[np.uint8]:
+        """Return the kind of smear by block: codes of `Area`, uint8 (rows, columns).
 
-        The lattice starts at the corner of `rgb`; the last row and column may be parts of blocks. A block's class
-        depends on its own pixels alone.
+        A block's class depends on its own pixels alone.
+
+        Parameters
+        ----------
+        blocks
+            How the image is cut; by default into squares of `block_px`.
         """
-        return classify(rgb, self.mpp, self.smear)
-
-    @property
-    def block_px(self) -> int:
-        """Side of the blocks of `areas`, px; `BLOCK_UM` as nearly as whole pixels allow."""
-        return block_px(self.mpp)
+        return classify(rgb, blocks or Blocks.of(rgb.shape[:2], block_px(self.mpp)), self.mpp, self.smear)
 
     def _codes(self, rgb: Rgb) -> NDArray[np.uint8]:
         """Return scores of 0 to 255; OpenCV's Gaussian of bytes is exact, wherever an image is cut."""

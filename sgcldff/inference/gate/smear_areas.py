@@ -3,8 +3,11 @@
 All sums are of whole numbers, so that a block's class does not depend on the image that it was cut from.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
+from typing import Self
 
 import cv2
 import numpy as np
@@ -106,10 +109,55 @@ def fit_reference(survey: Rgb, white: tuple[float, float, float]) -> AreaReferen
     return AreaReference(white, max(CELL_DENSITY, cell), 2 * float(np.percentile(blue[red_cells], ALONE)))
 
 
-def classify(rgb: Rgb, mpp: float, reference: AreaReference) -> NDArray[np.uint8]:
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Sums over the blocks into which an image is cut."""
+
+    rows: NDArray[np.int64]
+    """First row of each block, and the image's height."""
+    columns: NDArray[np.int64]
+    """First column of each block, and the image's width."""
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], side: int) -> Self:
+        """Cut an image into squares; those of the last row and column may be parts."""
+        return cls(*(np.array([*range(0, length, side), length]) for length in shape))
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Pixels of every block, (rows, columns)."""
+        return np.asarray(np.outer(np.diff(self.rows), np.diff(self.columns)))
+
+    def share(self, marked: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the share of pixels that are 1 in an image of 0 and 1, (rows, columns)."""
+        return np.asarray(self._sums(marked[top:bottom] for top, bottom in pairwise(self.rows)) / self.sizes)
+
+    def roughness(self, values: NDArray[np.uint8], lag: int) -> NDArray[np.float64]:
+        """Return the structure function, the mean squared difference of values `lag` px apart in a row of a block.
+
+        Every other row is taken; 0 where a block has no such pairs.
+        """
+        pairs = np.outer(-(-np.diff(self.rows) // 2), np.maximum(0, np.diff(self.columns) - lag))
+        if values.shape[1] <= lag:
+            return np.zeros(pairs.shape)
+        bands = (values[top:bottom:2] for top, bottom in pairwise(self.rows))
+        apart = (cv2.absdiff(band[:, lag:], band[:, :-lag]) for band in bands)
+        squares = (np.multiply(difference, difference, dtype=np.uint16) for difference in apart)
+        return np.asarray(self._sums(squares, lag) / np.maximum(1, pairs))
+
+    def _sums(self, bands: Iterable[NDArray[np.uint8 | np.uint16]], lag: int = 0) -> NDArray[np.float64]:
+        """Sum the blocks of each band without the last `lag` of their columns; exact up to 2**24 a column."""
+        columns = np.zeros((len(self.rows) - 1, self.columns[-1]))
+        for row, band in enumerate(bands):
+            columns[row, : band.shape[1]] = cv2.reduce(band, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32F)[0]
+        for end in self.columns[1:]:
+            columns[:, max(0, end - lag) : end] = 0
+        return np.asarray(np.add.reduceat(columns, self.columns[:-1], axis=1))
+
+
+def classify(rgb: Rgb, blocks: Blocks, mpp: float, reference: AreaReference) -> NDArray[np.uint8]:
     """Classify each block: codes of `Area`, uint8 (rows, columns)."""
     table = density_table(reference.white)
-    blocks = Blocks(rgb.shape[:2], block_px(mpp))
     _, green, blue = cv2.split(rgb)
     covered = blocks.share(cv2.LUT(green, (table[:, 1] >= reference.cell).astype(np.uint8)))
     overlaid = blocks.share(cv2.LUT(blue, (table[:, 2] >= reference.overlaid).astype(np.uint8)))
@@ -129,46 +177,3 @@ def classify(rgb: Rgb, mpp: float, reference: AreaReference) -> NDArray[np.uint8
 def block_px(mpp: float) -> int:
     """Return the side of a block at `mpp` um/px, px; even."""
     return max(2, 2 * round(BLOCK_UM / mpp / 2))
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Sums over square blocks of an image; the last row and column may be parts of blocks."""
-
-    shape: tuple[int, int]
-    side: int
-    """Even."""
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Pixels of every block, (rows, columns)."""
-        return np.asarray(np.outer(*(self._lengths(length) for length in self.shape)))
-
-    def share(self, marked: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the share of pixels that are 1 in an image of 0 and 1, (rows, columns)."""
-        return np.asarray(self._sums(marked, self.side) / self.sizes)
-
-    def roughness(self, values: NDArray[np.uint8], lag: int) -> NDArray[np.float64]:
-        """Return the structure function, the mean squared difference of values `lag` px apart in a row of a block.
-
-        Every other row is taken; 0 where a block has no such pairs.
-        """
-        lengths = self._lengths(self.shape[0]), self._lengths(self.shape[1])
-        pairs = np.outer(-(-lengths[0] // 2), np.maximum(0, lengths[1] - lag))
-        if self.shape[1] <= lag:
-            return np.zeros(pairs.shape)
-        apart = cv2.absdiff(values[::2, lag:], values[::2, :-lag])
-        squares = np.multiply(apart, apart, dtype=np.uint16)
-        return np.asarray(self._sums(squares, self.side // 2, lag) / np.maximum(1, pairs))
-
-    def _lengths(self, length: int) -> NDArray[np.int64]:
-        return np.diff([*range(0, length, self.side), length])
-
-    def _sums(self, values: NDArray[np.uint8] | NDArray[np.uint16], height: int, lag: int = 0) -> NDArray[np.float64]:
-        """Sum blocks of `height` rows without the last `lag` of their columns; exact up to 2**24 a column."""
-        columns = np.zeros((-(-len(values) // height), self.shape[1]))
-        for row, top in enumerate(range(0, len(values), height)):
-            sums = cv2.reduce(values[top : top + height], 0, cv2.REDUCE_SUM, dtype=cv2.CV_32F)
-            columns[row, : values.shape[1]] = sums[0]
-        columns[:, np.arange(self.shape[1]) % self.side >= self.side - lag] = 0
-        return np.asarray(np.add.reduceat(columns, range(0, self.shape[1], self.side), axis=1))

@@ -86,7 +86,7 @@ class Samples:
         """
         if self.colours is not Colours.RGB or not raw.size:
             return
-        colours = raw[..., self.order]
+        colours = self._ordered(raw)
         highest = int(colours.max())
         if self.bits > 8 and highest <= self.top * MIN_RANGE_USED:
             raise SlideError(
@@ -104,7 +104,7 @@ class Samples:
         if self.colours is Colours.PALETTE and self.palette is not None:
             rgb: Rgb = self.palette[np.minimum(raw[..., 0], len(self.palette) - 1), 0]
         else:
-            rgb = self._mixed(self._eight_bit(raw[..., self.order]))
+            rgb = self._mixed(self._eight_bit(self._ordered(raw)))
         if self.alpha is Alpha.NONE:
             return rgb
         return on_paper(rgb, self._eight_bit(raw[..., self.alpha_at]), premultiplied=self.alpha is Alpha.PREMULTIPLIED)
@@ -132,6 +132,10 @@ class Samples:
         if self.colours is Colours.CMYK:
             pixel[:4] = 0
         return pixel
+
+    def _ordered(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """Return the colours of samples, in order; most pictures store just these, which need no copy."""
+        return raw if self.order == tuple(range(raw.shape[-1])) else raw.take(self.order, axis=-1)
 
     def _eight_bit(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
         """Scale samples by their depth, such that 257 times an 8-bit value becomes that value."""

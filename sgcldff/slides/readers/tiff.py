@@ -132,7 +132,7 @@ class TiffPicture(Picture):
     def _raw(self, box: Box, level: int) -> NDArray[Any]:
         """Read the samples of a box, (height, width, samples)."""
         out = np.empty((*box.shape, len(self._paper)), self._paper.dtype)
-        out[:] = self._paper
+        out[:] = self._paper if np.ptp(self._paper) else self._paper[0]  # one value is written much faster
         at = 0
         for page in self._levels[level]:
             self._fill(out[..., at : at + page.samplesperpixel], page, box)

@@ -15,7 +15,7 @@ from sgcldff.core.settings import GateSpec
 from sgcldff.data.synthetic import SmearSpec, random_smear, render_field
 from sgcldff.data.synthetic.layout import Spot
 from sgcldff.inference.gate import Area, Gate
-from sgcldff.inference.gate.smear_areas import Blocks
+from sgcldff.inference.gate.smear_areas import Blocks, block_px
 from sgcldff.saliency.priors.ramf import matched_filter
 from sgcldff.slides.images import rescale
 
@@ -150,7 +150,7 @@ def test_a_block_is_judged_alike_alone_and_in_the_whole(height, width, row, colu
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = cv2.GaussianBlur(image, (0, 0), 1 + seed % 3)
     gate = Gate.fit(GateSpec(), image, MPP)
-    whole, side = gate.areas(image), gate.block_px
+    whole, side = gate.areas(image), block_px(MPP)
     assert whole.shape == (-(-height // side), -(-width // side))
     row, column = min(row, whole.shape[0] - 1), min(column, whole.shape[1] - 1)
     block = image[row * side : (row + 1) * side, column * side : (column + 1) * side]
@@ -165,7 +165,7 @@ def test_cells_are_counted_in_the_monolayer_alone():
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 6, 16]), st.integers(1, 6), st.integers(0, 99))
 def test_sums_over_blocks_are_those_of_each_block_alone(height, width, side, lag, seed):
     values = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-    blocks = Blocks((height, width), side)
+    blocks = Blocks.of((height, width), side)
     shares, roughness = blocks.share((values > 99).astype(np.uint8)), blocks.roughness(values, lag)
     for row, column in np.ndindex(shares.shape):
         block = values[row * side : (row + 1) * side, column * side : (column + 1) * side].astype(int)
