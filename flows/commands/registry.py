@@ -140,10 +140,10 @@ def freeze(by: ByOption = None, workspace: options.WorkspaceOption = WORKSPACE) 
     require_prepared(workspace)
     from sgcldff.core.records import Split
     from sgcldff.data.catalog import Catalog
-    from sgcldff.promotion import FrozenTest, Signature
+    from sgcldff.promotion import Attribution, FrozenTest
 
     split = Catalog.open(Workspace(str(workspace)).catalog).select(Split.TEST)
-    frozen = registry_of(workspace).freeze(FrozenTest.of(split), Signature.now(by))
+    frozen = registry_of(workspace).freeze(FrozenTest.of(split), Attribution.now(by))
     size = f"{counted(len(frozen.samples), 'image')} of {counted(frozen.groups, 'group')}"
     out.print(f"Frozen: test set {frozen.digest}, {size}.")
 

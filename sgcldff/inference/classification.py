@@ -49,7 +49,7 @@ VIEW_PX = 2048
 
 
 @dataclass(frozen=True, eq=False)
-class Crops:
+class CropBatch:
     """Cells with the image crops from which they are classified."""
 
     cells: tuple[Cell, ...]
@@ -183,7 +183,7 @@ def typicality_scores(runtime: Runtime, types: Types) -> Sequence[float | None]:
     return [float(score) for score in runtime.typicality(types.embedding)]
 
 
-def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[Crops]:
+def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[CropBatch]:
     """Read the crops of cells, batch by batch.
 
     The priors are computed with a margin around each crop, as for the crops that the model was trained on.
@@ -196,7 +196,7 @@ def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -
             seen = np.stack([slide.read_mirrored(crop_box(cell, side).grow(margin)) for cell in batch])
         with watch("prior"):
             prior = np.stack([plan.priors(rgb)[:, *inner] for rgb in seen])
-        yield Crops(batch, seen[:, *inner], prior)
+        yield CropBatch(batch, seen[:, *inner], prior)
 
 
 def crop_box(cell: Cell, side: int) -> Box:

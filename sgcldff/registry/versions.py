@@ -36,7 +36,7 @@ from sgcldff.models.names import (
     parse_model_name,
     resolve_unregistered,
 )
-from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
+from sgcldff.promotion import Attribution, Decision, FrozenTest, Outcome
 from sgcldff.registry import decisions
 from sgcldff.registry.decisions import VerifiedChain
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
@@ -319,7 +319,7 @@ class Registry:
                 raise _overtaken(ref, after.get(CHAMPION))
             return after
 
-    def rollback(self, signed: Signature | None = None, because: str = ROLLED_BACK) -> ModelRef:
+    def rollback(self, signed: Attribution | None = None, because: str = ROLLED_BACK) -> ModelRef:
         """Make the previous champion champion again and remove alias `previous`; both versions get a record.
 
         Raises
@@ -334,7 +334,7 @@ class Registry:
                 named = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "none"
                 raise InputError(f"{self.name} at {self.address} has no previous champion to restore: aliases {named}")
             restored, withdrawn = (_ref(self._version(self.name, number)) for number in (previous, aliases[CHAMPION]))
-            signature = signed or Signature.now()
+            signature = signed or Attribution.now()
             last = self.decision(withdrawn) or Decision(Outcome.WITHDRAWN, signature, withdrawn, restored)
             self.keep(withdrawn, last.withdrawn(signature, because, restored))
             self.keep(restored, Decision(Outcome.RESTORED, signature, restored, withdrawn, because=because))
@@ -417,7 +417,7 @@ class Registry:
             raise StoreError(f"the test set of run {run_id} is not the one that was frozen; restore it or freeze again")
         return frozen
 
-    def freeze(self, frozen: FrozenTest, signed: Signature, *, replace: bool = True) -> FrozenTest:
+    def freeze(self, frozen: FrozenTest, signed: Attribution, *, replace: bool = True) -> FrozenTest:
         """Make this the test set of all further promotions; returns the one that is in force afterwards.
 
         Parameters
