@@ -24,7 +24,7 @@ from sgcldff.inference.plan import Plan, Step, gate_factor, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
 from sgcldff.inference.segmentation import cores, read_areas, segment_tiles, write_labels
 from sgcldff.inference.tile_selection import Areas, select_tiles, whole_blocks
-from sgcldff.models.runtimes import Runtime, Types
+from sgcldff.models.runtimes import Runtime
 from sgcldff.slides import ScaledSlide
 
 PART_SCHEMA = pa.schema(
@@ -162,7 +162,8 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
     for crops in prefetched(read_crops(plan, cells, runtime.spec.crop_px, watch)):
         with watch("network"):
             types = runtime.classify(crops.rgb, crops.prior)
-            scores = typicality_scores(runtime, types)
+            typicality = runtime.typicality and runtime.typicality(types.embedding).tolist()
+            scores = typicality or [None] * len(types.embedding)
         for cell, probabilities, score, added, features in zip(
             crops.cells, types.probabilities, scores, types.contribution, types.embedding, strict=True
         ):
@@ -174,13 +175,6 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
     beside = {"cell_id": pa.string()} if plan.given else {}
     beside |= {"embedding": pa.binary()} if plan.spec.embeddings else {}
     return pa.Table.from_pylist(rows, schema=pa.schema([*PART_SCHEMA, *beside.items()]))
-
-
-def typicality_scores(runtime: Runtime, types: Types) -> Sequence[float | None]:
-    """Return the typicality of cells; None for a model without a reference of its training cells."""
-    if runtime.typicality is None:
-        return [None] * len(types.embedding)
-    return [float(score) for score in runtime.typicality(types.embedding)]
 
 
 def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[CropBatch]:

@@ -46,11 +46,6 @@ class VerifiedChain(NamedTuple):
     """What is wrong with which record."""
 
 
-def record_names(version: ModelVersion) -> list[str]:
-    """Return the names of a version's records, oldest first."""
-    return sorted(tag.removeprefix(TAG) for tag in version.tags if tag.startswith(TAG))
-
-
 def keep(runs: Runs, version: ModelVersion, decision: Decision) -> None:
     """Store a record with a version, as the last of the chain: first the file, then the tags that name it."""
     newest = _newest(runs, version.name)
@@ -95,7 +90,7 @@ def verify(runs: Runs, versions: Iterable[ModelVersion], name: str, signer: str 
 
 def _texts(runs: Runs, version: ModelVersion) -> dict[str, str]:
     """Return the text of each record of a version, oldest first; empty where the file is missing."""
-    names = record_names(version)
+    names = sorted(tag.removeprefix(TAG) for tag in version.tags if tag.startswith(TAG))
     if not names:
         return {}
     with TemporaryDirectory() as workspace:
@@ -105,13 +100,8 @@ def _texts(runs: Runs, version: ModelVersion) -> dict[str, str]:
 
 
 def _newest(runs: Runs, model: str) -> StoredRecord | None:
-    with runs.answering():
-        try:
-            tag = runs.client.get_registered_model(model).tags.get(NEWEST_TAG)
-        except MlflowException as error:
-            if error.error_code != MISSING:
-                raise
-            return None
+    entry = runs.registered_model(model)
+    tag = entry.tags.get(NEWEST_TAG) if entry else None
     return StoredRecord(*json.loads(tag)) if tag else None
 
 

@@ -142,7 +142,9 @@ def cell_writer(
     with atomic_write(path) as partial:
         with pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer:
             yield write
-            writer.add_key_value_metadata({"geo": json.dumps(_geo(columns)), **UNKNOWN})
+            described = {name: column.described() for name, column in columns.items()}
+            geo = {"version": "1.1.0", "primary_column": "outline", "columns": described}
+            writer.add_key_value_metadata({"geo": json.dumps(geo), **UNKNOWN})
         seal(partial)
 
 
@@ -164,12 +166,6 @@ class _Column:
         """Plane px of level 0, without a reference to the earth."""
         described = {"encoding": "WKB", "geometry_types": sorted(self.kinds), "crs": None, "edges": "planar"}
         return described | ({"bbox": list(self.bounds)} if self.kinds else {})
-
-
-def _geo(columns: Mapping[str, _Column]) -> Mapping[str, object]:
-    """Describe the geometry columns (GeoParquet 1.1)."""
-    described = {name: column.described() for name, column in columns.items()}
-    return {"version": "1.1.0", "primary_column": "outline", "columns": described}
 
 
 def _row(

@@ -1,6 +1,5 @@
 """MB+: minimum barrier distance to the image's border, with the border's colours as a second cue."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -81,13 +80,9 @@ def border_contrast(colours: NDArray[np.float32]) -> NDArray[np.float32]:
     The fourth border is ignored, since a cell may be on it. Distances are scaled to CIELAB units.
     """
     width = max(1, round(0.1 * min(colours.shape[:2])))
-    distances = np.stack([_distance(colours, strip) for strip in _strips(colours, width)])
+    strips = (colours[:width], colours[-width:], colours[:, :width], colours[:, -width:])
+    distances = np.stack([_distance(colours, strip.reshape(-1, 3)) for strip in strips])
     return np.asarray(distances.sum(axis=0) - distances.max(axis=0), np.float32)
-
-
-def _strips(colours: NDArray[np.float32], width: int) -> Iterator[NDArray[np.float32]]:
-    for strip in (colours[:width], colours[-width:], colours[:, :width], colours[:, -width:]):
-        yield strip.reshape(-1, 3)
 
 
 def _distance(colours: NDArray[np.float32], strip: NDArray[np.float32]) -> NDArray[np.float32]:
