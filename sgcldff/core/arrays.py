@@ -5,3 +5,6 @@ from numpy.typing import NDArray
 
 Rgb = NDArray[np.uint8]
 """uint8, shape (H, W, 3)."""
+
+Floats = NDArray[np.float32]
+"""float32, any shape."""

@@ -3,14 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box
 from sgcldff.core.parquet_file import write_table
 from sgcldff.core.records import ATYPICAL, ELSEWHERE, UNCERTAIN, UNIDENTIFIED
@@ -22,7 +20,7 @@ from sgcldff.inference.instances import REACH_UM, Cell, apart_px, find_cells
 from sgcldff.inference.outputs import CellRow
 from sgcldff.inference.plan import Plan, Step, gate_factor, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
-from sgcldff.inference.segmentation import cores, read_areas, segment_tiles, write_labels
+from sgcldff.inference.segmentation import InputBatch, cores, read_areas, segment_tiles, write_labels
 from sgcldff.inference.tile_selection import Areas, select_tiles, whole_blocks
 from sgcldff.models.runtimes import Runtime
 from sgcldff.slides import ScaledSlide
@@ -46,17 +44,6 @@ PART_SCHEMA = pa.schema(
 
 VIEW_PX = 2048
 """Side of the part of a shard that is searched for cells at once."""
-
-
-@dataclass(frozen=True, eq=False)
-class CropBatch:
-    """Cells with the image crops from which they are classified."""
-
-    cells: tuple[Cell, ...]
-    rgb: Rgb
-    """(B, H, W, 3)."""
-    prior: NDArray[np.float32]
-    """(B, P, H, W)."""
 
 
 def type_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
@@ -165,7 +152,7 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
             typicality = runtime.typicality and runtime.typicality(types.embedding).tolist()
             scores = typicality or [None] * len(types.embedding)
         for cell, probabilities, score, added, features in zip(
-            crops.cells, types.probabilities, scores, types.contribution, types.embedding, strict=True
+            crops.items, types.probabilities, scores, types.contribution, types.embedding, strict=True
         ):
             evidence = evidence_of(added, cell, crop_box(cell, runtime.spec.crop_px))
             row = part_row(plan, cell, areas.at(*cell.centroid, block_px))
@@ -177,7 +164,7 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
     return pa.Table.from_pylist(rows, schema=pa.schema([*PART_SCHEMA, *beside.items()]))
 
 
-def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[CropBatch]:
+def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[InputBatch[Cell]]:
     """Read the crops of cells, batch by batch.
 
     The priors are computed with a margin around each crop, as for the crops that the model was trained on.
@@ -190,7 +177,7 @@ def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -
             seen = np.stack([slide.read_mirrored(crop_box(cell, side).grow(margin)) for cell in batch])
         with watch("prior"):
             prior = np.stack([plan.priors(rgb)[:, *inner] for rgb in seen])
-        yield CropBatch(batch, seen[:, *inner], prior)
+        yield InputBatch(batch, seen[:, *inner], prior)
 
 
 def crop_box(cell: Cell, side: int) -> Box:

@@ -14,9 +14,10 @@ from sgcldff.core.errors import StoreError, readable
 from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.core.settings import IngestSpec, digest
+from sgcldff.core.tally import Progress
 from sgcldff.data.adapters import PublishedSize, Rejected, Source
 from sgcldff.data.catalog import checks
-from sgcldff.data.catalog.measurements import MeasureProgress, facts_table, measure_all, read_facts
+from sgcldff.data.catalog.measurements import facts_table, measure_all, read_facts
 from sgcldff.data.catalog.near_duplicates import hash_bits, near_duplicates
 from sgcldff.data.catalog.overlap import SIDE, Pairs
 from sgcldff.data.catalog.paths import FACTS, MANIFEST, QUARANTINE, SPLITS, require_catalog
@@ -84,7 +85,7 @@ def ingest(
     sources: Iterable[Source],
     folder: str | Path,
     spec: IngestSpec | None = None,
-    progress: MeasureProgress | None = None,
+    progress: Progress | None = None,
 ) -> Catalog:
     """Create or update the catalog in `folder` from all of `sources`; unchanged files are not read again.
 

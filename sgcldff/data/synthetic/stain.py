@@ -9,12 +9,11 @@ import numpy as np
 from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 
-from sgcldff.core.arrays import Rgb
+from sgcldff.core.arrays import Floats, Rgb
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.settings import MODEL_MPP, Margin, require
 from sgcldff.core.validation import Spec
 
-Floats = NDArray[np.float32]
 NotNegative = Annotated[float, Ge(0)]
 
 DYES: Mapping[str, tuple[float, float, float]] = {
