@@ -193,7 +193,7 @@ def tiles_at_most(
     return True
 
 
-def chosen(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[SlideEntry]:
+def slides_to_read(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[SlideEntry]:
     """Leave out the slides that need no second try, if only those that failed are asked for.
 
     Raises

@@ -322,12 +322,12 @@ def show_version(registry: "Registry", model: str, as_json: bool) -> None:
     if not decisions:
         out.print("There is no decision on it yet: `sgcldff promote` judges it.")
         return
-    show_decision(decisions[-1])
+    print_decision(decisions[-1])
     for former in reversed(decisions[:-1]):
         out.print(escape(f"before: {former.outcome} at {former.signed.at} by {former.signed.by}"), highlight=False)
 
 
-def show_decision(decision: "Decision") -> None:
+def print_decision(decision: "Decision") -> None:
     """Print a decision record."""
     from sgcldff.promotion.decision_record import FINDING_COLUMNS, facts_of, finding_cells
 

@@ -34,6 +34,10 @@ class MaskCode:
     """Pixels at or above this value are nucleus; None: the mask does not separate nucleus and cytoplasm."""
 
 
+Boxes = tuple[tuple[int, int, int, int], ...]
+"""(x0, y0, x1, y1) in px, ends excluded; a point if only the centre is known."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image and its annotations: a row of the manifest."""
@@ -52,8 +56,8 @@ class Sample:
     label: str | None = None
     mask: str | None = None
     mask_code: MaskCode | None = None
-    boxes: tuple[tuple[int, int, int, int], ...] | None = None
-    """WBCs as (x0, y0, x1, y1) in px, ends excluded; a point if only the centre is known; None: not annotated."""
+    boxes: Boxes | None = None
+    """WBCs; None: not annotated."""
     sha256: str = ""
     height: int = 0
     width: int = 0

@@ -21,10 +21,10 @@ from shapely import Polygon
 from skimage.measure import find_contours
 from skimage.morphology import convex_hull_image
 
+from sgcldff.core.arrays import Mask
 from sgcldff.core.geometry import Box
 from sgcldff.core.label_codes import BACKGROUND, NUCLEUS
 
-Mask = NDArray[np.bool_]
 Ids = NDArray[np.int32]
 Places = NDArray[np.int64]
 

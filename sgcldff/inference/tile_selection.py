@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sgcldff.core.arrays import Mask
 from sgcldff.core.geometry import Box, Tile
 from sgcldff.inference.gate import Area, Gate
 from sgcldff.inference.plan import Plan, at_gate_scale, gate_factor, opened
-
-Mask = NDArray[np.bool_]
 
 REACH_UM = 14.0
 """Places this far outside of the usable area are read: the rest of cells whose centres may lie inside."""

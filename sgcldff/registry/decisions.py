@@ -13,7 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from sgcldff.core.errors import StoreError
 from sgcldff.promotion import Decision
-from sgcldff.promotion.record_chain import chained, content_digest, faults, signing_key
+from sgcldff.promotion.record_chain import chained, faults, record_digest, signing_key
 from sgcldff.registry.tracking import MISSING, Runs
 
 FOLDER, TAG = "decisions", "sgcldff.decision."
@@ -81,7 +81,7 @@ def verify(runs: Runs, versions: Iterable[ModelVersion], name: str, signer: str 
         StoredRecord(str(version.version), record, "").place: text
         for version in versions
         for record, text in _texts(runs, version).items()
-        if len(record.rpartition("-")[2]) == len(content_digest(""))
+        if len(record.rpartition("-")[2]) == len(record_digest(""))
     }
     stored = _newest(runs, name)
     newest = stored.place if stored else ""
@@ -116,7 +116,7 @@ def _tag(runs: Runs, model: str, record: StoredRecord) -> None:
 
 def _name(decision: Decision, text: str) -> str:
     stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
-    return f"{stamp}-{content_digest(text)}"
+    return f"{stamp}-{record_digest(text)}"
 
 
 def _read_decision(name: str, text: str) -> Decision:

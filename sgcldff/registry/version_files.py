@@ -26,7 +26,7 @@ def files_tags(package: Path) -> dict[str, str]:
     return {FILES_TAG + part.name: _files_digest(part) for part in parts}
 
 
-def require_registered(version: ModelVersion, part: str, folder: Path) -> None:
+def require_intact(version: ModelVersion, part: str, folder: Path) -> None:
     """Check files against the tag of their version; versions of earlier releases have none.
 
     Raises
@@ -48,7 +48,7 @@ def _files_digest(folder: Path) -> str:
     )
 
 
-def fetch(runs: Runs, version: ModelVersion, part: str) -> Path:
+def fetch_part(runs: Runs, version: ModelVersion, part: str) -> Path:
     """Return a local folder with a part of a version: the original, or a cached copy.
 
     Raises

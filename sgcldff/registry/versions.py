@@ -36,7 +36,7 @@ from sgcldff.registry import decisions
 from sgcldff.registry.decisions import VerifiedChain
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.registry.tracking import DEFAULT_NAME, EXISTS, MISSING, DataSet, Runs
-from sgcldff.registry.version_files import ARTIFACTS, EVALUATION, fetch, files_tags, require_registered
+from sgcldff.registry.version_files import ARTIFACTS, EVALUATION, fetch_part, files_tags, require_intact
 from sgcldff.slides.images import sha256_of
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -247,11 +247,11 @@ class Registry:
         version = self._find(text)
         if WEIGHTS_TAG not in version.tags:
             raise InputError(f"{text}: not registered by sgcldff; name a version that `sgcldff train` registered")
-        folder = fetch(self.runs, version, ARTIFACTS)
+        folder = fetch_part(self.runs, version, ARTIFACTS)
         weights = folder / WEIGHTS_FILE
         if not weights.is_file() or sha256_of(weights) != version.tags[WEIGHTS_TAG]:
             raise StoreError(f"{weights}: not the weights registered as {text}; restore or register again")
-        require_registered(version, ARTIFACTS, folder)
+        require_intact(version, ARTIFACTS, folder)
         return _ref(version), folder
 
     def report(self, ref: ModelRef) -> EvalReport | None:
@@ -259,8 +259,8 @@ class Registry:
         version = self._version(ref.name, ref.version)
         if TRUTH_TAG not in version.tags:
             return None
-        folder = fetch(self.runs, version, EVALUATION)
-        require_registered(version, EVALUATION, folder)
+        folder = fetch_part(self.runs, version, EVALUATION)
+        require_intact(version, EVALUATION, folder)
         return EvalReport.open(folder)
 
     def promote(

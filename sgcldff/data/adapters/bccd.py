@@ -8,11 +8,9 @@ from pathlib import Path
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import canonical
-from sgcldff.core.records import MaskCode, Sample
+from sgcldff.core.records import Boxes, MaskCode, Sample
 from sgcldff.core.tables import LARGEST, number, read_rows
 from sgcldff.data.adapters.base import Adapter, Download, PublishedSize, Rejected, child, images_in
-
-Boxes = tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import PRESETS, WBC5, smallest_label_space
-from sgcldff.core.records import Sample
+from sgcldff.core.records import Boxes, Sample
 from sgcldff.core.settings import MAX_MPP, MIN_MPP, IngestSpec
 from sgcldff.data.adapters.base import PublishedSize
 from sgcldff.data.adapters.reviewed import ADAPTER as REVIEWED
@@ -137,7 +137,7 @@ def _mask_fault(row: MeasuredSample) -> str:
     return ""
 
 
-def _clipped_boxes(sample: Sample) -> tuple[tuple[int, int, int, int], ...] | None:
+def _clipped_boxes(sample: Sample) -> Boxes | None:
     if sample.boxes is None:
         return None
     width, height = sample.width, sample.height
