@@ -81,7 +81,7 @@ def restored_environment() -> Iterator[None]:
 def uninterrupted_loop() -> Iterator[IOLoop]:
     """Run an event loop in a thread that does not receive Ctrl-C, nor do the processes that it starts.
 
-    A terminal sends it to all of them; this process ends its workers itself, and theirs would be so many tracebacks.
+    A terminal sends it to all of them: each would print a traceback, although this process ends its workers itself.
     """
     runner = LoopRunner()
     resource_tracker.ensure_running()  # would let Ctrl-C through to the worker whose thread starts it

@@ -66,9 +66,9 @@ class CellRow:
     typicality: float | None = None
     """Share of cells held out of the training that are at least as unlike the training cells; None: not known."""
     on_cell: float | None = None
-    """Share of what speaks for the type that lies on the cell, beyond chance, at most 1; None: not known."""
+    """Share of the evidence for the type that lies on the cell, beyond chance, at most 1; None: not known."""
     evidence: NDArray[np.uint8] | None = None
-    """What speaks for the type, by place in a square around the cell: rows of a square map; None: not known."""
+    """Evidence for the type, by position in a square around the cell: rows of a square map; None: not known."""
     embedding: NDArray[np.float16] | None = None
     """Features from which the cell was classified, shape (D,); None where they were not kept."""
     at_edge: bool = False
