@@ -30,16 +30,13 @@ class AllIdb1(Adapter):
         if not images:
             raise self.not_found(folder, "images in im")
         for image in images:
+            label, centres = label_in_name(image), child(folder, "xyc", f"{image.stem}.xyc")
             try:
-                yield self._sample(image, child(folder, "xyc", f"{image.stem}.xyc"))
+                if label is None:
+                    raise InputError(f"name {image.name!r} has no class: expected ImNNN_0 or ImNNN_1; rename it")
+                yield replace(self.sample(image, label), boxes=_points(centres) if label == BLAST else None)
             except InputError as error:
                 yield Rejected(str(image), str(error))
-
-    def _sample(self, image: Path, centres: Path) -> Sample:
-        label = label_in_name(image)
-        if label is None:
-            raise InputError(f"name {image.name!r} has no class: expected ImNNN_0 or ImNNN_1; rename it")
-        return replace(self.sample(image, label), boxes=_points(centres) if label == BLAST else None)
 
 
 def _points(path: Path) -> Boxes | None:
