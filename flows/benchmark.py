@@ -51,7 +51,7 @@ from tasks.benchmark import (
     measure_speed,
     predict_states,
     require_time,
-    write_table,
+    write_benchmark,
 )
 from tasks.data import Prepared
 from tasks.progress import bar
@@ -101,7 +101,7 @@ def benchmark(
     states = [run_training(bench, number, training) for number, training in enumerate(bench.trainings)]
     table = make_table(bench, settings, states)
     within = {name: list(seeds.values()) for name, seeds in collect_predictions(states, Protocol.WITHIN).items()}
-    page = write_table(table, within, workspace)
+    page = write_benchmark(table, within, workspace)
     if left := table.unfinished:
         first = Training(left[0].candidate, left[0].seed, left[0].without)
         raise IncompleteBatchError(

@@ -72,7 +72,7 @@ def demo(out: str, side: int = 8192, epochs: int = 3) -> DemoResult:
     smears, slide, truth = make_smears(out, side)
     retrain([Source("table", smears)], workspace, settings, "cpu", force=True)
     (folder,) = infer([slide], f"{out}/results", workspace, "models:/sgcldff@champion", settings=settings)
-    result = compare(Path(folder), Path(truth), Workspace(workspace))
+    result = compare_with_truth(Path(folder), Path(truth), Workspace(workspace))
     require_quality(result.matching)
     return result
 
@@ -87,7 +87,7 @@ def require_quality(matching: Matching) -> None:
         )
 
 
-def compare(result: Path, truth: Path, workspace: Workspace) -> DemoResult:
+def compare_with_truth(result: Path, truth: Path, workspace: Workspace) -> DemoResult:
     """Match the detected cells of a slide with the true ones, at most half a cell's width apart."""
     tables = pq.read_table(result / "cells.parquet"), pq.read_table(truth)
     points = [np.column_stack([table.column(axis).to_numpy() for axis in ("x_um", "y_um")]) for table in tables]

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.prepare import resolve
+from flows.prepare import resolved_sources
 from flows.recorded import recorded_flow
 from flows.settings import Settings
 from sgcldff.core.settings import digest
@@ -57,7 +57,7 @@ def evaluate(
         settings: Settings by stage; by default the built-in ones.
     """
     spec, root = settings or Settings(), Workspace(workspace)
-    data_sets = resolve(land(sources, root))
+    data_sets = resolved_sources(land(sources, root))
     chosen = choose_model(root.tracking_uri, model)
     logger.info("images are scored with %s", chosen, extra=model_ids(chosen.model))
     own_root = Workspace(str(Path(root.root) / "evaluated" / digest([str(source) for source in data_sets])))

@@ -5,7 +5,7 @@ from flows.settings import Settings
 from sgcldff.registry import choose_model
 from sgcldff.results.delivery import local_results
 from sgcldff.slides import find_slides
-from tasks.batch import Batch, chosen, read_batch
+from tasks.batch import Batch, read_batch, slides_to_read
 from tasks.compute import Compute
 from tasks.workspace import Workspace
 
@@ -44,5 +44,5 @@ def infer(
     """
     options, spec = batch or Batch(), settings or Settings()
     chosen_model = choose_model(Workspace(workspace).tracking_uri, model)
-    entries = chosen(find_slides(slides, options.mpp, options.plane), local_results(out), options.retry_failed)
+    entries = slides_to_read(find_slides(slides, options.mpp, options.plane), local_results(out), options.retry_failed)
     return read_batch(entries, chosen_model, out, options, compute or Compute(), spec.infer, spec.report)

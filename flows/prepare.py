@@ -18,10 +18,10 @@ def prepare(sources: list[Source], workspace: str, settings: Settings | None = N
         settings: Settings by stage; by default the built-in ones.
     """
     spec, root = settings or Settings(), Workspace(workspace)
-    catalog = ingest_images(resolve(land(sources, root)), root, spec.ingest)
+    catalog = ingest_images(resolved_sources(land(sources, root)), root, spec.ingest)
     return precompute_priors(catalog, root, spec.prior)
 
 
-def resolve(sources: list[Source]) -> list[Source]:
+def resolved_sources(sources: list[Source]) -> list[Source]:
     """Replace each `auto` source by the data sets found below its folder."""
     return [data_set for source in sources for data_set in source.resolved()]

@@ -11,14 +11,14 @@ from sgcldff.core.settings import Perturbation
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import saved_digest
-from sgcldff.promotion import Decision, Finding, Outcome, Signature
+from sgcldff.promotion import Attribution, Decision, Finding, Outcome
 from sgcldff.promotion.decision_record import best_champion, require_approvable, require_not_held
 from sgcldff.promotion.frozen_test_set import LocatedTest
 from sgcldff.promotion.record_chain import signing_key
 from sgcldff.registry import CHAMPION, Registry
 from tasks.evaluation import EvalJob, evaluate_model
 from tasks.promotion import (
-    evidence,
+    basis_of,
     freeze_test_set,
     locate_test_set,
     predict_corrupted,
@@ -79,7 +79,7 @@ def promote(
     champion, champion_folder = (
         registry.resolve(f"models:/{registry.name}/{champion_version}") if champion_version else (None, None)
     )
-    located = locate_test_set(freeze_test_set(root, Signature.now(by)), root)
+    located = locate_test_set(freeze_test_set(root, Attribution.now(by)), root)
 
     def predictions(model: str, test: LocatedTest, kind: Perturbation | None) -> Predictions:
         if kind is not None:
@@ -93,12 +93,12 @@ def promote(
     from sgcldff.promotion import judge  # loads torch, which approvals and rollbacks do not need
 
     verdict = judge(folder, champion_folder, located, root.catalog, spec.promote, spec.ingest, predictions, best_folder)
-    basis = evidence(folder, located.frozen, spec.promote)
+    basis = basis_of(folder, located.frozen, spec.promote)
     outcome = Outcome.REFUSED
     if verdict.promote:
         asked = spec.promote.approval or (spec.promote.approve_rare and verdict.rare)
         outcome = Outcome.WAITING if asked else Outcome.PROMOTED
-    carry_out(registry, Decision(outcome, Signature.now(by), challenger, champion, basis, verdict.findings))
+    carry_out(registry, Decision(outcome, Attribution.now(by), challenger, champion, basis, verdict.findings))
     if outcome is Outcome.REFUSED:
         raise PromotionRefusedError(f"{model} stays challenger: {'; '.join(verdict.reasons)}")
     return Promotion(challenger, outcome)
@@ -149,7 +149,7 @@ def approve(workspace: str, model: str, by: str | None = None) -> ModelRef:
         registry.aliases().get(CHAMPION),
         frozen.digest if frozen else None,
     )
-    carry_out(registry, waiting.approved(Signature.now(by)))
+    carry_out(registry, waiting.approved(Attribution.now(by)))
     return challenger
 
 
@@ -177,7 +177,7 @@ def reject(workspace: str, model: str, because: str, by: str | None = None) -> M
     last = registry.decision(challenger)
     if last is None:
         raise InputError(f"{model} was never judged: run `sgcldff promote` first")
-    carry_out(registry, last.rejected(Signature.now(by), because))
+    carry_out(registry, last.rejected(Attribution.now(by), because))
     return challenger
 
 
@@ -190,7 +190,7 @@ def rollback(workspace: str, by: str | None = None) -> ModelRef:
         by: Who restores it, for the record; by default the account that runs this.
     """
     registry = Registry(Workspace(workspace).tracking_uri)
-    champion = registry.rollback(Signature.now(by))
+    champion = registry.rollback(Attribution.now(by))
     record = registry.decision(champion)
     if record is not None:
         show_decision(record)

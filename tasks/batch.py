@@ -33,7 +33,7 @@ from sgcldff.slides.scale_group import ScaleGroup, scale_groups
 from tasks.artifacts import link_to, show_markdown, show_table
 from tasks.compute import Compute, Workers, workers
 from tasks.live_view import BatchView
-from tasks.slides import on_these_workers, read_slide, set_aside
+from tasks.slides import on_these_workers, read_slide, record_skipped
 from tasks.stages import model_ids
 from tasks.tracking import record_reading
 
@@ -193,7 +193,7 @@ def tiles_at_most(
     return True
 
 
-def chosen(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[SlideEntry]:
+def slides_to_read(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[SlideEntry]:
     """Leave out the slides that need no second try, if only those that failed are asked for.
 
     Raises
@@ -208,7 +208,7 @@ def chosen(slides: Iterable[SlideEntry], out: Path, retry_failed: bool) -> list[
 
 
 def failed_before(folder: Path) -> bool:
-    """Return whether a former run set a slide aside."""
+    """Return whether a former run skipped a slide."""
     return (folder / "summary.json").exists() and bool(SlideSummary.read(folder).reason)
 
 
@@ -235,7 +235,7 @@ def read_slides(
                 raise outcome
             failed[job.slide.id] = outcome
             reason = job.slide.without_place(str(outcome))
-            set_aside(job, reason)
+            record_skipped(job, reason)
             view.skip(job.slide.id, reason)
         ended(job.slide.id)
 

@@ -146,7 +146,7 @@ def measure_speed(folders: Mapping[str, str], workspace: Workspace, rounds: int,
 
 
 @stage("write-table", MODEL)
-def write_table(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictions]], workspace: Workspace) -> str:
+def write_benchmark(table: BenchmarkTable, runs: Mapping[str, Sequence[SeedPredictions]], workspace: Workspace) -> str:
     """Write the table as JSON and Markdown, and the plots; returns the path of the Markdown page."""
     out = Path(workspace.root)
     with atomic_write(out / TABLE_JSON) as draft:

@@ -152,7 +152,7 @@ class BatchView:
             self._print(Text(f"{slide}: done in {seconds}, {read}, {sum(tally.cells.values()):,} cells"))
 
     def announce(self, slide: str, doing: str, parts: int) -> None:
-        """Show what is done with a slide before and after the passes over its shards, in so many parts (0: in one)."""
+        """Show what is done with a slide before and after the passes over its shards, in how many parts (0: in one)."""
         if self._progress.announce(slide, doing, parts) and not self._console.is_interactive:
             self._print(Text(f"{slide}: {doing}"))
 

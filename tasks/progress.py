@@ -10,9 +10,10 @@ from threading import Lock
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBars
 
-from sgcldff.core.tally import Tally
+from sgcldff.core.tally import Progress, Tally
 from sgcldff.core.wording import counted
 
 Clock = Callable[[], float]
@@ -30,10 +31,10 @@ SMOOTHING_S = 30.0
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+def bar(title: str) -> Iterator[Progress]:
     """Show a bar on standard error while the block runs; call the value with (done, total), or there is no bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    with ProgressBars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         line = progress.add_task(title, total=None, visible=False)
         yield lambda done, total: progress.update(line, completed=done, total=total, visible=True)
 

@@ -8,7 +8,7 @@ from sgcldff.core.settings import EvalSpec, Perturbation, PromotionSpec, digest
 from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import TRAINED_ON, saved_digest
-from sgcldff.promotion import Decision, Evidence, FrozenTest, Signature
+from sgcldff.promotion import Attribution, Basis, Decision, FrozenTest
 from sgcldff.promotion.frozen_test_set import LocatedTest
 from sgcldff.promotion.leakage import TrainingRecord
 from sgcldff.registry import CODE_DIGEST_TAG, CODE_TAG, Registry, code_tags
@@ -20,7 +20,7 @@ from tasks.workspace import Workspace
 
 
 @stage("freeze-test-set", MODEL)
-def freeze_test_set(workspace: Workspace, signed: Signature) -> FrozenTest:
+def freeze_test_set(workspace: Workspace, signed: Attribution) -> FrozenTest:
     """Return the frozen test set; if there is none, freeze the catalog's test split.
 
     Raises
@@ -60,10 +60,10 @@ def predict_corrupted(folder: str, test: LocatedTest, kind: Perturbation, worksp
     return str(path)
 
 
-def evidence(challenger: str | Path, frozen: FrozenTest, spec: PromotionSpec) -> Evidence:
-    """Return the data, rules and code behind a verdict."""
+def basis_of(challenger: str | Path, frozen: FrozenTest, spec: PromotionSpec) -> Basis:
+    """Return the data, rules and code that a verdict rests on."""
     training, code = TrainingRecord.read(Path(challenger) / TRAINED_ON), code_tags()
-    return Evidence(
+    return Basis(
         frozen.digest,
         len(frozen.samples),
         frozen.groups,

@@ -134,7 +134,7 @@ def private(slide: SlideEntry) -> Iterator[None]:
         raise
 
 
-def set_aside(job: SlideJob, reason: str) -> None:
+def record_skipped(job: SlideJob, reason: str) -> None:
     """Record in a slide's folder why it was skipped."""
     with held(job.folder):
         if not known_sha256(job.folder, job.slide.uri):

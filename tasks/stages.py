@@ -74,7 +74,7 @@ class Stage(Generic[P, R]):
         start_json_log()
         serve_if_configured()
         ids = self.ids(*args, **kwargs) if self.ids else {}
-        with log_context({**run_ids(), "stage": self.name, **ids}), timed(self.name):
+        with log_context({**run_ids(), "stage": self.name, **ids}), timed_stage(self.name):
             return self.function(*args, **kwargs)
 
     def directly(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -178,7 +178,7 @@ def model_ids(model: ModelRef) -> dict[str, str]:
 
 
 @contextmanager
-def timed(stage: str) -> Iterator[None]:
+def timed_stage(stage: str) -> Iterator[None]:
     """Log start, end and duration of a stage, and count the duration."""
     start = time.monotonic()
     logger.info("stage %s begins", stage)

@@ -140,10 +140,10 @@ def freeze(by: ByOption = None, workspace: options.WorkspaceOption = WORKSPACE) 
     require_prepared(workspace)
     from sgcldff.core.records import Split
     from sgcldff.data.catalog import Catalog
-    from sgcldff.promotion import FrozenTest, Signature
+    from sgcldff.promotion import Attribution, FrozenTest
 
     split = Catalog.open(Workspace(str(workspace)).catalog).select(Split.TEST)
-    frozen = registry_of(workspace).freeze(FrozenTest.of(split), Signature.now(by))
+    frozen = registry_of(workspace).freeze(FrozenTest.of(split), Attribution.now(by))
     size = f"{counted(len(frozen.samples), 'image')} of {counted(frozen.groups, 'group')}"
     out.print(f"Frozen: test set {frozen.digest}, {size}.")
 
@@ -322,12 +322,12 @@ def show_version(registry: "Registry", model: str, as_json: bool) -> None:
     if not decisions:
         out.print("There is no decision on it yet: `sgcldff promote` judges it.")
         return
-    show_decision(decisions[-1])
+    print_decision(decisions[-1])
     for former in reversed(decisions[:-1]):
         out.print(escape(f"before: {former.outcome} at {former.signed.at} by {former.signed.by}"), highlight=False)
 
 
-def show_decision(decision: "Decision") -> None:
+def print_decision(decision: "Decision") -> None:
     """Print a decision record."""
     from sgcldff.promotion.decision_record import FINDING_COLUMNS, facts_of, finding_cells
 

@@ -162,7 +162,7 @@ def infer(
             out.print(in_a_line(slide.id, taken, workers), highlight=False, markup=False)
         return
     from sgcldff.results.delivery import local_results
-    from tasks.batch import Batch, chosen, read_batch
+    from tasks.batch import Batch, read_batch, slides_to_read
     from tasks.compute import Compute
 
     counts, intervals = (str(file) if file else None for file in (manual, reference))
@@ -173,7 +173,7 @@ def infer(
 
         results = flow(slides, to, str(workspace), chosen_model.reference, batch, compute, spec)
     else:
-        wanted = chosen(entries, local_results(to), retry_failed)
+        wanted = slides_to_read(entries, local_results(to), retry_failed)
         results = read_batch(wanted, chosen_model, to, batch, compute, spec.infer, spec.report)
     print_outcome(f"{counted(len(results), 'slide')} read.", batch=f"{to}/batch.html", reports=f"{to}/*/report.html")
 

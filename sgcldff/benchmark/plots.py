@@ -187,7 +187,7 @@ def _legend_handles(panels: Iterable[Axes]) -> dict[str, Line2D]:
 
 def _reliability_diagram(runs: Mapping[str, Sequence[SeedPredictions]]) -> Figure | None:
     """Draw the accuracy of predicted types by confidence, over all data sets and seeds."""
-    points = {name: reliability([own for run in seeds for own in run.values()]) for name, seeds in runs.items()}
+    points = {name: reliability_curve([own for run in seeds for own in run.values()]) for name, seeds in runs.items()}
     curves = {name: curve for name, curve in points.items() if len(curve)}
     if not curves:
         return None
@@ -204,7 +204,7 @@ def _reliability_diagram(runs: Mapping[str, Sequence[SeedPredictions]]) -> Figur
     return figure
 
 
-def reliability(predictions: Sequence[Predictions]) -> NDArray[np.float64]:
+def reliability_curve(predictions: Sequence[Predictions]) -> NDArray[np.float64]:
     """Return mean confidence, accuracy and number of images of each non-empty one of `BINS` bins: (B, 3)."""
     types = [type_predictions(one)[0] for one in predictions]
     confidence = np.concatenate([np.empty(0), *(one.confidence for one in types)])

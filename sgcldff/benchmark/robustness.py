@@ -9,7 +9,7 @@ from sgcldff.benchmark import scoring
 from sgcldff.benchmark.protocols import CORRUPTIONS, REFERENCE, Protocol
 from sgcldff.core.settings import EvalSpec, Perturbation
 from sgcldff.evaluation.bootstrap import BootstrapScores
-from sgcldff.evaluation.metrics import Floats
+from sgcldff.evaluation.metrics import Doubles
 
 Corruption = tuple[Perturbation, int]
 """Kind and strength."""
@@ -70,7 +70,7 @@ def _combined(clean: BootstrapScores, corrupted: Sequence[BootstrapScores]) -> B
     return BootstrapScores(values[0], draws)
 
 
-def _rows(clean: Floats, corrupted: Floats) -> Floats:
+def _rows(clean: Doubles, corrupted: Doubles) -> Doubles:
     """Arrange scores (R, 2), and those under C corruptions (C, R, 2), in the order of `_columns`, (R, M)."""
     parts = []
     for k in range(2):

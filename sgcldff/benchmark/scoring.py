@@ -19,7 +19,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import BootstrapScores, bootstrap_scores
-from sgcldff.evaluation.metrics import Bools, Floats, Interval, Reduction
+from sgcldff.evaluation.metrics import Bools, Doubles, Interval, Reduction
 from sgcldff.evaluation.predictions import Predictions
 from sgcldff.evaluation.report import EXPLANATIONS, OUTLINES, image_scores, type_predictions
 
@@ -124,7 +124,7 @@ class ScoredImages:
         ]
         missing = np.full(len(FIGURES), np.nan)
 
-        def reduce(weights: Floats) -> Floats:
+        def reduce(weights: Doubles) -> Doubles:
             columns = [
                 np.broadcast_to(missing, (len(weights), len(FIGURES))) if part is None else part(weights[:, rows])
                 for rows, part in parts
@@ -156,7 +156,7 @@ def source_figures(predictions: Predictions, bins: int, *, outlines: bool = True
     scores = metrics.type_scores(types, metrics.averaged_labels(types, groups))
     gap = metrics.calibration_error(types, bins)
 
-    def reduce(weights: Floats) -> Floats:
+    def reduce(weights: Doubles) -> Doubles:
         if not labelled.any():
             return np.column_stack((means(weights), np.full((len(weights), len(TYPE_FIGURES)), np.nan)))
         own = weights[:, labelled]
@@ -198,7 +198,7 @@ class Comparison:
             for name, seeds in figures.items()
         }
 
-    def _weights(self, exists: Bools, goals: Sequence[str]) -> Floats:
+    def _weights(self, exists: Bools, goals: Sequence[str]) -> Doubles:
         """Return each column's weight in the mean of the goals that exist, (M,): 0 to 1."""
         terms = [
             (self.rows.get(source, source), figure) if defined and figure in goals else None
@@ -225,15 +225,15 @@ class Comparison:
             yield from score_entries(protocol, name, self.columns, seeds.values(), base, self.spec)
 
 
-def _with_means(one: BootstrapScores, goals: Floats | None, type_goals: Floats) -> BootstrapScores:
+def _with_means(one: BootstrapScores, goals: Doubles | None, type_goals: Doubles) -> BootstrapScores:
     """Append weighted means of the columns; a mean is undefined if one of its columns is."""
 
-    def mean(rows: Floats, weights: Floats | None) -> Floats:
+    def mean(rows: Doubles, weights: Doubles | None) -> Doubles:
         if weights is None or not (weights > 0).any():
             return np.full(len(rows), np.nan)
         return np.asarray(rows[:, weights > 0] @ weights[weights > 0])
 
-    def appended(rows: Floats) -> Floats:
+    def appended(rows: Doubles) -> Doubles:
         return np.column_stack((rows, mean(rows, goals), mean(rows, type_goals)))
 
     return BootstrapScores(appended(one.values[None])[0], appended(one.draws))

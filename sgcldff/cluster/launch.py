@@ -42,8 +42,10 @@ def start_cluster(spec: Any) -> AbstractContextManager[Any]:
 @start_cluster.register
 @contextmanager
 def _(spec: LocalSpec) -> Iterator[Any]:
-    total = spec.workers or CPU_COUNT
-    devices = _devices(spec)
+    total, visible = spec.workers or CPU_COUNT, gpus_here()
+    count = len(visible) if spec.gpus is None else spec.gpus
+    require(count <= len(visible), f"gpus is {count}: this machine shows {len(visible)}")
+    devices = visible[:count]
     tls = {"protocol": TLS, "security": Security.temporary()}
     scheduler = {"host": LOOPBACK, "port": 0, "dashboard_address": DASHBOARD, "dashboard": True, **tls}
     options = [_local_worker(spec, index, total, devices) | tls for index in range(total)]
@@ -79,7 +81,7 @@ def restored_environment() -> Iterator[None]:
 def uninterrupted_loop() -> Iterator[IOLoop]:
     """Run an event loop in a thread that does not receive Ctrl-C, nor do the processes that it starts.
 
-    A terminal sends it to all of them; this process ends its workers itself, and theirs would be so many tracebacks.
+    A terminal sends it to all of them: each would print a traceback, although this process ends its workers itself.
     """
     runner = LoopRunner()
     resource_tracker.ensure_running()  # would let Ctrl-C through to the worker whose thread starts it
@@ -92,13 +94,6 @@ def uninterrupted_loop() -> Iterator[IOLoop]:
         yield runner.loop
     finally:
         runner.stop()
-
-
-def _devices(spec: LocalSpec) -> Devices:
-    visible = gpus_here()
-    count = len(visible) if spec.gpus is None else spec.gpus
-    require(count <= len(visible), f"gpus is {count}: this machine shows {len(visible)}")
-    return visible[:count]
 
 
 def _local_worker(spec: LocalSpec, index: int, total: int, devices: Devices) -> dict[str, Any]:
@@ -131,17 +126,13 @@ def _(spec: CudaSpec) -> AbstractContextManager[Any]:
 
 
 @start_cluster.register
-@contextmanager
-def _(spec: SlurmSpec) -> Iterator[Any]:
-    with slurm_cluster(spec, _library("dask_jobqueue", "cluster").SLURMCluster) as cluster:
-        yield cluster
+def _(spec: SlurmSpec) -> AbstractContextManager[Any]:
+    return slurm_cluster(spec, _library("dask_jobqueue", "cluster").SLURMCluster)
 
 
 @start_cluster.register
-@contextmanager
-def _(spec: KubernetesSpec) -> Iterator[Any]:
-    with kubernetes_cluster(spec, _library("dask_kubernetes.operator", "cluster").KubeCluster) as cluster:
-        yield cluster
+def _(spec: KubernetesSpec) -> AbstractContextManager[Any]:
+    return kubernetes_cluster(spec, _library("dask_kubernetes.operator", "cluster").KubeCluster)
 
 
 def _library(module: str, extra: str) -> Any:

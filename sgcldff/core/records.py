@@ -34,6 +34,10 @@ class MaskCode:
     """Pixels at or above this value are nucleus; None: the mask does not separate nucleus and cytoplasm."""
 
 
+Boxes = tuple[tuple[int, int, int, int], ...]
+"""(x0, y0, x1, y1) in px, ends excluded; a point if only the centre is known."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image and its annotations: a row of the manifest."""
@@ -52,8 +56,8 @@ class Sample:
     label: str | None = None
     mask: str | None = None
     mask_code: MaskCode | None = None
-    boxes: tuple[tuple[int, int, int, int], ...] | None = None
-    """WBCs as (x0, y0, x1, y1) in px, ends excluded; a point if only the centre is known; None: not annotated."""
+    boxes: Boxes | None = None
+    """WBCs; None: not annotated."""
     sha256: str = ""
     height: int = 0
     width: int = 0
@@ -192,13 +196,13 @@ def cell_schema(classes: Iterable[str], embedding_width: int | None = None) -> p
     """Return the schema of the cell table: one row per cell, positions in px of level 0 (x right, y down) and in um.
 
     `typicality` is the share of cells held out of the training that are at least as unlike the training cells
-    (`sgcldff.models.out_of_distribution`; missing where the model does not know). `on_cell` is the share of what speaks
-    for the type that lies on the cell, beyond chance (`sgcldff.inference.evidence`). `abstained_for` says why a cell
-    was not classified ("uncertain", "atypical", "elsewhere", or empty). `area` is the part of the smear in which the
-    cell's centre lies (such as "monolayer"; empty where it is unknown), and `counted` whether that part is usable: only
-    such cells are counted. `instance`, from 1, is the cell's value in the label image `cells`. `outline` and `nucleus`
-    are WKB; `nucleus` is missing where it was not kept. `embedding` is a column if its width is given, -1 where no cell
-    shows it.
+    (`sgcldff.models.out_of_distribution`; missing where the model does not know). `on_cell` is the share of the
+    evidence for the type that lies on the cell, beyond chance (`sgcldff.inference.evidence`). `abstained_for` says why
+    a cell was not classified ("uncertain", "atypical", "elsewhere", or empty). `area` is the part of the smear in which
+    the cell's centre lies (such as "monolayer"; empty where it is unknown), and `counted` whether that part is usable:
+    only such cells are counted. `instance`, from 1, is the cell's value in the label image `cells`. `outline` and
+    `nucleus` are WKB; `nucleus` is missing where it was not kept. `embedding` is a column if its width is given, -1
+    where no cell shows it.
     """
     text, number, flag = pa.string(), pa.float64(), pa.bool_()
     positions = [(name, number) for name in ("x", "y", "x0", "y0", "x1", "y1", "x_um", "y_um")]

@@ -471,8 +471,8 @@ class InferSpec(Spec):
     """Cells are also `unidentified` if fewer than this share of held-out cells are as unlike the training cells as they
     are; 0 to 1, 0 switches the limit off."""
     min_on_cell: Annotated[float, Interval(ge=-1, le=1)] = -1.0
-    """Cells are also `unidentified` if less of what speaks for their type lies on them: 1 is all of it, 0 as much as by
-    chance; -1 switches the limit off."""
+    """Cells are also `unidentified` if less of the evidence for their type lies on them: 1 is all of it, 0 as much as
+    by chance; -1 switches the limit off."""
     embeddings: bool = False
     """Keep each cell's embedding, the features from which it was classified, in the table of cells."""
     version: int = 5

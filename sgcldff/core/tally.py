@@ -1,8 +1,11 @@
 """Counts of finished work, summed over shards and slides."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+Progress = Callable[[int, int], None]
+"""Called with the number of items that are done, and of all."""
 
 STAGES = {
     "see": "statistics of the slide, and its checksum",

@@ -54,7 +54,7 @@ class Agreement:
 
     @property
     def reads(self) -> str:
-        """Say it in words."""
+        """The result of the comparison in words."""
         if self.found is None:
             return "not a type of this model"
         if min(self.cells) == 0:

@@ -83,7 +83,7 @@ def adjusted_shares(
 
     What was counted is a mixture: a cell of type i is counted as type j with the probability a_ij. Solving for the
     shares p in q = p a gives them without the model's bias. For the interval, a is drawn from its posterior (Dirichlet,
-    one pseudo-cell a type) and q such that intervals would be Clopper-Pearson's where the model never errs.
+    one pseudo-cell per type) and q such that intervals would be Clopper-Pearson's where the model never errs.
 
     Parameters
     ----------

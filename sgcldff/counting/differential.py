@@ -202,15 +202,10 @@ class Differential:
         shares = tuple(replace(share, adjusted=adjusted.get(share.label)) for share in self.shares)
         return replace(self, shares=shares)
 
-    def retaken(self, interval: IntervalMethod) -> "Differential":
-        """Return the same counts with intervals taken in another way."""
-        again = from_counts(self.counts, self.classes, self.confidence, self.excluded, interval)
-        return replace(self, shares=again.shares, groups=again.groups, beside=again.beside, interval=interval)
-
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready form; `from_dict` reads it back."""
-        told = {"alerts": alerts(self), "cannot_tell": list(self.cannot_tell), "purpose": PURPOSE}
-        return asdict(self) | (self.laboratory.to_dict() if self.specimen else {}) | told
+        beside = {"alerts": alerts(self), "cannot_tell": list(self.cannot_tell), "purpose": PURPOSE}
+        return asdict(self) | (self.laboratory.to_dict() if self.specimen else {}) | beside
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> "Differential":

@@ -109,7 +109,7 @@ class ReferenceMark:
 
     @property
     def reads(self) -> str:
-        """Say it in words."""
+        """The position in words, with the reason if there is one."""
         return f"{self.position}: {self.reason}" if self.reason else str(self.position)
 
     def __str__(self) -> str:
@@ -235,5 +235,5 @@ class LaboratoryFigures:
 
 
 def outside(marks: Sequence[ReferenceMark]) -> list[str]:
-    """Say what lies outside the reference intervals."""
+    """Describe what lies outside the reference intervals."""
     return [str(mark) for mark in marks if mark.outside]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sgcldff.core.errors import InputError, LabelError
 from sgcldff.core.labels import canonical
 from sgcldff.core.settings import require
-from sgcldff.counting.differential import GOAL_FLAG, Differential, widened_level
+from sgcldff.counting.differential import GOAL_FLAG, Differential, from_counts, widened_level
 
 FEWEST_CELLS = 100
 """Counting never stops before."""
@@ -59,21 +59,10 @@ class Goal:
         parts = [_part(text, part) for part in text.split(",")]
         goal = cls(dict(parts))
         require(len(goal.widths) == len(parts), f"goal {text!r} names a type twice: give each one width")
-        if classes is not None:
-            goal.require_known(classes)
-        return goal
-
-    def require_known(self, classes: Iterable[str]) -> None:
-        """Refuse types that cannot be counted.
-
-        Raises
-        ------
-        LabelError
-            If a type is unknown.
-        """
-        known = tuple(classes)
-        if unknown := [label for label in self.widths if label not in known]:
+        known = goal.widths.keys() if classes is None else tuple(classes)
+        if unknown := [label for label in goal.widths if label not in known]:
             raise LabelError(f"goal for {', '.join(unknown)}: unknown; the classes are {', '.join(known)}")
+        return goal
 
     def reached(self, found: Differential) -> bool:
         """Return whether counting may stop: at least 100 cells, and every named type's interval is narrow enough.
@@ -88,8 +77,10 @@ class Goal:
         return found.counted >= FEWEST_CELLS and narrow
 
     def _widened(self, found: Differential) -> Differential:
-        level = widened_level(found.confidence)
-        return found.retaken(replace(found.interval, level=level, goal=dict(self.widths)))
+        """Return the same counts with intervals that allow for stopping when they are narrow."""
+        interval = replace(found.interval, level=widened_level(found.confidence), goal=dict(self.widths))
+        again = from_counts(found.counts, found.classes, found.confidence, found.excluded, interval)
+        return replace(found, shares=again.shares, groups=again.groups, beside=again.beside, interval=interval)
 
     def settled(self, found: Differential) -> Differential:
         """Return a differential counted towards this goal with intervals that allow for it, flagged as such."""

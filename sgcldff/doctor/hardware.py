@@ -51,14 +51,14 @@ def processor() -> Check:
     """Report the engine and precision with which slides are read."""
     import torch
 
-    from sgcldff.core.settings import Engine, Precision
-    from sgcldff.models.runtimes.hardware import fastest
+    from sgcldff.core.settings import Engine
+    from sgcldff.models.runtimes.hardware import resolve
     from sgcldff.models.runtimes.openvino_library import import_openvino
 
     capabilities = torch.cpu.get_capabilities()
     relevant = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "bf16")
     features = ", ".join(name for name in relevant if capabilities.get(name)) or "no relevant features"
-    engine, precision = fastest(Engine.AUTO, Precision.AUTO)
+    engine, precision = resolve()
     found = f"{os.cpu_count()} cores ({features}); slides: {engine} in {precision}"
     if engine is Engine.OPENVINO:
         devices = import_openvino().Core().available_devices

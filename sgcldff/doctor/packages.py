@@ -40,9 +40,9 @@ def packages() -> Check:
     problems = [text for text in map(problem, required) if text]
     if problems:
         return failed("packages", first_few(problems, LISTED), INSTALL)
-    unlocked = [f"{name} {installed} (locked {pin})" for name, installed, pin in differences(LOCK)]
-    if unlocked:
-        return warning("packages", f"not the locked versions: {first_few(unlocked, LISTED)}", INSTALL)
+    other = [f"{name} {installed} (locked {pin})" for name, installed, pin in unlocked(LOCK)]
+    if other:
+        return warning("packages", f"not the locked versions: {first_few(other, LISTED)}", INSTALL)
     found = "all as locked" if LOCK.is_file() else "all in their ranges; there is no lock file to compare with"
     return ok("packages", f"{len(required)} packages, {found}")
 
@@ -58,7 +58,7 @@ def problem(requirement: Requirement) -> str:
     return f"{requirement.name} {installed} is outside of {requirement.specifier}"
 
 
-def differences(lock: Path) -> list[tuple[str, str, str]]:
+def unlocked(lock: Path) -> list[tuple[str, str, str]]:
     """Return installed packages that differ from the lock file: name, version, locked version."""
     found = []
     for name, pin, marker in PIN.findall(lock.read_text()) if lock.is_file() else []:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from sgcldff.core.settings import EvalSpec
-from sgcldff.evaluation.metrics import DEFINED, WEIGHTS_AT_ONCE, Floats, Interval, Reduction, bootstrap, quantiles
+from sgcldff.evaluation.metrics import DEFINED, WEIGHTS_AT_ONCE, Doubles, Interval, Reduction, bootstrap, quantiles
 
 FEWEST_GROUPS = 5
 """Groups that an interval needs."""
@@ -22,9 +22,9 @@ Ends = tuple[float | None, float | None]
 class BootstrapScores:
     """M scores with their bootstrap distributions; NaN where a score is undefined."""
 
-    values: Floats
+    values: Doubles
     """Scores on all images, (M,)."""
-    draws: Floats
+    draws: Doubles
     """Scores on R resamples of the groups, (R, M); R is 0 if there are fewer than `FEWEST_GROUPS`."""
 
     def __sub__(self, other: "BootstrapScores") -> "BootstrapScores":
@@ -61,7 +61,7 @@ def bootstrap_scores(reduction: Reduction, groups: Sequence[str], spec: EvalSpec
     return BootstrapScores(values, values + (draws - values) * np.where(odd, -1, 1) * _spread(informative, spec))
 
 
-def _informative(reduction: Reduction, groups: Sequence[str], values: Floats) -> NDArray[np.int64]:
+def _informative(reduction: Reduction, groups: Sequence[str], values: Doubles) -> NDArray[np.int64]:
     """Count the groups that matter to each score, (M,): those that define it alone, or change it by their absence.
 
     All of them where none does, as for an average of classes that is perfect.
@@ -76,7 +76,7 @@ def _informative(reduction: Reduction, groups: Sequence[str], values: Floats) ->
     return np.where(counts > 0, counts, len(names))
 
 
-def _spread(groups: NDArray[np.int64], spec: EvalSpec) -> Floats:
+def _spread(groups: NDArray[np.int64], spec: EvalSpec) -> Doubles:
     tail, few = (1 - spec.confidence) / 2, groups.clip(FEWEST_GROUPS)
     student = np.sqrt(few / (few - 1)) * stdtrit(few - 1, tail) / ndtri(tail)
     return np.where(groups < FEWEST_GROUPS, np.nan, np.where(groups < MANY_GROUPS, student, 1.0))

@@ -3,13 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import PROBABILITY, Sample
 from sgcldff.core.settings import EvalSpec, ModelSpec, require
+from sgcldff.core.tally import Progress
 from sgcldff.evaluation import metrics
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import Boundary, Overlap
@@ -21,9 +21,6 @@ from sgcldff.models.model import Model
 from sgcldff.models.out_of_distribution import Typicality
 from sgcldff.models.training.examples import ImageChange, Scene, read_scene
 from sgcldff.slides.images import sha256_of
-
-Progress = Callable[[int, int], None]
-"""Called with the number of images done and the total."""
 
 IMAGES_AT_ONCE = 16
 """Images held in memory at a time."""
@@ -93,10 +90,10 @@ def predict(
     for sample in samples:
         labels[sample.source].add(sample.label)
     answers = {source: AnswerLabels.for_labels(used, space) for source, used in labels.items()}
-    read = partial(_hashed_scene, mpp=model.spec.mpp, trained_on=trained_on, change=change)
     rows, skipped = list[dict[str, object]](), list[SkippedImage]()
     for start in range(0, len(samples), IMAGES_AT_ONCE):
-        scenes, unreadable = _read_scenes(samples[start : start + IMAGES_AT_ONCE], read)
+        batch = samples[start : start + IMAGES_AT_ONCE]
+        scenes, unreadable = _read_scenes(batch, model.spec.mpp, trained_on, change)
         skipped += unreadable
         for explanation, hashes in _explained(model, scenes, explain if explained else unexplained):
             row = _row(explanation, hashes, answers[explanation.prediction.sample.source], model.spec)
@@ -111,26 +108,23 @@ def predict(
 
 
 def _read_scenes(
-    samples: Sequence[Sample], read: Callable[[Sample], Hashed]
+    samples: Sequence[Sample], mpp: float, trained_on: frozenset[str] = frozenset(), change: ImageChange | None = None
 ) -> tuple[list[Hashed], list[SkippedImage]]:
-    scenes, skipped = [], []
+    scenes, skipped = list[Hashed](), list[SkippedImage]()
     for sample in samples:
         try:
-            scenes.append(read(sample))
+            scene = read_scene(sample, mpp, change)
+            sha256 = sample.sha256 or sha256_of(sample.image)
+            mask = sample.mask_sha256 or (sha256_of(sample.mask) if sample.mask else "")
         except (InputError, OSError) as error:
             skipped.append(SkippedImage(sample.id, str(error)))
+            continue
+        if sha256 in trained_on:
+            reason = f"{sample.image}: the model was trained on this image; evaluate on images it never saw"
+            skipped.append(SkippedImage(sample.id, reason))
+        else:
+            scenes.append((sample, scene, (sha256, mask)))
     return scenes, skipped
-
-
-def _hashed_scene(
-    sample: Sample, mpp: float, trained_on: frozenset[str] = frozenset(), change: ImageChange | None = None
-) -> Hashed:
-    scene = read_scene(sample, mpp, change)
-    sha256 = sample.sha256 or sha256_of(sample.image)
-    if sha256 in trained_on:
-        raise InputError(f"{sample.image}: the model was trained on this image; evaluate on images it never saw")
-    mask = sample.mask_sha256 or (sha256_of(sample.mask) if sample.mask else "")
-    return sample, scene, (sha256, mask)
 
 
 def _explained(
@@ -170,5 +164,5 @@ def _row(
 def examples(model: Model, samples: Sequence[Sample], count: int = 12) -> tuple[Explanation, ...]:
     """Explain up to `count` readable images, evenly spaced in `samples`, for `explain.draw_explanations`."""
     indices = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
-    scenes, _ = _read_scenes([samples[index] for index in indices], partial(_hashed_scene, mpp=model.spec.mpp))
+    scenes, _ = _read_scenes([samples[index] for index in indices], model.spec.mpp)
     return tuple(explanation for explanation, _ in _explained(model, scenes))

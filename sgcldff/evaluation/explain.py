@@ -145,7 +145,8 @@ def occlusion(model: Model, crops: Sequence[Crop], classes: NDArray[np.integer])
     float32 (B,), in [-1, 1]: the class's probability with the surroundings covered, less that with the cell covered;
     NaN if there is no cell, or no background.
     """
-    cells = np.stack([_with_margin(cell_of(crop)) for crop in crops])
+    rim = np.ones((5, 5), np.uint8)  # two pixels around a cell are covered with it, so that none of it shows
+    cells = np.stack([cv2.dilate(cell_of(crop).astype(np.uint8), rim) for crop in crops]).astype(bool)
     judged = cells.any(axis=(1, 2)) & ~cells.all(axis=(1, 2))
     rgb, prior = np.stack([crop.rgb for crop in crops]), np.stack([crop.prior for crop in crops])
     fill = np.zeros((len(crops), 1, 1, 3), np.uint8)
@@ -160,11 +161,6 @@ def occlusion(model: Model, crops: Sequence[Crop], classes: NDArray[np.integer])
 
     difference = probability_without(~cells) - probability_without(cells)
     return np.asarray(np.where(judged, difference, np.nan), np.float32)
-
-
-def _with_margin(cell: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Widen a mask (H, W) by two pixels, so that no rim of the cell shows where it is covered."""
-    return np.asarray(cv2.dilate(cell.astype(np.uint8), np.ones((5, 5), np.uint8)), bool)
 
 
 def draw_explanations(explanations: Sequence[Explanation], classes: Sequence[str], path: str | Path) -> Path:

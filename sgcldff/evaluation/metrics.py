@@ -15,9 +15,10 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from sgcldff.core.label_codes import BACKGROUND, MAY_BE_BACKGROUND, MAY_BE_NUCLEUS, NUCLEUS
 from sgcldff.core.settings import EvalSpec
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
+"""float64, any shape."""
 Bools = NDArray[np.bool_]
-Reduction = Callable[[Floats], Floats]
+Reduction = Callable[[Doubles], Doubles]
 """From weights (R, N) to scores (R, M)."""
 
 DEFINED = 0.9
@@ -156,33 +157,33 @@ def _boundary(found: Bools, true: Bools, known: Bools, reach_px: float) -> Bound
     return Boundary(*(int(pixels.sum()) for pixels in counted))
 
 
-def _distance(area: Bools) -> Floats:
+def _distance(area: Bools) -> Doubles:
     """Return the distance of every pixel to the nearest one of an area, px; infinite if the area is empty."""
     return np.asarray(distance_transform_edt(~area)) if area.any() else np.full(area.shape, np.inf)
 
 
-def iou(intersection: Floats, union: Floats) -> Floats:
+def iou(intersection: Doubles, union: Doubles) -> Doubles:
     """Jaccard index; NaN if both areas are empty."""
     return _ratio(intersection, union)
 
 
-def dice(intersection: Floats, union: Floats) -> Floats:
+def dice(intersection: Doubles, union: Doubles) -> Doubles:
     """Dice coefficient; NaN if both areas are empty."""
     return _ratio(2 * intersection, intersection + union)
 
 
-def boundary_f1(found: Floats, found_matched: Floats, true: Floats, true_matched: Floats) -> Floats:
+def boundary_f1(found: Doubles, found_matched: Doubles, true: Doubles, true_matched: Doubles) -> Doubles:
     """Harmonic mean of the matching shares of both boundaries; 0 if nothing matches, NaN if there is no boundary."""
     both = _ratio(2 * found_matched * true_matched, found_matched * true + true_matched * found)
     missed = (found_matched + true_matched == 0) & (found + true > 0)
     return np.asarray(np.where(missed, 0.0, both))
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def _ratio(part: Doubles, whole: Doubles) -> Doubles:
     return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
 
 
-def mean_of(values: Floats) -> Reduction:
+def mean_of(values: Doubles) -> Reduction:
     """Average each column of `values` (N, M) over the images where it is defined (not NaN)."""
     defined = np.isfinite(values)
     filled = np.where(defined, values, 0)
@@ -198,11 +199,11 @@ class TypePredictions:
     """(N,)."""
     predicted: NDArray[np.int64]
     """(N,)."""
-    confidence: Floats
+    confidence: Doubles
     """Probability of the predicted type, (N,)."""
 
 
-def confusion(types: TypePredictions, weights: Floats) -> Floats:
+def confusion(types: TypePredictions, weights: Doubles) -> Doubles:
     """Count images by true type (rows) and predicted type (columns): (R, K, K)."""
     size = len(types.labels)
     entries = np.eye(size * size)[types.true * size + types.predicted]
@@ -227,10 +228,10 @@ def type_scores(types: TypePredictions, averaged: Bools | None = None) -> Reduct
     occur in the truth; by default over the labels that occur. Undefined if only one label is. Columns: (R, 3 + 3 K).
     """
 
-    def mean(scores: Floats) -> Floats:
+    def mean(scores: Doubles) -> Doubles:
         return nanmean(scores) if averaged is None else scores[:, averaged].mean(axis=1)
 
-    def reduce(weights: Floats) -> Floats:
+    def reduce(weights: Doubles) -> Doubles:
         counts = confusion(types, weights)
         hits, true, predicted = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
         recall, precision = _ratio(hits, true), _ratio(hits, predicted)
@@ -242,7 +243,7 @@ def type_scores(types: TypePredictions, averaged: Bools | None = None) -> Reduct
     return reduce
 
 
-def nanmean(scores: Floats) -> Floats:
+def nanmean(scores: Doubles) -> Doubles:
     """Average (R, K) over the defined columns: (R,); NaN if none is defined."""
     return _ratio(np.nansum(scores, axis=1), np.isfinite(scores).sum(axis=1).astype(float))
 
@@ -260,7 +261,7 @@ class ConfidenceBin:
     """Share of them, 0 to 1."""
 
 
-def reliability(confidence: Floats, correct: Bools, bins: int) -> list[ConfidenceBin]:
+def reliability(confidence: Doubles, correct: Bools, bins: int) -> list[ConfidenceBin]:
     """Compare confidence with the share that is correct, in equal bins of confidence; empty bins are left out."""
     index = _bin_of(confidence, bins)
     return [
@@ -275,7 +276,7 @@ def reliability(confidence: Floats, correct: Bools, bins: int) -> list[Confidenc
     ]
 
 
-def _bin_of(confidence: Floats, bins: int) -> NDArray[np.int64]:
+def _bin_of(confidence: Doubles, bins: int) -> NDArray[np.int64]:
     """Return the number of the bin of each confidence, from 0; a limit belongs to the bin below it."""
     return np.asarray(np.ceil(confidence * bins).astype(np.int64).clip(1, bins) - 1)
 
@@ -303,7 +304,7 @@ def calibration_by_chance(types: TypePredictions, bins: int, draws: int = 200) -
     return float(np.mean([error[0, 0] for error in errors]))
 
 
-def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:
+def auroc(scores: Doubles, positive: Bools, weights: Doubles) -> Doubles:
     """Probability that a positive image scores above a negative one, ties counting half: (R,)."""
     order = np.argsort(scores, kind="stable")
     ranked, drawn = scores[order], weights[:, order]
@@ -314,13 +315,13 @@ def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:
     return _ratio(won, above.sum(axis=1) * below.sum(axis=1))
 
 
-def macro_auroc(scores: Floats, positive: Bools, negative: Bools) -> Reduction:
+def macro_auroc(scores: Doubles, positive: Bools, negative: Bools) -> Reduction:
     """Average one-versus-rest AUROC over the columns of `scores` (N, K): (R, 1).
 
     Images that are neither positive nor negative for a label are excluded from its AUROC.
     """
 
-    def reduce(weights: Floats) -> Floats:
+    def reduce(weights: Doubles) -> Doubles:
         counted = positive | negative
         columns = [auroc(scores[:, k], positive[:, k], weights * counted[:, k]) for k in range(scores.shape[1])]
         return nanmean(np.column_stack(columns))[:, None] if columns else np.full((len(weights), 1), np.nan)
@@ -328,7 +329,7 @@ def macro_auroc(scores: Floats, positive: Bools, negative: Bools) -> Reduction:
     return reduce
 
 
-def bootstrap(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> Floats:
+def bootstrap(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> Doubles:
     """Reduce `spec.resamples` samples of groups, drawn with replacement: (R, M).
 
     Images of one patient or slide are alike, so groups are resampled, not images (Field and Welsh, JRSS B 2007). The
@@ -342,7 +343,7 @@ def bootstrap(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> Fl
     return np.concatenate(parts)
 
 
-def quantiles(draws: Floats, spec: EvalSpec) -> tuple[float, float]:
+def quantiles(draws: Doubles, spec: EvalSpec) -> tuple[float, float]:
     """Return the ends of the central interval that contains `spec.confidence` of the defined draws."""
     tail = (1 - spec.confidence) / 2
     low, high = np.nanquantile(draws, (tail, 1 - tail))

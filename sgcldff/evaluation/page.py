@@ -58,6 +58,10 @@ def write_evaluation_page(folder: str | Path, report: EvalReport, samples: Seque
     parts = [report.pooled, *report.sources] if len(report.sources) > 1 else report.sources
     wrong = _wrong(report.predictions) if report.predictions else []
     by_id = {sample.id: sample for sample in samples}
+    bins: list[ConfidenceBin] = []
+    if report.predictions:
+        types, _ = type_predictions(report.predictions)
+        bins = reliability(types.confidence, types.true == types.predicted, report.spec.calibration_bins)
     page = template("evaluation.html").render(
         report=report,
         parts=parts,
@@ -66,7 +70,7 @@ def write_evaluation_page(folder: str | Path, report: EvalReport, samples: Seque
         metrics=METRICS,
         fewest=FEWEST_GROUPS,
         heat=heat,
-        bins=_reliability(report.predictions, report.spec.calibration_bins) if report.predictions else [],
+        bins=bins,
         wrong=len(wrong),
         errors=[
             WrongImage(name, true, predicted, confidence, _picture(by_id[name]) if name in by_id else "")
@@ -80,11 +84,6 @@ def write_evaluation_page(folder: str | Path, report: EvalReport, samples: Seque
     return path
 
 
-def _reliability(predictions: Predictions, bins: int) -> list[ConfidenceBin]:
-    types, _ = type_predictions(predictions)
-    return reliability(types.confidence, types.true == types.predicted, bins)
-
-
 def heat(part: Scores) -> list[tuple[str, int, list[tuple[int, float]]]]:
     """Return the rows of a confusion matrix: label, images, and for each predicted label images and share."""
     rows = zip(part.classes, part.confusion, strict=True)
@@ -95,7 +94,7 @@ def _wrong(predictions: Predictions) -> list[tuple[str, str, str, float]]:
     """List the images that were classified wrongly, most confident first: id, true and predicted label, confidence."""
     names = ("id", "label", PREDICTED)
     rows = zip(*(predictions.column(name) for name in names), predictions.numbers("confidence").tolist(), strict=True)
-    wrong = [(name, true, told, sure) for name, true, told, sure in rows if true is not None and true != told]
+    wrong = [row for row in rows if row[1] is not None and row[1] != row[2]]
     return sorted(wrong, key=lambda row: (-row[3], row[0]))
 
 

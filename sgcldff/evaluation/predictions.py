@@ -15,7 +15,7 @@ from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import PROBABILITY
 from sgcldff.core.settings import digest
 from sgcldff.counting.confusion import Confusion
-from sgcldff.evaluation.metrics import Boundary, Floats, Overlap
+from sgcldff.evaluation.metrics import Boundary, Doubles, Overlap
 
 LAYOUT = "predictions/3"
 TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
@@ -54,16 +54,16 @@ class Predictions:
         """Return a column of text."""
         return list(self.table.column(name).to_pylist())
 
-    def numbers(self, name: str) -> Floats:
+    def numbers(self, name: str) -> Doubles:
         """Return a numeric column as float64, NaN where it is null."""
         return np.array([np.nan if value is None else value for value in self.table.column(name).to_pylist()], float)
 
-    def counts(self, start: str) -> tuple[Floats, ...]:
+    def counts(self, start: str) -> tuple[Doubles, ...]:
         """Return the columns of `COUNTS` with this beginning, each (N,), NaN where the truth is insufficient."""
         return tuple(self.numbers(start + name) for name in COUNTS[start])
 
     @property
-    def probabilities(self) -> Floats:
+    def probabilities(self) -> Doubles:
         """Probabilities of the model's classes, (N, C)."""
         return np.column_stack([self.numbers(PROBABILITY + name) for name in self.classes])
 
@@ -77,7 +77,7 @@ class Predictions:
         return Confusion(self.classes, tuple(true), tuple(map(int, predicted)), tuple(map(float, confidence)))
 
     @property
-    def broad_confidence(self) -> Floats:
+    def broad_confidence(self) -> Doubles:
         """What a limit of confidence is applied to, (N,): see `LabelSpace.broad_confidence`."""
         return LabelSpace(self.classes).broad_confidence(self.probabilities)
 

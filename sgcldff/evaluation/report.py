@@ -24,7 +24,7 @@ from sgcldff.evaluation.calibration.abstention import (
     abstention,
     atypical_shares,
 )
-from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Floats, Interval, TypePredictions
+from sgcldff.evaluation.metrics import LABEL_GROUPS, Bools, Doubles, Interval, TypePredictions
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 
 REPORT_FILE, MARKDOWN_FILE, PREDICTIONS_FILE = "report.json", "report.md", "predictions.parquet"
@@ -255,7 +255,7 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
     )
 
 
-def image_scores(predictions: Predictions) -> Floats:
+def image_scores(predictions: Predictions) -> Doubles:
     """Score the outlines and explanations of every image: (N, 8), NaN where undefined.
 
     Columns: cell IoU and Dice, nucleus IoU and Dice, boundary F1 of cell and nucleus, CAM share and occlusion.
@@ -317,7 +317,7 @@ def _type_report(predictions: Predictions, space: LabelSpace, spec: EvalSpec) ->
     )
 
 
-def auroc_reduction(probabilities: Floats, types: TypePredictions, space: LabelSpace) -> Callable[[Floats], Floats]:
+def auroc_reduction(probabilities: Doubles, types: TypePredictions, space: LabelSpace) -> Callable[[Doubles], Doubles]:
     """Prepare the macro AUROC over the labels that occur in the truth."""
     members = np.stack([space.allowed(label) for label in types.labels])
     present = np.unique(types.true)

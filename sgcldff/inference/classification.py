@@ -3,14 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box
 from sgcldff.core.parquet_file import write_table
 from sgcldff.core.records import ATYPICAL, ELSEWHERE, UNCERTAIN, UNIDENTIFIED
@@ -22,9 +20,9 @@ from sgcldff.inference.instances import REACH_UM, Cell, apart_px, find_cells
 from sgcldff.inference.outputs import CellRow
 from sgcldff.inference.plan import Plan, Step, opened
 from sgcldff.inference.prefetch import Stopwatch, prefetched
-from sgcldff.inference.segmentation import cores, read_areas, segment_tiles, write_labels
+from sgcldff.inference.segmentation import InputBatch, cores, read_areas, segment_tiles, write_labels
 from sgcldff.inference.tile_selection import Areas, select_tiles, whole_blocks
-from sgcldff.models.runtimes import Runtime, Types
+from sgcldff.models.runtimes import Runtime
 from sgcldff.slides import ScaledSlide
 
 PART_SCHEMA = pa.schema(
@@ -46,17 +44,6 @@ PART_SCHEMA = pa.schema(
 
 VIEW_PX = 2048
 """Side of the part of a shard that is searched for cells at once."""
-
-
-@dataclass(frozen=True, eq=False)
-class Crops:
-    """Cells with the image crops from which they are classified."""
-
-    cells: tuple[Cell, ...]
-    rgb: Rgb
-    """(B, H, W, 3)."""
-    prior: NDArray[np.float32]
-    """(B, P, H, W)."""
 
 
 def type_shard(plan: Plan, index: int, runtime: Runtime) -> Tally:
@@ -161,9 +148,10 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
     for crops in prefetched(read_crops(plan, cells, runtime.spec.crop_px, watch)):
         with watch("network"):
             types = runtime.classify(crops.rgb, crops.prior)
-            scores = typicality_scores(runtime, types)
+            typicality = runtime.typicality and runtime.typicality(types.embedding).tolist()
+            scores = typicality or [None] * len(types.embedding)
         for cell, probabilities, score, added, features in zip(
-            crops.cells, types.probabilities, scores, types.contribution, types.embedding, strict=True
+            crops.items, types.probabilities, scores, types.contribution, types.embedding, strict=True
         ):
             evidence = evidence_of(added, cell, crop_box(cell, runtime.spec.crop_px))
             row = part_row(plan, cell, areas.at(*cell.centroid, plan.block_px))
@@ -175,14 +163,7 @@ def classify_cells(plan: Plan, cells: Sequence[Cell], areas: Areas, runtime: Run
     return pa.Table.from_pylist(rows, schema=pa.schema([*PART_SCHEMA, *beside.items()]))
 
 
-def typicality_scores(runtime: Runtime, types: Types) -> Sequence[float | None]:
-    """Return the typicality of cells; None for a model without a reference of its training cells."""
-    if runtime.typicality is None:
-        return [None] * len(types.embedding)
-    return [float(score) for score in runtime.typicality(types.embedding)]
-
-
-def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[Crops]:
+def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -> Iterator[InputBatch[Cell]]:
     """Read the crops of cells, batch by batch.
 
     The priors are computed with a margin around each crop, as for the crops that the model was trained on.
@@ -195,7 +176,7 @@ def read_crops(plan: Plan, cells: Sequence[Cell], side: int, watch: Stopwatch) -
             seen = np.stack([slide.read_mirrored(crop_box(cell, side).grow(margin)) for cell in batch])
         with watch("prior"):
             prior = np.stack([plan.priors(rgb)[:, *inner] for rgb in seen])
-        yield Crops(batch, seen[:, *inner], prior)
+        yield InputBatch(batch, seen[:, *inner], prior)
 
 
 def crop_box(cell: Cell, side: int) -> Box:

@@ -12,17 +12,17 @@ from sgcldff.inference.instances import Cell
 
 
 class Evidence(NamedTuple):
-    """What speaks for a cell's type, by place."""
+    """The evidence for a cell's type, by position."""
 
     map: NDArray[np.uint8]
     """How much each position of the crop adds to the type's logit, its maximum 255; (h, w)."""
     on_cell: float | None
     """Share of it on the cell, rescaled to 0 for an even map and 1 for one that lies on the cell; in [-1, 1]. None if
-    nothing speaks for the type."""
+    there is no evidence for the type."""
 
 
 def evidence_of(contribution: NDArray[np.float32], cell: Cell, crop: Box) -> Evidence:
-    """Return what speaks for a cell's type, and how much of it lies on the cell.
+    """Return the evidence for a cell's type, and how much of it lies on the cell.
 
     Parameters
     ----------

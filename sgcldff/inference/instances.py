@@ -21,10 +21,10 @@ from shapely import Polygon
 from skimage.measure import find_contours
 from skimage.morphology import convex_hull_image
 
+from sgcldff.core.arrays import Mask
 from sgcldff.core.geometry import Box
 from sgcldff.core.label_codes import BACKGROUND, NUCLEUS
 
-Mask = NDArray[np.bool_]
 Ids = NDArray[np.int32]
 Places = NDArray[np.int64]
 
@@ -201,7 +201,8 @@ def _depth(mask: Mask) -> NDArray[np.float32]:
 def _bodies(depth: NDArray[np.float32], nuclear: NDArray[np.float32], mpp: float) -> _Bodies:
     """Find the maxima of the height, after a mean over a small square; none where the stain is too thick."""
     shallow, deepest, nucleus = (um / mpp * DEPTH_UNIT for um in (ROUND_UM, MAX_DEPTH_UM, MAX_NUCLEUS_UM))
-    height = _smooth(_height(depth, nuclear, round(shallow), round(deepest)), mpp)
+    weighed, sides = _height(depth, nuclear, round(shallow), round(deepest)), (_odd(SMOOTH_UM / mpp),) * 2
+    height = cv2.boxFilter(weighed, -1, sides, normalize=False, borderType=cv2.BORDER_CONSTANT)
     side = _odd(2 * SMOOTH_UM / mpp)
     thick = (nuclear >= nucleus) | ((depth >= deepest) & (nuclear == 0))
     y, x = np.nonzero((height == cv2.dilate(height, np.ones((side, side), np.uint8))) & (depth > 0) & ~thick)
@@ -217,11 +218,6 @@ def _height(
     """Weigh the depths; deep inside a clump only the nuclei separate cells."""
     outer, inner = np.minimum(depth, shallow), np.clip(depth, shallow, deepest) - shallow
     return np.asarray(8 * outer + inner + 4 * nuclear, np.float32)
-
-
-def _smooth(height: NDArray[np.float32], mpp: float) -> NDArray[np.float32]:
-    sides = (_odd(SMOOTH_UM / mpp),) * 2
-    return np.asarray(cv2.boxFilter(height, -1, sides, normalize=False, borderType=cv2.BORDER_CONSTANT), np.float32)
 
 
 def _odd(px: float) -> int:

@@ -116,15 +116,12 @@ def serially(runtime: Runtime) -> Runner:
 
 def committed_work(plan: Plan) -> Tally:
     """Sum the work on the whole slide that earlier runs committed, without its times."""
-    return sum((_committed_work(plan, index) for index in range(len(plan.grid))), Tally())
-
-
-def _committed_work(plan: Plan, index: int) -> Tally:
     done = Tally()
-    if (facts := plan.intact(Step.SEGMENT, index)) is not None:
-        done += Tally(1, facts["tiles"], facts["skipped"])
-    if (part := plan.intact(Step.TYPE, index)) is not None:
-        done += Tally(1, cells=count_cells(plan, part))
+    for index in range(len(plan.grid)):
+        if (facts := plan.intact(Step.SEGMENT, index)) is not None:
+            done += Tally(1, facts["tiles"], facts["skipped"])
+        if (part := plan.intact(Step.TYPE, index)) is not None:
+            done += Tally(1, cells=count_cells(plan, part))
     return done
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,14 @@ BAND_PX = 1 << 23
 """Pixels at the model's scale that are read at once where neighbouring tiles are all read."""
 
 
-@dataclass(frozen=True, eq=False)
-class TileBatch:
-    """Tiles ready for the network."""
+Item = TypeVar("Item")
 
-    jobs: tuple[TileJob, ...]
+
+@dataclass(frozen=True, eq=False)
+class InputBatch(Generic[Item]):
+    """Tiles, or crops of cells, ready for the network."""
+
+    items: tuple[Item, ...]
     rgb: Rgb
     """(B, H, W, 3)."""
     prior: NDArray[np.float32]
@@ -79,7 +83,7 @@ def segment_tiles(
         with watch("network"):
             predicted = runtime.segment(batch.rgb, batch.prior)
         with watch("stitch"):
-            for job, classes in zip(batch.jobs, predicted, strict=True):
+            for job, classes in zip(batch.items, predicted, strict=True):
                 paste(labels, box, job, classes)
     return labels
 
@@ -94,14 +98,14 @@ def paste(labels: NDArray[np.uint8], box: Box, job: TileJob, classes: NDArray[np
         np.copyto(target, predicted, where=job.keep)
 
 
-def batches(plan: Plan, jobs: Sequence[TileJob], watch: Stopwatch) -> Iterator[TileBatch]:
+def batches(plan: Plan, jobs: Sequence[TileJob], watch: Stopwatch) -> Iterator[InputBatch[TileJob]]:
     """Read tiles, compute their priors and gather them into batches."""
     tiles = read_tiles(plan, jobs, watch)
     while drawn := list(islice(tiles, plan.spec.batch_size)):
         with watch("prior"):
             rgb = np.stack([pixels for _, pixels in drawn])
             prior = np.stack([plan.priors(pixels) for pixels in rgb])
-        yield TileBatch(tuple(job for job, _ in drawn), rgb, prior)
+        yield InputBatch(tuple(job for job, _ in drawn), rgb, prior)
 
 
 def read_tiles(plan: Plan, jobs: Sequence[TileJob], watch: Stopwatch) -> Iterator[tuple[TileJob, Rgb]]:

@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgcldff.core.arrays import Mask
 from sgcldff.core.geometry import Box, Tile
 from sgcldff.inference.gate import Area, Blocks
 from sgcldff.inference.plan import Plan, at_gate_scale, opened
-
-Mask = NDArray[np.bool_]
 
 REACH_UM = 14.0
 """Places this far outside of the usable area are read: the rest of cells whose centres may lie inside."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from sgcldff.core.arrays import Floats
+
 MAX_OBSERVATIONS = 1500
 """Images, and cells, that represent a set: distances between all pairs of them are computed."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
 
-Floats = NDArray[np.float32]
+from sgcldff.core.arrays import Floats
 
 FEWEST = 2
 """With fewer labelled cells, classes are not separated: one Gaussian represents all."""

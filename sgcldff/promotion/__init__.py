@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from sgcldff.promotion.decision_record import Decision, Evidence, Outcome, Signature
+from sgcldff.promotion.decision_record import Attribution, Basis, Decision, Outcome
 from sgcldff.promotion.findings import Finding, Verdict
 from sgcldff.promotion.frozen_test_set import FrozenTest
 from sgcldff.promotion.rules import compare_models
@@ -15,12 +15,12 @@ else:  # a judgement runs models; registries, approvals and rollbacks do without
     __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"judgement": ["judge"]})
 
 __all__ = [
+    "Attribution",
+    "Basis",
     "Decision",
-    "Evidence",
     "Finding",
     "FrozenTest",
     "Outcome",
-    "Signature",
     "Verdict",
     "compare_models",
     "judge",

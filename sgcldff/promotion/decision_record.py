@@ -42,7 +42,7 @@ HELD = (Outcome.REJECTED, Outcome.WITHDRAWN)
 
 
 @dataclass(frozen=True)
-class Signature:
+class Attribution:
     """Who decided, and when."""
 
     by: str
@@ -53,7 +53,7 @@ class Signature:
     """Name of the machine; may be empty."""
 
     @classmethod
-    def now(cls, by: str | None = None) -> "Signature":
+    def now(cls, by: str | None = None) -> "Attribution":
         """Sign with a name, by default that of this process's account."""
         return cls(by or account(), datetime.now(UTC).isoformat(timespec="microseconds"), platform.node())
 
@@ -67,8 +67,8 @@ def account() -> str:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The data, rules and code behind a verdict."""
+class Basis:
+    """The data, rules and code that a verdict rests on."""
 
     test_set: str
     """Digest of the frozen test set."""
@@ -93,11 +93,11 @@ class Decision:
     """The record of a decision on a version."""
 
     outcome: Outcome
-    signed: Signature
+    signed: Attribution
     challenger: ModelRef
     champion: ModelRef | None
     """The champion at the time of the decision."""
-    evidence: Evidence | None = None
+    evidence: Basis | None = None
     """None if a person decided without any."""
     findings: tuple[Finding, ...] = ()
     approved_by: str = ""
@@ -121,15 +121,15 @@ class Decision:
             texts.append(f"too few cases to judge without a person: {', '.join(verdict.rare)}")
         return tuple(texts)
 
-    def approved(self, signed: Signature) -> "Decision":
+    def approved(self, signed: Attribution) -> "Decision":
         """Return the record of the promotion that a person approves."""
         return replace(self, outcome=Outcome.PROMOTED, signed=signed, approved_by=signed.by, because="")
 
-    def rejected(self, signed: Signature, because: str) -> "Decision":
+    def rejected(self, signed: Attribution, because: str) -> "Decision":
         """Return the record of a rejection by a person."""
         return replace(self, outcome=Outcome.REJECTED, signed=signed, approved_by="", because=because)
 
-    def withdrawn(self, signed: Signature, because: str, restored: ModelRef) -> "Decision":
+    def withdrawn(self, signed: Attribution, because: str, restored: ModelRef) -> "Decision":
         """Return the record of a rollback to `restored`, including the findings of the version's promotion."""
         return replace(self.rejected(signed, because), outcome=Outcome.WITHDRAWN, champion=restored)
 

@@ -79,7 +79,7 @@ def _signed_bytes(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def content_digest(record: str) -> str:
+def record_digest(record: str) -> str:
     """Return the SHA-256 of a record's text, as its name contains it."""
     return hashlib.sha256(json.dumps([record], separators=(",", ":")).encode()).hexdigest()
 
@@ -96,7 +96,7 @@ def faults(records: Mapping[str, str], newest: str, signer: str | None = None) -
     signer
         The public key with which records have to be signed from the first signed one on, in hexadecimal.
     """
-    contents = {name: json.loads(text) for name, text in records.items() if name.endswith(content_digest(text))}
+    contents = {name: json.loads(text) for name, text in records.items() if name.endswith(record_digest(text))}
     yield from (
         f"{name}: {'its text was changed' if text else 'its file is missing'}"
         for name, text in records.items()

@@ -10,7 +10,7 @@ from sgcldff.core.settings import EvalSpec, PromotionSpec
 from sgcldff.core.wording import counted
 from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, bootstrap_scores
-from sgcldff.evaluation.metrics import Floats, Reduction
+from sgcldff.evaluation.metrics import Doubles, Reduction
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 from sgcldff.evaluation.report import type_predictions
 from sgcldff.promotion.findings import ROUNDING, Finding, Verdict
@@ -25,7 +25,7 @@ class PairedFigure:
     low: float | None
     """Lower end of the interval of `difference`; None if too few bootstrap samples define it."""
     high: float | None
-    centred: Floats
+    centred: Doubles
     """Differences that two equal models would show on R resamples, (R,)."""
 
     @property
@@ -164,7 +164,7 @@ def _mean_score(predictions: Predictions) -> Reduction:
     groups = [group for group, use in zip(predictions.groups, labelled, strict=True) if use]
     averaged = metrics.averaged_labels(types, groups)
 
-    def reduce(weights: Floats) -> Floats:
+    def reduce(weights: Doubles) -> Doubles:
         macro_f1 = np.full((len(weights), 1), np.nan)
         if labelled.any():
             macro_f1 = metrics.type_scores(types, averaged)(weights[:, labelled])[:, 2:3]

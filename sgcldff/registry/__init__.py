@@ -14,7 +14,8 @@ from sgcldff.registry.default_model import ChosenModel, choose_model
 if TYPE_CHECKING:
     from sgcldff.registry.packaging import CODE_DIGEST_TAG, CODE_TAG, code_tags
     from sgcldff.registry.tracking import DataSet, Runs
-    from sgcldff.registry.versions import CHALLENGER, CHAMPION, EVALUATION, ORIGINAL_TAG, PREVIOUS, Registry, Version
+    from sgcldff.registry.version_files import EVALUATION
+    from sgcldff.registry.versions import CHALLENGER, CHAMPION, ORIGINAL_TAG, PREVIOUS, Registry, Version
 
 __all__ = [
     "CHALLENGER",
@@ -44,7 +45,7 @@ MLFLOW_DEFAULTS = {
 }
 """Environment variables that MLflow reads when it is imported, unless they are set."""
 MODULES = dict.fromkeys(("CODE_DIGEST_TAG", "CODE_TAG", "code_tags"), "packaging")
-MODULES |= {"DataSet": "tracking", "Runs": "tracking"}
+MODULES |= {"DataSet": "tracking", "Runs": "tracking", "EVALUATION": "version_files"}
 """Modules of the lazy names; `versions` by default."""
 
 

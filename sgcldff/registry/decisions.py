@@ -13,7 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from sgcldff.core.errors import StoreError
 from sgcldff.promotion import Decision
-from sgcldff.promotion.record_chain import chained, content_digest, faults, signing_key
+from sgcldff.promotion.record_chain import chained, faults, record_digest, signing_key
 from sgcldff.registry.tracking import MISSING, Runs
 
 FOLDER, TAG = "decisions", "sgcldff.decision."
@@ -44,11 +44,6 @@ class VerifiedChain(NamedTuple):
     """Name of the last record; empty if there is none."""
     faults: tuple[str, ...]
     """What is wrong with which record."""
-
-
-def record_names(version: ModelVersion) -> list[str]:
-    """Return the names of a version's records, oldest first."""
-    return sorted(tag.removeprefix(TAG) for tag in version.tags if tag.startswith(TAG))
 
 
 def keep(runs: Runs, version: ModelVersion, decision: Decision) -> None:
@@ -86,7 +81,7 @@ def verify(runs: Runs, versions: Iterable[ModelVersion], name: str, signer: str 
         StoredRecord(str(version.version), record, "").place: text
         for version in versions
         for record, text in _texts(runs, version).items()
-        if len(record.rpartition("-")[2]) == len(content_digest(""))
+        if len(record.rpartition("-")[2]) == len(record_digest(""))
     }
     stored = _newest(runs, name)
     newest = stored.place if stored else ""
@@ -95,7 +90,7 @@ def verify(runs: Runs, versions: Iterable[ModelVersion], name: str, signer: str 
 
 def _texts(runs: Runs, version: ModelVersion) -> dict[str, str]:
     """Return the text of each record of a version, oldest first; empty where the file is missing."""
-    names = record_names(version)
+    names = sorted(tag.removeprefix(TAG) for tag in version.tags if tag.startswith(TAG))
     if not names:
         return {}
     with TemporaryDirectory() as workspace:
@@ -105,13 +100,8 @@ def _texts(runs: Runs, version: ModelVersion) -> dict[str, str]:
 
 
 def _newest(runs: Runs, model: str) -> StoredRecord | None:
-    with runs.answering():
-        try:
-            tag = runs.client.get_registered_model(model).tags.get(NEWEST_TAG)
-        except MlflowException as error:
-            if error.error_code != MISSING:
-                raise
-            return None
+    entry = runs.registered_model(model)
+    tag = entry.tags.get(NEWEST_TAG) if entry else None
     return StoredRecord(*json.loads(tag)) if tag else None
 
 
@@ -126,7 +116,7 @@ def _tag(runs: Runs, model: str, record: StoredRecord) -> None:
 
 def _name(decision: Decision, text: str) -> str:
     stamp = re.sub(r"[^0-9T]", "", decision.signed.at.removesuffix("+00:00"))
-    return f"{stamp}-{content_digest(text)}"
+    return f"{stamp}-{record_digest(text)}"
 
 
 def _read_decision(name: str, text: str) -> Decision:

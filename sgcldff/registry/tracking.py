@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunTag
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from requests import RequestException
@@ -83,6 +84,16 @@ class Runs:
             return str(
                 experiment.experiment_id if experiment else client.create_experiment(self.name, self.address.artifacts)
             )
+
+    def registered_model(self, name: str) -> RegisteredModel | None:
+        """Return MLflow's entry of a model, with its aliases and tags; None if nothing is registered by that name."""
+        with self.answering():
+            try:
+                return self.client.get_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != MISSING:
+                    raise
+        return None
 
     def start(self, run_name: str, tags: Mapping[str, str] | None = None) -> str:
         """Start a run and return its id."""

@@ -11,21 +11,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
-from tempfile import TemporaryDirectory, mkdtemp
-from urllib.parse import unquote, urlsplit
+from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from sgcldff.core.errors import InputError, PromotionRefusedError, StoreError
-from sgcldff.core.locks import locked
 from sgcldff.core.records import ModelRef
-from sgcldff.core.settings import digest
 from sgcldff.core.wording import first_few
 from sgcldff.evaluation.report import EvalReport
 from sgcldff.models.checkpoint import WEIGHTS_FILE
@@ -36,19 +31,17 @@ from sgcldff.models.names import (
     parse_model_name,
     resolve_unregistered,
 )
-from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
+from sgcldff.promotion import Attribution, Decision, FrozenTest, Outcome
 from sgcldff.registry import decisions
 from sgcldff.registry.decisions import VerifiedChain
 from sgcldff.registry.packaging import TRUTH_TAG, code_tags, pooled_scores, score_tags, write_package
 from sgcldff.registry.tracking import DEFAULT_NAME, EXISTS, MISSING, DataSet, Runs
+from sgcldff.registry.version_files import ARTIFACTS, EVALUATION, fetch_part, files_tags, require_intact
 from sgcldff.slides.images import sha256_of
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DIGEST_TAG, WEIGHTS_TAG = "sgcldff.digest", "sgcldff.weights_sha256"
-FILES_TAG = "sgcldff.sha256."
-"""Beginning of the tags with digests of the parts of a version."""
 ALIAS_LOCK = "aliases.lock"
-EVALUATION, ARTIFACTS = "evaluation", "artifacts"
 TEST_SET, TEST_SET_TAG = "test_set.parquet", "sgcldff.test_set"
 """The frozen test set: an artifact of the run whose id is in this tag of the registered model."""
 CALIBRATED_TAG, ORIGINAL_TAG = "sgcldff.calibrated", "sgcldff.original"
@@ -150,7 +143,7 @@ class Registry:
             package = write_package(Path(folder), Path(workspace) / "model", len(model.spec.labels.classes))
             if report is not None:
                 report.save(package / EVALUATION)
-            all_tags = identity | score_tags(report) | code_tags() | _files_tags(package) | dict(tags or {})
+            all_tags = identity | score_tags(report) | code_tags() | files_tags(package) | dict(tags or {})
             version, model_id = self._upload(package, run, all_tags, title)
             if report is not None:
                 self.log_scores(run, report, model_id)
@@ -219,14 +212,8 @@ class Registry:
 
     def aliases(self, name: str | None = None) -> dict[str, str]:
         """Return the version of each alias; empty if nothing is registered."""
-        with self.runs.answering():
-            try:
-                aliases = self.client.get_registered_model(name or self.name).aliases
-            except MlflowException as error:
-                if error.error_code == MISSING:
-                    return {}
-                raise
-        return {alias: str(number) for alias, number in aliases.items()}
+        entry = self.runs.registered_model(name or self.name)
+        return {alias: str(number) for alias, number in entry.aliases.items()} if entry else {}
 
     def champion(self) -> str | None:
         """Return a reference to the current champion's version, for `resolve`; None if there is no champion.
@@ -260,11 +247,11 @@ class Registry:
         version = self._find(text)
         if WEIGHTS_TAG not in version.tags:
             raise InputError(f"{text}: not registered by sgcldff; name a version that `sgcldff train` registered")
-        folder = self._fetch(version, ARTIFACTS)
+        folder = fetch_part(self.runs, version, ARTIFACTS)
         weights = folder / WEIGHTS_FILE
         if not weights.is_file() or sha256_of(weights) != version.tags[WEIGHTS_TAG]:
             raise StoreError(f"{weights}: not the weights registered as {text}; restore or register again")
-        _require_registered(version, ARTIFACTS, folder)
+        require_intact(version, ARTIFACTS, folder)
         return _ref(version), folder
 
     def report(self, ref: ModelRef) -> EvalReport | None:
@@ -272,8 +259,8 @@ class Registry:
         version = self._version(ref.name, ref.version)
         if TRUTH_TAG not in version.tags:
             return None
-        folder = self._fetch(version, EVALUATION)
-        _require_registered(version, EVALUATION, folder)
+        folder = fetch_part(self.runs, version, EVALUATION)
+        require_intact(version, EVALUATION, folder)
         return EvalReport.open(folder)
 
     def promote(
@@ -319,7 +306,7 @@ class Registry:
                 raise _overtaken(ref, after.get(CHAMPION))
             return after
 
-    def rollback(self, signed: Signature | None = None, because: str = ROLLED_BACK) -> ModelRef:
+    def rollback(self, signed: Attribution | None = None, because: str = ROLLED_BACK) -> ModelRef:
         """Make the previous champion champion again and remove alias `previous`; both versions get a record.
 
         Raises
@@ -334,7 +321,7 @@ class Registry:
                 named = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items()) or "none"
                 raise InputError(f"{self.name} at {self.address} has no previous champion to restore: aliases {named}")
             restored, withdrawn = (_ref(self._version(self.name, number)) for number in (previous, aliases[CHAMPION]))
-            signature = signed or Signature.now()
+            signature = signed or Attribution.now()
             last = self.decision(withdrawn) or Decision(Outcome.WITHDRAWN, signature, withdrawn, restored)
             self.keep(withdrawn, last.withdrawn(signature, because, restored))
             self.keep(restored, Decision(Outcome.RESTORED, signature, restored, withdrawn, because=because))
@@ -401,15 +388,10 @@ class Registry:
         StoreError
             If it is missing or damaged.
         """
+        entry = self.runs.registered_model(self.name)
+        if entry is None or (run_id := entry.tags.get(TEST_SET_TAG)) is None:
+            return None
         with self.runs.answering():
-            try:
-                run_id = self.client.get_registered_model(self.name).tags.get(TEST_SET_TAG)
-            except MlflowException as error:
-                if error.error_code != MISSING:
-                    raise
-                run_id = None
-            if run_id is None:
-                return None
             run = self.client.get_run(run_id)
         with TemporaryDirectory() as workspace:
             frozen = FrozenTest.open(self.runs.download(f"{run.info.artifact_uri}/{TEST_SET}", workspace))
@@ -417,7 +399,7 @@ class Registry:
             raise StoreError(f"the test set of run {run_id} is not the one that was frozen; restore it or freeze again")
         return frozen
 
-    def freeze(self, frozen: FrozenTest, signed: Signature, *, replace: bool = True) -> FrozenTest:
+    def freeze(self, frozen: FrozenTest, signed: Attribution, *, replace: bool = True) -> FrozenTest:
         """Make this the test set of all further promotions; returns the one that is in force afterwards.
 
         Parameters
@@ -466,57 +448,9 @@ class Registry:
             numbers = sorted(int(version.version) for version in self.client.search_model_versions(f"name='{name}'"))
         return str(RegisteredModel(self.aliases(name), list(map(str, numbers))))
 
-    def _fetch(self, version: ModelVersion, part: str) -> Path:
-        """Return a local folder with a part of a version: the original, or a cached copy."""
-        uri = f"{version.source.rstrip('/')}/{part}"
-        local = self.address.folder / "models" / digest((uri, version.creation_timestamp))
-        if uri.startswith("file:"):
-            local = Path(unquote(urlsplit(uri).path))
-        elif not local.is_dir():
-            self._cache(uri, local)
-        if not local.is_dir():
-            raise StoreError(
-                f"{local}: the registry at {self.address} points here, but it is missing; restore or train again"
-            )
-        return local
-
-    def _cache(self, uri: str, folder: Path) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        workspace = Path(mkdtemp(dir=folder.parent, suffix=".partial"))
-        try:
-            with self.runs.answering():
-                copy = Path(download_artifacts(uri, dst_path=str(workspace), tracking_uri=self.address.uri))
-            with locked(folder.parent / "downloads.lock"):
-                if not folder.is_dir():
-                    copy.rename(folder)
-        finally:
-            rmtree(workspace, ignore_errors=True)
-
 
 def _ref(version: ModelVersion) -> ModelRef:
     return ModelRef(version.name, str(version.version), version.tags.get(DIGEST_TAG, ""))
-
-
-def _files_tags(package: Path) -> dict[str, str]:
-    """Return tags with digests of the names and contents of the files of a package that are read again."""
-    parts = (package / part for part in (ARTIFACTS, EVALUATION) if (package / part).is_dir())
-    return {FILES_TAG + part.name: _files_digest(part) for part in parts}
-
-
-def _files_digest(folder: Path) -> str:
-    return digest(
-        {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
-    )
-
-
-def _require_registered(version: ModelVersion, part: str, folder: Path) -> None:
-    """Check files against the tag of their version; versions of earlier releases have none."""
-    registered = version.tags.get(FILES_TAG + part)
-    if registered is not None and registered != _files_digest(folder):
-        raise StoreError(
-            f"{folder}: not the files registered as models:/{version.name}/{version.version}; restore them or register "
-            "the model again"
-        )
 
 
 def _overtaken(ref: ModelRef, champion: str | None) -> PromotionRefusedError:

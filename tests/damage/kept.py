@@ -24,7 +24,7 @@ from sgcldff.inference import serially
 from sgcldff.models.checkpoint import SPEC_FILE, spec_to_dict
 from sgcldff.models.model import save_model
 from sgcldff.models.nets import build
-from sgcldff.promotion import Decision, FrozenTest, Outcome, Signature
+from sgcldff.promotion import Attribution, Decision, FrozenTest, Outcome
 from sgcldff.registry import Registry
 from sgcldff.results.slide import SlideJob, read_slide_job
 from sgcldff.saliency.priors.precompute import compute_priors
@@ -126,9 +126,10 @@ def make_registry(folder: Path) -> None:
     registry = Registry(folder / "registry")
     ref = registry.register(save_model(folder / "trained", TINY, build(TINY)), report_of(0.9))
     registry.freeze(
-        FrozenTest.of(Catalog.open(folder / "catalog").samples), Signature("Ada", "2026-01-01T00:00:00+00:00")
+        FrozenTest.of(Catalog.open(folder / "catalog").samples), Attribution("Ada", "2026-01-01T00:00:00+00:00")
     )
-    registry.promote(ref, decision=Decision(Outcome.PROMOTED, Signature("Ada", "2026-01-02T00:00:00+00:00"), ref, ref))
+    promoted = Attribution("Ada", "2026-01-02T00:00:00+00:00")
+    registry.promote(ref, decision=Decision(Outcome.PROMOTED, promoted, ref, ref))
     for code in (folder / "registry").rglob("code"):
         shutil.rmtree(code)  # only MLflow's own servers read it
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import demo as demonstration
-from flows.demo import compare, require_quality, summary
+from flows.demo import compare_with_truth, require_quality, summary
 from sgcldff.core.errors import SgcldffError
 from sgcldff.core.settings import CELL_UM
 from sgcldff.counting.differential import read_differential
@@ -51,7 +51,7 @@ def told(small, tmp_path):
 
     def tell(change=lambda table: table):
         pq.write_table(change(truth), tmp_path / "cells.parquet")
-        return compare(tmp_path, out / "truth.parquet", Workspace(str(out / "workspace")))
+        return compare_with_truth(tmp_path, out / "truth.parquet", Workspace(str(out / "workspace")))
 
     return tell
 

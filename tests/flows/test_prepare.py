@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.prepare import prepare, resolve
+from flows.prepare import prepare, resolved_sources
 from sgcldff.core.errors import InputError
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import Catalog
@@ -76,7 +76,7 @@ def test_new_images_are_added_and_the_splits_of_the_others_stay(prepared):
 def test_auto_finds_what_is_known_below_a_folder(prepared):
     root, _, _ = prepared
     named = Source("folder", "elsewhere", 0.1)
-    found = resolve([Source("auto", str(root / "data")), named])
+    found = resolved_sources([Source("auto", str(root / "data")), named])
     assert [source.adapter for source in found] == ["table", "folder"]
     assert found[1] is named
 

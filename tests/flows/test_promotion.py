@@ -20,7 +20,7 @@ from sgcldff.core.labels import FIVE_TYPES, LabelSpace
 from sgcldff.core.records import ArrayRef, ModelRef, Sample, Split
 from sgcldff.core.settings import ModelSpec, NetSpec, PriorSpec, TrainSpec
 from sgcldff.data.catalog import Catalog
-from sgcldff.promotion import FrozenTest, Outcome, Signature, judgement
+from sgcldff.promotion import Attribution, FrozenTest, Outcome, judgement
 from sgcldff.registry import CHAMPION, Registry
 from tasks.compute import Compute
 from tasks.data import Prepared
@@ -29,7 +29,7 @@ from tasks.training import TrainJob, training_record
 from tasks.workspace import Workspace
 
 SECOND = "models:/sgcldff/2"
-ADA = Signature("ada", "2026-11-24T06:00:00+00:00")
+ADA = Attribution("ada", "2026-11-24T06:00:00+00:00")
 
 
 @pytest.fixture(scope="module")

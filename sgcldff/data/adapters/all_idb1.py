@@ -7,12 +7,10 @@ from pathlib import Path
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import BLAST
-from sgcldff.core.records import Sample
+from sgcldff.core.records import Boxes, Sample
 from sgcldff.core.tables import LARGEST, whole_number
-from sgcldff.data.adapters.all_idb2 import label_of
+from sgcldff.data.adapters.all_idb2 import label_in_name
 from sgcldff.data.adapters.base import Adapter, Rejected, child, images_in
-
-Boxes = tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class AllIdb1(Adapter):
 
     def recognises(self, folder: Path) -> bool:
         """Look for names of ALL-IDB in `im`."""
-        return any(label_of(path) for path in images_in(child(folder, "im")))
+        return any(label_in_name(path) for path in images_in(child(folder, "im")))
 
     def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
         """Find the fields."""
@@ -32,16 +30,13 @@ class AllIdb1(Adapter):
         if not images:
             raise self.not_found(folder, "images in im")
         for image in images:
+            label, centres = label_in_name(image), child(folder, "xyc", f"{image.stem}.xyc")
             try:
-                yield self._sample(image, child(folder, "xyc", f"{image.stem}.xyc"))
+                if label is None:
+                    raise InputError(f"name {image.name!r} has no class: expected ImNNN_0 or ImNNN_1; rename it")
+                yield replace(self.sample(image, label), boxes=_points(centres) if label == BLAST else None)
             except InputError as error:
                 yield Rejected(str(image), str(error))
-
-    def _sample(self, image: Path, centres: Path) -> Sample:
-        label = label_of(image)
-        if label is None:
-            raise InputError(f"name {image.name!r} has no class: expected ImNNN_0 or ImNNN_1; rename it")
-        return replace(self.sample(image, label), boxes=_points(centres) if label == BLAST else None)
 
 
 def _points(path: Path) -> Boxes | None:

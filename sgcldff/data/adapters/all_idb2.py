@@ -12,7 +12,7 @@ from sgcldff.data.adapters.base import Adapter, PublishedSize, Rejected, child, 
 NAME_PATTERN = re.compile(r"Im\d+_([01])", re.IGNORECASE)
 
 
-def label_of(image: Path) -> str | None:
+def label_in_name(image: Path) -> str | None:
     """Return the class in a file name of ALL-IDB; None for other names."""
     match = NAME_PATTERN.fullmatch(image.stem)
     return match and (BLAST if match[1] == "1" else NON_BLAST)
@@ -24,7 +24,7 @@ class AllIdb2(Adapter):
 
     def recognises(self, folder: Path) -> bool:
         """Look for names of ALL-IDB in `img`."""
-        return any(label_of(path) for path in images_in(child(folder, "img")))
+        return any(label_in_name(path) for path in images_in(child(folder, "img")))
 
     def scan(self, folder: Path) -> Iterator[Sample | Rejected]:
         """Find the crops."""
@@ -33,7 +33,7 @@ class AllIdb2(Adapter):
             raise self.not_found(folder, "images in img")
         masks = {path.stem.lower(): path for path in images_in(child(folder, "mask"))}
         for image in images:
-            label = label_of(image)
+            label = label_in_name(image)
             if label is None:
                 reason = f"name {image.name!r} has no class: expected ImNNN_0 or ImNNN_1; rename it"
                 yield Rejected(str(image), reason)

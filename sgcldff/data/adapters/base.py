@@ -130,13 +130,9 @@ class Adapter(ABC):
 
 
 def images_in(folder: Path) -> list[Path]:
-    """List the image files directly in `folder`, by name, without hidden files."""
-    return sorted(path for path in entries_in(folder) if is_image(path))
-
-
-def is_image(path: Path) -> bool:
-    """Return whether a file is an image, judging by its name."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    """List the files directly in `folder` that are images by their names, sorted, without hidden ones."""
+    visible = (path for path in entries_in(folder) if not path.name.startswith("."))
+    return sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def entries_in(folder: Path) -> Iterable[Path]:

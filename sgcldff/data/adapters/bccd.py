@@ -1,18 +1,16 @@
 """BCCD: fields of 640x480 px with boxes (Pascal VOC), hand-made masks and the type of the white blood cell."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import canonical
-from sgcldff.core.records import MaskCode, Sample
+from sgcldff.core.records import Boxes, MaskCode, Sample
 from sgcldff.core.tables import LARGEST, number, read_rows
 from sgcldff.data.adapters.base import Adapter, Download, PublishedSize, Rejected, child, images_in
-
-Boxes = tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -32,27 +30,22 @@ class Bccd(Adapter):
         if not images:
             raise self.not_found(folder, "images in JPEGImages or BCCD/JPEGImages")
         types, base = _types(folder), _fields(folder).parent
-        masks = _masks(folder)
+        places = (folder / "masks", base / "masks")
+        masks = {path.stem.rpartition("_")[2]: path for place in places for path in images_in(place)}
         for image in images:
             try:
-                yield self._sample(image, _boxes(base / "Annotations" / f"{image.stem}.xml"), types, masks)
+                boxes = _boxes(base / "Annotations" / f"{image.stem}.xml")
             except InputError as error:
                 yield Rejected(str(image), str(error))
-
-    def _sample(self, image: Path, boxes: Boxes | None, types: Mapping[str, str], masks: Mapping[str, Path]) -> Sample:
-        number = image.stem.rpartition("_")[2]
-        label = types.get(number.lstrip("0")) if number.isdigit() else None
-        return replace(self.sample(image, label, masks.get(number)), boxes=boxes)
+                continue
+            number = image.stem.rpartition("_")[2]
+            label = types.get(number.lstrip("0")) if number.isdigit() else None
+            yield replace(self.sample(image, label, masks.get(number)), boxes=boxes)
 
 
 def _fields(folder: Path) -> Path:
     nested = child(folder, "BCCD", "JPEGImages")
     return nested if nested.is_dir() else child(folder, "JPEGImages")
-
-
-def _masks(folder: Path) -> dict[str, Path]:
-    places = (folder / "masks", _fields(folder).parent / "masks")
-    return {path.stem.rpartition("_")[2]: path for place in places for path in images_in(place)}
 
 
 def _types(folder: Path) -> dict[str, str]:

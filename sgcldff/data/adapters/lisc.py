@@ -28,16 +28,15 @@ class Lisc(Adapter):
         images = [image for subfolder in types for image in images_in(subfolder)]
         if not images:
             raise self.not_found(folder, f"images in {IMAGES!r}/TYPE")
+        masks = {
+            (subfolder.name, path.stem.lower().removesuffix("_expert")): path
+            for subfolder in types
+            for path in images_in(child(folder, TRUTH, subfolder.name, EXPERT))
+        }
         for image in images:
             kind = image.parent.name
             label = canonical(kind) if canonical(kind) in FIVE_TYPES else None
-            mask = _masks(folder, kind).get(image.stem.lower())
-            yield self.sample(image, label, mask, name=f"{kind.lower()}/{image.stem}")
-
-
-def _masks(folder: Path, kind: str) -> dict[str, Path]:
-    masks = images_in(child(folder, TRUTH, kind, EXPERT))
-    return {path.stem.lower().removesuffix("_expert"): path for path in masks}
+            yield self.sample(image, label, masks.get((kind, image.stem.lower())), name=f"{kind.lower()}/{image.stem}")
 
 
 ADAPTER = Lisc(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import PRESETS, WBC5, smallest_label_space
-from sgcldff.core.records import Sample
+from sgcldff.core.records import Boxes, Sample
 from sgcldff.core.settings import MAX_MPP, MIN_MPP, IngestSpec
 from sgcldff.data.adapters.base import PublishedSize
 from sgcldff.data.adapters.reviewed import ADAPTER as REVIEWED
@@ -86,8 +86,10 @@ def _facts(path: str, key: FileKey | None, results: Mapping[FileKey, MeasureResu
 def usable_samples(rows: Iterable[MeasuredSample], spec: IngestSpec) -> Screened:
     """Keep the samples that training can use, with boxes clipped to the image."""
     screened, rows = Screened([], []), list(rows)
-    known = spec.labels.known if spec.labels else KNOWN_LABELS
-    known_to_reviews = spec.labels.known if spec.labels else _labels_beside_reviews(rows)
+    known = known_to_reviews = spec.labels.known if spec.labels else KNOWN_LABELS
+    others = {row.sample.label for row in rows if row.sample.source != REVIEWED.name}.intersection(KNOWN_LABELS)
+    if spec.labels is None and len(others) > 1:  # an answer beside the five types and the other images' makes no class
+        known_to_reviews = (*WBC5.known, *smallest_label_space(others).known)
     for row in rows:
         labels = known_to_reviews if row.sample.source == REVIEWED.name else known
         reason = _image_fault(row, spec.min_side_px) or _annotation_fault(row, labels) or _mask_fault(row)
@@ -96,15 +98,6 @@ def usable_samples(rows: Iterable[MeasuredSample], spec: IngestSpec) -> Screened
         else:
             screened.rows.append(replace(row, sample=replace(row.sample, boxes=_clipped_boxes(row.sample))))
     return screened
-
-
-def _labels_beside_reviews(rows: Iterable[MeasuredSample]) -> Collection[str]:
-    """Return what reviews may be labelled: an answer beside the five types and the other images' makes no class.
-
-    Any label that is known where there are no other images.
-    """
-    others = {row.sample.label for row in rows if row.sample.source != REVIEWED.name}.intersection(KNOWN_LABELS)
-    return (*WBC5.known, *smallest_label_space(others).known) if len(others) > 1 else KNOWN_LABELS
 
 
 def _image_fault(row: MeasuredSample, min_side: int) -> str:
@@ -124,15 +117,11 @@ def _annotation_fault(row: MeasuredSample, known: Collection[str]) -> str:
         return f"label {sample.label!r} is in no class (known: {', '.join(known)}); correct it or name other labels"
     if sample.label is None and sample.mask is None and sample.boxes is None:
         return "unlabelled: neither label nor mask nor boxes; add one of them"
-    outside = [box for box in sample.boxes or () if not _inside(box, sample)]
-    if outside:
-        return f"box {outside[0]} lies outside the image of {sample.width}x{sample.height} px; correct its annotation"
+    for x0, y0, x1, y1 in sample.boxes or ():
+        if x0 >= sample.width or y0 >= sample.height or x1 < 0 or y1 < 0:
+            size = f"{sample.width}x{sample.height} px"
+            return f"box {(x0, y0, x1, y1)} lies outside the image of {size}; correct its annotation"
     return ""
-
-
-def _inside(box: tuple[int, int, int, int], sample: Sample) -> bool:
-    x0, y0, x1, y1 = box
-    return x0 < sample.width and y0 < sample.height and x1 >= 0 and y1 >= 0
 
 
 def _mask_fault(row: MeasuredSample) -> str:
@@ -148,7 +137,7 @@ def _mask_fault(row: MeasuredSample) -> str:
     return ""
 
 
-def _clipped_boxes(sample: Sample) -> tuple[tuple[int, int, int, int], ...] | None:
+def _clipped_boxes(sample: Sample) -> Boxes | None:
     if sample.boxes is None:
         return None
     width, height = sample.width, sample.height

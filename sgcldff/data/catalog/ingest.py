@@ -14,9 +14,10 @@ from sgcldff.core.errors import StoreError, readable
 from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import QUARANTINE_SCHEMA, Sample, Split, samples_from_table, samples_to_table
 from sgcldff.core.settings import IngestSpec, digest
+from sgcldff.core.tally import Progress
 from sgcldff.data.adapters import PublishedSize, Rejected, Source
 from sgcldff.data.catalog import checks
-from sgcldff.data.catalog.measurements import MeasureProgress, facts_table, measure_all, read_facts
+from sgcldff.data.catalog.measurements import facts_table, measure_all, read_facts
 from sgcldff.data.catalog.near_duplicates import hash_bits, near_duplicates
 from sgcldff.data.catalog.overlap import SIDE, Pairs
 from sgcldff.data.catalog.paths import FACTS, MANIFEST, QUARANTINE, SPLITS, require_catalog
@@ -84,7 +85,7 @@ def ingest(
     sources: Iterable[Source],
     folder: str | Path,
     spec: IngestSpec | None = None,
-    progress: MeasureProgress | None = None,
+    progress: Progress | None = None,
 ) -> Catalog:
     """Create or update the catalog in `folder` from all of `sources`; unchanged files are not read again.
 
@@ -102,15 +103,19 @@ def ingest(
     samples, sizes, rejected = _scan(sources)
     keys = (key for sample in samples for key in checks.files_of(sample) if key is not None)
     results = measure_all(keys, read_facts(folder / FACTS), progress)
-    screened = _screen(checks.measured_samples(samples, results), sizes, spec, _existing_ids(folder))
+    manifest = folder / MANIFEST
+    existing_ids = {sample.id for sample in samples_from_table(_read(manifest))} if manifest.exists() else set()
+    screened = _screen(checks.measured_samples(samples, results), sizes, spec, existing_ids)
     splits = _read_splits(folder / SPLITS, spec)
     rows, leaking = _split(screened.rows, splits, spec)
     splits |= {row.facts.pixels: row.sample.split for row in rows}
     quarantine = [asdict(item) for item in (*rejected, *screened.quarantined, *leaking)]
     write_table(folder / FACTS, facts_table(results))
-    write_table(folder / SPLITS, _splits_table(splits, spec))
+    split_rows = [{"pixels": pixels, "split": split.value} for pixels, split in splits.items()]
+    split_schema = SPLITS_SCHEMA.with_metadata({"sgcldff.rule": _rule(spec)})
+    write_table(folder / SPLITS, pa.Table.from_pylist(split_rows, schema=split_schema))
     write_table(folder / QUARANTINE, pa.Table.from_pylist(quarantine, schema=QUARANTINE_SCHEMA))
-    write_table(folder / MANIFEST, samples_to_table(row.sample for row in rows))
+    write_table(manifest, samples_to_table(row.sample for row in rows))
     return Catalog.open(folder)
 
 
@@ -172,11 +177,6 @@ def _near(rows: Sequence[checks.MeasuredSample], spec: IngestSpec) -> Pairs:
     return near_duplicates(hashes, thumbnails.reshape(-1, SIDE, SIDE), spec)
 
 
-def _existing_ids(folder: Path) -> set[str]:
-    manifest = folder / MANIFEST
-    return {sample.id for sample in samples_from_table(_read(manifest))} if manifest.exists() else set()
-
-
 def _rule(spec: IngestSpec) -> bytes:
     return digest(
         [asdict(spec.split), spec.hash_distance, spec.min_similarity, spec.min_correlation, spec.version]
@@ -202,11 +202,6 @@ def _read_splits(path: Path, spec: IngestSpec) -> dict[str, Split]:
     if (table.schema.metadata or {}).get(b"sgcldff.rule") != _rule(spec):
         return {}
     return {row["pixels"]: Split(row["split"]) for row in table.to_pylist()}
-
-
-def _splits_table(splits: SplitOfPixels, spec: IngestSpec) -> pa.Table:
-    rows = [{"pixels": pixels, "split": split.value} for pixels, split in splits.items()]
-    return pa.Table.from_pylist(rows, schema=SPLITS_SCHEMA.with_metadata({"sgcldff.rule": _rule(spec)}))
 
 
 def _read(path: Path) -> pa.Table:

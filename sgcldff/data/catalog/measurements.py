@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,13 +16,11 @@ from PIL import Image
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError, MissingInputError, StoreError
 from sgcldff.core.parquet_file import read_table
+from sgcldff.core.tally import Progress
 from sgcldff.data.catalog.overlap import thumbnail
 from sgcldff.slides.images import read_grey, read_rgb, sha256_of
 
 FACTS_LAYOUT = b"facts/2"
-
-MeasureProgress = Callable[[int, int], None]
-"""Called with the number of files done and their total."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
 
 
 def measure_all(
-    keys: Iterable[FileKey], known: Known, progress: MeasureProgress | None = None
+    keys: Iterable[FileKey], known: Known, progress: Progress | None = None
 ) -> dict[FileKey, MeasureResult]:
     """Measure the files that are not `known` yet, in parallel; the result of an unreadable file is its error."""
     wanted = list(dict.fromkeys(keys))

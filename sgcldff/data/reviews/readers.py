@@ -34,7 +34,6 @@ class ReaderAgreement:
         return self.cells - len(self.disagreements)
 
     def __str__(self) -> str:
-        """Say it in a line."""
         both = f"{' and '.join(self.readers)}: {self.agreed} of {counted(self.cells, 'cell')} alike"
         if self.kappa is None:
             return f"{both}, one answer throughout: no kappa"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sgcldff.core.arrays import Floats
 from sgcldff.core.labels import BASOPHIL, EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL
 from sgcldff.data.synthetic.shapes import Canvas, blob, canvas, grains, soft, string
 from sgcldff.data.synthetic.stain import Palette
 
-Floats = NDArray[np.float32]
 CYTOPLASM, NUCLEUS = 128, 255
 EDGE_UM = 0.35
 

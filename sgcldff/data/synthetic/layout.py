@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from sgcldff.core.arrays import Floats
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.data.synthetic.cells import RECIPES, Stamp, white_cell
 from sgcldff.data.synthetic.stain import SmearSpec, palette
 from sgcldff.data.synthetic.surroundings import RED_RADIUS_UM, platelet, precipitate, red_cell
-
-Floats = NDArray[np.float32]
 
 APART_UM = 18.0
 """Minimum distance between the centres of separate white cells."""

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from sgcldff.core.arrays import Floats
+
 Point = tuple[float, float]
 
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
+from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 
-from sgcldff.core.arrays import Rgb
+from sgcldff.core.arrays import Floats, Rgb
 from sgcldff.core.labels import FIVE_TYPES
-from sgcldff.core.settings import MODEL_MPP, require
+from sgcldff.core.settings import MODEL_MPP, Margin, require
+from sgcldff.core.validation import Spec
 
-Floats = NDArray[np.float32]
+NotNegative = Annotated[float, Ge(0)]
 
 DYES: Mapping[str, tuple[float, float, float]] = {
     "violet": (1.18, 1.72, 0.36),
@@ -33,43 +36,36 @@ HUES: Mapping[str, tuple[float, float, float]] = {
 
 
 @dataclass(frozen=True)
-class SmearSpec:
+class SmearSpec(Spec):
     """One smear: its cells, its stain and how it is photographed."""
 
-    mpp: float = MODEL_MPP
+    mpp: Annotated[float, Interval(ge=0.05, le=1)] = MODEL_MPP
     """um/px of the images."""
-    wbc_per_mm2: float = 350.0
-    red_coverage: float = 0.5
+    wbc_per_mm2: NotNegative = 350.0
+    red_coverage: Annotated[float, Interval(ge=0, le=1.5)] = 0.5
     """Share of the area that red cells would cover if none overlapped."""
     shares: tuple[float, ...] = (0.55, 0.08, 0.04, 0.24, 0.09)
     """Shares of the five types, in the order of `FIVE_TYPES`."""
-    strength: float = 1.0
+    strength: Annotated[float, Interval(ge=0.3, le=2)] = 1.0
     """Factor on every dye's optical density."""
-    hue: float = 0.0
+    hue: Margin = 0.0
     """-1 blue stain, 0 neutral, +1 violet."""
-    illumination: float = 0.05
+    illumination: Annotated[float, Interval(ge=0, le=0.5)] = 0.05
     """Relative amplitude of uneven illumination."""
-    blur_um: float = 0.12
+    blur_um: NotNegative = 0.12
     """Standard deviation of the focus blur."""
-    noise: float = 2.0
+    noise: NotNegative = 2.0
     """Standard deviation of the camera's noise, grey levels."""
-    jpeg_quality: int = 90
+    jpeg_quality: Annotated[int, Interval(ge=1, le=100)] = 90
     seed: int = 0
     version: int = 1
 
     def __post_init__(self) -> None:
-        require(0.05 <= self.mpp <= 1, f"SmearSpec.mpp is {self.mpp}: must be 0.05 to 1 um/px")
+        super().__post_init__()
         five = len(self.shares) == len(FIVE_TYPES) and min(self.shares) >= 0 and sum(self.shares) > 0
         require(
             five, f"SmearSpec.shares is {self.shares}: give five numbers of at least 0, for {', '.join(FIVE_TYPES)}"
         )
-        require(0 <= self.red_coverage <= 1.5, f"SmearSpec.red_coverage is {self.red_coverage}: must be 0 to 1.5")
-        require(-1 <= self.hue <= 1, f"SmearSpec.hue is {self.hue}: give -1 to 1")
-        require(0.3 <= self.strength <= 2, f"SmearSpec.strength is {self.strength}: must be 0.3 to 2")
-        require(0 <= self.illumination <= 0.5, f"SmearSpec.illumination is {self.illumination}: must be 0 to 0.5")
-        physical = min(self.blur_um, self.noise, self.wbc_per_mm2) >= 0
-        require(physical, "SmearSpec.blur_um, noise and wbc_per_mm2 must not be negative")
-        require(1 <= self.jpeg_quality <= 100, f"SmearSpec.jpeg_quality is {self.jpeg_quality}: give 1 to 100")
 
 
 def random_smear(seed: int, mpp: float = MODEL_MPP) -> SmearSpec:

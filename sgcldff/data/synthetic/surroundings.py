@@ -1,13 +1,12 @@
 """The surroundings of white cells: red cells, platelets and precipitated stain."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sgcldff.core.arrays import Floats
 from sgcldff.data.synthetic.cells import Stamp
 from sgcldff.data.synthetic.shapes import Canvas, blob, canvas, grains, soft
 from sgcldff.data.synthetic.stain import Palette
 
-Floats = NDArray[np.float32]
 RED_RADIUS_UM = 3.7
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation.bootstrap import intervals
-from sgcldff.evaluation.metrics import Bools, Floats, Interval, mean_of
+from sgcldff.evaluation.metrics import Bools, Doubles, Interval, mean_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ConfidenceLimit:
     """Share of the cells that are classified, mean over stains."""
 
 
-def choose_limit(confidence: Floats, correct: Bools, stains: Sequence[str], goal: float) -> ConfidenceLimit | None:
+def choose_limit(confidence: Doubles, correct: Bools, stains: Sequence[str], goal: float) -> ConfidenceLimit | None:
     """Choose the lowest limit from which on the mean accuracy reaches its goal; None if there is none.
 
     A laboratory is one more stain, so each stain has the same weight, however many cells it has; one with all cells
@@ -53,7 +53,7 @@ def choose_limit(confidence: Floats, correct: Bools, stains: Sequence[str], goal
     return ConfidenceLimit(float(limits[lowest]), float(accuracy[lowest]), float(kept[lowest]))
 
 
-def _curve(confidence: Floats, correct: Bools, limits: Floats) -> tuple[Floats, Floats]:
+def _curve(confidence: Doubles, correct: Bools, limits: Doubles) -> tuple[Doubles, Doubles]:
     """Return accuracy and share of the cells of one stain at or above each limit."""
     order = np.argsort(confidence)
     below = np.searchsorted(confidence[order], limits, side="left")
@@ -77,7 +77,7 @@ class Abstention:
     """Share of the images that stay unidentified, by true label; it may vary strongly."""
 
 
-def abstention(confidence: Floats, correct: Bools, labels: Sequence[str], limit: float) -> Abstention:
+def abstention(confidence: Doubles, correct: Bools, labels: Sequence[str], limit: float) -> Abstention:
     """Return the effect of a limit.
 
     Parameters
@@ -109,7 +109,7 @@ class AtypicalShare:
 
 
 def atypical_shares(
-    typicality: Floats, labels: Sequence[str], groups: Sequence[str], spec: EvalSpec
+    typicality: Doubles, labels: Sequence[str], groups: Sequence[str], spec: EvalSpec
 ) -> tuple[AtypicalShare, ...]:
     """Return by true label how many images are atypical: a limit that holds on the whole may reject most of one type.
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold
 
 from sgcldff.core.settings import require
 from sgcldff.evaluation.calibration.labelled_cells import LabelledCells, are_correct, log_losses
-from sgcldff.evaluation.metrics import Bools, Floats, TypePredictions, type_scores
+from sgcldff.evaluation.metrics import Bools, Doubles, TypePredictions, type_scores
 
 MIN_CELLS = 10
 """Smallest number of cells from which anything is chosen."""
@@ -39,12 +39,12 @@ class Kind(StrEnum):
 class Adjustment:
     """A change of the layer that maps embeddings to logits."""
 
-    weight: Floats
+    weight: Doubles
     """(C, D)."""
-    bias: Floats
+    bias: Doubles
     """(C,)."""
 
-    def __call__(self, cells: LabelledCells) -> Floats:
+    def __call__(self, cells: LabelledCells) -> Doubles:
         """Return the adjusted logits, (N, C)."""
         return cells.logits + cells.embedding @ self.weight.T + self.bias
 
@@ -73,10 +73,10 @@ class Candidate:
         return Adjustment(weight, coefficients[:, 0])
 
 
-def _fit_coefficients(logits: Floats, design: Floats, allowed: Bools, penalty: float) -> Floats:
+def _fit_coefficients(logits: Doubles, design: Doubles, allowed: Bools, penalty: float) -> Doubles:
     """Return the coefficients (C, K) for a design (N, K) that minimise the penalised log loss."""
 
-    def cost(flat: Floats) -> tuple[float, Floats]:
+    def cost(flat: Doubles) -> tuple[float, Doubles]:
         coefficients = flat.reshape(logits.shape[1], -1)
         losses, slopes = log_losses(logits + design @ coefficients.T, allowed)
         slope = slopes.T @ design + penalty * coefficients
@@ -94,13 +94,13 @@ CANDIDATES = (Candidate(Kind.NOTHING), *(Candidate(kind, p) for kind in (Kind.BI
 class HeldOut:
     """Cross-validated predictions of a candidate."""
 
-    logits: Floats
+    logits: Doubles
     """Of each cell, by a fit from which it was held out; (N, C)."""
     allowed: Bools
     """Classes that the label of each cell allows, (N, C)."""
 
     @cached_property
-    def losses(self) -> Floats:
+    def losses(self) -> Doubles:
         """Log loss of each cell, (N,)."""
         return log_losses(self.logits, self.allowed)[0]
 
@@ -186,7 +186,7 @@ def adapt(cells: LabelledCells) -> Adaptation:
     return Adaptation(chosen, chosen.fit(cells), before, after)
 
 
-def _held_out_logits(candidate: Candidate, cells: LabelledCells) -> Floats:
+def _held_out_logits(candidate: Candidate, cells: LabelledCells) -> Doubles:
     """Return logits (N, C) of each cell by a fit from which it was held out."""
     by_slide = len(set(cells.groups)) >= FOLDS
     groups = cells.groups if by_slide else tuple(map(str, range(len(cells))))

@@ -7,12 +7,12 @@ from scipy.stats import entropy
 
 from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation.bootstrap import intervals
-from sgcldff.evaluation.metrics import Bools, Floats, Interval, macro_auroc
+from sgcldff.evaluation.metrics import Bools, Doubles, Interval, macro_auroc
 
 
 def foreign_scores(
-    probabilities: Floats, classes: Sequence[str], usual: Sequence[str], distance: Floats | None = None
-) -> dict[str, Floats]:
+    probabilities: Doubles, classes: Sequence[str], usual: Sequence[str], distance: Doubles | None = None
+) -> dict[str, Doubles]:
     """Return scores of how foreign cells are, from a model's predictions; higher is more foreign, (N,) each.
 
     Parameters
@@ -40,7 +40,7 @@ def foreign_scores(
 
 
 def foreign_aurocs(
-    scores: Mapping[str, Floats], foreign: Bools, groups: Sequence[str], spec: EvalSpec | None = None
+    scores: Mapping[str, Doubles], foreign: Bools, groups: Sequence[str], spec: EvalSpec | None = None
 ) -> dict[str, Interval | None]:
     """Return the AUROC of each score with its bootstrap interval; None if all or no cells are foreign.
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.evaluation.metrics import Bools, Floats
+from sgcldff.evaluation.metrics import Bools, Doubles
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledCells:
     """N cells with labels that each allow some of C classes, and embeddings of D dimensions."""
 
-    logits: Floats
+    logits: Doubles
     """(N, C); or log-probabilities, since a constant added to a row makes no difference."""
-    embedding: Floats
+    embedding: Doubles
     """(N, D); input of the model's last layer."""
     allowed: Bools
     """(N, C); at least one class for each cell, and not all of them."""
@@ -31,14 +31,14 @@ class LabelledCells:
         return LabelledCells(self.logits[rows], self.embedding[rows], self.allowed[rows], groups)
 
 
-def log_losses(logits: Floats, allowed: Bools) -> tuple[Floats, Floats]:
+def log_losses(logits: Doubles, allowed: Bools) -> tuple[Doubles, Doubles]:
     """Return -ln of the probability of the allowed classes, (N,), and its gradient by the logits, (N, C)."""
     softmax, total = _softmax_and_total(logits)
     allowed_softmax, allowed_total = _softmax_and_total(np.where(allowed, logits, -np.inf))
     return total - allowed_total, softmax - allowed_softmax
 
 
-def _softmax_and_total(logits: Floats) -> tuple[Floats, Floats]:
+def _softmax_and_total(logits: Doubles) -> tuple[Doubles, Doubles]:
     """Return softmax and log-sum-exp of each row; faster than SciPy's on few cells."""
     highest = logits.max(axis=1, keepdims=True)
     exponentials = np.exp(logits - highest)
@@ -46,7 +46,7 @@ def _softmax_and_total(logits: Floats) -> tuple[Floats, Floats]:
     return exponentials / totals, (highest + np.log(totals))[:, 0]
 
 
-def are_correct(logits: Floats, allowed: Bools) -> Bools:
+def are_correct(logits: Doubles, allowed: Bools) -> Bools:
     """Return where the allowed classes together are more probable than any other class, (N,)."""
     probabilities, _ = _softmax_and_total(logits)
     return np.asarray((probabilities * allowed).sum(axis=1) > (probabilities * ~allowed).max(axis=1))

@@ -21,7 +21,7 @@ from sgcldff.data.adapters.reviewed import ADAPTER
 from sgcldff.evaluation.calibration.adaptation import Adaptation, Adjustment, HeldOut, Kind, adapt
 from sgcldff.evaluation.calibration.labelled_cells import LabelledCells
 from sgcldff.evaluation.drift.observe import embed
-from sgcldff.evaluation.metrics import Floats
+from sgcldff.evaluation.metrics import Doubles
 from sgcldff.evaluation.predictions import PREDICTED, AnswerLabels, Predictions, tabulate
 from sgcldff.evaluation.report import METRICS, POOLED, Scores, score_source
 from sgcldff.models.checkpoint import CALIBRATION_FILE, CONFUSION_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
@@ -169,7 +169,7 @@ def calibrate_for_lab(folder: str | Path, samples: Sequence[Sample], out: str | 
     return calibration
 
 
-def _predictions(logits: Floats, samples: Sequence[Sample], spec: ModelSpec) -> Predictions:
+def _predictions(logits: Doubles, samples: Sequence[Sample], spec: ModelSpec) -> Predictions:
     """Tabulate the types that logits (N, C) predict for the cells of `samples`."""
     space = spec.labels
     labels = [space.resolve(str(sample.label)) for sample in samples]

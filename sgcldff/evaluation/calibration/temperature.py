@@ -10,12 +10,12 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from sgcldff.evaluation.calibration.labelled_cells import log_losses
-from sgcldff.evaluation.metrics import Bools, Floats
+from sgcldff.evaluation.metrics import Bools, Doubles
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
-def fit_temperature(logits: Floats, allowed: Bools, stains: Sequence[str]) -> float:
+def fit_temperature(logits: Doubles, allowed: Bools, stains: Sequence[str]) -> float:
     """Return the T in [`MIN_TEMPERATURE`, `MAX_TEMPERATURE`] that minimises the mean log loss over stains.
 
     Parameters

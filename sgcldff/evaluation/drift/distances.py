@@ -12,12 +12,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, jensenshannon
 
-from sgcldff.evaluation.metrics import Floats
+from sgcldff.evaluation.metrics import Doubles
 
 
 def energy_coefficients(
     points: NDArray[np.float32], first: NDArray[np.bool_], second: NDArray[np.bool_] | None = None
-) -> Floats:
+) -> Doubles:
     """Compare two parts of a sample, for several splits at once.
 
     H = (2 E|X - Y| - E|X - X'| - E|Y - Y'|) / (2 E|X - Y|), 0 if both parts are alike. In one dimension a shift by
@@ -50,7 +50,7 @@ def energy_coefficients(
 
 def share_distances(
     labels: NDArray[np.str_], first: NDArray[np.bool_], second: NDArray[np.bool_] | None = None
-) -> Floats:
+) -> Doubles:
     """Compare the proportions of types in two parts of N labels; arguments as of `energy_coefficients`.
 
     The Jensen-Shannon distance with logarithms to base 2. Population stability indices of 0.1 (stable below) and 0.25

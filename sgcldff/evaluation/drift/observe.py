@@ -1,15 +1,17 @@
 """Measurements of labelled images: stain, saliency priors, and embeddings of cells; and the reference made of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sgcldff.core.arrays import Floats
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import ModelSpec
 from sgcldff.core.stain import stain_statistics
+from sgcldff.core.tally import Progress
 from sgcldff.models.model import Model
-from sgcldff.models.observations import Floats, Observations
+from sgcldff.models.observations import Observations
 from sgcldff.models.out_of_distribution import fit
 from sgcldff.models.reference import Reference, annotation_digest
 from sgcldff.models.training.examples import cached_scene, cell_views
@@ -20,8 +22,6 @@ COVERED = 0.5
 IMAGES_AT_ONCE = 16
 """Images whose cells are embedded together."""
 CROPS_AT_ONCE = 32
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from sgcldff.core.arrays import Floats
 from sgcldff.core.markdown import markdown_table
 from sgcldff.core.settings import DriftSpec
 from sgcldff.core.wording import counted
 from sgcldff.evaluation.drift.distances import energy_coefficients, random_parts, share_distances
-from sgcldff.models.observations import Floats, Observations
+from sgcldff.models.observations import Observations
 
 Distances = Callable[[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.float64]]
 """Compares two parts, each (R, N), of measurements (N, ...)."""

@@ -66,9 +66,9 @@ class CellRow:
     typicality: float | None = None
     """Share of cells held out of the training that are at least as unlike the training cells; None: not known."""
     on_cell: float | None = None
-    """Share of what speaks for the type that lies on the cell, beyond chance, at most 1; None: not known."""
+    """Share of the evidence for the type that lies on the cell, beyond chance, at most 1; None: not known."""
     evidence: NDArray[np.uint8] | None = None
-    """What speaks for the type, by place in a square around the cell: rows of a square map; None: not known."""
+    """Evidence for the type, by position in a square around the cell: rows of a square map; None: not known."""
     embedding: NDArray[np.float16] | None = None
     """Features from which the cell was classified, shape (D,); None where they were not kept."""
     at_edge: bool = False
@@ -142,7 +142,9 @@ def cell_writer(
     with atomic_write(path) as partial:
         with pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer:
             yield write
-            writer.add_key_value_metadata({"geo": json.dumps(_geo(columns)), **UNKNOWN})
+            described = {name: column.described() for name, column in columns.items()}
+            geo = {"version": "1.1.0", "primary_column": "outline", "columns": described}
+            writer.add_key_value_metadata({"geo": json.dumps(geo), **UNKNOWN})
         seal(partial)
 
 
@@ -164,12 +166,6 @@ class _Column:
         """Plane px of level 0, without a reference to the earth."""
         described = {"encoding": "WKB", "geometry_types": sorted(self.kinds), "crs": None, "edges": "planar"}
         return described | ({"bbox": list(self.bounds)} if self.kinds else {})
-
-
-def _geo(columns: Mapping[str, _Column]) -> Mapping[str, object]:
-    """Describe the geometry columns (GeoParquet 1.1)."""
-    described = {name: column.described() for name, column in columns.items()}
-    return {"version": "1.1.0", "primary_column": "outline", "columns": described}
 
 
 def _row(

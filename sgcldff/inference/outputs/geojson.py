@@ -15,7 +15,7 @@ from sgcldff.inference.outputs.cells import CellRow, Shapes, WriteCells, in_batc
 from sgcldff.inference.outputs.colours import colour_of
 
 NAMESPACE = uuid.UUID("6e1c2f5a-3b0d-5a8e-9d55-6a2f0d4c7b11")
-"""QuPath wants a UUID an object; these are drawn from slide and cell, so that the same cell keeps its own."""
+"""QuPath requires a UUID per object; it is derived from slide and cell, so that a cell always has the same one."""
 
 
 def write_geojson(path: str | Path, cells: Iterable[CellRow], classes: Iterable[str]) -> Path:

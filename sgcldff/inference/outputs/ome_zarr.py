@@ -24,6 +24,7 @@ from zarr.storage import MemoryStore
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box, lattice, lattice_box
+from sgcldff.core.label_codes import BACKGROUND, CYTOPLASM, NUCLEUS
 from sgcldff.core.settings import require
 from sgcldff.inference.outputs.shard_files import COMPRESSION, Labels, ShardFiles
 
@@ -35,9 +36,9 @@ SMALLEST_PX = 512
 """Levels are added until the longer side is at most this."""
 
 CLASSES: Mapping[int, tuple[str, tuple[int, int, int, int]]] = {
-    0: ("background", (0, 0, 0, 0)),
-    1: ("cytoplasm", (86, 180, 233, 140)),
-    2: ("nucleus", (170, 40, 150, 180)),
+    BACKGROUND: ("background", (0, 0, 0, 0)),
+    CYTOPLASM: ("cytoplasm", (86, 180, 233, 140)),
+    NUCLEUS: ("nucleus", (170, 40, 150, 180)),
 }
 """Label value -> name and colour (red, green, blue, opacity)."""
 
@@ -168,7 +169,7 @@ def write_labels_ngff(
     overview
         The slide seen small, uint8 (H, W, 3).
     halve
-        Called once a level with all of its shards, whose children are written.
+        Called once per level with all of its shards; the finer level is complete by then.
     """
     from ome_zarr.format import FormatV05  # takes memory that workers, who only fill the labels, do without
     from ome_zarr.writer import write_label_metadata

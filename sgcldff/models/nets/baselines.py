@@ -29,6 +29,8 @@ STEEPNESS = 20.0
 class Baseline(nn.Module):
     """An encoder-decoder with a class head, wrapped to return a `Prediction`."""
 
+    outlines = True
+
     def __init__(self, model: Any, backbone: str) -> None:
         super().__init__()
         self.model = model
@@ -50,11 +52,6 @@ class Baseline(nn.Module):
         """The linear layer of the library's head, which follows average pooling and dropout."""
         return next(layer for layer in self.model.classification_head if isinstance(layer, nn.Linear))
 
-    @property
-    def outlines(self) -> bool:
-        """True: outlines are learned."""
-        return True
-
     def forward(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) in [0, 1] to a `Prediction`; its evidence is the predicted probability of cell."""
         features = self.model.encoder(self.normalise(image))
@@ -71,6 +68,8 @@ class Baseline(nn.Module):
 
 class Classifier(nn.Module):
     """A pure classifier; cell and nucleus are derived from the prior, so that there is a cell to classify."""
+
+    outlines = False
 
     def __init__(self, encoder: Any, backbone: str, classes: int) -> None:
         super().__init__()
@@ -93,11 +92,6 @@ class Classifier(nn.Module):
     def type_layer(self) -> nn.Linear:
         """The linear layer that follows average pooling."""
         return cast(nn.Linear, self.tell[1])
-
-    @property
-    def outlines(self) -> bool:
-        """False: outlines are not learned."""
-        return False
 
     def forward(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) and priors (B, P, H, W), both in [0, 1], to a `Prediction`.

@@ -180,6 +180,9 @@ def weighted_mean(features: Tensor, weight: Tensor) -> Tensor:
 class SgCldff(nn.Module):
     """The whole network; see `sgcldff.models.nets.build`."""
 
+    embedding_width = EMBEDDING
+    outlines = True
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         net, priors = spec.net, len(spec.prior.names)
@@ -196,11 +199,6 @@ class SgCldff(nn.Module):
         self.type_head = TypeHead(net.fusion_width, levels[-1], len(spec.labels.classes), cell_px)
 
     @property
-    def embedding_width(self) -> int:
-        """Length of an embedding."""
-        return EMBEDDING
-
-    @property
     def cam_layer(self) -> nn.Module:
         """The fused and the deep features, from which the cell is classified."""
         return self.branches
@@ -209,11 +207,6 @@ class SgCldff(nn.Module):
     def type_layer(self) -> nn.Linear:
         """The last layer of the type head."""
         return cast(nn.Linear, self.type_head.tell[1])
-
-    @property
-    def outlines(self) -> bool:
-        """True: outlines are learned."""
-        return True
 
     def forward(self, image: Tensor, prior: Tensor) -> Prediction:
         """Map images (B, 3, H, W) and priors (B, P, H, W), both in [0, 1], to a `Prediction`."""

@@ -11,28 +11,9 @@ from sgcldff.core.settings import Engine, Precision
 from sgcldff.models.checkpoint import open_spec, saved_digest
 from sgcldff.models.reference import read_typicality
 from sgcldff.models.runtimes.base import Labels, Runtime, Types
+from sgcldff.models.runtimes.hardware import caution, resolve
 
 __all__ = ["Labels", "Runtime", "Types", "caution", "load_runtime", "resolve"]
-
-
-def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> tuple[Engine, Precision]:
-    """Replace `AUTO` by the fastest choice on this machine; no model is loaded.
-
-    Raises
-    ------
-    InputError
-        If the machine does not support the requested engine or precision.
-    """
-    from sgcldff.models.runtimes.hardware import fastest
-
-    return fastest(engine, precision)
-
-
-def caution(engine: Engine, precision: Precision) -> str:
-    """Return a warning if a resolved engine and precision are needlessly slow on this machine; empty otherwise."""
-    from sgcldff.models.runtimes.hardware import reading_caution
-
-    return reading_caution(engine, precision)
 
 
 def load_runtime(folder: str | Path, engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> Runtime:

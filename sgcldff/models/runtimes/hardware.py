@@ -29,8 +29,8 @@ COMPILERS = ("g++", "c++", "clang++")
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def fastest(engine: Engine, precision: Precision) -> tuple[Engine, Precision]:
-    """Replace `AUTO` by the fastest choice for reading slides on this machine.
+def resolve(engine: Engine = Engine.AUTO, precision: Precision = Precision.AUTO) -> tuple[Engine, Precision]:
+    """Replace `AUTO` by the fastest choice for reading slides on this machine; no model is loaded.
 
     Raises
     ------
@@ -73,8 +73,8 @@ def computes_bf16(*, on_gpu: bool) -> bool:
     return not capped and not BF16_FLAGS.isdisjoint(processor_flags())
 
 
-def reading_caution(engine: Engine, precision: Precision) -> str:
-    """Return a warning if a resolved engine and precision are needlessly slow here; empty otherwise."""
+def caution(engine: Engine, precision: Precision) -> str:
+    """Return a warning if a resolved engine and precision are needlessly slow on this machine; empty otherwise."""
     return emulation_caution(precision, on_gpu=_on_gpu(engine))
 
 

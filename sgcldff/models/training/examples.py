@@ -63,10 +63,6 @@ class Scene:
     label_is_first: bool
     """Whether the image's label is the type of the first cell: it is the only one, or the image is a crop around it."""
 
-    def without_annotation(self) -> "Scene":
-        """Return the scene of the same image without mask and boxes."""
-        return Scene(self.rgb, np.full_like(self.target, MAY_BE_ANYTHING), (middle(self.rgb),), label_is_first=True)
-
 
 ImageChange = Callable[[Rgb, Sample], Rgb]
 """A change of an image, uint8 (H, W, 3) at its own scale, that keeps its shape."""
@@ -256,10 +252,6 @@ class ExampleOptions:
     prior_epochs: int = 0
     """Initial epochs with targets from the prior alone, in which the prior itself is hidden."""
 
-    def warming_up(self, key: SampleKey) -> bool:
-        """Return whether an example belongs to the initial epochs with targets from the prior alone."""
-        return key.seed is not None and key.seed[1] < self.prior_epochs
-
 
 def cycle_from(index: int, total: int) -> Iterator[int]:
     """Iterate over all indices below `total`, starting at `index` and wrapping around."""
@@ -297,10 +289,10 @@ class SmearDataset(Dataset[Example]):
         """
         sample, scene = self._read(key.index)
         saliency = self.read_prior(sample.sha256)
-        if self.options.warming_up(key):
+        if key.seed is not None and key.seed[1] < self.options.prior_epochs:
             unlabelled = replace(sample, label=None, mask=None, boxes=None)
-            target = pseudo_target(saliency)
-            example = self._example(unlabelled, scene.without_annotation(), saliency, target, key)
+            bare = replace(scene, centres=(middle(scene.rgb),), label_is_first=True)
+            example = self._example(unlabelled, bare, saliency, pseudo_target(saliency), key)
             return example._replace(prior=torch.zeros_like(example.prior))
         return self._example(sample, scene, saliency, self._target(sample, scene, saliency), key)
 

@@ -8,37 +8,31 @@ import numpy as np
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.saliency.priors.registry import Saliency, register
-from sgcldff.saliency.priors.resize import decimation_factor, through_decimation
+from sgcldff.saliency.priors.resize import DecimatedPrior
 
-WORKING_CELL_PX = 32.0
 HALF_SATURATION = 30.0
 """Distance in CIELAB at which the prior is 0.5; a fixed scale, so that tiles of a slide are consistent."""
 
 
 @register("frequency_tuned")
 @dataclass(frozen=True)
-class FrequencyTuned:
+class FrequencyTuned(DecimatedPrior):
     """Achanta, Hemami, Estrada, Suesstrunk: Frequency-tuned Salient Region Detection (CVPR 2009).
 
     The distance is mapped to [0, 1) by d / (d + 30) instead of the paper's division by the image's maximum, so that a
     field without cells stays dark.
     """
 
-    cell_px: float
-    """Width of a white blood cell, px."""
     mean: tuple[float, float, float] | None = None
     """Frozen mean colour of a slide in CIELAB; None: the mean of each image."""
-
-    def __call__(self, rgb: Rgb) -> Saliency:
-        """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""
-        return through_decimation(rgb, decimation_factor(self.cell_px, WORKING_CELL_PX), self._working_saliency)
 
     def fit(self, overview: Rgb) -> Self:
         """Freeze the mean colour of `overview`."""
         lightness, a, b, _ = cv2.mean(lab(overview))
         return replace(self, mean=(lightness, a, b))
 
-    def _working_saliency(self, rgb: Rgb) -> Saliency:
+    def working_saliency(self, rgb: Rgb) -> Saliency:
+        """Return the distance of every colour from the mean, scaled to [0, 1), float32 (h, w)."""
         colours = lab(rgb)
         mean = np.array(self.mean or cv2.mean(colours)[:3], np.float32)
         difference = cv2.GaussianBlur(colours, (5, 5), 0) - mean

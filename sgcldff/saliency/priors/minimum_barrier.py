@@ -1,8 +1,6 @@
 """MB+: minimum barrier distance to the image's border, with the border's colours as a second cue."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import cv2
 import numpy as np
@@ -11,9 +9,8 @@ from numpy.typing import NDArray
 from sgcldff.core.arrays import Rgb
 from sgcldff.saliency.priors.frequency_tuned import lab
 from sgcldff.saliency.priors.registry import Saliency, register
-from sgcldff.saliency.priors.resize import decimation_factor, through_decimation
+from sgcldff.saliency.priors.resize import DecimatedPrior
 
-WORKING_CELL_PX = 32.0
 ROUNDS = 2
 """Rounds of four sweeps (down, right, up, left)."""
 HALF_SATURATION = 100.0
@@ -22,29 +19,18 @@ HALF_SATURATION = 100.0
 
 @register("mbplus")
 @dataclass(frozen=True)
-class MinimumBarrier:
+class MinimumBarrier(DecimatedPrior):
     """Zhang, Sclaroff, Lin, Shen, Price, Mech: Minimum Barrier Salient Object Detection at 80 FPS (ICCV 2015).
 
     The paper's raster scan is replaced by sweeps along one axis at a time, in which entire rows or columns advance
     together; its centre bias is omitted, since cells may be anywhere. Distances are mapped to [0, 1) by d / (d + 100).
     """
 
-    cell_px: float
-    """Width of a white blood cell, px."""
-
-    def __call__(self, rgb: Rgb) -> Saliency:
-        """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""
-        return through_decimation(rgb, decimation_factor(self.cell_px, WORKING_CELL_PX), _working_saliency)
-
-    def fit(self, overview: Rgb) -> Self:
-        """Return the prior unchanged: its reference is each image's own border."""
-        return self
-
-
-def _working_saliency(rgb: Rgb) -> Saliency:
-    colours = cv2.GaussianBlur(lab(rgb), (3, 3), 0)
-    distance = minimum_barrier(np.moveaxis(colours, 2, 0)).sum(axis=0) + border_contrast(colours)
-    return np.asarray(distance / (distance + np.float32(HALF_SATURATION)), np.float32)
+    def working_saliency(self, rgb: Rgb) -> Saliency:
+        """Return the distance of every pixel to the border, scaled to [0, 1), float32 (h, w)."""
+        colours = cv2.GaussianBlur(lab(rgb), (3, 3), 0)
+        distance = minimum_barrier(np.moveaxis(colours, 2, 0)).sum(axis=0) + border_contrast(colours)
+        return np.asarray(distance / (distance + np.float32(HALF_SATURATION)), np.float32)
 
 
 def minimum_barrier(channels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -81,13 +67,9 @@ def border_contrast(colours: NDArray[np.float32]) -> NDArray[np.float32]:
     The fourth border is ignored, since a cell may be on it. Distances are scaled to CIELAB units.
     """
     width = max(1, round(0.1 * min(colours.shape[:2])))
-    distances = np.stack([_distance(colours, strip) for strip in _strips(colours, width)])
+    strips = (colours[:width], colours[-width:], colours[:, :width], colours[:, -width:])
+    distances = np.stack([_distance(colours, strip.reshape(-1, 3)) for strip in strips])
     return np.asarray(distances.sum(axis=0) - distances.max(axis=0), np.float32)
-
-
-def _strips(colours: NDArray[np.float32], width: int) -> Iterator[NDArray[np.float32]]:
-    for strip in (colours[:width], colours[-width:], colours[:, :width], colours[:, -width:]):
-        yield strip.reshape(-1, 3)
 
 
 def _distance(colours: NDArray[np.float32], strip: NDArray[np.float32]) -> NDArray[np.float32]:

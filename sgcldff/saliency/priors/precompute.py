@@ -1,7 +1,7 @@
 """Priors of many images, computed before training and kept in a store; only missing ones are computed."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sgcldff.core.errors import InputError, TaskLostError
 from sgcldff.core.records import ArrayRef, Sample
 from sgcldff.core.settings import PriorSpec
+from sgcldff.core.tally import Progress
 from sgcldff.saliency.priors.registry import PriorStack, build
 from sgcldff.saliency.store import IndexEntry, PriorStore, Shard, quantise, write_shard
 from sgcldff.slides.images import read_rgb, rescale, scaled_shape, sha256_of
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 SHARDS_PER_THREAD = 2
 COMMIT_SHARE = 0.1
 """Share of the time that commits may take: they take longer as the index grows, and are then made less often."""
-
-PriorProgress = Callable[[int, int], None]
-"""Called with the number of processed images, and of all images whose priors were missing."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def compute_priors(
     folder: str | Path,
     spec: PriorSpec,
     client: "Client | None" = None,
-    progress: PriorProgress | None = None,
+    progress: Progress | None = None,
 ) -> tuple[ArrayRef, tuple[PriorFailure, ...]]:
     """Compute the priors of all `samples` that are not in the store below `folder` yet.
 

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.saliency.priors.registry import Saliency, register
-from sgcldff.saliency.priors.resize import decimation_factor, through_decimation
+from sgcldff.saliency.priors.resize import DecimatedPrior
 
-WORKING_CELL_PX = 32.0
 WHITE_PERCENTILE = 97.0
 BACKGROUND_SHARE = 0.75
 REGULARISATION = 5e-4
@@ -38,32 +37,22 @@ class RamfStatistics:
 
 @register("ramf")
 @dataclass(frozen=True)
-class Ramf:
+class Ramf(DecimatedPrior):
     """Matched filter for nuclear stain, whitened by the covariance of the background.
 
     Based on Robey, Fuhrmann, Kelly, Nitzberg: A CFAR Adaptive Matched Filter Detector (1992), with diagonal loading, in
     the optical density space of Ruifrok and Johnston (2001).
     """
 
-    cell_px: float
-    """Width of a white blood cell, px."""
     statistics: RamfStatistics | None = None
     """Frozen statistics of a slide; None: those of each image."""
-
-    def __call__(self, rgb: Rgb) -> Saliency:
-        """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""
-        return through_decimation(rgb, self.factor, self._working_saliency)
-
-    @property
-    def factor(self) -> int:
-        """Integer factor by which images are shrunk before filtering, so that a cell is about 32 px wide."""
-        return decimation_factor(self.cell_px, WORKING_CELL_PX)
 
     def fit(self, overview: Rgb) -> Self:
         """Freeze the statistics of `overview`, which may have any scale, since they are per pixel."""
         return replace(self, statistics=fit_statistics(overview))
 
-    def _working_saliency(self, rgb: Rgb) -> Saliency:
+    def working_saliency(self, rgb: Rgb) -> Saliency:
+        """Return the filter's response, smoothed over a fifth of a cell and scaled to [0, 1), float32 (h, w)."""
         core = saturated(matched_filter(rgb, self.statistics or fit_statistics(rgb)))
         smooth = cv2.GaussianBlur(core, (0, 0), 0.2 * self.cell_px / self.factor)
         return np.asarray(cv2.addWeighted(core, 0.5, smooth, 0.5, 0), np.float32)

@@ -1,6 +1,8 @@
 """Integer decimation before a prior and enlargement after it: block means are the fastest way of resizing."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import cv2
 import numpy as np
@@ -9,9 +11,31 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.saliency.priors.registry import Saliency
 
 
-def decimation_factor(cell_px: float, target_px: float) -> int:
-    """Return the integer factor, at least 1, that shrinks a cell of `cell_px` to about `target_px`."""
-    return max(1, round(cell_px / target_px))
+@dataclass(frozen=True)
+class DecimatedPrior(ABC):
+    """A prior that is computed on a decimated image, and enlarged to the size of the image."""
+
+    cell_px: float
+    """Width of a white blood cell, px."""
+    working_cell_px: ClassVar[float] = 32.0
+    """Width to which images are shrunk, about, px."""
+
+    def __call__(self, rgb: Rgb) -> Saliency:
+        """Return the saliency of every pixel, float32 (H, W) in [0, 1]."""
+        return enlarge(self.working_saliency(decimate(rgb, self.factor)), self.factor, (rgb.shape[0], rgb.shape[1]))
+
+    @property
+    def factor(self) -> int:
+        """Integer factor, at least 1, by which images are shrunk."""
+        return max(1, round(self.cell_px / self.working_cell_px))
+
+    def fit(self, overview: Rgb) -> Self:
+        """Return the prior unchanged; those that take statistics from a whole image override this."""
+        return self
+
+    @abstractmethod
+    def working_saliency(self, rgb: Rgb) -> Saliency:
+        """Return the saliency of a decimated image, float32 (h, w) in [0, 1]."""
 
 
 def decimate(rgb: Rgb, factor: int) -> Rgb:
@@ -34,8 +58,3 @@ def enlarge(saliency: Saliency, factor: int, shape: tuple[int, int]) -> Saliency
     size = (saliency.shape[1] * factor, saliency.shape[0] * factor)
     enlarged = cv2.resize(saliency, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(enlarged[: shape[0], : shape[1]], np.float32)
-
-
-def through_decimation(rgb: Rgb, factor: int, saliency: Callable[[Rgb], Saliency]) -> Saliency:
-    """Compute `saliency` on the decimated image, and enlarge it to the size of `rgb`."""
-    return enlarge(saliency(decimate(rgb, factor)), factor, (rgb.shape[0], rgb.shape[1]))

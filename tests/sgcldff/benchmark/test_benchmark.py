@@ -12,7 +12,7 @@ from sklearn import metrics as oracle
 
 from sgcldff.benchmark.common_start import common_start
 from sgcldff.benchmark.markdown_page import markdown_page
-from sgcldff.benchmark.plots import draw_plots, reliability
+from sgcldff.benchmark.plots import draw_plots, reliability_curve
 from sgcldff.benchmark.protocols import (
     CORRUPTIONS,
     REFERENCE,
@@ -304,10 +304,10 @@ def test_reliability_is_that_of_counted_bins():
     one = said("a", 3, 0.6)
     confidence = one.numbers("confidence")
     right = np.array(one.column("label")) == np.array(one.column("told"))
-    for mean, share, images in reliability([one]):
+    for mean, share, images in reliability_curve([one]):
         inside = (confidence > np.floor(mean * 10) / 10) & (confidence <= np.floor(mean * 10) / 10 + 0.1)
         assert (confidence[inside].mean(), right[inside].mean(), inside.sum()) == pytest.approx((mean, share, images))
-    assert reliability([one])[:, 2].sum() == len(right)
+    assert reliability_curve([one])[:, 2].sum() == len(right)
 
 
 def test_all_start_alike():

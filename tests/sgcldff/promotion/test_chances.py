@@ -10,7 +10,7 @@ from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import EvalSpec, PromotionSpec
 from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
-from sgcldff.promotion import Decision, Evidence, Finding, Outcome, Signature, compare_models
+from sgcldff.promotion import Attribution, Basis, Decision, Finding, Outcome, compare_models
 from sgcldff.promotion.decision_record import best_champion
 from sgcldff.promotion.rules import mean_score
 
@@ -81,9 +81,9 @@ def test_a_loss_of_a_rare_class_asks_for_a_person():
 def judged(old, new, scores, outcome=Outcome.PROMOTED, test_set="t"):
     """Record the comparison of two versions."""
     finding = Finding("score", True, "", *scores, limit=-0.01)
-    evidence = Evidence(test_set, 1, 1, "", {}, "", "")
+    evidence = Basis(test_set, 1, 1, "", {}, "", "")
     champion = ModelRef("m", str(old), str(old)) if old else None
-    signed = Signature("a", f"2026-01-{new:02}T00:00:00+00:00")
+    signed = Attribution("a", f"2026-01-{new:02}T00:00:00+00:00")
     return Decision(outcome, signed, ModelRef("m", str(new), str(new)), champion, evidence, (finding,) if old else ())
 
 
@@ -111,7 +111,7 @@ def test_the_best_champion_is_of_the_same_test_set_and_was_not_withdrawn():
     third = ModelRef("m", "3", "3")
     assert best_champion(records, third, "t").version == "1"
     assert best_champion(records, third, "other") is None
-    withdrawn = replace(judged(3, 1, (), Outcome.WITHDRAWN), signed=Signature("a", "2026-02-01T00:00:00+00:00"))
+    withdrawn = replace(judged(3, 1, (), Outcome.WITHDRAWN), signed=Attribution("a", "2026-02-01T00:00:00+00:00"))
     assert best_champion([*records, replace(withdrawn, findings=())], third, "t").version == "2"
     assert best_champion(records[:2], ModelRef("m", "1", "1"), "t") is None, "the champion is the best"
 

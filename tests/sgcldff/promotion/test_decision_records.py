@@ -16,7 +16,7 @@ from sgcldff.core.records import ModelRef, Sample
 from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
 from sgcldff.models.model import save_model
 from sgcldff.models.nets import build
-from sgcldff.promotion import Decision, Evidence, Finding, FrozenTest, Outcome, Signature
+from sgcldff.promotion import Attribution, Basis, Decision, Finding, FrozenTest, Outcome
 from sgcldff.registry import Registry
 from tests.servers import mlflow_server
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
-ADA = Signature("ada", "2026-11-24T06:00:00.000001+00:00", "lab")
-EVIDENCE = Evidence("testset", 9, 8, "catalog", {"margin": 0.01}, "0.1.0", "code")
+ADA = Attribution("ada", "2026-11-24T06:00:00.000001+00:00", "lab")
+BASIS = Basis("testset", 9, 8, "catalog", {"margin": 0.01}, "0.1.0", "code")
 FROZEN = FrozenTest((Sample("s/a", "s", "g", "/a.png", 0.2, "none", label="monocyte", sha256="ab" * 32),))
 
 
@@ -71,7 +71,7 @@ def ref(number: int, registry: Registry) -> ModelRef:
 def decision(registry: Registry, number: int, outcome: Outcome = Outcome.PROMOTED, at: str = ADA.at) -> Decision:
     findings = (Finding("score", True, "as good", 0.9, 0.91, 0.01, -0.005, 0.02, -0.01),)
     signed = replace(ADA, at=at)
-    return Decision(outcome, signed, ref(number, registry), ref(1, registry), EVIDENCE, findings)
+    return Decision(outcome, signed, ref(number, registry), ref(1, registry), BASIS, findings)
 
 
 def test_records_are_kept_with_the_version_oldest_first(registry: Registry) -> None:
@@ -119,7 +119,7 @@ def test_a_promotion_that_is_refused_leaves_no_record_of_a_promotion(registry: R
 
 def test_a_record_with_whole_numbers_is_not_taken_for_damaged(registry: Registry) -> None:
     counted = Finding("leakage", True, "no image is known", figure=0, limit=0)
-    kept = Decision(Outcome.REFUSED, Signature.now("ada"), ref(1, registry), None, findings=(counted,))
+    kept = Decision(Outcome.REFUSED, Attribution.now("ada"), ref(1, registry), None, findings=(counted,))
     registry.keep(ref(1, registry), kept)
     assert registry.decision(ref(1, registry)) == kept
 
@@ -127,7 +127,7 @@ def test_a_record_with_whole_numbers_is_not_taken_for_damaged(registry: Registry
 def test_a_rollback_is_recorded_with_both_versions(registry: Registry) -> None:
     promoted = decision(registry, 2)
     registry.promote(promoted.challenger, registry.aliases(), promoted)
-    later = Signature("eve", "2026-11-24T08:00:00.000000+00:00")
+    later = Attribution("eve", "2026-11-24T08:00:00.000000+00:00")
     assert registry.rollback(later, "missed blasts") == ref(1, registry)
     withdrawn, restored = (registry.decision(ref(number, registry)) for number in (2, 1))
     assert withdrawn == promoted.withdrawn(later, "missed blasts", ref(1, registry))
@@ -203,7 +203,7 @@ def server(empty: Path, model: Path, tmp_path: Path) -> Iterator[str]:
 RIVALS = """
 import multiprocessing, sys
 from sgcldff.core.errors import PromotionRefusedError
-from sgcldff.promotion import Decision, Outcome, Signature
+from sgcldff.promotion import Attribution, Decision, Outcome
 from sgcldff.registry import Registry
 
 def promote(address, number, barrier, ends):
@@ -212,7 +212,7 @@ def promote(address, number, barrier, ends):
     seen = registry.aliases()
     barrier.wait(120)
     try:
-        registry.promote(mine, seen, Decision(Outcome.PROMOTED, Signature.now(f"rival {number}"), mine, champion))
+        registry.promote(mine, seen, Decision(Outcome.PROMOTED, Attribution.now(f"rival {number}"), mine, champion))
         ends.put((number, "won"))
     except PromotionRefusedError as error:
         ends.put((number, "lost: " + str(error)))

@@ -22,7 +22,7 @@ from sgcldff.core.settings import EvalSpec, ModelSpec, PriorSpec, PromotionSpec
 from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
 from sgcldff.models.model import Model
 from sgcldff.models.nets.base import Prediction
-from sgcldff.promotion import Decision, Evidence, Finding, Outcome, Signature, Verdict, compare_models
+from sgcldff.promotion import Attribution, Basis, Decision, Finding, Outcome, Verdict, compare_models
 from sgcldff.promotion.cost import Cost, LiveTensors, cost_findings, costs, shortest_times
 from sgcldff.promotion.decision_record import finding_cells, require_approvable, require_not_held
 from sgcldff.promotion.rules import mean_score
@@ -232,14 +232,14 @@ def test_costs_are_limited_as_multiples_of_the_champions() -> None:
     )
 
 
-EVIDENCE = Evidence("testset", 9, 8, "catalog", {"margin": 0.01, "robustness": ["blur"]}, "0.1.0", "code")
+BASIS = Basis("testset", 9, 8, "catalog", {"margin": 0.01, "robustness": ["blur"]}, "0.1.0", "code")
 PASSED = (Finding("score", True, "as good", 0.9, 0.91, 0.01, -0.005, 0.02, -0.01),)
 WAITING = Decision(
     Outcome.WAITING,
-    Signature("ada", "2026-11-24T06:00:00.000000+00:00", "lab"),
+    Attribution("ada", "2026-11-24T06:00:00.000000+00:00", "lab"),
     ModelRef("sgcldff", "2", "weights2"),
     ModelRef("sgcldff", "1", "weights1"),
-    EVIDENCE,
+    BASIS,
     PASSED,
 )
 
@@ -249,7 +249,7 @@ def test_a_record_comes_back_from_json_and_says_everything() -> None:
         assert Decision.from_json(decision.to_json()) == decision
     told = json.loads(WAITING.to_json())
     assert told["reasons"] == ["as good"]
-    assert told["rules_digest"] == EVIDENCE.rules_digest
+    assert told["rules_digest"] == BASIS.rules_digest
     text = WAITING.to_markdown()
     for part in ("ada on lab", "2026-11-24T06", "testset", "weights1", "catalog", "-0.0050 to +0.0200", "Waiting for"):
         assert part in text, part
@@ -266,7 +266,7 @@ def test_figures_of_a_table_are_short_whatever_their_unit() -> None:
 
 
 def test_what_a_person_writes_cannot_break_the_page() -> None:
-    text = WAITING.rejected(Signature("<b>|x", "now"), "a|b\n<script>").to_markdown()
+    text = WAITING.rejected(Attribution("<b>|x", "now"), "a|b\n<script>").to_markdown()
     assert "<script>" not in text
     assert "<b>" not in text
     assert "a\\|b &lt;script>" in text
@@ -274,16 +274,16 @@ def test_what_a_person_writes_cannot_break_the_page() -> None:
 
 def test_a_name_of_its_own_or_the_accounts_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "service")
-    assert Signature.now().by == "service"
-    assert Signature.now("ada").by == "ada"
-    assert Signature.now().at.endswith("+00:00")
+    assert Attribution.now().by == "service"
+    assert Attribution.now("ada").by == "ada"
+    assert Attribution.now().at.endswith("+00:00")
 
 
 def test_an_account_without_a_name_signs_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 123456)
-    assert Signature.now().by == "uid 123456"
+    assert Attribution.now().by == "uid 123456"
 
 
 def test_approval_holds_only_while_nothing_has_changed() -> None:

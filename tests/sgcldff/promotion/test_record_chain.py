@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sgcldff.core.errors import InputError
-from sgcldff.promotion.record_chain import chained, content_digest, faults, read_signer, signing_key
+from sgcldff.promotion.record_chain import chained, faults, read_signer, record_digest, signing_key
 
 LAB = Ed25519PrivateKey.generate()
 SIGNER = LAB.public_key().public_bytes_raw().hex()
 
 
 def name_of(number: int, text: str) -> str:
-    return f"1/2026010{number}T0-{content_digest(text)}"
+    return f"1/2026010{number}T0-{record_digest(text)}"
 
 
 def chain(*keys: Ed25519PrivateKey | None) -> tuple[dict[str, str], str]:
@@ -34,7 +34,7 @@ def chain(*keys: Ed25519PrivateKey | None) -> tuple[dict[str, str], str]:
 def rename(records: dict[str, str], name: str, text: str) -> str:
     """Replace a record as somebody would who knows how names are made; gives its new name."""
     del records[name]
-    new = name.rpartition("-")[0] + "-" + content_digest(text)
+    new = name.rpartition("-")[0] + "-" + record_digest(text)
     records[new] = text
     return new
 

@@ -19,7 +19,7 @@ from sgcldff.core.labels import WBC5
 from sgcldff.core.records import ModelRef
 from sgcldff.models.checkpoint import WEIGHTS_FILE
 from sgcldff.models.model import load_model
-from sgcldff.promotion import Decision, Outcome, Signature
+from sgcldff.promotion import Attribution, Decision, Outcome
 from sgcldff.registry import ORIGINAL_TAG, Registry
 from sgcldff.saliency.priors import build as build_priors
 from tests.sgcldff.registry.odd_model import ODD, SPEC, report_of
@@ -199,7 +199,7 @@ RIVALS = """
 import multiprocessing, sys
 from sgcldff.core.errors import PromotionRefusedError
 from sgcldff.core.records import ModelRef
-from sgcldff.promotion import Decision, Outcome, Signature
+from sgcldff.promotion import Attribution, Decision, Outcome
 from sgcldff.registry import ORIGINAL_TAG, Registry
 
 def promote(folder, number, barrier, ends):
@@ -246,18 +246,18 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(registry: Regi
 def test_of_two_promotions_of_one_version_at_once_neither_is_told_no(registry: Registry, trained: Path) -> None:
     one, two = versions_of(registry, trained, 2)
     registry.promote(one)
-    seen, won = registry.aliases(), Decision(Outcome.PROMOTED, Signature.now("Ada"), two, one)
+    seen, won = registry.aliases(), Decision(Outcome.PROMOTED, Attribution.now("Ada"), two, one)
     registry.promote(two, seen, won)
-    registry.promote(two, seen, Decision(Outcome.PROMOTED, Signature.now("Max"), two, one))
+    registry.promote(two, seen, Decision(Outcome.PROMOTED, Attribution.now("Max"), two, one))
     with pytest.raises(PromotionRefusedError, match="version 2 has become champion by another promotion"):
-        registry.record(Decision(Outcome.REFUSED, Signature.now("Max"), two, one))
+        registry.record(Decision(Outcome.REFUSED, Attribution.now("Max"), two, one))
     assert registry.decisions(two) == (won,)
 
 
 @pytest.mark.parametrize("file", ["artifacts/spec.json", "evaluation/report.json", "decisions/*.json"])
 def test_files_that_changed_on_disk_are_noticed(registry: Registry, trained: Path, file: str) -> None:
     ref = registry.register(trained, report_of(0.5))
-    registry.promote(ref, decision=Decision(Outcome.PROMOTED, Signature.now("Ada"), ref, None))
+    registry.promote(ref, decision=Decision(Outcome.PROMOTED, Attribution.now("Ada"), ref, None))
     (damaged,) = registry.resolve("models:/sgcldff/1")[1].parent.glob(file)
     content = damaged.read_bytes()
     digit = next(at for at, byte in enumerate(content) if 0x31 <= byte <= 0x38)
