@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
-from skimage.draw import polygon
 
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import InputError
@@ -21,7 +20,7 @@ from sgcldff.core.parquet_file import read_table, write_table
 from sgcldff.core.records import SlideRef
 from sgcldff.core.settings import require
 from sgcldff.inference.instances import Cell
-from sgcldff.inference.outputs.cells import valid_polygon
+from sgcldff.inference.outlines import fill_outline, valid_polygon
 from sgcldff.inference.plan import AGAIN, Plan, opened
 from sgcldff.slides import ScaledSlide
 
@@ -119,8 +118,7 @@ def paint_given(plan: Plan, shard: Box) -> tuple[NDArray[np.uint8], list[Box]]:
     for cell in cells:
         for code, rings in ((CYTOPLASM, (cell.outline,)), (NUCLEUS, cell.nuclei)):
             for ring in rings:
-                inside = polygon(ring[:, 1] - shard.y0 - 0.5, ring[:, 0] - shard.x0 - 0.5, labels.shape)
-                labels[inside] = code
+                fill_outline(labels, (shard.y0, shard.x0), ring, code)
     return labels, [cell.box for cell in cells]
 
 

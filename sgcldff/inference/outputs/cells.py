@@ -18,6 +18,7 @@ from sgcldff.core.atomic import atomic_write
 from sgcldff.core.parquet_file import UNKNOWN, seal
 from sgcldff.core.records import PROBABILITY, Lineage, cell_schema
 from sgcldff.core.settings import require
+from sgcldff.inference.outlines import valid_polygon
 
 ROWS = 4096
 """Cells held in memory, and rows of a row group."""
@@ -204,18 +205,3 @@ def cell_polygon(cell: CellRow) -> shapely.Polygon:
     """Return a cell's outline as one valid polygon that encloses an area; its box where the outline encloses none."""
     y0, x0, y1, x1 = cell.box
     return valid_polygon(cell.outline) or shapely.box(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
-
-
-def valid_polygon(outline: NDArray[np.float64]) -> shapely.Polygon | None:
-    """Mend an outline that crosses itself by keeping its largest part; None where it encloses no area."""
-    if len(outline) < 3 or not np.isfinite(outline).all():
-        return None
-    drawn = shapely.Polygon(outline)
-    if drawn.is_valid and drawn.area > 0:
-        return drawn
-    mended = shapely.make_valid(drawn)
-    parts = [part for part in shapely.get_parts(mended) if part.geom_type == "Polygon" and part.area > 0]
-    parts += [inner for part in shapely.get_parts(mended) if part.geom_type == "MultiPolygon" for inner in part.geoms]
-    if not parts:
-        return None
-    return shapely.Polygon(max(parts, key=lambda part: float(part.area)).exterior)

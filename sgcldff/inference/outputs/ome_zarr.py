@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
-from skimage.draw import polygon
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
@@ -26,6 +25,7 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box, lattice, lattice_box
 from sgcldff.core.label_codes import BACKGROUND, CYTOPLASM, NUCLEUS
 from sgcldff.core.settings import require
+from sgcldff.inference.outlines import fill_outline
 from sgcldff.inference.outputs.shard_files import COMPRESSION, Labels, ShardFiles
 
 NAME = "segmentation"
@@ -93,8 +93,7 @@ def paint_shard(files: ShardFiles, row: int, column: int, cells: Iterable[tuple[
     shard = lattice_box(row, column, files.shard_px).clip(files.shape)
     pixels, boxes = np.zeros(shard.shape, np.uint32), []
     for number, outline in cells:
-        inside = polygon(outline[:, 1] - shard.y0 - 0.5, outline[:, 0] - shard.x0 - 0.5, pixels.shape)
-        pixels[inside] = number
+        fill_outline(pixels, (shard.y0, shard.x0), outline, number)
         (x0, y0), (x1, y1) = np.floor(outline.min(axis=0)).astype(int), np.ceil(outline.max(axis=0)).astype(int)
         boxes.append(Box(int(y0), int(x0), int(y1), int(x1)))
     files.write(row, column, files.chunks_in(pixels, shard, boxes))
