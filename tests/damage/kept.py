@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import alembic.command  # noqa: F401  or every case would import it, as the next ones
+import mlflow.store.model_registry.sqlalchemy_workspace_store
+import mlflow.store.tracking.sqlalchemy_workspace_store  # noqa: F401
 import numpy as np
-import ome_zarr.writer  # noqa: F401  or every case would import it
+import ome_zarr.writer  # noqa: F401
+import pyarrow.dataset  # noqa: F401
 import scipy.stats  # noqa: F401
 
 from sgcldff.core.errors import InputError

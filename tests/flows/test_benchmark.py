@@ -181,22 +181,23 @@ def wait_for(found, running):
     assert running.poll() is None, running.communicate()[0]
 
 
-def test_killed_and_started_again_it_goes_on(server, others, tmp_path):
+def test_killed_and_started_again_it_goes_on(server, others, run, tmp_path):
     out, settings = tmp_path / "out", tmp_path / "quick.toml"
     settings.write_text(QUICK + "[promote]\ntiming_rounds = 1\n")
     asked = ["-d", others, "--adapter", "table", "-o", out, "--networks", "efficientnet", "--seeds", "1"]
-    command = [COMMAND, "benchmark", *asked, "--settings", settings, "--device", "cpu", "--protocols", "robustness"]
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    told["env"] = outside(PREFECT_API_URL=server)
-    running = subprocess.Popen([*map(str, command)], start_new_session=True, **told)
+    command = ["benchmark", *asked, "--settings", settings, "--device", "cpu", "--protocols", "robustness"]
+    running = subprocess.Popen(
+        [COMMAND, *map(str, command)], env=outside(PREFECT_API_URL=server), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     first = Done(out, [])
     wait_for(lambda: len(list(out.rglob("predictions.parquet"))) >= 5, running)
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     before = first.times()
     assert not (out / "table.md").exists()
-    again = subprocess.run([*map(str, command)], check=False, timeout=500, **told)
-    assert again.returncode == 0, again.stdout
+    again = run(*command)
+    assert again.code == 0, again
     after = first.times()
     assert {path: after[path] for path in before} == before
     assert len(after) == 1 + 1 + 25

@@ -61,19 +61,22 @@ def tree(folder):
 
 
 @pytest.fixture
-def start(lab, slide, tmp_path):
-    """Give the function that starts the command on a cluster."""
+def command(lab, slide, tmp_path):
+    """Give the function that words the command for a cluster."""
     settings = tmp_path / "settings.toml"
     settings.write_text(SETTINGS)
 
-    def start(address, out):
-        given = ("-o", str(out), "-w", lab.workspace, "--settings", str(settings), "--cluster", address)
-        environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
-        return subprocess.Popen(
-            [COMMAND, "infer", slide.slide, *given], env=environment, stderr=subprocess.PIPE, text=True
-        )
+    def command(address, out):
+        given = ("-o", out, "-w", lab.workspace, "--settings", settings, "--cluster", address)
+        return [*map(str, ("infer", slide.slide, *given))]
 
-    return start
+    return command
+
+
+def started(command):
+    """Start the command in a process of its own."""
+    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
+    return subprocess.Popen([COMMAND, *command], env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def parts(out):
@@ -91,7 +94,7 @@ def wait_for(count, out, running):
     assert running.poll() is None, running.communicate()[1]
 
 
-def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, start, unused_port, tmp_path):
+def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, command, run, unused_port, tmp_path):
     quiet, out = tmp_path / "quiet", tmp_path / "out"
     settings = read_settings(tmp_path / "settings.toml")
     infer([str(slide.slide)], str(quiet), lab.workspace, "models:/sgcldff@champion", None, Compute(workers=0), settings)
@@ -99,33 +102,32 @@ def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, start,
     assert total == 2 * 36
 
     with cluster(unused_port()) as (address, scheduler, nanny):
-        command = start(address, out)
-        wait_for(4, out, command)
+        running = started(command(address, out))
+        wait_for(4, out, running)
         (worker,) = (
             child
             for child in psutil.Process(nanny.pid).children(recursive=True)
             if "spawn_main" in "".join(child.cmdline())
         )
         worker.kill()
-        wait_for(12, out, command)
-        command.send_signal(signal.SIGKILL)
-        command.communicate()
+        wait_for(12, out, running)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
         first = parts(out)
         assert 12 <= len(first) < total
 
-        command = start(address, out)
-        wait_for(len(first) + 6, out, command)
+        running = started(command(address, out))
+        wait_for(len(first) + 6, out, running)
         scheduler.kill()
-        _, told = command.communicate(timeout=300)
-    assert command.returncode == 5, told
+        _, told = running.communicate(timeout=300)
+    assert running.returncode == 5, told
     assert "scheduler" in told.splitlines()[-1]
     second = parts(out)
     assert first.items() <= second.items()
     assert len(second) < total
 
     with cluster(unused_port()) as (address, *_):
-        command = start(address, out)
-        _, told = command.communicate(timeout=300)
-    assert command.returncode == 0, told
+        done = run(*command(address, out))
+    assert done.code == 0, done
     assert second.items() <= parts(out).items()
     assert tree(out / "small") == tree(quiet / "small")

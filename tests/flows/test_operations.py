@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,6 +23,7 @@ from tests.servers import (
     postgres_programs,
     prefect_server,
     prefect_worker,
+    web,
 )
 
 QUICK = {
@@ -50,7 +50,7 @@ class Laboratory(NamedTuple):
             "flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}},
             "sort": "START_TIME_ASC",
         }
-        answer = httpx.post(f"{self.environment['PREFECT_API_URL']}/flow_runs/filter", json=asked, timeout=30)
+        answer = web.post(f"{self.environment['PREFECT_API_URL']}/flow_runs/filter", json=asked)
         found: list[dict[str, Any]] = answer.raise_for_status().json()
         return found
 
@@ -67,12 +67,12 @@ class Laboratory(NamedTuple):
     def run(self, deployment: str, **parameters: object) -> str:
         """Run a deployment, such as `retrain/nightly`, and give the name of its final state."""
         server = self.environment["PREFECT_API_URL"]
-        found = httpx.get(f"{server}/deployments/name/{deployment}", timeout=30).raise_for_status().json()
+        found = web.get(f"{server}/deployments/name/{deployment}").raise_for_status().json()
         place, asked = f"{server}/deployments/{found['id']}/create_flow_run", {"parameters": parameters}
-        created = httpx.post(place, json=asked, timeout=30).raise_for_status().json()
+        created = web.post(place, json=asked).raise_for_status().json()
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            run = httpx.get(f"{server}/flow_runs/{created['id']}", timeout=30).raise_for_status().json()
+            run = web.get(f"{server}/flow_runs/{created['id']}").raise_for_status().json()
             if run["end_time"]:
                 assert run["state_type"] == "COMPLETED", run["state"]["message"]
                 return str(run["state_name"])
@@ -82,7 +82,7 @@ class Laboratory(NamedTuple):
     def alias(self, name: str) -> str:
         """Give the version that an alias names."""
         place = f"{self.environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/alias"
-        answer = httpx.get(place, params={"name": "sgcldff", "alias": name}, timeout=30)
+        answer = web.get(place, params={"name": "sgcldff", "alias": name})
         return str(answer.raise_for_status().json()["model_version"]["version"])
 
 
@@ -110,7 +110,7 @@ def laboratory(tmp_path_factory) -> Iterator[Laboratory]:
 def deployed(laboratory) -> dict[str, Any]:
     """Give the deployments as the server shows them."""
     found, flows = (
-        httpx.post(f"{laboratory.environment['PREFECT_API_URL']}/{kind}/filter", json={}, timeout=30).json()
+        web.post(f"{laboratory.environment['PREFECT_API_URL']}/{kind}/filter", json={}).json()
         for kind in ("deployments", "flows")
     )
     names = {flow["id"]: flow["name"] for flow in flows}
@@ -155,9 +155,7 @@ def test_parameters_are_typed_and_explained(deployed):
 
 
 def test_promotion_waits_for_the_end_of_a_retraining(deployed, laboratory):
-    automations = httpx.post(
-        f"{laboratory.environment['PREFECT_API_URL']}/automations/filter", json={}, timeout=30
-    ).json()
+    automations = web.post(f"{laboratory.environment['PREFECT_API_URL']}/automations/filter", json={}).json()
     (automation,) = automations
     assert automation["enabled"]
     assert automation["trigger"]["expect"] == ["prefect.flow-run.Completed"]

@@ -4,10 +4,10 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -15,6 +15,7 @@ from flows.recorded import recorded_flow
 from sgcldff.data.adapters import Source
 from tasks.artifacts import link_to, show_image, show_markdown
 from tasks.stages import stage
+from tests.servers import web
 from tests.terminal import outside
 
 WALK = """
@@ -54,7 +55,7 @@ def draw_all(sources: list[Source]) -> None:
 
 
 def of_server(server: str, kind: str, **conditions: object) -> list[dict]:
-    answer = httpx.post(f"{server}/{kind}/filter", json=conditions, timeout=60)
+    answer = web.post(f"{server}/{kind}/filter", json=conditions)
     return answer.raise_for_status().json()
 
 
@@ -82,6 +83,7 @@ def walker(server, tmp_path):
         run = run_named(server, f"walk {Path(place).name}")
         while tasks_of(server, run) != {"look at it": "RUNNING"}:
             assert process.poll() is None
+            time.sleep(0.05)
         return process
 
     yield start
@@ -112,6 +114,7 @@ def test_what_is_interrupted_does_not_stay_running(server, walker, number):
     process.send_signal(number)
     run = run_named(server, f"walk {number.name}.svs")
     while run["state_type"] == "RUNNING" or "RUNNING" in tasks_of(server, run).values():
+        time.sleep(0.05)
         run = run_named(server, run["name"])
     assert (run["state_type"], tasks_of(server, run)) == ("CRASHED", {"look at it": "CRASHED"})
 
