@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
+from sgcldff.core.boundary import reading
 from sgcldff.core.geometry import Box
 from sgcldff.core.wording import percent
 from sgcldff.counting.agreement import FEWEST_CELLS, Agreement
@@ -20,7 +21,7 @@ from sgcldff.counting.alerts import alerts
 from sgcldff.counting.differential import ClassShare, Differential, read_differential
 from sgcldff.inference.outputs.cells import CellRow
 from sgcldff.inference.outputs.colours import hex_of
-from sgcldff.results.folder import DIFFERENTIAL, REPORT, ZOOM
+from sgcldff.results.folder import DIFFERENTIAL, READ_AGAIN, REPORT, ZOOM
 from sgcldff.results.gallery import OUTSIDE, Gallery, ShownType
 from sgcldff.results.html import data_uri, embedded_json, leaflet, scripts, template
 from sgcldff.results.standing import Standing, read_standing
@@ -34,6 +35,8 @@ CROP_UM = 26.0
 DIFFERENTIAL_SECTION = '<section id="differential">'
 PEOPLE = re.compile(rf'(<section id="people">.*?</section>\s*)?(?={DIFFERENTIAL_SECTION})', re.DOTALL)
 """Place of what people made of the results: before the model's differential."""
+LINKS = re.compile(r'(?<=<p class="back"><a href=")|(?<="folder":")')
+"""Starts of the addresses of what lies beside a report."""
 RING_UM = 10.0
 """Radius of the rings that mark cells in the overview, at least `RING_PX`."""
 RING_PX = 5.0
@@ -173,6 +176,21 @@ def update_report(folder: Path) -> None:
         page = PEOPLE.sub(lambda _: f"{people}\n", path.read_text(encoding="utf-8"), count=1)
         with atomic_write(path) as partial:
             partial.write_text(page, encoding="utf-8")
+
+
+def copy_report(folder: Path, place: str) -> None:
+    """Copy a slide's report into a folder below the slide's; it still finds its pictures, and its batch.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    with reading(folder / REPORT, "cannot be copied", READ_AGAIN, missing=READ_AGAIN):
+        page = (folder / REPORT).read_text(encoding="utf-8")
+    up = "../" * len(Path(place).parts)
+    with atomic_write(folder / place / REPORT) as partial:
+        partial.write_text(LINKS.sub(lambda _: up, page), encoding="utf-8")
 
 
 def _people(found: Differential, standing: Standing) -> Markup:

@@ -21,7 +21,7 @@ from sgcldff.results.folder import (
     held,
 )
 from sgcldff.results.review.answers import reviewer_name
-from sgcldff.results.slide_page import update_report
+from sgcldff.results.slide_page import copy_report, update_report
 from sgcldff.results.standing import SIGNED_STATUS, Signature, Standing, mark_signed, unsigned
 
 
@@ -54,9 +54,8 @@ def sign(folder: str | Path, by: str) -> Signature:
         mark_signed(folder)
         update_report(folder)
         update_exports(folder)
-        copied = folder / signature.place / REPORT
-        if (folder / REPORT).exists() and not copied.exists():
-            _copy(folder / REPORT, copied)
+        if (folder / REPORT).exists() and not (folder / signature.place / REPORT).exists():
+            copy_report(folder, signature.place)
     return signature
 
 

@@ -1,7 +1,6 @@
 "use strict";
 // One cell: its figures beside the map, and its link, #cell-ID.
 
-const byId = new Map(cells.map((cell) => [cell.id, cell]));
 const chosen = L.layerGroup().addTo(map);
 const linkTo = (cell) => `#cell-${encodeURIComponent(cell.id)}`;
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
@@ -82,13 +81,7 @@ function jump(cell) {
 }
 
 function linked() {
-  const name = /^#cell-(.+)/.exec(location.hash)?.[1];
-  let cell;
-  try {
-    cell = byId.get(decodeURIComponent(name ?? ""));
-  } catch {
-    cell = undefined;
-  }
+  const cell = linkedCell(location.hash);
   if (cell) jump(cell);
 }
 

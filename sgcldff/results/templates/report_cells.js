@@ -1,14 +1,25 @@
 "use strict";
-// Cells on the map: rings from afar, outlines from near, and what of them is shown.
+// Cells on the map, rings from afar and outlines from near, and which of them are shown there and in the gallery.
 
 const CLOSE_PX = 18;
 const MANY = 3000;
 const cells = content.cells;
+const byId = new Map(cells.map((cell) => [cell.id, cell]));
+const gallery = [...document.querySelectorAll("#gallery .group")].map((group) => [group, [...group.querySelectorAll("figure")]]);
 const inks = L.canvas({ padding: 0.3, tolerance: 3 });
 const rings = L.featureGroup().addTo(map);
 const outlines = L.featureGroup().addTo(map);
 const nuclei = L.featureGroup().addTo(map);
 for (const group of [rings, outlines, nuclei]) group.on("click", (event) => select(event.layer.cell));
+
+function linkedCell(hash) {
+  const name = /^#cell-(.+)/.exec(hash)?.[1];
+  try {
+    return byId.get(decodeURIComponent(name ?? ""));
+  } catch {
+    return undefined;
+  }
+}
 
 function drawn(cell, group, make) {
   const layer = make();
@@ -48,7 +59,12 @@ function draw() {
 function filter() {
   for (const end of ["least", "most"]) part(`${end}-value`).textContent = `${part(end).value} %`;
   passing = cells.filter(passes);
-  part("passing").textContent = `${passing.length.toLocaleString("en")} of ${cells.length.toLocaleString("en")} cells on the map`;
+  part("passing").textContent = `${passing.length.toLocaleString("en")} of ${cells.length.toLocaleString("en")} cells shown`;
+  const kept = new Set(passing);
+  for (const [group, figures] of gallery) {
+    for (const figure of figures) figure.hidden = !kept.has(linkedCell(figure.querySelector("a").hash));
+    group.hidden = figures.every((figure) => figure.hidden);
+  }
   draw();
 }
 

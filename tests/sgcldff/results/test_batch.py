@@ -35,21 +35,9 @@ from sgcldff.results.batch import (
 from sgcldff.results.batch.triage import robust_z
 from sgcldff.slides import SlideEntry
 from sgcldff.slides.content import content_sha256
+from tests.sgcldff.results.summaries import AREAS, MODEL, USUAL, aside, summary
 
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
-MODEL = ModelRef("sgcldff", "3", "cd" * 8)
-AREAS = {"monolayer": 0.4, "thick": 0.2, "feathered": 0.1, "out_of_focus": 0.0, "background": 0.3}
-USUAL = {"neutrophil": 300, "eosinophil": 12, "basophil": 3, "lymphocyte": 150, "monocyte": 35}
-
-
-def summary(name="slide", counts=USUAL, excluded=0, **changes):
-    found = from_counts(counts, WBC6.classes, excluded=excluded)
-    facts = {"found": found, "areas": AREAS, "tiles": 100, "skipped": 1900, "seconds": 12.5, "model": MODEL}
-    return SlideSummary(name, f"{name}.svs", **(facts | changes))
-
-
-def aside(name, reason="cannot be decoded"):
-    return SlideSummary(name, f"{name}.svs", reason=reason)
 
 
 def texts(slide):

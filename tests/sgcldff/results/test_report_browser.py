@@ -13,7 +13,7 @@ from sgcldff.core.records import Lineage, SlideRef
 from sgcldff.counting.differential import differential
 from sgcldff.results.facts import slide_facts
 from sgcldff.results.gallery import Gallery
-from sgcldff.results.slide_page import write_report
+from sgcldff.results.slide_page import copy_report, write_report
 from sgcldff.slides.scaled import ScaledSlide
 from tests.browser import chromium, complaints, wait
 from tests.sgcldff.results.reports import PaintedSlide, cell_at
@@ -140,14 +140,19 @@ def test_a_link_opens_the_page_at_its_cell_and_back_leads_to_the_one_before(repo
 
 def test_cells_are_filtered_by_type_and_confidence(report, folder):
     report.open(folder)
-    assert report.find("#passing").text == "8 of 8 cells on the map"
+    assert report.find("#passing").text == "8 of 8 cells shown"
     report.find("#key2").click()
-    assert report.find("#passing").text == "4 of 8 cells on the map"
+    assert report.find("#passing").text == "4 of 8 cells shown"
+    shown = [link.get_attribute("href").rpartition("/")[2] for link in report.gallery() if link.is_displayed()]
+    assert shown == ["0", "2", "4", "6"]
+    titles = [title.text.partition(" ")[0] for title in report.driver.find_elements("css selector", "#gallery h3")]
+    assert titles == ["neutrophil", ""], "no title without a picture"
     report.run("part('most').value = 80; part('most').dispatchEvent(new Event('input'))")
     assert report.run("return rings.getLayers().map((layer) => layer.cell.confidence)") == [0.75, 0.65]
-    report.gallery()[0].click()
+    next(link for link in report.gallery() if link.is_displayed()).click()
+    assert report.figures()["Confidence"] == "75.0 %", "the first picture is of one that passes"
     report.find("#next").click()
-    assert report.figures()["Confidence"] == "75.0 %", "the next cell is one that passes"
+    assert report.figures()["Confidence"] == "65.0 %", "the next cell is one that passes"
 
 
 def test_a_click_on_a_ring_selects_its_cell(report, folder):
@@ -212,13 +217,29 @@ def test_the_page_alone_still_has_map_outlines_and_figures(report, folder, tmp_p
     assert report.run("return document.querySelectorAll('.leaflet-image-layer').length") == 1, "the overview inside"
 
 
+def test_a_signed_copy_shows_the_same_pictures_and_leads_to_the_batch(report, folder):
+    page = (folder / "report.html").read_text()
+    back = '<p class="back"><a href="../batch.html">'
+    (folder / "report.html").write_text(page.replace("<header>", f"<header>{back}All slides</a></p>", 1))
+    (folder.parent / "batch.html").write_text("<title>The batch</title>")
+    copy_report(folder, "signed/20300101T000000Z-abcdef01")
+    (folder / "report.html").write_text(page)
+    report.open(folder / "signed" / "20300101T000000Z-abcdef01").gallery()[0].click()
+    loaded = "return [...document.querySelectorAll('.leaflet-tile')].filter((tile) => tile.naturalWidth === 256).length"
+    wait(lambda: report.run(loaded) >= 1, "no tile is shown")
+    assert not report.find("#lacking").is_displayed()
+    report.find(".back a").click()
+    wait(lambda: report.driver.title == "The batch", "the link does not lead to the batch")
+    assert complaints(report.driver) == []
+
+
 def test_a_slide_without_cells_has_a_map(report, folder, tmp_path):
     pixels = np.full((300, 400, 3), 230, np.uint8)
     ref = SlideRef("empty", "/empty.tiff", "ab" * 32, 0.2, (300, 400), 1)
     slide = ScaledSlide(PaintedSlide(ref, pixels), 0.2)
     write_report(tmp_path, slide, Gallery(), differential([], FIVE_TYPES), [("Slide", "empty")])
     report.open(tmp_path)
-    assert report.find("#passing").text == "0 of 0 cells on the map"
+    assert report.find("#passing").text == "0 of 0 cells shown"
     assert report.run("return map.getZoom() > map.getMinZoom() - 1")
     assert complaints(report.driver) == []
 
