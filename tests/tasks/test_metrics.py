@@ -11,7 +11,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.tally import Tally
 from tasks import metrics
 from tasks.live_view import BatchView
-from tasks.stages import timed
+from tasks.stages import timed_stage
 from tasks.training_curves import Gauges, epochs_table
 
 
@@ -59,9 +59,9 @@ def test_a_batch_is_counted_while_it_runs(served):
 
 
 def test_stages_are_timed_by_how_they_end(served):
-    with timed("reading"):
+    with timed_stage("reading"):
         pass
-    with pytest.raises(ValueError, match="bad"), timed("reading"):
+    with pytest.raises(ValueError, match="bad"), timed_stage("reading"):
         raise ValueError("bad")
     now = scraped(served)
     assert now["sgcldff_stage_duration_seconds_count", "done", "reading"] == 1

@@ -6,15 +6,13 @@ from typing import Annotated
 
 import cv2
 import numpy as np
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Floats, Rgb
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.settings import MODEL_MPP, Margin, require
 from sgcldff.core.validation import Spec
-
-NotNegative = Annotated[float, Ge(0)]
 
 DYES: Mapping[str, tuple[float, float, float]] = {
     "violet": (1.18, 1.72, 0.36),
@@ -41,7 +39,7 @@ class SmearSpec(Spec):
 
     mpp: Annotated[float, Interval(ge=0.05, le=1)] = MODEL_MPP
     """um/px of the images."""
-    wbc_per_mm2: NotNegative = 350.0
+    wbc_per_mm2: float = 350.0
     red_coverage: Annotated[float, Interval(ge=0, le=1.5)] = 0.5
     """Share of the area that red cells would cover if none overlapped."""
     shares: tuple[float, ...] = (0.55, 0.08, 0.04, 0.24, 0.09)
@@ -52,9 +50,9 @@ class SmearSpec(Spec):
     """-1 blue stain, 0 neutral, +1 violet."""
     illumination: Annotated[float, Interval(ge=0, le=0.5)] = 0.05
     """Relative amplitude of uneven illumination."""
-    blur_um: NotNegative = 0.12
+    blur_um: float = 0.12
     """Standard deviation of the focus blur."""
-    noise: NotNegative = 2.0
+    noise: float = 2.0
     """Standard deviation of the camera's noise, grey levels."""
     jpeg_quality: Annotated[int, Interval(ge=1, le=100)] = 90
     seed: int = 0
@@ -66,6 +64,8 @@ class SmearSpec(Spec):
         require(
             five, f"SmearSpec.shares is {self.shares}: give five numbers of at least 0, for {', '.join(FIVE_TYPES)}"
         )
+        physical = min(self.blur_um, self.noise, self.wbc_per_mm2) >= 0
+        require(physical, "SmearSpec.blur_um, noise and wbc_per_mm2 must not be negative")
 
 
 def random_smear(seed: int, mpp: float = MODEL_MPP) -> SmearSpec:
