@@ -35,6 +35,13 @@ from tests.flows.review_page import Page
 from tests.terminal import QUICK, Ran
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tables() -> Iterator[None]:
+    """Make new registries fast."""
+    with shared.mlflow_tables():
+        yield
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """Report to one Prefect server, as Prefect's own harness for tests does; gives its address."""
