@@ -36,10 +36,8 @@ from tests.terminal import QUICK, Ran
 
 
 @pytest.fixture(scope="session", autouse=True)
-def tables() -> Iterator[None]:
+def _tables(mlflow_tables):
     """Make new registries fast."""
-    with shared.mlflow_tables():
-        yield
 
 
 @pytest.fixture(scope="session")
