@@ -70,6 +70,13 @@ def postgres():
         yield server
 
 
+@pytest.fixture(scope="session")
+def mlflow_tables():
+    """Make new registries fast."""
+    with shared.mlflow_tables():
+        yield
+
+
 @pytest.fixture
 def browser(tmp_path):
     """Start headless Chromium for one test, since what a page stores outlives it."""

@@ -35,6 +35,11 @@ from tests.flows.review_page import Page
 from tests.terminal import QUICK, Ran
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _tables(mlflow_tables):
+    """Make new registries fast."""
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """Report to one Prefect server, as Prefect's own harness for tests does; gives its address."""

@@ -26,7 +26,7 @@ SLIDE = "Jane Doe 1970"
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def registry(mlflow_tables: None, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Hold two versions of different weights, registered without scores."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
     for seed in (0, 1):

@@ -19,7 +19,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def seed_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def seed_home(mlflow_tables: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an empty registry; MLflow needs seconds for the first contact, copies of the file need none."""
     home = tmp_path_factory.mktemp("registry")
     assert Registry(home).client
