@@ -13,7 +13,6 @@ from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import QUARANTINE, Catalog, ingest
 from sgcldff.data.mirror import mirrored
 from sgcldff.evaluation import SkippedImage
-from sgcldff.saliency.priors import gallery
 from sgcldff.saliency.priors.precompute import compute_priors
 from sgcldff.saliency.store import PriorStore
 from tasks.artifacts import show_image, show_table
@@ -98,7 +97,9 @@ def precompute_priors(catalog_folder: str, workspace: Workspace, spec: PriorSpec
         raise InputError(f"{len(failures)} images of the catalog have no prior ({first}); ingest them again")
     prepared = Prepared(catalog_folder, catalog.digest, len(catalog.samples), catalog.quarantine.num_rows, reference)
     if not prepared.picture.is_file():
+        from sgcldff.saliency.priors.gallery import prior_gallery
+
         shown = catalog.samples[:: -(-len(catalog.samples) // PICTURED)]
-        gallery.prior_gallery(shown, PriorStore.open(reference), prepared.picture)
+        prior_gallery(shown, PriorStore.open(reference), prepared.picture)
     show_image(prepared.picture, key="priors", description=f"Images beside their priors {spec.names}")
     return prepared

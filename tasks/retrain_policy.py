@@ -12,9 +12,7 @@ from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import DriftSpec, RetrainPolicy, digest
 from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation.drift import DriftReport, measure_drift
-from sgcldff.evaluation.drift.observe import describe, observe
 from sgcldff.models.checkpoint import SPEC_FILE, read_spec
-from sgcldff.models.model import load_model
 from sgcldff.models.observations import MAX_OBSERVATIONS
 from sgcldff.models.reference import Reference, reference_digest
 from sgcldff.promotion.retrain_policy import News, RetrainDecision, count_labelled_cells, decide
@@ -35,6 +33,9 @@ def describe_model(prepared: Prepared, training: str) -> str:
     """Write a trained model's reference for drift beside it, unless it exists; returns the model's folder."""
     folder = Path(training) / "model"
     if not reference_digest(folder):
+        from sgcldff.evaluation.drift.observe import describe
+        from sgcldff.models.model import load_model
+
         with bar("describe") as progress:
             describe(load_model(folder), Catalog.open(prepared.catalog).samples, progress).save(folder)
     return str(folder)
@@ -81,6 +82,9 @@ def drift_of(new: Sequence[Sample], folder: Path, workspace: Workspace, spec: Dr
     content = sorted((sample.sha256, sample.label or "", sample.mask_sha256) for sample in new)
     path = workspace.drift(digest((reference_digest(folder), digest(spec), content)))
     if not path.is_file():
+        from sgcldff.evaluation.drift.observe import observe
+        from sgcldff.models.model import load_model
+
         indices = np.sort(np.random.default_rng(spec.seed).permutation(len(new))[:MAX_OBSERVATIONS])
         with bar("measure") as progress:
             observations = observe(load_model(folder), [new[index] for index in indices], progress)

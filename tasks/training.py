@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sgcldff.benchmark.protocols import leave_out
 from sgcldff.core.json_file import read_json, write_json
@@ -15,10 +16,6 @@ from sgcldff.data.catalog import Catalog
 from sgcldff.evaluation import Predictions
 from sgcldff.evaluation.report import PREDICTIONS_FILE
 from sgcldff.models.checkpoint import CONFUSION_FILE, saved_digest, spec_to_dict
-from sgcldff.models.model import load_model
-from sgcldff.models.training.deadline import Deadline
-from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
-from sgcldff.models.training.warm_start import WarmStart
 from sgcldff.promotion.leakage import TrainingRecord
 from sgcldff.registry import EVALUATION, TRAINED_ON, DataSet, Registry
 from sgcldff.saliency.store import PriorStore
@@ -28,8 +25,10 @@ from tasks.evaluation import read_report
 from tasks.policy import MODEL
 from tasks.stages import model_ids, stage
 from tasks.tracking import EVALUATION_TAG, dated
-from tasks.training_curves import Gauges, epochs_table
 from tasks.workspace import RECORD_REMEDY, Workspace
+
+if TYPE_CHECKING:
+    from sgcldff.models.training.warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +76,10 @@ class TrainJob:
         teacher = () if self.teacher is None else ("teacher", saved_digest(self.teacher))
         return digest((*content, *parent, *teacher, *(("without", self.without) if self.without else ())))
 
-    def start(self) -> ModelSpec | WarmStart:
+    def start(self) -> "ModelSpec | WarmStart":
         """Return the spec of the model, with the weights that it starts from."""
+        from sgcldff.models.training.warm_start import WarmStart
+
         return self.model() if self.parent is None else WarmStart(self.model(), Path(self.parent))
 
 
@@ -93,6 +94,11 @@ def train_model(job: TrainJob, workspace: Workspace, accelerator: str = "auto", 
     """
     folder = workspace.training(job.key())
     if not (folder / TRAINED).is_file():
+        from sgcldff.models.model import load_model
+        from sgcldff.models.training.deadline import Deadline
+        from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
+        from tasks.training_curves import Gauges, epochs_table
+
         registry = Registry(workspace.tracking_uri)
         run = tracked_run(registry, folder, job)
         samples = job.samples()

@@ -87,10 +87,10 @@ def parts(out):
 
 def wait_for(count, out, running):
     """Wait until so many passes over shards are committed."""
-    for _ in range(2400):
+    for _ in range(6000):
         if len(parts(out)) >= count or running.poll() is not None:
             break
-        time.sleep(0.02)
+        time.sleep(0.05)
     assert running.poll() is None, running.communicate()[1]
 
 
