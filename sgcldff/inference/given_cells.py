@@ -63,7 +63,7 @@ def read_outlines(path: str | Path, slide: SlideRef) -> pa.Table:
     require(bool(rows), f"{path}: holds no outline of a cell: {REMEDY}")
     require(
         not outside,
-        f"{path}: {outside} of {len(rows)} outlines lie beside the slide, whose (height, width) is {slide.shape} px: "
+        f"{path}: {outside} of {len(rows)} outlines lie outside the slide, whose (height, width) is {slide.shape} px: "
         + REMEDY,
     )
     return pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -70,7 +70,7 @@ class Picture:
     cell_id: str
     uri: str
     evidence: str
-    """The same picture under a map of what speaks for the type; empty where that is not known."""
+    """The same picture under a map of the evidence for the type; empty where that is not known."""
     confidence: str
     caption: str
 
@@ -263,7 +263,7 @@ def _caption(cell: CellRow) -> str:
 
 
 def _under_map(rgb: Rgb, evidence: NDArray[np.uint8]) -> Rgb:
-    """Colour a picture (H, W, 3) by the rows of a square map of what speaks for the cell's type, and reduce it."""
+    """Colour a picture (H, W, 3) by the rows of a square map of the evidence for the cell's type, and reduce it."""
     rows = evidence.reshape(math.isqrt(evidence.size), -1)
     grey = cv2.cvtColor(cv2.resize(rgb, (MAP_PX, MAP_PX), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     strength = cv2.resize(rows, (MAP_PX, MAP_PX), interpolation=cv2.INTER_CUBIC)

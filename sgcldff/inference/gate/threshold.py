@@ -12,15 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgcldff.core.arrays import Rgb
+from sgcldff.core.arrays import Mask, Rgb
 from sgcldff.core.errors import InputError
 from sgcldff.core.proportions import clustering, exact_interval
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import CELL_UM, GateSpec, digest, require
 from sgcldff.inference.gate.gate import Gate
 from sgcldff.slides.images import read_grey, read_rgb, rescale, scaled_shape
-
-Mask = NDArray[np.bool_]
 
 COVERED = 0.95
 """Share of a cell's pixels that must be read for it to be kept."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sgcldff.core.arrays import Floats
 from sgcldff.core.geometry import Box
 from sgcldff.core.settings import InferSpec
 from sgcldff.models.runtimes import Runtime
@@ -19,8 +20,6 @@ from sgcldff.slides import ScaledSlide, SlideSource
 CANDIDATES = 400
 """Cells among which representatives are sought, drawn by chance from all slides."""
 CELLS_AT_ONCE = 32
-
-Floats = NDArray[np.float32]
 
 
 def embed_cells(source: SlideSource, places: Sequence[Place], runtime: Runtime) -> Floats:

@@ -36,7 +36,7 @@ class ReviewSelection:
 
     labels: tuple[str, ...] = (UNIDENTIFIED,)
     """Predicted types that are reviewed; with "unidentified" also cells whose type was read from beside them: less of
-    what speaks for it lies on the cell than by chance."""
+    the evidence for it lies on the cell than by chance."""
     below: float | None = None
     """Cells with a lower confidence, too, 0 to 1."""
     sample: int = 0
