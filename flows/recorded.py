@@ -90,8 +90,9 @@ def _end_if_lost(client: SyncPrefectClient, path: Path) -> None:
     facts = read_json(path, "remove it")
     if facts["host"] != platform.node():
         return
-    if psutil.pid_exists(facts["pid"]) and psutil.Process(facts["pid"]).create_time() == facts["started"]:
-        return
+    with suppress(psutil.NoSuchProcess):
+        if psutil.Process(facts["pid"]).create_time() == facts["started"]:
+            return
     run = client.read_flow_run(UUID(path.stem))
     if run.state is not None and not run.state.is_final():
         client.set_flow_run_state(run.id, Crashed(message="Its process was killed."), force=True)
