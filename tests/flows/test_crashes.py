@@ -61,22 +61,19 @@ def tree(folder):
 
 
 @pytest.fixture
-def command(lab, slide, tmp_path):
-    """Give the function that words the command for a cluster."""
+def start(lab, slide, tmp_path):
+    """Give the function that starts the command on a cluster."""
     settings = tmp_path / "settings.toml"
     settings.write_text(SETTINGS)
 
-    def command(address, out):
-        given = ("-o", out, "-w", lab.workspace, "--settings", settings, "--cluster", address)
-        return [*map(str, ("infer", slide.slide, *given))]
+    def start(address, out):
+        given = ("-o", str(out), "-w", lab.workspace, "--settings", str(settings), "--cluster", address)
+        environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
+        return subprocess.Popen(
+            [COMMAND, "infer", slide.slide, *given], env=environment, stderr=subprocess.PIPE, text=True
+        )
 
-    return command
-
-
-def started(command):
-    """Start the command in a process of its own."""
-    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
-    return subprocess.Popen([COMMAND, *command], env=environment, stderr=subprocess.PIPE, text=True)
+    return start
 
 
 def parts(out):
@@ -94,7 +91,7 @@ def wait_for(count, out, running):
     assert running.poll() is None, running.communicate()[1]
 
 
-def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, command, run, unused_port, tmp_path):
+def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, start, unused_port, tmp_path):
     quiet, out = tmp_path / "quiet", tmp_path / "out"
     settings = read_settings(tmp_path / "settings.toml")
     infer([str(slide.slide)], str(quiet), lab.workspace, "models:/sgcldff@champion", None, Compute(workers=0), settings)
@@ -102,32 +99,33 @@ def test_whatever_is_killed_the_result_is_that_of_a_quiet_run(lab, slide, comman
     assert total == 2 * 36
 
     with cluster(unused_port()) as (address, scheduler, nanny):
-        running = started(command(address, out))
-        wait_for(4, out, running)
+        command = start(address, out)
+        wait_for(4, out, command)
         (worker,) = (
             child
             for child in psutil.Process(nanny.pid).children(recursive=True)
             if "spawn_main" in "".join(child.cmdline())
         )
         worker.kill()
-        wait_for(12, out, running)
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
+        wait_for(12, out, command)
+        command.send_signal(signal.SIGKILL)
+        command.communicate()
         first = parts(out)
         assert 12 <= len(first) < total
 
-        running = started(command(address, out))
-        wait_for(len(first) + 6, out, running)
+        command = start(address, out)
+        wait_for(len(first) + 6, out, command)
         scheduler.kill()
-        _, told = running.communicate(timeout=300)
-    assert running.returncode == 5, told
+        _, told = command.communicate(timeout=300)
+    assert command.returncode == 5, told
     assert "scheduler" in told.splitlines()[-1]
     second = parts(out)
     assert first.items() <= second.items()
     assert len(second) < total
 
     with cluster(unused_port()) as (address, *_):
-        done = run(*command(address, out))
-    assert done.code == 0, done
+        command = start(address, out)
+        _, told = command.communicate(timeout=300)
+    assert command.returncode == 0, told
     assert second.items() <= parts(out).items()
     assert tree(out / "small") == tree(quiet / "small")

@@ -1,8 +1,6 @@
 """Contract of every network: shapes, any tile size, working switches, no need for pretrained weights."""
 
-from copy import deepcopy
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -26,16 +24,9 @@ pytestmark = pytest.mark.slow
 OFF = NetSpec(pretrained=Pretrained.OFF)
 
 
-@lru_cache(8)
-def untrained(spec):
-    """Build a network once: drawing its weights takes longer than running it on small images."""
-    torch.manual_seed(0)
-    return build(spec).eval()
-
-
 def answer(spec, height=64, width=64, batch=2, prior=None):
-    net = untrained(spec)
     torch.manual_seed(0)
+    net = build(spec).eval()
     image = torch.rand(batch, 3, height, width)
     prior = torch.rand(batch, len(spec.prior.names), height, width) if prior is None else prior
     with torch.inference_mode():
@@ -52,7 +43,7 @@ def test_every_network_supports_any_label_space(name, labels):
     assert got.evidence.shape == (2, 1, 16, 16)
     assert got.evidence.min() >= 0
     assert got.evidence.max() <= 1
-    assert got.embedding.shape == (2, untrained(spec).embedding_width)
+    assert got.embedding.shape == (2, build(spec).embedding_width)
     assert got.contribution.shape == (2, 1, 16, 16)
     assert got.contribution.min() >= 0
 
@@ -93,7 +84,8 @@ def batch_for(spec):
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_a_batch_trains_every_weight_of_every_network(name, bf16):
     spec = ModelSpec(net=replace(OFF, name=name))
-    net = deepcopy(untrained(spec)).train().to(memory_format=torch.channels_last)
+    torch.manual_seed(0)
+    net = build(spec).train().to(memory_format=torch.channels_last)
     loss = SmearLoss(LossSpec(), torch.ones(5), net.embedding_width)
     image, prior, target, allowed = batch_for(spec)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -119,11 +111,10 @@ def test_every_baseline_accepts_any_tile_size(name, height, width):
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_grad_cam_finds_its_layer(name):
-    net, seen = untrained(ModelSpec(net=replace(OFF, name=name))), []
-    hook = net.cam_layer.register_forward_hook(lambda *passed: seen.append(passed[-1]))
+    net, seen = build(ModelSpec(net=replace(OFF, name=name))).eval(), []
+    net.cam_layer.register_forward_hook(lambda *passed: seen.append(passed[-1]))
     with torch.inference_mode():
         net(torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64))
-    hook.remove()
     (found,) = seen
     maps = found if isinstance(found, tuple) else (found,)
     assert len(maps) == (2 if name == "sgcldff" else 1)
@@ -139,14 +130,14 @@ def test_pure_classifiers_derive_outlines_from_the_prior(name):
     assert (cell.diff() >= 0).all()
     assert (nucleus.diff() >= 0).all()
     assert set(got.segmentation.argmax(1).unique().tolist()) == {0, 1, 2}
-    assert not untrained(spec).outlines
+    assert not build(spec).outlines
     assert (got.evidence == 1).all()
 
 
 def test_a_pure_classifier_classifies_the_cell_that_the_prior_shows(smears):
     catalog, _ = smears
     spec = ModelSpec(net=replace(OFF, name="efficientnet"))
-    model = Model(spec, untrained(spec), torch.device("cpu"))
+    model = Model(spec, build(spec).eval(), torch.device("cpu"))
     crops = [sample for sample in catalog.samples if sample.label][:20]
     readings = predict_images(model, [(sample, read_scene(sample, spec.mpp)) for sample in crops])
     middle = spec.crop_px // 2
@@ -165,8 +156,8 @@ def test_any_tile_size_and_mixture(height, width, mixing):
 def test_prior_reaches_the_output_only_where_it_is_switched_on():
     def moves(**switches):
         spec = ModelSpec(net=replace(OFF, **switches))
-        net = deepcopy(untrained(spec))
         torch.manual_seed(0)
+        net = build(spec).eval()
         for name, parameter in net.named_parameters():
             if "gate" in name:
                 torch.nn.init.normal_(parameter)
