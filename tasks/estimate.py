@@ -19,6 +19,8 @@ from tasks.progress import in_words
 
 START_S = 5.0
 """From the command to the first pixel, s."""
+BESIDE = 1.1
+"""How much longer work takes beside other processes; from 1.0 on cores of their own to 1.2 where two share one."""
 
 
 def estimate_slides(
@@ -43,14 +45,16 @@ def estimate_slides(
             plan = plan_slide(slide, network, model.model, used, folder, reference_digest(str(model.folder)))
             seen = perf_counter() - began
             estimate = estimate_plan(plan, runtime)
-        yield entry, replace(estimate, core_s=estimate.core_s + seen)
+        yield entry, replace(estimate, alone_s=estimate.alone_s + seen)
 
 
 def in_a_line(slide: str, estimate: Estimate, workers: int | None) -> str:
     """Describe what reading a slide will take with so many processes; None: one per core."""
     count = max(1, workers if workers is not None else os.cpu_count() or 1)
     of = f"{estimate.tiles:,} of {estimate.tiles + estimate.skipped:,} tiles ({estimate.share:.1%})"
-    time = f"about {in_words(START_S + estimate.core_s / count)} with {counted(count, 'process', 'processes')}"
+    slowed = BESIDE if count > 1 else 1.0
+    seconds = START_S + estimate.alone_s + slowed * estimate.core_s / count
+    time = f"about {in_words(seconds)} with {counted(count, 'process', 'processes')}"
     return (
         f"{slide}: {of}, about {counted(estimate.cells, 'cell')}; {time}, {estimate.memory_mb:,.0f} MB of memory each; "
         f"{estimate.disk_mb:,.0f} MB on disk"

@@ -256,12 +256,15 @@ def in_words(seconds: float) -> str:
 
     Examples
     --------
-    >>> in_words(43), in_words(765), in_words(7500), in_words(200_000)
-    ('45 s', '13 min', '2 h 5 min', '2 d 7 h')
+    >>> in_words(43), in_words(205), in_words(765), in_words(7500), in_words(200_000)
+    ('45 s', '3 min 30 s', '13 min', '2 h 5 min', '2 d 7 h')
     """
     if seconds < 57.5:
         return f"{5 * max(1, round(seconds / 5))} s"
-    minutes = max(1, round(seconds / 60))
+    if seconds < 285:
+        minutes, half = divmod(max(2, round(seconds / 30)), 2)
+        return f"{minutes} min 30 s" if half else f"{minutes} min"
+    minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)

@@ -23,14 +23,20 @@ SHARDS = 4
 """Shards of which tiles are read."""
 TILES = 24
 """Tiles at most that are read of each."""
-RESULTS_S = 0.006
-"""Time to write a cell's part of tables, label images and their coarser levels, s; measured on one core."""
+IMAGES_S = 0.0085
+"""Time to write a cell's part of the label images and their coarser levels, s on one core, where cells lie apart."""
+TABLES_S = 0.00085
+"""Time to write a cell's rows of the tables, which one process does, s."""
+REPORT_S = 5.0
+"""Time to write the report of a large slide, s."""
 RESULTS_BYTES = 7_000
 """Size of a cell's part of them, bytes, beside that of its labels."""
 PICTURED = 600
 """Cells at most around which the report has sharp pictures, in tiles of 256 px, 40 um each."""
 PICTURE_BYTES = 6_000
 """Size of such a tile, bytes; neighbouring cells share some."""
+LARGE_PX = 1e8
+"""Pixels of a large slide."""
 OVERVIEW_BYTES = 14.5e6
 """Size of the overviews of a slide that is larger than they are, bytes."""
 
@@ -45,7 +51,9 @@ class Estimate:
     """Further tiles that reading everything would take."""
     cells: int
     core_s: float
-    """Time on one core, s."""
+    """Time on one core of what processes share, s."""
+    alone_s: float
+    """Time of what one process does alone, s."""
     memory_mb: float
     """Peak of a process that reads, MB."""
     disk_mb: float
@@ -95,7 +103,8 @@ def estimate_plan(plan: Plan, runtime: Runtime) -> Estimate:
         tiles,
         skipped,
         cells,
-        times * looked + per_tile * seconds + cells * RESULTS_S,
+        times * looked + per_tile * seconds + cells * IMAGES_S,
+        cells * TABLES_S + REPORT_S * min(1.0, plan.grid.shape[0] * plan.grid.shape[1] / LARGE_PX),
         peak,
         (per_tile * size + cells * RESULTS_BYTES + pictures + overviews) / 1e6,
     )
