@@ -1,8 +1,10 @@
 """Which model a command takes, what it says of it, and what becomes of the one that ships."""
 
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from sgcldff.core.records import ModelRef, Split
 from sgcldff.data.catalog import Catalog
@@ -128,3 +130,19 @@ def test_the_model_that_ships_finds_cells_on_a_slide_without_any_preparation(ser
     assert ran.code == 0
     assert len(pq.read_table(tmp_path / "out" / "smear" / "cells.parquet")) > 0
     assert {model.name for model in models_of(tmp_path / "out")} == {RELEASED_NAME}
+
+
+def test_an_estimate_is_near_what_reading_takes_and_leaves_nothing(shipped, server, run, tmp_path):
+    made = write_slide(tmp_path / "smear.tiff", (3000, 3000), cells=40, seed=9)
+    given = (made.slide, "-o", tmp_path / "out", "-w", tmp_path / "ws", "--workers", "0")
+    ran = run("infer", *given, "--estimate")
+    assert ran.code == 0
+    found = re.search(r"smear: ([\d,]+) of ([\d,]+) tiles .*about ([\d,]+) cells?; about .* with 1 process, ", ran.out)
+    assert found, ran.out
+    assert not (tmp_path / "out").exists()
+    assert run("infer", *given).code == 0
+    (row,) = pq.read_table(tmp_path / "out" / "batch.parquet").to_pylist()
+    tiles, whole, cells = (int(number.replace(",", "")) for number in found.groups())
+    assert tiles == pytest.approx(row["tiles"], rel=0.2)
+    assert whole == pytest.approx(row["tiles"] + row["skipped"], rel=0.2)
+    assert cells == pytest.approx(pq.read_metadata(tmp_path / "out" / "smear" / "cells.parquet").num_rows, rel=0.2)
