@@ -118,7 +118,7 @@ def paint_given(plan: Plan, shard: Box) -> tuple[NDArray[np.uint8], list[Box]]:
     for cell in cells:
         for code, rings in ((CYTOPLASM, (cell.outline,)), (NUCLEUS, cell.nuclei)):
             for ring in rings:
-                fill_outline(labels, (shard.y0, shard.x0), ring, code)
+                fill_outline(labels, shard, ring, code)
     return labels, [cell.box for cell in cells]
 
 

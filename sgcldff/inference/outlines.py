@@ -6,6 +6,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from sgcldff.core.geometry import Box
+
 
 def valid_polygon(outline: NDArray[np.float64]) -> shapely.Polygon | None:
     """Mend an outline that crosses itself by keeping its largest part; None where it encloses no area."""
@@ -22,25 +24,28 @@ def valid_polygon(outline: NDArray[np.float64]) -> shapely.Polygon | None:
     return shapely.Polygon(max(parts, key=lambda part: float(part.area)).exterior)
 
 
-def fill_outline(pixels: NDArray[Any], corner: tuple[int, int], outline: NDArray[np.float64], value: int) -> None:
+def box_around(outline: NDArray[np.float64]) -> Box:
+    """Return the pixels that an outline, (N, 2) of (x, y) in px, touches."""
+    (x0, y0), (x1, y1) = np.floor(outline.min(axis=0)).astype(int), np.ceil(outline.max(axis=0)).astype(int)
+    return Box(int(y0), int(x0), int(y1), int(x1))
+
+
+def fill_outline(pixels: NDArray[Any], place: Box, outline: NDArray[np.float64], value: int) -> None:
     """Set the pixels whose centres lie inside an outline.
 
     Parameters
     ----------
     pixels
         Part of an image, (H, W); what of the outline lies beside it is left out.
-    corner
-        (y, x) of its first pixel in the image.
+    place
+        Where in the image it lies.
     outline
         (N, 2) of (x, y), px of the image, of which the first pixel covers [0, 1).
     """
-    moved = outline - (corner[1], corner[0])
-    (x0, y0), (x1, y1) = np.floor(moved.min(axis=0)).astype(int), np.ceil(moved.max(axis=0)).astype(int)
-    window = slice(max(0, y0), max(0, y1)), slice(max(0, x0), max(0, x1))
-    part = pixels[window]
-    if len(outline) < 3 or not part.size:
+    window = box_around(outline).overlap(place)
+    if len(outline) < 3 or 0 in window.shape:
         return
-    shape = shapely.Polygon(moved)
+    shape = shapely.Polygon(outline)
     shapely.prepare(shape)
-    y, x = np.mgrid[: part.shape[0], : part.shape[1]] + 0.5
-    part[shapely.contains_xy(shape, x + window[1].start, y + window[0].start)] = value
+    y, x = np.mgrid[window.slices] + 0.5
+    pixels[window.within(place).slices][shapely.contains_xy(shape, x, y)] = value

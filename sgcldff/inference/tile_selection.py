@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Mask
 from sgcldff.core.geometry import Box, Tile
-from sgcldff.inference.gate import Area, Blocks
-from sgcldff.inference.plan import Plan, at_gate_scale, opened
+from sgcldff.inference.gate import Area, Blocks, block_px
+from sgcldff.inference.plan import Plan, opened
+from sgcldff.slides import ScaledSlide
 
 REACH_UM = 14.0
 """Places this far outside of the usable area are read: the rest of cells whose centres may lie inside."""
@@ -101,9 +102,9 @@ def select_tiles(plan: Plan, box: Box) -> TileSelection:
 
 def look_at(plan: Plan, part: Box) -> Look:
     """Look at a box of the lattice, which may leave the slide, and at the blocks that it touches."""
-    gate, slide = plan.gate, at_gate_scale(opened(plan.slide), plan.gate_mpp)
+    gate, slide = plan.gate, ScaledSlide(opened(plan.slide), plan.gate.mpp)
     whole = Box(0, 0, *(-(-length // plan.gate_step) for length in plan.grid.shape))
-    part, side = part.overlap(whole), plan.block_px // plan.gate_step
+    part, side = part.overlap(whole), block_px(plan.gate_mpp)
     around = whole_blocks(part, side).overlap(whole)
     rows, columns = (
         LatticeAxis(plan.gate_mpp / gate.mpp, points, pixels)
@@ -147,7 +148,7 @@ def usable(plan: Plan, part: Box, areas: Areas, reach: int) -> Mask:
     codes = np.isin(areas.codes, [area.value for area in Area if area.usable]).astype(np.uint8)
     if codes.all():
         return np.ones(part.shape, bool)
-    side = plan.block_px // plan.gate_step
+    side = block_px(plan.gate_mpp)
     top, left = areas.corner[0] * side - part.y0, areas.corner[1] * side - part.x0
     blocks = codes.repeat(side, axis=0).repeat(side, axis=1)
     near = cv2.dilate(blocks, np.ones((2 * reach + 1,) * 2, np.uint8))

@@ -25,7 +25,7 @@ from sgcldff.core.arrays import Rgb
 from sgcldff.core.geometry import Box, lattice, lattice_box
 from sgcldff.core.label_codes import BACKGROUND, CYTOPLASM, NUCLEUS
 from sgcldff.core.settings import require
-from sgcldff.inference.outlines import fill_outline
+from sgcldff.inference.outlines import box_around, fill_outline
 from sgcldff.inference.outputs.shard_files import COMPRESSION, Labels, ShardFiles
 
 NAME = "segmentation"
@@ -93,9 +93,8 @@ def paint_shard(files: ShardFiles, row: int, column: int, cells: Iterable[tuple[
     shard = lattice_box(row, column, files.shard_px).clip(files.shape)
     pixels, boxes = np.zeros(shard.shape, np.uint32), []
     for number, outline in cells:
-        fill_outline(pixels, (shard.y0, shard.x0), outline, number)
-        (x0, y0), (x1, y1) = np.floor(outline.min(axis=0)).astype(int), np.ceil(outline.max(axis=0)).astype(int)
-        boxes.append(Box(int(y0), int(x0), int(y1), int(x1)))
+        fill_outline(pixels, shard, outline, number)
+        boxes.append(box_around(outline))
     files.write(row, column, files.chunks_in(pixels, shard, boxes))
 
 

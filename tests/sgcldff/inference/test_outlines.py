@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon
 
+from sgcldff.core.geometry import Box
 from sgcldff.inference.outlines import fill_outline
 
 
@@ -20,7 +21,7 @@ def test_pixels_are_those_whose_centres_lie_inside_wherever_the_part_is(radii, c
     turn = np.linspace(0, 2 * np.pi, len(radii), endpoint=False)
     star = np.stack([np.cos(turn), np.sin(turn)], axis=1) * np.array(radii)[:, None] + centre
     part, expected = np.full((40, 45), 3, np.uint8), np.full((40, 45), 3, np.uint8)
-    fill_outline(part, corner, star + corner[::-1], 7)
+    fill_outline(part, Box.of(part.shape).shift(*corner), star + corner[::-1], 7)
     expected[polygon(star[:, 1] - 0.5, star[:, 0] - 0.5, expected.shape)] = 7
     y, x = np.mgrid[:40, :45] + 0.5
     away = shapely.distance(shapely.LinearRing(star), shapely.points(x, y)) > 1e-6
@@ -30,5 +31,5 @@ def test_pixels_are_those_whose_centres_lie_inside_wherever_the_part_is(radii, c
 @pytest.mark.parametrize("outline", [[(1, 1), (5, 5)], [(2, 2), (2, 2), (2, 2)], [(1, 1), (5, 5), (3, 3)]])
 def test_an_outline_that_encloses_nothing_sets_nothing(outline):
     part = np.zeros((9, 9), np.uint8)
-    fill_outline(part, (0, 0), np.array(outline, float), 1)
+    fill_outline(part, Box.of(part.shape), np.array(outline, float), 1)
     assert not part.any()
