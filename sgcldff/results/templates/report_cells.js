@@ -5,7 +5,10 @@ const CLOSE_PX = 18;
 const MANY = 3000;
 const cells = content.cells;
 const byId = new Map(cells.map((cell) => [cell.id, cell]));
-const gallery = [...document.querySelectorAll("#gallery .group")].map((group) => [group, [...group.querySelectorAll("figure")]]);
+const gallery = [...document.querySelectorAll("#gallery .group")].map((group) => [
+  group,
+  [...group.querySelectorAll("figure")].map((figure) => [figure, linkedCell(figure.querySelector("a").hash)]),
+]);
 const inks = L.canvas({ padding: 0.3, tolerance: 3 });
 const rings = L.featureGroup().addTo(map);
 const outlines = L.featureGroup().addTo(map);
@@ -62,8 +65,8 @@ function filter() {
   part("passing").textContent = `${passing.length.toLocaleString("en")} of ${cells.length.toLocaleString("en")} cells shown`;
   const kept = new Set(passing);
   for (const [group, figures] of gallery) {
-    for (const figure of figures) figure.hidden = !kept.has(linkedCell(figure.querySelector("a").hash));
-    group.hidden = figures.every((figure) => figure.hidden);
+    for (const [figure, cell] of figures) figure.hidden = !kept.has(cell);
+    group.hidden = figures.every(([figure]) => figure.hidden);
   }
   draw();
 }
