@@ -1,9 +1,11 @@
 """`sgcldff promote`, `rollback` and `registry`: versions of the model, decisions on them, and exports."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,16 +13,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import completion, options
-from flows.checks import require_all, require_known_model, require_prepared
-from flows.options import Panel, examples, out, output, print_outcome, settings_from
+from flows.checks import require_all, require_known_model, require_prepared, require_sources
+from flows.options import Panel, examples, out, output, print_outcome, settings_from, sources_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.locations import Address
 from sgcldff.core.settings import require
 from sgcldff.core.wording import counted
+from tasks.progress import bar
 from tasks.workspace import WORKSPACE, Workspace
 
 if TYPE_CHECKING:
+    from sgcldff.data.adapters import Source
+    from sgcldff.evaluation.calibration.held_out import HeldOutConfidence
     from sgcldff.promotion import Decision
     from sgcldff.registry import ChosenModel, Registry
 
@@ -196,6 +201,7 @@ def adopt(model: AnyModelArgument = "released", workspace: options.WorkspaceOpti
 @registry_app.command(
     epilog=examples(
         "sgcldff registry export models:/sgcldff@champion --out champion --half",
+        "sgcldff registry export models:/sgcldff@champion --out release --half --held-out /data/other-stain",
         "sgcldff registry export released --out zoo --bioimageio",
     )
 )
@@ -206,12 +212,25 @@ def export(
     bioimageio: Annotated[
         bool, typer.Option("--bioimageio", help="Write a BioImage.IO package: TorchScript, description, test image.")
     ] = False,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Labelled images of stains that the model was not trained on: its confidence is calibrated on them, and "
+            "the limit below which it abstains chosen; may be repeated.",
+            show_default="confidence as trained",
+        ),
+    ] = None,
     workspace: options.WorkspaceOption = WORKSPACE,
 ) -> None:
     """Write a model into a folder: weights, spec, reference, and the record of its images."""
+    stains = sources_from(held_out or [], "auto", None)
     require_all(
         lambda: require_known_model(model, workspace),
         lambda: require(not (half and bioimageio), "--half: BioImage.IO packages have full precision; leave it out"),
+        lambda: require(
+            not (held_out and bioimageio), "--held-out: export a model first, then a package of that folder"
+        ),
+        lambda: require_sources(held_out, "auto", None) if held_out else None,
     )
     from sgcldff.models.checkpoint import saved_digest
     from sgcldff.models.export import export_model
@@ -222,8 +241,29 @@ def export(
 
         out.print(escape(f"{source.name} {source.version} is written to {export_bioimageio(folder, source, to)}."))
         return
-    place = export_model(folder, to, half=half)
+    if stains:
+        fitted = _fit_confidence(folder, stains)
+        out.print(escape(f"{fitted}."), highlight=False)
+        place = export_model(
+            folder, to, half=half, temperature=fitted.temperature, min_confidence=fitted.min_confidence
+        )
+    else:
+        place = export_model(folder, to, half=half)
     out.print(escape(f"{source.name} {source.version} is written to {place}, digest {saved_digest(place)}."))
+
+
+def _fit_confidence(model: Path, stains: "Iterable[Source]") -> "HeldOutConfidence":
+    """Fit the confidence of a saved model to images that are not among its training images."""
+    from sgcldff.data.catalog import ingest
+    from sgcldff.evaluation.calibration.held_out import fit_confidence
+    from sgcldff.models.checkpoint import TRAINED_ON
+    from sgcldff.models.model import load_model
+    from sgcldff.promotion.leakage import TrainingRecord
+
+    with TemporaryDirectory() as scratch, bar("images") as progress:
+        samples = ingest((found for stain in stains for found in stain.resolved()), scratch, progress=progress).samples
+    record = TrainingRecord.read(model / TRAINED_ON)
+    return fit_confidence(load_model(model, "cpu"), samples, record.images if record else frozenset())
 
 
 def registry_of(workspace: Path) -> "Registry":

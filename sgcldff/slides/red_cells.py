@@ -85,19 +85,6 @@ class RedCellScale:
         return not self.low <= mpp <= self.high
 
 
-def measure_scale(fields: Iterable[Rgb], fewest: int = FEWEST_CELLS) -> RedCellScale | None:
-    """Measure the scale of a smear by the width of its red cells, as `widths_in` and `scale_of` do.
-
-    Parameters
-    ----------
-    fields
-        Parts of the smear, or photographs, at one scale, uint8 (H, W, 3).
-    fewest
-        Red cells below which nothing is stated.
-    """
-    return scale_of([widths_in(fields)], fewest)
-
-
 def widths_in(fields: Iterable[Rgb]) -> Widths:
     """Measure the widths of red cells, 14 to 150 px; no more fields are read once there are `ENOUGH_CELLS`."""
     widths = np.zeros(0)

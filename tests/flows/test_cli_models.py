@@ -1,5 +1,6 @@
 """Which model a command takes, what it says of it, and what becomes of the one that ships."""
 
+import json
 import re
 from pathlib import Path
 
@@ -122,6 +123,25 @@ def test_a_registered_model_is_exported_in_half_precision(lab, run, tmp_path):
     again = run(*command, "-o", tmp_path / "model")
     assert again.code == 2
     assert "already contains a model" in again.line
+
+
+def test_a_model_is_exported_with_its_confidence_fitted_on_images_that_it_never_saw(lab, run, tmp_path):
+    assert (
+        run("data", "synthesize", "-o", tmp_path / "other", "--crops", "24", "--fields", "0", "--seed", "9").code == 0
+    )
+    command = ("registry", "export", "models:/sgcldff@champion", "-w", lab.workspace, "--held-out", tmp_path / "other")
+    exported = run(*command, "-o", tmp_path / "model")
+    assert exported.code == 0, exported.line
+    assert re.search(r"temperature \d+\.\d+, fitted to 24 cells \(24 of ", exported.out), exported.out
+    limit = json.loads((tmp_path / "model" / "spec.json").read_text())["min_confidence"]
+    assert f"limit {limit:.2f}, by which" in exported.out or limit == 1
+    seen = run(*command[:-1], lab.sources[0].folder, "-o", tmp_path / "again")
+    assert seen.code == 2
+    assert "was not trained on" in seen.line
+    assert not (tmp_path / "again").exists()
+    packed = run(*command, "--bioimageio", "-o", tmp_path / "zoo")
+    assert packed.code == 2
+    assert "--held-out: export a model first" in packed.line
 
 
 def test_the_model_that_ships_finds_cells_on_a_slide_without_any_preparation(server, run, tmp_path):

@@ -29,7 +29,6 @@ COMMIT_SHARE = 0.1
 class PriorFailure:
     """An image that was skipped."""
 
-    sample_id: str
     image: str
     reason: str
 
@@ -102,7 +101,7 @@ def _unusable(sample: Sample) -> PriorFailure | None:
 
 
 def _failure(sample: Sample, reason: str) -> PriorFailure:
-    return PriorFailure(sample.id, sample.image, reason)
+    return PriorFailure(sample.image, reason)
 
 
 def _shard_tasks(store: PriorStore, samples: dict[str, Sample]) -> list[PriorShardTask]:

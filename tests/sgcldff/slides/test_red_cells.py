@@ -10,7 +10,7 @@ from sgcldff.core.geometry import Box
 from sgcldff.data.synthetic.fields import render_field
 from sgcldff.data.synthetic.stain import SmearSpec, random_smear
 from sgcldff.slides.images import read_rgb
-from sgcldff.slides.red_cells import FIELD_PX, FIELDS, fields_of, measure_scale, red_cells
+from sgcldff.slides.red_cells import FIELD_PX, FIELDS, fields_of, red_cells, scale_of, widths_in
 
 SETS = {
     "bccd/BCCD/JPEGImages/*.jpg": (0.067, 0.083),
@@ -30,7 +30,7 @@ def photo(mpp, seed=0, side_um=80.0):
 @pytest.mark.slow
 @pytest.mark.parametrize("mpp", [0.06, 0.12, 0.25, 0.45])
 def test_the_scale_of_a_synthetic_smear_is_found(mpp):
-    found = measure_scale(photo(mpp, seed) for seed in range(4))
+    found = scale_of([widths_in(photo(mpp, seed) for seed in range(4))])
     assert found.mpp == pytest.approx(mpp, rel=0.1)
     assert not found.contradicts(mpp)
     assert found.contradicts(2 * mpp)
@@ -39,18 +39,19 @@ def test_the_scale_of_a_synthetic_smear_is_found(mpp):
 
 
 def test_without_red_cells_nothing_is_stated():
-    assert measure_scale([]) is None
-    assert measure_scale([np.full((300, 300, 3), 240, np.uint8)]) is None
+    assert scale_of([widths_in([])]) is None
+    assert scale_of([widths_in([np.full((300, 300, 3), 240, np.uint8)])]) is None
     bare = render_field(SmearSpec(mpp=0.1, red_coverage=0, wbc_per_mm2=3000), (900, 900), np.random.default_rng(1)).rgb
-    assert measure_scale([bare], fewest=4) is None
+    assert scale_of([widths_in([bare])], fewest=4) is None
 
 
 @pytest.mark.slow
 def test_a_few_red_cells_only_contradict_what_is_far_off():
     field = photo(0.08, seed=3, side_um=45.0)
     assert 4 <= len(red_cells(field)) < 20
-    assert measure_scale([field]) is None
-    few, many = measure_scale([field], fewest=4), measure_scale(photo(0.08, seed) for seed in range(4))
+    assert scale_of([widths_in([field])]) is None
+    few = scale_of([widths_in([field])], fewest=4)
+    many = scale_of([widths_in(photo(0.08, seed) for seed in range(4))])
     assert few.high / few.low > many.high / many.low
     assert few.contradicts(0.25)
     assert not few.contradicts(0.08)
@@ -92,6 +93,6 @@ def test_public_smears_are_within_a_tenth_of_the_scale_by_white_cells(pattern):
     images = [path for path in sorted(root.glob(pattern)) if "mask" not in path.name.lower()]
     if not images:
         pytest.skip("no such data set here")
-    found = measure_scale(read_rgb(path) for path in images[:: max(1, len(images) // 100)])
+    found = scale_of([widths_in(read_rgb(path) for path in images[:: max(1, len(images) // 100)])])
     low, high = SETS[pattern]
     assert 0.9 * low <= found.mpp <= 1.1 * high

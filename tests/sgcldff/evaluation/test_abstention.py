@@ -1,14 +1,11 @@
-"""Limits of confidence by brute force, rejection by type, and scores of foreign cells against scikit-learn."""
+"""Limits of confidence by brute force, and rejection by type."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
-from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation.calibration.abstention import abstention, choose_limit
-from sgcldff.evaluation.calibration.foreign_cells import foreign_aurocs, foreign_scores
 
 
 def cells(seed, n=60):
@@ -55,24 +52,3 @@ def test_rejection_is_told_by_type():
     assert effect.rejected == {"monocyte": 0.5, "basophil": 0.5, "eosinophil": 0.0}
     assert (effect.kept, effect.accuracy) == (pytest.approx(3 / 5), pytest.approx(2 / 3))
     assert abstention(confidence, right, ["monocyte"] * 5, 0.95).accuracy is None
-
-
-def test_aurocs_of_foreign_cells_are_those_of_scikit_learn():
-    make = np.random.default_rng(3)
-    foreign = make.random(80) < 0.4
-    probabilities = make.dirichlet((2, 1, 1), 80)
-    probabilities[foreign] = make.dirichlet((1, 1, 2), foreign.sum())
-    distance = make.random(80) + 0.3 * foreign
-    scores = foreign_scores(probabilities, ("a", "b", "blast"), ("a", "b"), distance)
-    found = foreign_aurocs(scores, foreign, [f"slide {k % 20}" for k in range(80)], EvalSpec(resamples=200))
-    assert set(found) == {"unsure", "entropy", "least usual", "other classes", "distance"}
-    for name, interval in found.items():
-        assert interval.value == pytest.approx(roc_auc_score(foreign, scores[name]))
-        assert interval.low < interval.value < interval.high
-    assert found["other classes"].value > 0.7
-    assert found["least usual"].value > 0.6
-    assert foreign_aurocs(scores, np.ones(80, bool), ["one", "two"] * 40)["unsure"] is None
-
-
-def test_a_model_without_other_classes_has_no_score_of_them():
-    assert "other classes" not in foreign_scores(np.full((3, 2), 0.5), ("a", "b"), ("a", "b"))
