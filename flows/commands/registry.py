@@ -215,8 +215,8 @@ def export(
     held_out: Annotated[
         list[str] | None,
         typer.Option(
-            help="Labelled images of stains that the model was not trained on: its confidence is calibrated on them, and "
-            "the limit below which it abstains chosen; may be repeated.",
+            help="Labelled images of stains that the model was not trained on, to calibrate its confidence and choose "
+            "the limit below which it abstains; may be repeated.",
             show_default="confidence as trained",
         ),
     ] = None,
