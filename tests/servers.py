@@ -218,6 +218,9 @@ def s3_server(bucket: str = BUCKET) -> Iterator[Environment]:
         client.create_bucket(Bucket=bucket)
         yield keys
     finally:
+        web.post(
+            f"{keys['AWS_ENDPOINT_URL']}/moto-api/reset"
+        )  # what it holds belongs to the process, not to the server
         server.stop()
 
 

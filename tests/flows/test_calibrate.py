@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -109,8 +110,14 @@ def reviewed(lab, tmp_path) -> tuple[str, Path]:
     return workspace, write_reviews(tmp_path / "reviews", cells)
 
 
-def test_a_calibrated_champion_is_judged_and_goes_back_in_one_command(reviewed, quick, run):
-    workspace, store = reviewed
+def test_a_calibrated_champion_is_judged_and_goes_back_in_one_command(reviewed, quick, run, tmp_path):
+    """Its readers see lymphocytes nearly everywhere: a bias helps, whatever one epoch has taught the champion."""
+    workspace, _ = reviewed
+    cells = [
+        one for one in Catalog.open(Workspace(workspace).catalog).samples if one.label and one.split is Split.TRAIN
+    ]
+    seen = [replace(one, label="monocyte" if k % 6 == 0 else "lymphocyte") for k, one in enumerate(cells)]
+    store = write_reviews(tmp_path / "one-sided", seen)
     ran = run("calibrate", "--store", store, "-w", workspace)
     assert ran.code == 0, ran.err
     assert "Registered models:/sgcldff/2:" in ran.out

