@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.small import SMALL_TOML
+
 COMMAND = Path(sys.executable).with_name("sgcldff")
-QUICK = "[net]\npretrained = 'off'\n[train]\nepochs = 1\nbatch_size = 8\n[evaluate]\nresamples = 100\n"
+QUICK = SMALL_TOML + "[train]\nepochs = 1\nbatch_size = 8\n[evaluate]\nresamples = 100\n"
 """Settings for one epoch."""
 
 

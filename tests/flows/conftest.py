@@ -32,6 +32,7 @@ from sgcldff.results.review.selection import ReviewSelection
 from tasks.workspace import Workspace
 from tests import servers, shared
 from tests.flows.review_page import Page
+from tests.small import SMALL_NET
 from tests.terminal import QUICK, Ran
 
 
@@ -78,7 +79,7 @@ def quick_settings(seed: int = 0, margin: float = 0.9, *, approval: bool = False
     return read_settings(
         None,
         {
-            "net": {"pretrained": "off"},
+            "net": SMALL_NET,
             "train": {"epochs": 1, "batch_size": 8, "seed": seed},
             "evaluate": {"resamples": 100},
             "promote": lenient | {"margin": margin},

@@ -9,18 +9,9 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.environment import QUIET
 from tasks.workspace import Workspace
-from tests.terminal import COMMAND
+from tests.terminal import COMMAND, QUICK
 
 APART = ("unshare", "--user", "--map-root-user", "--mount")
-SETTINGS = """
-[net]
-pretrained = "off"
-[train]
-epochs = 1
-batch_size = 8
-[evaluate]
-resamples = 100
-"""
 FILLING = """
 mount -t tmpfs -o size=40m none disk
 cp -r prepared disk/workspace
@@ -57,7 +48,7 @@ def test_a_disk_that_fills_up_is_told_in_one_line_and_the_same_command_goes_on_o
     done = Workspace(lab.workspace)
     for folder in (done.catalog, done.priors):
         shutil.copytree(folder, tmp_path / "prepared" / folder.name)
-    (tmp_path / "settings.toml").write_text(SETTINGS)
+    (tmp_path / "settings.toml").write_text(QUICK)
     given = ("train", "-w", "disk/workspace", "--settings", "settings.toml", "--device", "cpu")
     told = apart(FILLING, COMMAND, *given).stderr
     assert "ended with 7" in told, told

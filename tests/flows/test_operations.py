@@ -25,9 +25,10 @@ from tests.servers import (
     prefect_worker,
     web,
 )
+from tests.small import SMALL_NET
 
 QUICK = {
-    "net": {"pretrained": "off"},
+    "net": SMALL_NET,
     "train": {"epochs": 1, "batch_size": 8},
     "evaluate": {"resamples": 100},
 }

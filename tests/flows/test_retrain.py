@@ -24,13 +24,14 @@ from sgcldff.registry import CHALLENGER, Registry
 from tasks.compute import Compute
 from tasks.training import TRAINED
 from tasks.workspace import Workspace
+from tests.small import SMALL_TOML
 from tests.terminal import COMMAND
 
 LATER = 24
 """Crops that arrive later, a cell each."""
-SETTINGS = """
-[net]
-pretrained = "off"
+SETTINGS = (
+    SMALL_TOML
+    + """
 [train]
 epochs = 2
 batch_size = 8
@@ -49,6 +50,7 @@ prior = 1.0
 embedding = 1.0
 class_mix = 1.0
 """
+)
 
 
 class Grown(NamedTuple):

@@ -23,10 +23,11 @@ from torch import manual_seed
 
 from flows.settings import Settings
 from flows.settings_file import to_toml
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.models.model import save_model
 from sgcldff.models.nets import build
 from tests import shared
+from tests.small import SMALL
 
 Case = Callable[[Path], object]
 
@@ -341,7 +342,7 @@ def without_none(value: Any) -> Any:
 def small_model(folder: Path) -> Path:
     """Save a small network."""
     manual_seed(0)
-    spec = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), crop_px=64)
+    spec = ModelSpec(net=SMALL, crop_px=64)
     return save_model(folder, spec, build(spec))
 
 

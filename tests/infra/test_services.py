@@ -21,7 +21,7 @@ from flows.environment import require_answer
 from sgcldff.cluster import connect
 from sgcldff.cluster.config import SchedulerSpec
 from sgcldff.core.errors import ServiceError
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.models.checkpoint import WEIGHTS_FILE
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
@@ -41,11 +41,12 @@ from tests.servers import (
     serving,
     unused_port,
 )
+from tests.small import SMALL
 
 BUCKET = "mlflow"
 CHAMPION = "models:/sgcldff@champion"
 READER = Login("reader", "a-long-pass-phrase")
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32))
+SPEC = ModelSpec(net=SMALL)
 
 CONFIGURE = """
 import asyncio, json, pathlib, sys

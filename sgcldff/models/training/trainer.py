@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
 import lightning
@@ -20,6 +19,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.errors import InputError
+from sgcldff.core.boundary import reading
 from sgcldff.core.label_codes import BACKGROUND, MAY_BE_BACKGROUND, MAY_BE_NUCLEUS, NUCLEUS
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import ModelSpec, Precision, TrainSpec, require
@@ -225,6 +225,7 @@ def train(
         devices="auto" if accelerator != "cpu" else 1,
         precision=cast(Any, precision),
         max_epochs=spec.epochs,
+        plugins=[WholeCheckpoints()],
         callbacks=[best, *default_callbacks(folder, spec), *(one for one in watchers if isinstance(one, Callback))],
         logger=[one for one in watchers if isinstance(one, Logger)] or False,
         default_root_dir=folder,
@@ -242,11 +243,6 @@ def train(
             trainer.fit(module, batches, ckpt_path=resume, weights_only=True)
         except SIGTERMException as stop:
             raise SystemExit(128 + signal.SIGTERM) from stop
-        except UnpicklingError:
-            raise InputError(
-                f"{last}: is damaged, or contains more than weights and numbers, which is not run; remove it to train "
-                "from the start, and if nothing damaged it, find out who wrote it"
-            ) from None
     if best.best_model_path and best.best_model_score is not None:
         module.load_state_dict(torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"])
     return TrainingResult(
@@ -276,6 +272,34 @@ class MovingAverage:
         """Return the new average after `updates` earlier ones."""
         done = float(updates)
         return average + (current - average) * (1 - min(self.decay, (1 + done) / (10 + done)))
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints that are complete or absent.
+
+    Lightning moves its own from the folder for temporary files, which is a copy, and may be cut short, where that is on
+    another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint in one step."""
+        with atomic_write(path) as draft:
+            torch.save(checkpoint, draft)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read weights and numbers.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged or contains anything else.
+        """
+        complaint = "is damaged, or contains more than weights and numbers, which is not run"
+        remedy = "remove it to train from the start, and if nothing damaged it, find out who wrote it"
+        with reading(Path(path), complaint, remedy):
+            return cast(dict[str, Any], torch.load(path, map_location, weights_only=weights_only))
 
 
 class MidEpochCheckpoint(ModelCheckpoint):

@@ -38,6 +38,7 @@ from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
 from sgcldff.models.model import Model, pick_device
 from sgcldff.models.nets import build
 from tests.sgcldff.benchmark.samples import sample
+from tests.small import SMALL
 
 QUICK = EvalSpec(resamples=100)
 # So many groups that percentiles are taken as they are, and averages over all five types.
@@ -320,7 +321,7 @@ def test_all_start_alike():
 
 
 def test_models_are_sized_and_timed_side_by_side():
-    spec = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), crop_px=64)
+    spec = ModelSpec(net=SMALL, crop_px=64)
     lone = replace(spec, net=replace(spec.net, name="efficientnet"))
     sizes = [size_of(name, own) for name, own in (("ours", spec), ("lone", lone))]
     assert [size.outlines for size in sizes] == [True, False]

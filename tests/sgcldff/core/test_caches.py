@@ -12,11 +12,12 @@ import pytest
 
 from sgcldff.core.disks import private_folder
 from sgcldff.core.locations import user_cache
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.models.model import save_model
 from sgcldff.models.nets import build
 from sgcldff.models.runtimes.graph import Graph, NetworkTask, cached_graph
 from sgcldff.slides.remote.cache import cache_folder
+from tests.small import SMALL
 
 SAY = """
 import json, subprocess, sys
@@ -104,6 +105,6 @@ def test_a_temporary_folder_of_others_is_not_used(temporary, tmp_path, taken):
 @pytest.mark.slow
 def test_graphs_are_cached_in_the_private_folder_if_the_home_is_unwritable(temporary, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(a_file(tmp_path)))
-    spec = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32))
+    spec = ModelSpec(net=SMALL)
     model = save_model(tmp_path / "model", spec, build(spec))
     assert cached_graph(Graph(str(model), NetworkTask.CLASSIFY, (1, 32, 32))).is_relative_to(temporary)

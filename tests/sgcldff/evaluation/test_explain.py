@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from sgcldff.core.label_codes import MAY_BE_ANYTHING
 from sgcldff.core.labels import WBC5
 from sgcldff.core.records import Sample
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.evaluation.explain import (
     Explanation,
     cell_of,
@@ -29,11 +29,12 @@ from sgcldff.models.nets import build
 from sgcldff.models.nets.base import Prediction
 from sgcldff.models.nets.sgcldff import Branches
 from sgcldff.models.training.examples import Scene
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
 SIDE = 64
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), crop_px=SIDE)
+SPEC = ModelSpec(net=SMALL, crop_px=SIDE)
 seeds = st.integers(0, 2**32 - 1)
 
 

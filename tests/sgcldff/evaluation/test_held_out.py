@@ -10,17 +10,18 @@ from scipy.special import softmax
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import BROADER, WBC11
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.evaluation.calibration.adaptation import Candidate, Kind
 from sgcldff.evaluation.calibration.held_out import GOAL, fit_confidence
 from sgcldff.evaluation.calibration.laboratory import apply_adjustment, labelled_cells
 from sgcldff.models.export import export_model
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC11, crop_px=64)
+SPEC = ModelSpec(net=SMALL, labels=WBC11, crop_px=64)
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +33,14 @@ def stains(smears):
 
 @pytest.fixture(scope="module")
 def overconfident(stains, tmp_path_factory):
-    """Fit a head to the cells, and multiply its logits by eight."""
+    """Fit a head to the cells, and multiply its logits by thirty."""
     torch.manual_seed(0)
     folder = save_model(tmp_path_factory.mktemp("untrained") / "model", SPEC, build(SPEC))
     model = load_model(folder, "cpu")
     apply_adjustment(Candidate(Kind.HEAD, 1.0).fit(labelled_cells(model, stains)[0]), model)
     with torch.no_grad():
-        model.net.type_layer.weight.mul_(8)
-        model.net.type_layer.bias.mul_(8)
+        model.net.type_layer.weight.mul_(30)
+        model.net.type_layer.bias.mul_(30)
     return save_model(tmp_path_factory.mktemp("overconfident") / "model", SPEC, model.net)
 
 

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import WBC11
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.counting.confusion import Confusion
 from sgcldff.evaluation.calibration import adaptation
 from sgcldff.evaluation.calibration.adaptation import Candidate, Kind
@@ -21,10 +21,11 @@ from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import NETWORKS, build
 from sgcldff.models.reference import Reference
 from sgcldff.promotion.leakage import TrainingRecord
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
-OFF = NetSpec(pretrained=Pretrained.OFF, fusion_width=32)
+OFF = SMALL
 SPEC = ModelSpec(net=OFF, labels=WBC11, crop_px=64)
 
 

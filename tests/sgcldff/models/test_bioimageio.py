@@ -11,18 +11,19 @@ import torch
 
 from sgcldff.core.errors import InputError
 from sgcldff.core.records import ModelRef
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.models.bioimageio import export_bioimageio
 from sgcldff.models.checkpoint import read_spec
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.saliency.priors import build as build_priors
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
 PYTHON = os.environ.get("SGCLDFF_BIOIMAGEIO_PYTHON")
 """Interpreter with bioimageio.core and torch; the former does not work with pydantic 2.14."""
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
+SPEC = ModelSpec(net=SMALL)
 RUN = """
 import sys
 from pathlib import Path

@@ -7,14 +7,15 @@ import pytest
 
 from sgcldff.core.errors import OutOfTimeError
 from sgcldff.core.labels import WBC5
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, TrainSpec
+from sgcldff.core.settings import ModelSpec, TrainSpec
 from sgcldff.models.model import load_model
 from sgcldff.models.training.deadline import Deadline
 from sgcldff.models.training.trainer import LAST_CHECKPOINT, train
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
-MODEL = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
+MODEL = ModelSpec(net=SMALL, labels=WBC5, crop_px=64)
 SPEC = TrainSpec(epochs=2, batch_size=8, seed=5)
 
 

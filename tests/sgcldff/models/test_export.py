@@ -8,7 +8,7 @@ import torch
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import FIVE_TYPES
-from sgcldff.core.settings import Engine, ModelSpec, NetSpec, Precision, Pretrained
+from sgcldff.core.settings import Engine, ModelSpec, Precision
 from sgcldff.evaluation.drift.observe import describe
 from sgcldff.models.checkpoint import CONFUSION_FILE, SPEC_FILE, TRAINED_ON, WEIGHTS_FILE, saved_digest
 from sgcldff.models.export import export_model
@@ -17,10 +17,11 @@ from sgcldff.models.nets import build
 from sgcldff.models.reference import REFERENCE_FILE, Reference, read_typicality
 from sgcldff.models.runtimes import load_runtime
 from sgcldff.registry import Registry
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
+SPEC = ModelSpec(net=SMALL)
 
 
 @pytest.fixture(scope="module")

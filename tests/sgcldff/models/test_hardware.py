@@ -8,15 +8,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from sgcldff.core.errors import InputError
-from sgcldff.core.settings import TRAIN_PRECISIONS, Engine, ModelSpec, NetSpec, Precision, Pretrained, TrainSpec
+from sgcldff.core.settings import TRAIN_PRECISIONS, Engine, ModelSpec, Precision, TrainSpec
 from sgcldff.models.model import load_model
 from sgcldff.models.runtimes import caution, resolve
 from sgcldff.models.runtimes.hardware import computes_bf16, gpu_usable, processor_flags
 from sgcldff.models.training.trainer import lightning_precision, run_precision, train
+from tests.small import SMALL
 
 MACHINE = "sgcldff.models.runtimes.hardware"
 CAPS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-MODEL = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), crop_px=64)
+MODEL = ModelSpec(net=SMALL, crop_px=64)
 SPEC = TrainSpec(epochs=2, batch_size=8)
 
 

@@ -18,11 +18,12 @@ from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, PriorSpec
 from sgcldff.models.checkpoint import SPEC_FILE, WEIGHTS_FILE, saved_digest
 from sgcldff.models.model import load_model, save_model, weights_digest
 from sgcldff.models.nets import build
+from tests.small import SMALL
 
 
 @pytest.fixture(scope="module")
 def spec():
-    return ModelSpec(net=NetSpec(pretrained=Pretrained.OFF), prior=PriorSpec(names=("ramf",)), labels=WBC6)
+    return ModelSpec(net=SMALL, prior=PriorSpec(names=("ramf",)), labels=WBC6)
 
 
 @pytest.fixture

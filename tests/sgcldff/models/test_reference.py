@@ -12,7 +12,7 @@ from safetensors import safe_open
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.core.labels import WBC5
 from sgcldff.core.records import Split
-from sgcldff.core.settings import DriftSpec, Engine, ModelSpec, NetSpec, Precision, Pretrained
+from sgcldff.core.settings import DriftSpec, Engine, ModelSpec, Precision
 from sgcldff.core.stain import stain_statistics
 from sgcldff.evaluation.drift import measure_drift
 from sgcldff.evaluation.drift.observe import describe, observe
@@ -29,8 +29,9 @@ from sgcldff.models.runtimes import load_runtime
 from sgcldff.models.training.examples import read_scene
 from sgcldff.promotion.retrain_policy import count_labelled_cells
 from sgcldff.slides.images import sha256_of
+from tests.small import SMALL
 
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
+SPEC = ModelSpec(net=SMALL, labels=WBC5, crop_px=64)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from sgcldff.core.errors import MissingInputError, ServiceError
 from sgcldff.core.records import ModelRef
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.doctor import State
 from sgcldff.doctor.packages import released_model
 from sgcldff.evaluation.drift.observe import describe
@@ -25,6 +25,7 @@ from sgcldff.models.reference import REFERENCE_FILE, Reference
 from sgcldff.models.released import RELEASED, RELEASED_NAME, RELEASED_VERSION, released, released_folder
 from sgcldff.registry import Registry, choose_model
 from tests import servers
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ SHIPPED = servers.ROOT / "models" / FOLDER
 CARD = "README.md"
 LARGEST = 25_000_000
 """Largest allowed size of the weights, bytes."""
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
+SPEC = ModelSpec(net=SMALL)
 
 
 @pytest.fixture(scope="module")

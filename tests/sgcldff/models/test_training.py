@@ -1,5 +1,6 @@
 """Training learns, and a run that is stopped by SIGTERM or SIGKILL ends exactly like an uninterrupted one."""
 
+import errno
 import os
 import pickle
 import signal
@@ -16,14 +17,15 @@ from lightning.pytorch.callbacks import Callback
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import WBC5
 from sgcldff.core.records import Split
-from sgcldff.core.settings import LossSpec, ModelSpec, NetSpec, Pretrained, TrainSpec
+from sgcldff.core.settings import LossSpec, ModelSpec, TrainSpec
 from sgcldff.models.model import load_model
 from sgcldff.models.training.batches import EpochSampler
 from sgcldff.models.training.trainer import Cosine, MovingAverage, train
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
-MODEL = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
+MODEL = ModelSpec(net=SMALL, labels=WBC5, crop_px=64)
 SPEC = TrainSpec(epochs=2, batch_size=4, seed=5)
 
 SCRIPT = """
@@ -176,3 +178,25 @@ def test_a_checkpoint_that_holds_code_does_not_run_it(smears, tmp_path, kind):
     with pytest.raises(InputError, match=r"last\.ckpt.*remove it to train from the start"):
         train(catalog.samples, priors, MODEL, SPEC, last.parent, None, "cpu")
     assert not mark.exists()
+
+
+def test_a_checkpoint_that_is_cut_short_is_named_and_none_is_ever_written(smears, tmp_path, monkeypatch):
+    """A full disk ends `torch.save` in the middle."""
+    catalog, priors = smears
+    folder, once = tmp_path / "run", replace(SPEC, epochs=1)
+    train(catalog.samples, priors, MODEL, once, folder, None, "cpu")
+    whole = (folder / "last.ckpt").read_bytes()
+
+    def cut(checkpoint, path):
+        Path(path).write_bytes(whole[: len(whole) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", cut)
+        with pytest.raises(OSError, match="No space left"):
+            train(catalog.samples, priors, MODEL, replace(SPEC, epochs=2), folder, None, "cpu")
+    assert (folder / "last.ckpt").read_bytes() == whole
+    assert {path.suffix for path in folder.iterdir() if path.is_file()} <= {".ckpt", ".txt"}
+    (folder / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"last\.ckpt: is damaged.*remove it to train from the start"):
+        train(catalog.samples, priors, MODEL, replace(SPEC, epochs=2), folder, None, "cpu")

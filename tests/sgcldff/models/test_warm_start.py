@@ -8,15 +8,16 @@ import torch
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import WBC5, WBC6, LabelSpace
 from sgcldff.core.records import Split
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained, PriorSpec
+from sgcldff.core.settings import ModelSpec, PriorSpec
 from sgcldff.models.model import load_model, save_model
 from sgcldff.models.nets import build
 from sgcldff.models.training.trainer import TrainSpec, train
 from sgcldff.models.training.warm_start import WarmStart, start_from_parent
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF, fusion_width=32), labels=WBC5, crop_px=64)
+SPEC = ModelSpec(net=SMALL, labels=WBC5, crop_px=64)
 HEAD = "type_head.tell.1"
 
 

@@ -13,17 +13,18 @@ import torch
 
 from sgcldff.core.errors import PromotionRefusedError, StoreError
 from sgcldff.core.records import ModelRef, Sample
-from sgcldff.core.settings import ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import ModelSpec
 from sgcldff.models.model import save_model
 from sgcldff.models.nets import build
 from sgcldff.promotion import Attribution, Basis, Decision, Finding, FrozenTest, Outcome
 from sgcldff.registry import Registry
 from tests.servers import mlflow_server
+from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
+SPEC = ModelSpec(net=SMALL)
 ADA = Attribution("ada", "2026-11-24T06:00:00.000001+00:00", "lab")
 BASIS = Basis("testset", 9, 8, "catalog", {"margin": 0.01}, "0.1.0", "code")
 FROZEN = FrozenTest((Sample("s/a", "s", "g", "/a.png", 0.2, "none", label="monocyte", sha256="ab" * 32),))

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from sgcldff.core.labels import WBC5
-from sgcldff.core.settings import EvalSpec, ModelSpec, NetSpec, Pretrained
+from sgcldff.core.settings import EvalSpec, ModelSpec
 from sgcldff.evaluation.metrics import Interval
 from sgcldff.evaluation.predictions import Predictions, schema
 from sgcldff.evaluation.report import EvalReport, Scores
+from tests.small import SMALL
 
-SPEC = ModelSpec(net=NetSpec(pretrained=Pretrained.OFF))
+SPEC = ModelSpec(net=SMALL)
 ODD = "a?b p%20q #1 'ü'"
 """A folder's name with what addresses give a meaning to."""
 
