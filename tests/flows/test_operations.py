@@ -183,12 +183,13 @@ def test_a_night(laboratory, slide):
     assert laboratory.alias("champion") == "1"
 
     put(slide.slide, laboratory.root / "landing-slides" / "smear.tiff")
-    laboratory.run("read-landing/landing")
+    landed = {"settings": {"infer": {"engine": "torch"}}}
+    laboratory.run("read-landing/landing", **landed)
     cells = pq.read_table(laboratory.root / "results" / "smear" / "cells.parquet")
     assert set(cells["model_version"].to_pylist()) <= {"1"}
     told = json.loads((laboratory.root / "results" / "smear" / "summary.json").read_text())
     assert (told["reason"], told["model"]["version"]) == ("", "1")
 
     assert laboratory.run(CHAIN, settings=QUICK) == "Nothing to do"
-    assert laboratory.run("read-landing/landing") == "Nothing new"
+    assert laboratory.run("read-landing/landing", **landed) == "Nothing new"
     assert len(laboratory.runs("after-retraining")) == 1
