@@ -22,7 +22,7 @@ TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
 """Columns that identify the images and their ground truth."""
 PREDICTED = "told"
 """Column of the predicted label, under the name that it has in files."""
-COUNTS: Mapping[str, tuple[str, ...]] = {
+PIXEL_COUNTS: Mapping[str, tuple[str, ...]] = {
     f"{part}_{kind}": tuple(counts.__dataclass_fields__)
     for kind, counts in (("", Overlap), ("boundary_", Boundary))
     for part in ("cell", "nucleus")
@@ -59,8 +59,8 @@ class Predictions:
         return np.array([np.nan if value is None else value for value in self.table.column(name).to_pylist()], float)
 
     def counts(self, start: str) -> tuple[Doubles, ...]:
-        """Return the columns of `COUNTS` with this beginning, each (N,), NaN where the truth is insufficient."""
-        return tuple(self.numbers(start + name) for name in COUNTS[start])
+        """Return the columns of `PIXEL_COUNTS` with this beginning, each (N,), NaN where the truth is insufficient."""
+        return tuple(self.numbers(start + name) for name in PIXEL_COUNTS[start])
 
     @property
     def probabilities(self) -> Doubles:
@@ -123,7 +123,7 @@ def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
         ("confidence", number),
         ("typicality", number),
         ("found", pa.bool_()),
-        *((start + name, count) for start, names in COUNTS.items() for name in names),
+        *((start + name, count) for start, names in PIXEL_COUNTS.items() for name in names),
         ("cam_on_cell", number),
         ("occlusion", number),
         *((PROBABILITY + name, number) for name in classes),

@@ -2,17 +2,17 @@
 
 from sgcldff.inference.gate.gate import Gate
 from sgcldff.inference.gate.smear_areas import BLOCK_UM, Area, AreaReference, Blocks, block_px, smear_pixels
-from sgcldff.inference.gate.threshold import Calibration, Recall, calibrate
+from sgcldff.inference.gate.threshold import ChosenThreshold, Recall, choose_threshold
 
 __all__ = [
     "BLOCK_UM",
     "Area",
     "AreaReference",
     "Blocks",
-    "Calibration",
+    "ChosenThreshold",
     "Gate",
     "Recall",
     "block_px",
-    "calibrate",
+    "choose_threshold",
     "smear_pixels",
 ]

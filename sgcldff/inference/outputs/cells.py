@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.parquet_file import UNKNOWN, seal
+from sgcldff.core.parquet_file import NO_CHECKSUM_YET, seal
 from sgcldff.core.records import PROBABILITY, Lineage, cell_schema
 from sgcldff.core.settings import require
 from sgcldff.inference.outlines import valid_polygon
@@ -145,7 +145,7 @@ def cell_writer(
             yield write
             described = {name: column.described() for name, column in columns.items()}
             geo = {"version": "1.1.0", "primary_column": "outline", "columns": described}
-            writer.add_key_value_metadata({"geo": json.dumps(geo), **UNKNOWN})
+            writer.add_key_value_metadata({"geo": json.dumps(geo), **NO_CHECKSUM_YET})
         seal(partial)
 
 

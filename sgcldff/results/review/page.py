@@ -12,7 +12,7 @@ from sgcldff.core.settings import require
 from sgcldff.data.reviews.store import CANNOT_TELL
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.html import embedded_json, scripts, template
-from sgcldff.results.review.crops import CROP_UM
+from sgcldff.results.review.crops import CONTEXT_UM
 from sgcldff.results.review.queue import PAGE, QueuedCell, queue_digest
 
 CLOSE_UP = 2.0
@@ -41,7 +41,7 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
         script=script,
         content=_content(cells),
         cells=len(cells),
-        bar=100 * SCALE_BAR_UM * CLOSE_UP / CROP_UM,
+        bar=100 * SCALE_BAR_UM * CLOSE_UP / CONTEXT_UM,
         bar_um=SCALE_BAR_UM,
         close_up=CLOSE_UP,
     )

@@ -17,7 +17,7 @@ from sgcldff.core.records import PROBABILITY, Lineage
 from sgcldff.core.settings import digest, require
 from sgcldff.core.wording import PURPOSE
 from sgcldff.results.review.crops import FOLDER, Crops, crop_name
-from sgcldff.results.review.selection import LINEAGE, PLACES, rank_of
+from sgcldff.results.review.selection import LINEAGE, POSITIONS, rank_of
 from sgcldff.slides import SlideSource
 
 TABLE, CSV, PAGE = "queue.parquet", "queue.csv", "review.html"
@@ -59,7 +59,7 @@ class QueuedCell:
 QUEUE_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("cell_id", "slide_id")),
-        *((name, pa.float64()) for name in PLACES),
+        *((name, pa.float64()) for name in POSITIONS),
         ("crop", pa.string()),
         ("crop_mpp", pa.float64()),
         ("at_border", pa.bool_()),

@@ -34,7 +34,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import Split
 from sgcldff.core.settings import EvalSpec, ModelSpec, NetSpec, Pretrained
-from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
+from sgcldff.evaluation.predictions import PIXEL_COUNTS, Predictions, schema
 from sgcldff.models.model import Model, pick_device
 from sgcldff.models.nets import build
 from tests.sgcldff.benchmark.samples import sample
@@ -52,7 +52,7 @@ def said(source: str, seed: int, skill: float) -> Predictions:
     table |= {"source": [source] * rows, "group": [f"g{i % GROUPS[source]:02}" for i in range(rows)]}
     table |= {"mask_sha256": ["m"] * rows, "found": [True] * rows, "confidence": rng.uniform(0.3, 1, rows)}
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told]}
-    table |= {start + name: [100] * rows for start, names in COUNTS.items() for name in names}
+    table |= {start + name: [100] * rows for start, names in PIXEL_COUNTS.items() for name in names}
     table |= {f"{part}_intersection": rng.integers(0, 100, rows) for part in ("cell", "nucleus")}
     explained = np.random.default_rng((seed, 1)).uniform(-1, 1, (2, rows))
     table |= {"cam_on_cell": explained[0], "occlusion": explained[1], "typicality": [None] * rows}

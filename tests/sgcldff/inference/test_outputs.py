@@ -29,7 +29,7 @@ from sgcldff.inference.outputs import (
     write_geojson,
     write_labels_ngff,
 )
-from sgcldff.inference.outputs.ome_zarr import majority
+from sgcldff.inference.outputs.ome_zarr import halved_by_majority
 
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
 BOW_TIE = np.array([(0, 0), (10, 10), (10, 0), (0, 30)], float)
@@ -237,7 +237,7 @@ classes = hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), 
 @settings(deadline=None)
 def test_halving_takes_the_most_frequent_label(labels):
     even = np.pad(labels, ((0, labels.shape[0] % 2), (0, labels.shape[1] % 2)), "edge")
-    small = majority(labels)
+    small = halved_by_majority(labels)
     assert small.shape == (-(-labels.shape[0] // 2), -(-labels.shape[1] // 2))
     for y, x in np.ndindex(small.shape):
         counts = np.bincount(even[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel(), minlength=3)
@@ -273,7 +273,7 @@ def test_ome_zarr_reads_image_and_labels_back(written):
     labels = next(node for node in rest if "segmentation" in str(node.zarr))
     np.testing.assert_array_equal(np.asarray(labels.data[0]), truth)
     assert [level.shape for level in labels.data] == [(700, 1301), (350, 651), (175, 326)]
-    np.testing.assert_array_equal(np.asarray(labels.data[2]), majority(majority(truth)))
+    np.testing.assert_array_equal(np.asarray(labels.data[2]), halved_by_majority(halved_by_majority(truth)))
     assert labels.metadata["color"][2][3] > 0
 
 
@@ -343,4 +343,4 @@ def test_pyramids_do_not_depend_on_how_labels_are_stored(tmp_path, chunk, shard)
     root = write_labels_ngff(tmp_path / "slide.zarr", 0.2, np.zeros((110, 150, 3), np.uint8), 2.0)
     for level in range(3):
         np.testing.assert_array_equal(zarr.open_array(root / "labels" / "segmentation" / str(level))[:], labels)
-        labels = majority(labels)
+        labels = halved_by_majority(labels)
