@@ -22,22 +22,20 @@ from sgcldff.inference.outlines import valid_polygon
 
 ROWS = 4096
 """Cells held in memory, and rows of a row group."""
-KEPT = (
-    "cell_id",
-    "slide_id",
-    "area_um2",
-    "nucleus_area_um2",
+MEASURES = (
     "label",
     "confidence",
     "typicality",
     "on_cell",
     "abstained",
     "abstained_for",
-    "at_edge",
-    "area",
     "counted",
+    "area",
+    "at_edge",
+    "area_um2",
+    "nucleus_area_um2",
 )
-"""Fields of a cell that are columns of the same name."""
+"""Fields of a cell that are columns of the same name, beside its ids."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +177,7 @@ def _row(
     y, x = cell.centroid
     plasm = cell.area_um2 - cell.nucleus_area_um2
     return {
-        **{name: getattr(cell, name) for name in KEPT},
+        **{name: getattr(cell, name) for name in ("cell_id", "slide_id", *MEASURES)},
         **{PROBABILITY + name: float(p) for name, p in zip(classes, cell.probabilities, strict=True)},
         **dict(zip(("y0", "x0", "y1", "x1"), cell.box, strict=True)),
         **dict(zip(("y", "x", "y_um", "x_um"), (y, x, y * mpp, x * mpp), strict=True)),
