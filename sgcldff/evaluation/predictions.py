@@ -147,7 +147,11 @@ class AnswerLabels:
     def for_labels(cls, labels: Iterable[str | None], space: LabelSpace) -> "AnswerLabels":
         """Choose the labels for a data set in which these labels occur."""
         used = {label: space.allowed(label) for label in sorted({label for label in labels if label is not None})}
-        merged = [name for name in used if name in space.coarse and not _overlaps(name, used)]
+        merged = [
+            name
+            for name in used
+            if name in space.coarse and not any((used[name] & used[other]).any() for other in used if other != name)
+        ]
         covered = {member for name in merged for member in space.members(name)}
         names = (*(name for name in space.classes if name not in covered), *merged)
         return cls(names, np.stack([space.allowed(name) for name in names]))
@@ -158,10 +162,6 @@ class AnswerLabels:
         best = int(summed.argmax())
         correct = label is not None and bool((space.allowed(label) | ~self.members[best]).all())
         return (label if correct and label is not None else self.names[best]), float(min(summed[best], 1.0))
-
-
-def _overlaps(name: str, used: Mapping[str, NDArray[np.bool_]]) -> bool:
-    return any(bool((used[name] & members).any()) for other, members in used.items() if other != name)
 
 
 def tabulate(rows: Iterable[Mapping[str, object]], classes: tuple[str, ...], model: str) -> Predictions:

@@ -134,7 +134,11 @@ def fields_of(read: Callable[[Box, int], Rgb], shapes: Sequence[Shape]) -> Itera
     if max(shapes[0]) <= 1.5 * FIELD_PX:
         yield read(Box.of(shapes[0]), 0)
         return
-    places = [Box(y, x, y + FIELD_PX, x + FIELD_PX).clip(shapes[0]) for y, x in _grid(shapes[0])]
+    places = [
+        Box(y, x, y + FIELD_PX, x + FIELD_PX).clip(shapes[0])
+        for y in range(0, shapes[0][0], FIELD_PX)
+        for x in range(0, shapes[0][1], FIELD_PX)
+    ]
     chosen = np.random.default_rng(0).permutation(len(places))[:SOUGHT]
     seen = [_green_levels(read, shapes, places[at]) for at in chosen]
     white = max(int(np.searchsorted(levels.cumsum(), 0.95 * levels.sum())) for levels in seen)
@@ -143,10 +147,6 @@ def fields_of(read: Callable[[Box, int], Rgb], shapes: Sequence[Shape]) -> Itera
     good = [places[at] for at, share in zip(chosen, covered, strict=True) if FILLED[0] <= share <= FILLED[1]]
     for place in good[:FIELDS]:
         yield read(place, 0)
-
-
-def _grid(shape: Shape) -> list[tuple[int, int]]:
-    return [(y, x) for y in range(0, shape[0], FIELD_PX) for x in range(0, shape[1], FIELD_PX)]
 
 
 def _green_levels(read: Callable[[Box, int], Rgb], shapes: Sequence[Shape], place: Box) -> NDArray[np.intp]:

@@ -72,7 +72,9 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
         set_earlier_review_aside(folder)
         cells = _read(folder / CELLS, ["x_um", "y_um", "label"])
         settled = matched(cells, ours)
-        outcomes = replace(_outcomes(cells, settled), lost=len(ours) - len(settled))
+        predicted = cells["label"].to_pylist()
+        kinds = Counter(_kind(predicted[row], verdict.label) for row, verdict in settled.items())
+        outcomes = ReviewOutcomes(**kinds, lost=len(ours) - len(settled))
         _write_cells(folder, settled)
         reviewed = _write_differential(folder, _review(outcomes, settled.values()))
         mark_signed(folder)
@@ -92,12 +94,6 @@ def matched(cells: pa.Table, verdicts: Sequence[Consensus]) -> dict[int, Consens
         if np.isfinite(away[at]):
             near.setdefault(int(rows[at]), verdicts[at])
     return near
-
-
-def _outcomes(cells: pa.Table, settled: Mapping[int, Consensus]) -> ReviewOutcomes:
-    predicted = cells["label"].to_pylist()
-    kinds = Counter(_kind(predicted[row], verdict.label) for row, verdict in settled.items())
-    return ReviewOutcomes(**kinds)
 
 
 def _kind(predicted: str, label: str | None) -> str:

@@ -1,6 +1,5 @@
 """Images of the cells under review, which later become training data."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,27 +59,6 @@ class Crops:
     def _box(self, place: Place) -> Box:
         y, x = (round(length / self.slide.factor - self.side / 2) for length in place)
         return Box(y, x, y + self.side, x + self.side)
-
-
-def write_crops(
-    folder: Path, source: SlideSource, cells: Iterable[tuple[str, Place]], progress: Callable[[], None]
-) -> None:
-    """Write the pictures of cells, given by file name and place.
-
-    Parameters
-    ----------
-    progress
-        Called after each.
-
-    Raises
-    ------
-    SlideError
-        If the slide is damaged at one of them.
-    """
-    crops = Crops(source)
-    for name, place in cells:
-        write_png(folder / name, crops.read(place))
-        progress()
 
 
 def write_png(path: Path, rgb: Rgb) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sgcldff.core.atomic import atomic_write
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import MissingInputError
 from sgcldff.core.records import PROBABILITY, Lineage
-from sgcldff.core.settings import digest, require
+from sgcldff.core.settings import require
 from sgcldff.core.wording import PURPOSE
 from sgcldff.results.review.crops import FOLDER, Crops, crop_name
 from sgcldff.results.review.selection import LINEAGE, POSITIONS, rank_of
@@ -102,11 +102,6 @@ def _queued(row: dict, classes: tuple[str, ...], crops: Crops) -> QueuedCell:  #
 def queue_order(cell: QueuedCell) -> str:
     """Return a sort key that is unrelated to the type of a cell."""
     return rank_of(cell.lineage.slide_sha256, cell.cell_id)
-
-
-def queue_digest(cells: Iterable[QueuedCell]) -> str:
-    """Name a queue by its cells."""
-    return digest([[cell.lineage.slide_sha256, cell.cell_id] for cell in cells])
 
 
 def write_queue(folder: Path, cells: Sequence[QueuedCell]) -> Path:
