@@ -95,16 +95,6 @@ def in_batches(cells: Iterable[CellRow]) -> Iterator[tuple[list[CellRow], list[S
         yield batch, [cell_shapes(cell) for cell in batch]
 
 
-def write_cells(
-    path: str | Path, cells: Iterable[CellRow], classes: Sequence[str], mpp: float, lineage: Lineage
-) -> Path:
-    """Write the table of cells; see `cell_writer`."""
-    with cell_writer(path, classes, mpp, lineage) as write:
-        for batch in in_batches(cells):
-            write(*batch)
-    return Path(path)
-
-
 @contextmanager
 def cell_writer(
     path: str | Path, classes: Sequence[str], mpp: float, lineage: Lineage, embedding_width: int | None = None

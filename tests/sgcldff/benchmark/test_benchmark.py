@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import TypeAdapter
 from sklearn import metrics as oracle
 
 from sgcldff.benchmark.common_start import common_start
@@ -264,9 +265,7 @@ def table():
 
 
 def test_the_table_is_read_back_as_it_was_written(table):
-    assert BenchmarkTable.from_json(table.to_json()) == table
-    with pytest.raises(InputError, match="run the benchmark again"):
-        BenchmarkTable.from_json('{"head": 3}')
+    assert TypeAdapter(BenchmarkTable).validate_json(table.to_json()) == table
 
 
 def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -25,12 +26,12 @@ from sgcldff.inference.outputs import (
     cell_polygon,
     colour_of,
     create_labels,
-    write_cells,
-    write_geojson,
     write_labels_ngff,
 )
 from sgcldff.inference.outputs.ome_zarr import halved_by_majority
+from tests.written import write_cells, write_geojson
 
+ROOT = Path(__file__).parents[3]
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
 BOW_TIE = np.array([(0, 0), (10, 10), (10, 0), (0, 30)], float)
 
@@ -143,12 +144,13 @@ import resource, sys
 import numpy as np
 from sgcldff.core.geometry import Box
 from sgcldff.counting.differential import from_counts
-from sgcldff.inference.outputs import CellRow, write_cells, write_geojson
+from sgcldff.inference.outputs import CellRow
 from sgcldff.core.records import Lineage, SlideRef
 from sgcldff.results.facts import slide_facts
 from sgcldff.results.gallery import Gallery
 from sgcldff.results.slide_page import write_report
 from sgcldff.slides import ScaledSlide
+from tests.written import write_cells, write_geojson
 
 class White:
     ref = SlideRef("slide", "slide.svs", "ab", 0.1, (40000, 40000), 2)
@@ -178,7 +180,7 @@ for count in (9_000, 45_000):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
     command = [sys.executable, "-c", WRITERS, str(tmp_path)]
-    few, many = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    few, many = map(int, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
     assert many - few < 30
     assert pq.read_metadata(tmp_path / "45000" / "cells.parquet").num_rows == 45_000
     assert sum(1 for line in (tmp_path / "45000" / "cells.geojson").open() if '"Feature"' in line) == 45_000
