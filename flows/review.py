@@ -19,7 +19,7 @@ from sgcldff.results.batch import update_batches
 from sgcldff.results.review.apply import Applied
 from sgcldff.results.review.page import write_page
 from sgcldff.results.review.queue import QueuedCell, queue_order, require_free, write_queue
-from sgcldff.results.review.representatives import CANDIDATES, representatives
+from sgcldff.results.review.representatives import CELLS_DRAWN, representatives
 from sgcldff.results.review.selection import (
     LEAST_SURE,
     REPRESENTATIVE,
@@ -108,7 +108,7 @@ def _representative(
     found: list[SlideCells], entries: Sequence[SlideEntry], runtime: Runtime, number: int, skipped: list[str]
 ) -> pd.DataFrame:
     """Choose the cells that together represent the cells of all slides."""
-    drawn = chosen(found, ReviewSelection(labels=(), sample=CANDIDATES))
+    drawn = chosen(found, ReviewSelection(labels=(), sample=CELLS_DRAWN))
     cells, embeddings = [drawn.head(0)], []
     for slide in found:
         rows = drawn[drawn["slide_id"] == slide.slide_id]

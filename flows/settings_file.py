@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
 import tomlkit
@@ -32,18 +31,13 @@ def to_toml(settings: Settings) -> str:
 
     Keys without a value are commented out.
     """
-    schema = _schema()
+    schema = TypeAdapter(_Described).json_schema()
     document = tomlkit.document()
     document.add(tomlkit.comment("Settings of sgcldff: leave out a key to keep its default."))
     for stage, values in asdict(settings).items():
         document.add(tomlkit.nl())
         document.add(stage, _table(values, _definition(schema["properties"][stage], schema), schema))
     return tomlkit.dumps(document)
-
-
-@cache
-def _schema() -> Schema:
-    return TypeAdapter(_Described).json_schema()
 
 
 def _table(values: Mapping[str, Any], described: Schema, schema: Schema) -> Table:

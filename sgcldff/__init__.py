@@ -145,9 +145,9 @@ def read_slide(
     from sgcldff.results.batch import require_own_folders
     from sgcldff.results.slide import SlideJob, no_progress, read_slide_job
     from sgcldff.slides import find_slides
-    from sgcldff.slides.patient import UNKNOWN
+    from sgcldff.slides.patient import UNKNOWN_PATIENT
 
-    specimen = specimen_of(patient or UNKNOWN, reference, read_reference(reference) if reference else ())
+    specimen = specimen_of(patient or UNKNOWN_PATIENT, reference, read_reference(reference) if reference else ())
     slides = find_slides([str(path)], mpp)
     if len(slides) != 1:
         raise InputError(f"{path}: {len(slides)} slides: name one, or read them together with `sgcldff infer`")

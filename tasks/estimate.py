@@ -19,7 +19,7 @@ from tasks.progress import in_words
 
 START_S = 5.0
 """From the command to the first pixel, s."""
-BESIDE = 1.1
+SHARED_CORES = 1.1
 """How much longer work takes beside other processes; from 1.0 on cores of their own to 1.2 where two share one."""
 
 
@@ -52,7 +52,7 @@ def in_a_line(slide: str, estimate: Estimate, workers: int | None) -> str:
     """Describe what reading a slide will take with so many processes; None: one per core."""
     count = max(1, workers if workers is not None else os.cpu_count() or 1)
     of = f"{estimate.tiles:,} of {estimate.tiles + estimate.skipped:,} tiles ({estimate.share:.1%})"
-    slowed = BESIDE if count > 1 else 1.0
+    slowed = SHARED_CORES if count > 1 else 1.0
     seconds = START_S + estimate.alone_s + slowed * estimate.core_s / count
     time = f"about {in_words(seconds)} with {counted(count, 'process', 'processes')}"
     return (

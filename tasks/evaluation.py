@@ -49,7 +49,8 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
     content = (model_digest, digest(job.spec), content_of(job.samples), *unscored)
     folder = workspace.evaluation(digest(content))
     if not (folder / REPORT_FILE).is_file():
-        from sgcldff.evaluation.evaluate import evaluate, examples  # imports torch; finished reports are found without
+        # These import torch; finished reports are found without.
+        from sgcldff.evaluation.evaluate import evaluate, explain_examples
         from sgcldff.evaluation.explain import draw_explanations
         from sgcldff.models.model import cached_model
 
@@ -59,7 +60,7 @@ def evaluate_model(job: EvalJob, workspace: Workspace) -> str:
             report = evaluate(model, job.samples, job.spec, progress, trained_on(Path(job.model)), typicality)
         report = replace(report, skipped=(*job.skipped, *report.skipped), unknown_labels=job.unknown_labels)
         folder.mkdir(parents=True, exist_ok=True)
-        draw_explanations(examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
+        draw_explanations(explain_examples(model, job.samples), model.spec.labels.classes, folder / "examples.png")
         report.save(folder)
     if not (folder / PAGE_FILE).is_file():
         from sgcldff.evaluation.page import write_evaluation_page

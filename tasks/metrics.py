@@ -25,18 +25,18 @@ RANK = "LOCAL_RANK"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-REGISTRY = CollectorRegistry()
-STAGE_S = Summary("sgcldff_stage_duration_seconds", "Duration of stages.", ["stage", "outcome"], registry=REGISTRY)
-TILES = Counter("sgcldff_tiles", "Tiles that were read, or skipped by the gate.", ["outcome"], registry=REGISTRY)
-CELLS = Counter("sgcldff_cells", "Cells found, by type.", ["type"], registry=REGISTRY)
-PASSES = Counter("sgcldff_shard_passes", "Passes over shards; a shard is done after two.", registry=REGISTRY)
+METRICS = CollectorRegistry()
+STAGE_S = Summary("sgcldff_stage_duration_seconds", "Duration of stages.", ["stage", "outcome"], registry=METRICS)
+TILE_COUNTER = Counter("sgcldff_tiles", "Tiles that were read, or skipped by the gate.", ["outcome"], registry=METRICS)
+CELLS = Counter("sgcldff_cells", "Cells found, by type.", ["type"], registry=METRICS)
+PASS_COUNTER = Counter("sgcldff_shard_passes", "Passes over shards; a shard is done after two.", registry=METRICS)
 WORK_S = Counter(
-    "sgcldff_work_seconds", "Time spent on slides by kind of work, summed over workers.", ["work"], registry=REGISTRY
+    "sgcldff_work_seconds", "Time spent on slides by kind of work, summed over workers.", ["work"], registry=METRICS
 )
-EPOCH = Gauge("sgcldff_training_epoch", "Epoch of the training, starting from 0.", registry=REGISTRY)
-LOSS = Gauge("sgcldff_training_loss", "Last logged loss of the training, by term.", ["term"], registry=REGISTRY)
+EPOCH = Gauge("sgcldff_training_epoch", "Epoch of the training, starting from 0.", registry=METRICS)
+LOSS = Gauge("sgcldff_training_loss", "Last logged loss of the training, by term.", ["term"], registry=METRICS)
 VALIDATION = Gauge(
-    "sgcldff_validation_score", "Scores on the validation split after the last epoch.", ["measure"], registry=REGISTRY
+    "sgcldff_validation_score", "Scores on the validation split after the last epoch.", ["measure"], registry=METRICS
 )
 
 
@@ -60,18 +60,18 @@ class SlideCollector(Collector):
 def slides_counted(status: Callable[[], BatchStatus]) -> Iterator[None]:
     """Export the slides of a batch while the block runs."""
     collector = SlideCollector(status)
-    REGISTRY.register(collector)
+    METRICS.register(collector)
     try:
         yield
     finally:
-        REGISTRY.unregister(collector)
+        METRICS.unregister(collector)
 
 
 def count_pass(tally: Tally) -> None:
     """Count the work of a pass over a shard."""
-    PASSES.inc(tally.passes)
-    TILES.labels("read").inc(tally.tiles)
-    TILES.labels("skipped").inc(tally.skipped)
+    PASS_COUNTER.inc(tally.passes)
+    TILE_COUNTER.labels("read").inc(tally.tiles)
+    TILE_COUNTER.labels("skipped").inc(tally.skipped)
     for label, number in tally.cells.items():
         CELLS.labels(label).inc(number)
     for work, seconds in tally.seconds.items():
@@ -102,7 +102,7 @@ def serve(port: int) -> None:
         If the port is taken.
     """
     try:
-        start_http_server(port, LOOPBACK, REGISTRY)
+        start_http_server(port, LOOPBACK, METRICS)
     except OSError as error:
         raise InputError(
             f"port {port} of {LOOPBACK} is not available for the metrics ({error.strerror}): end the process that "

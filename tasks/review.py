@@ -14,7 +14,7 @@ from sgcldff.data.reviews.store import ReviewStore
 from sgcldff.models.runtimes import Runtime
 from sgcldff.results.review.answers import Answers, read_answers
 from sgcldff.results.review.apply import Applied, apply_reviews
-from sgcldff.results.review.crops import FOLDER, crop_name, write_crops
+from sgcldff.results.review.crops import FOLDER, Crops, crop_name, write_png
 from sgcldff.results.review.queue import QueuedCell, queued, read_queue
 from sgcldff.results.review.representatives import embed_cells
 from sgcldff.results.review.selection import SlideCells
@@ -34,7 +34,10 @@ def picture_cells(
     names = [crop_name(found.sha256, cell_id) for cell_id in cells["cell_id"]]
     centres = zip(cells["y"], cells["x"], strict=True)
     with opened_slide(found, slides) as source:
-        write_crops(out / FOLDER, source, zip(names, centres, strict=True), progress)
+        crops = Crops(source)
+        for name, centre in zip(names, centres, strict=True):
+            write_png(out / FOLDER / name, crops.read(centre))
+            progress()
         return queued(cells, found.classes, source)
 
 

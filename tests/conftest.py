@@ -102,9 +102,9 @@ def write_read(folder, slide, told, version="3"):
     from sgcldff.core.labels import FIVE_TYPES
     from sgcldff.core.records import Lineage
     from sgcldff.counting.differential import differential, write_differential
-    from sgcldff.inference.outputs import write_cells
     from sgcldff.results.batch import SlideSummary, write_summary
     from sgcldff.slides.images import sha256_of
+    from tests.written import write_cells
 
     lineage = Lineage(sha256_of(slide.slide), "sgcldff", version, "cd" * 8, "ef" * 8, "0.1.0")
     rows = [row_of(folder.name, number, *pair) for number, pair in enumerate(zip(slide.cells, told, strict=True))]

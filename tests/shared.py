@@ -15,6 +15,19 @@ from filelock import FileLock
 FOLDER = "SGCLDFF_TESTS"
 """Variable that names the folder of the run."""
 
+RACE = """
+context = multiprocessing.get_context("fork")
+barrier, ends = context.Barrier(2), context.Queue()
+rivals = [context.Process(target=promote, args=(sys.argv[1], number, barrier, ends)) for number in "23"]
+for rival in rivals:
+    rival.start()
+for _ in rivals:
+    print(*ends.get(timeout=240))
+for rival in rivals:
+    rival.join()
+"""
+"""The end of a program in which two processes call `promote(address, version, barrier, ends)` at the same time."""
+
 Made = TypeVar("Made")
 
 

@@ -28,7 +28,7 @@ from sgcldff.core.records import Sample
 from sgcldff.core.settings import MODEL_MPP, GateSpec
 from sgcldff.data.adapters import detect
 from sgcldff.data.synthetic import SmearSpec, random_smear, render_field
-from sgcldff.inference.gate import Area, Gate, Recall, calibrate
+from sgcldff.inference.gate import Area, Gate, Recall, choose_threshold
 from sgcldff.inference.gate.threshold import Marked, fit_gates, keeping_scores, marked
 from sgcldff.inference.plan import at_gate_scale
 from sgcldff.slides import ScaledSlide, open_slide
@@ -91,7 +91,7 @@ def print_calibration(data: Samples) -> None:
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for mpp in SCALES:
-        found = calibrate([sample for samples in data.values() for sample in samples], GateSpec(mpp=mpp))
+        found = choose_threshold([sample for samples in data.values() for sample in samples], GateSpec(mpp=mpp))
         low, high = found.held_out.interval()
         halves = " | ".join(f"{part.kept} of {part.of}" for part in (found.chosen_on, found.held_out))
         print(f"| {mpp} | {found.spec.threshold} | {halves} | {low:.4f}-{high:.4f} | {found.read:.4f} |")

@@ -232,18 +232,19 @@ def gate(
     )
     from sgcldff.core.json_file import write_json
     from sgcldff.data.catalog import Catalog
-    from sgcldff.inference.gate import calibrate
+    from sgcldff.inference.gate import choose_threshold
     from tasks.workspace import Workspace
 
-    calibration = calibrate(Catalog.open(Workspace(str(workspace)).catalog).samples, settings_from(settings).infer.gate)
-    spec, area = calibration.spec, f"{calibration.read:.1%} of the remaining area is read"
-    low, high = calibration.held_out.interval()
+    samples = Catalog.open(Workspace(str(workspace)).catalog).samples
+    chosen = choose_threshold(samples, settings_from(settings).infer.gate)
+    spec, area = chosen.spec, f"{chosen.read:.1%} of the remaining area is read"
+    low, high = chosen.held_out.interval()
     interval = f"{low:.1%} to {high:.1%} by patient or slide"
     out.print(f"{spec.kept} of {spec.calibrated_on} cells of held-out groups kept ({interval}), {area}.")
-    for label, recall in calibration.by_type.items():
+    for label, recall in chosen.by_type.items():
         low, high = recall.interval()
         out.print(f"{label}: {recall.kept} of {recall.of} ({low:.1%} to {high:.1%})")
     out.print(f"[infer.gate]\nthreshold = {spec.threshold}\nkept = {spec.kept}", highlight=False, markup=False)
     out.print(f"calibrated_on = {spec.calibrated_on}", highlight=False, markup=False)
     if report is not None:
-        write_json(report, calibration.to_dict())
+        write_json(report, chosen.to_dict())

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from sgcldff.benchmark.protocols import Protocol
 from sgcldff.benchmark.scoring import ScoreEntry
 from sgcldff.benchmark.speed import ModelSize
-from sgcldff.core.errors import InputError
 from sgcldff.core.records import Sample, Split
 
 
@@ -82,24 +81,10 @@ class BenchmarkTable:
         return {one.candidate: one for one in self.entries if (one.protocol, *one.column) == column}
 
     def to_json(self) -> str:
-        """Write everything; `from_json` reads it back."""
+        """Write everything."""
         return json.dumps(self.to_dict(), indent=1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""
         plain: dict[str, Any] = TypeAdapter(BenchmarkTable).dump_python(self, mode="json", by_alias=True)
         return plain
-
-    @classmethod
-    def from_json(cls, text: str) -> "BenchmarkTable":
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        InputError
-            If it is not a table of this version.
-        """
-        try:
-            return TypeAdapter(cls).validate_json(text)
-        except ValidationError as error:
-            raise InputError(f"not a benchmark's table of this version ({error}); run the benchmark again") from error

@@ -12,6 +12,8 @@ from sgcldff.core.settings import require
 
 Shape = tuple[int, int]
 """(height, width) in px."""
+Place = tuple[float, float]
+"""(y, x), px of level 0."""
 
 
 @dataclass(frozen=True, order=True)

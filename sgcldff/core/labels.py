@@ -224,16 +224,8 @@ class LabelSpace:
         return np.asarray(broad[:, None] == broad)
 
     def to_dict(self) -> dict[str, object]:
-        """Return a JSON-ready dictionary for `from_dict`."""
+        """Return a JSON-ready dictionary."""
         return {"classes": list(self.classes), "coarse": {name: list(members) for name, members in self.coarse.items()}}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, object]) -> "LabelSpace":
-        """Parse the output of `to_dict`."""
-        classes, coarse = data["classes"], data.get("coarse", {})
-        assert isinstance(classes, (list, tuple))
-        assert isinstance(coarse, Mapping)
-        return cls(tuple(classes), {name: tuple(members) for name, members in coarse.items()})
 
 
 def with_broad_labels(classes: Iterable[str], coarse: Mapping[str, tuple[str, ...]] | None = None) -> LabelSpace:

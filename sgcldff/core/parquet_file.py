@@ -14,7 +14,7 @@ from sgcldff.core.boundary import reading
 from sgcldff.core.errors import StoreError
 from sgcldff.core.json_file import CHECKSUM, is_damaged_name
 
-UNKNOWN = {CHECKSUM: "0" * 64}
+NO_CHECKSUM_YET = {CHECKSUM: "0" * 64}
 """Metadata to write before the checksum is known."""
 FIELD = CHECKSUM.encode() + b"\x18\x40"
 """What stands in the file before the checksum: its name, and the type and length of the value."""
@@ -25,13 +25,13 @@ def write_table(path: str | Path, table: pa.Table) -> Path:
     with atomic_write(path) as draft:
         with pq.ParquetWriter(draft, table.schema, compression="zstd", write_page_checksum=True) as writer:
             writer.write_table(table)
-            writer.add_key_value_metadata(UNKNOWN)
+            writer.add_key_value_metadata(NO_CHECKSUM_YET)
         seal(draft)
     return Path(path)
 
 
 def seal(path: Path) -> None:
-    """Put its checksum into a Parquet file that was written with the metadata `UNKNOWN`."""
+    """Put its checksum into a Parquet file that was written with the metadata `NO_CHECKSUM_YET`."""
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
         place = _place(content)
         content[place] = hashlib.sha256(content).hexdigest().encode()
@@ -88,7 +88,7 @@ def _intact(path: str | Path, remedy: str) -> pa.Buffer:
     place = _place(content)
     with memoryview(content) as parts:
         found = hashlib.sha256(parts[: place.start])
-        found.update(UNKNOWN[CHECKSUM].encode())
+        found.update(NO_CHECKSUM_YET[CHECKSUM].encode())
         found.update(parts[place.stop :])
     if found.hexdigest().encode() != content[place]:
         raise StoreError(f"{path}: damaged (it does not match its checksum); {remedy}")
@@ -97,4 +97,4 @@ def _intact(path: str | Path, remedy: str) -> pa.Buffer:
 
 def _place(content: mmap.mmap) -> slice:
     at = content.rfind(FIELD) + len(FIELD)
-    return slice(at, at + len(UNKNOWN[CHECKSUM]))
+    return slice(at, at + len(NO_CHECKSUM_YET[CHECKSUM]))

@@ -97,8 +97,10 @@ def compare(found: Differential, manual: Counts) -> tuple[Agreement, ...]:
     white = {label: count for label, count in manual.items() if label not in (*NOT_WHITE, UNIDENTIFIED)}
     by_hand = from_counts(white, {*white, *own}, found.confidence)
     cells = (by_hand.counted, found.counted)
+    per_white = {label: manual[label] / max(by_hand.counted, 1) for label in beside}
     lacking = [
-        _share_beside(label, manual[label], by_hand.counted) if label in beside else by_hand[label] for label in foreign
+        ClassShare(label, manual[label], per_white[label], 0.0, 1.0, 0.0, 1.0) if label in beside else by_hand[label]
+        for label in foreign
     ]
     pairs = [(by_hand[share.label], share) for share in found.shares]
     p_values = [_p_value(one, by_hand.counted, other, found.counted) for one, other in pairs]
@@ -109,10 +111,6 @@ def compare(found: Differential, manual: Counts) -> tuple[Agreement, ...]:
             for (theirs, ours), p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
         ),
     )
-
-
-def _share_beside(label: str, count: int, white: int) -> ClassShare:
-    return ClassShare(label, count, count / max(white, 1), 0.0, 1.0, 0.0, 1.0)
 
 
 def _p_value(one: ClassShare, total: int, other: ClassShare, other_total: int) -> float:

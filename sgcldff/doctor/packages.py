@@ -16,7 +16,7 @@ from sgcldff.models.checkpoint import TRAINED_ON
 from sgcldff.models.reference import Reference
 from sgcldff.models.released import released, released_folder
 
-LOCK = Path(__file__).parents[2] / "requirements.lock"
+LOCK_FILE = Path(__file__).parents[2] / "requirements.lock"
 """In the root of a checkout; missing if the package was installed without one."""
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)(?:\s*;\s*([^\\]+))?", re.MULTILINE)
 LISTED = 5
@@ -40,10 +40,10 @@ def packages() -> Check:
     problems = [text for text in map(problem, required) if text]
     if problems:
         return failed("packages", first_few(problems, LISTED), INSTALL)
-    other = [f"{name} {installed} (locked {pin})" for name, installed, pin in unlocked(LOCK)]
+    other = [f"{name} {installed} (locked {pin})" for name, installed, pin in unlocked(LOCK_FILE)]
     if other:
         return warning("packages", f"not the locked versions: {first_few(other, LISTED)}", INSTALL)
-    found = "all as locked" if LOCK.is_file() else "all in their ranges; there is no lock file to compare with"
+    found = "all as locked" if LOCK_FILE.is_file() else "all in their ranges; there is no lock file to compare with"
     return ok("packages", f"{len(required)} packages, {found}")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import Perturbation, require
+from sgcldff.data.synthetic.stain import compressed
 
 if TYPE_CHECKING:
     from sgcldff.models.training.examples import ImageChange
@@ -79,9 +80,7 @@ def _blur(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:
 
 
 def _jpeg(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:
-    quality = [cv2.IMWRITE_JPEG_QUALITY, amounts.jpeg_quality]
-    _, coded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
-    return np.asarray(cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    return compressed(rgb, amounts.jpeg_quality)
 
 
 def _noise(amounts: Amounts, rgb: Rgb, sample: Sample) -> Rgb:

@@ -14,7 +14,7 @@ from sgcldff.evaluation import metrics
 from sgcldff.evaluation.explain import Explanation, explain, unexplained
 from sgcldff.evaluation.metrics import Boundary, Overlap
 from sgcldff.evaluation.predict import ImagePrediction, predict_images
-from sgcldff.evaluation.predictions import COUNTS, PREDICTED, AnswerLabels, Predictions, tabulate
+from sgcldff.evaluation.predictions import PIXEL_COUNTS, PREDICTED, AnswerLabels, Predictions, tabulate
 from sgcldff.evaluation.report import EvalReport, SkippedImage, score
 from sgcldff.evaluation.scorable import require_same_space
 from sgcldff.models.model import Model
@@ -154,14 +154,14 @@ def _row(
         PREDICTED: predicted,
         "confidence": confidence,
         "found": prediction.found,
-        **{start + name: getattr(counts[start], name, None) for start, names in COUNTS.items() for name in names},
+        **{start + name: getattr(counts[start], name, None) for start, names in PIXEL_COUNTS.items() for name in names},
         "cam_on_cell": explanation.on_cell if np.isfinite(explanation.on_cell) else None,
         "occlusion": explanation.occlusion if np.isfinite(explanation.occlusion) else None,
         **{PROBABILITY + name: float(p) for name, p in zip(spec.labels.classes, probabilities, strict=True)},
     }
 
 
-def examples(model: Model, samples: Sequence[Sample], count: int = 12) -> tuple[Explanation, ...]:
+def explain_examples(model: Model, samples: Sequence[Sample], count: int = 12) -> tuple[Explanation, ...]:
     """Explain up to `count` readable images, evenly spaced in `samples`, for `explain.draw_explanations`."""
     indices = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
     scenes, _ = _read_scenes([samples[index] for index in indices], model.spec.mpp)

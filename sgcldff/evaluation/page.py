@@ -17,14 +17,13 @@ from sgcldff.evaluation.metrics import ConfidenceBin, reliability
 from sgcldff.evaluation.predictions import PREDICTED, Predictions
 from sgcldff.evaluation.report import METRICS, PAGE_FILE, EvalReport, Scores, type_predictions
 from sgcldff.models.training.examples import middle, read_scene
+from sgcldff.results.gallery import CROP_UM
 from sgcldff.results.html import data_uri, template
 
 ERRORS = 60
 """Errors at most that the gallery shows."""
-CROP_UM = 26.0
-"""Side of a picture of the gallery."""
 MAX_CROP_PX = 260
-COUNTS = {"images": "images", "groups": "patients or slides", "typed": "with a label", "outlined": "with an outline"}
+COUNTED = {"images": "images", "groups": "patients or slides", "typed": "with a label", "outlined": "with an outline"}
 """Fields of `Scores` that are counts, with the names shown to readers."""
 
 
@@ -66,7 +65,7 @@ def write_evaluation_page(folder: str | Path, report: EvalReport, samples: Seque
         report=report,
         parts=parts,
         detailed=[part for part in parts if part.classes],
-        counts=COUNTS,
+        counts=COUNTED,
         metrics=METRICS,
         fewest=FEWEST_GROUPS,
         heat=heat,

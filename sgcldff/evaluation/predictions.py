@@ -22,7 +22,7 @@ TRUTH = ("id", "source", "group", "sha256", "mask_sha256", "label")
 """Columns that identify the images and their ground truth."""
 PREDICTED = "told"
 """Column of the predicted label, under the name that it has in files."""
-COUNTS: Mapping[str, tuple[str, ...]] = {
+PIXEL_COUNTS: Mapping[str, tuple[str, ...]] = {
     f"{part}_{kind}": tuple(counts.__dataclass_fields__)
     for kind, counts in (("", Overlap), ("boundary_", Boundary))
     for part in ("cell", "nucleus")
@@ -59,8 +59,8 @@ class Predictions:
         return np.array([np.nan if value is None else value for value in self.table.column(name).to_pylist()], float)
 
     def counts(self, start: str) -> tuple[Doubles, ...]:
-        """Return the columns of `COUNTS` with this beginning, each (N,), NaN where the truth is insufficient."""
-        return tuple(self.numbers(start + name) for name in COUNTS[start])
+        """Return the columns of `PIXEL_COUNTS` with this beginning, each (N,), NaN where the truth is insufficient."""
+        return tuple(self.numbers(start + name) for name in PIXEL_COUNTS[start])
 
     @property
     def probabilities(self) -> Doubles:
@@ -123,7 +123,7 @@ def schema(classes: Iterable[str], model: str = "") -> pa.Schema:
         ("confidence", number),
         ("typicality", number),
         ("found", pa.bool_()),
-        *((start + name, count) for start, names in COUNTS.items() for name in names),
+        *((start + name, count) for start, names in PIXEL_COUNTS.items() for name in names),
         ("cam_on_cell", number),
         ("occlusion", number),
         *((PROBABILITY + name, number) for name in classes),
@@ -147,7 +147,11 @@ class AnswerLabels:
     def for_labels(cls, labels: Iterable[str | None], space: LabelSpace) -> "AnswerLabels":
         """Choose the labels for a data set in which these labels occur."""
         used = {label: space.allowed(label) for label in sorted({label for label in labels if label is not None})}
-        merged = [name for name in used if name in space.coarse and not _overlaps(name, used)]
+        merged = [
+            name
+            for name in used
+            if name in space.coarse and not any((used[name] & used[other]).any() for other in used if other != name)
+        ]
         covered = {member for name in merged for member in space.members(name)}
         names = (*(name for name in space.classes if name not in covered), *merged)
         return cls(names, np.stack([space.allowed(name) for name in names]))
@@ -158,10 +162,6 @@ class AnswerLabels:
         best = int(summed.argmax())
         correct = label is not None and bool((space.allowed(label) | ~self.members[best]).all())
         return (label if correct and label is not None else self.names[best]), float(min(summed[best], 1.0))
-
-
-def _overlaps(name: str, used: Mapping[str, NDArray[np.bool_]]) -> bool:
-    return any(bool((used[name] & members).any()) for other, members in used.items() if other != name)
 
 
 def tabulate(rows: Iterable[Mapping[str, object]], classes: tuple[str, ...], model: str) -> Predictions:

@@ -21,7 +21,7 @@ LOOKS = 64
 """Shards at most that are looked at, evenly spread over the slide."""
 SHARDS = 4
 """Shards of which tiles are read."""
-TILES = 24
+TILES_PER_SHARD = 24
 """Tiles at most that are read of each."""
 IMAGES_S = 0.0085
 """Time to write a cell's part of the label images and their coarser levels, s on one core, where cells lie apart."""
@@ -31,7 +31,7 @@ REPORT_S = 5.0
 """Time to write the report of a large slide, s."""
 RESULTS_BYTES = 7_000
 """Size of a cell's part of them, bytes, beside that of its labels."""
-PICTURED = 600
+CELLS_PICTURED = 600
 """Cells at most around which the report has sharp pictures, in tiles of 256 px, 40 um each."""
 PICTURE_BYTES = 6_000
 """Size of such a tile, bytes; neighbouring cells share some."""
@@ -96,7 +96,7 @@ def estimate_plan(plan: Plan, runtime: Runtime) -> Estimate:
     per_tile = tiles / max(1, read)
     cells = round(per_tile * found)
     tiles_each = (40 / max(0.1, plan.slide.mpp) / 256 + 1) ** 2 if max(plan.slide.shape) > 4096 else 0
-    pictures = min(cells, PICTURED) * tiles_each * PICTURE_BYTES
+    pictures = min(cells, CELLS_PICTURED) * tiles_each * PICTURE_BYTES
     overviews = min(OVERVIEW_BYTES, 2 * plan.grid.shape[0] * plan.grid.shape[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     return Estimate(
@@ -114,7 +114,7 @@ def _try(plan: Plan, index: int, selection: TileSelection, runtime: Runtime) -> 
     """Read a few tiles of a shard to committed cells; return their number, that of the cells, and the time, s."""
     first, shard, watch = selection.jobs[0], plan.grid.shard(index), Stopwatch()
     row = 1 if first.keep is not None else sum(job.tile.core.y0 == first.tile.core.y0 for job in selection.jobs)
-    jobs = selection.jobs[: row * max(1, TILES // row)]  # tiles of a lattice are read in whole rows
+    jobs = selection.jobs[: row * max(1, TILES_PER_SHARD // row)]  # tiles of a lattice are read in whole rows
     side = first.tile.read.height
     blank = np.zeros((plan.spec.batch_size, side, side, 3), np.uint8)
     runtime.segment(blank, np.zeros((len(blank), len(plan.model.prior.names), side, side), np.float32))

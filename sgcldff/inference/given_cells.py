@@ -24,7 +24,7 @@ from sgcldff.inference.outlines import fill_outline, valid_polygon
 from sgcldff.inference.plan import AGAIN, Plan, opened
 from sgcldff.slides import ScaledSlide
 
-FORMATS = (".geojson", ".json", ".parquet")
+OUTLINE_SUFFIXES = (".geojson", ".json", ".parquet")
 SCHEMA = pa.schema([("cell_id", pa.string()), ("outline", pa.binary()), ("nucleus", pa.binary())])
 """Outlines as WKB, px of level 0; without a nucleus where none was outlined."""
 REMEDY = "export cells or detections as GeoJSON or GeoParquet, in px of the slide's level 0"
@@ -49,7 +49,7 @@ def read_outlines(path: str | Path, slide: SlideRef) -> pa.Table:
         If it cannot be read, holds no outlines, or some are not on the slide.
     """
     path = Path(path)
-    require(path.suffix.lower() in FORMATS, f"{path}: is none of {', '.join(FORMATS)}: {REMEDY}")
+    require(path.suffix.lower() in OUTLINE_SUFFIXES, f"{path}: is none of {', '.join(OUTLINE_SUFFIXES)}: {REMEDY}")
     with reading(path, "its outlines cannot be read", REMEDY):
         found = list(_of_parquet(path) if path.suffix.lower() == ".parquet" else _of_geojson(path))
     rows, outside = list[dict[str, object]](), 0

@@ -15,7 +15,7 @@ from sgcldff.inference.prefetch import timed
 from sgcldff.inference.segmentation import read_areas, segment_shard
 from sgcldff.models.runtimes import Runtime
 
-ROUND = 8
+SHARDS_PER_ROUND = 8
 """Shards of a sample that are read between two checks of the goal."""
 
 
@@ -71,8 +71,8 @@ def run_sample(
 ) -> list[int]:
     """Read shards in random order until their cells are enough, or no shard is left; return those that were read.
 
-    The order is drawn from the plan, and cells are checked after every `ROUND` shards: the same plan reads the same
-    shards, whatever runs them and however often it was stopped.
+    The order is drawn from the plan, and cells are checked after every `SHARDS_PER_ROUND` shards: the same plan reads
+    the same shards, whatever runs them and however often it was stopped.
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ def run_sample(
         As `run_plan`.
     """
     order = [int(index) for index in np.random.default_rng(int(plan.segment_key, 16)).permutation(len(plan.grid))]
-    for at in range(0, len(order), ROUND):
-        missing = [index for index in order[at : at + ROUND] if not plan.is_committed(Step.SAMPLE, index)]
+    for at in range(0, len(order), SHARDS_PER_ROUND):
+        missing = [index for index in order[at : at + SHARDS_PER_ROUND] if not plan.is_committed(Step.SAMPLE, index)]
         run_tasks([ShardTask(plan, Step.SAMPLE, index) for index in missing], run, progress)
-        if enough(read_cells(plan, Step.SAMPLE, order[: at + ROUND])):
-            return order[: at + ROUND]
+        if enough(read_cells(plan, Step.SAMPLE, order[: at + SHARDS_PER_ROUND])):
+            return order[: at + SHARDS_PER_ROUND]
     return order
 
 

@@ -17,13 +17,13 @@ from sgcldff.models.nets.complexity import parameters
 from sgcldff.promotion.findings import ROUNDING, Finding
 from sgcldff.saliency.priors import build
 
-TILE_UM, TILES = 51.2, 4
+TILE_UM, TILE_COUNT = 51.2, 4
 """Side (um) and number of the tiles: 256 px each at 0.2 um/px."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of predicting `TILES` tiles of `TILE_UM`, priors included."""
+    """Cost of predicting `TILE_COUNT` tiles of `TILE_UM`, priors included."""
 
     seconds: float
     memory: int
@@ -44,7 +44,7 @@ def costs(champion: Model, challenger: Model, rounds: int) -> tuple[Cost, Cost]:
 
 def _tile_run(model: Model) -> Callable[[], object]:
     side = round(TILE_UM / model.spec.mpp)
-    tiles = np.random.default_rng(0).integers(0, 256, (TILES, side, side, 3), np.uint8)
+    tiles = np.random.default_rng(0).integers(0, 256, (TILE_COUNT, side, side, 3), np.uint8)
     priors = build(model.spec.prior)
     return lambda: model.predict(tiles, np.stack([priors(tile) for tile in tiles]))
 

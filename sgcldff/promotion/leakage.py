@@ -10,7 +10,7 @@ from sgcldff.core.json_file import read_json
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import IngestSpec
 from sgcldff.core.wording import first_few
-from sgcldff.data.catalog.measurements import Facts, measure, read_facts
+from sgcldff.data.catalog.measurements import FileFacts, measure, read_facts
 from sgcldff.data.catalog.near_duplicates import hash_bits, near_duplicates
 from sgcldff.data.catalog.overlap import SIDE
 from sgcldff.data.catalog.paths import FACTS
@@ -55,13 +55,13 @@ class Leaks:
     """As `TrainingRecord.complete`."""
 
 
-def known_images(catalog: Path) -> dict[str, Facts]:
+def known_images(catalog: Path) -> dict[str, FileFacts]:
     """Return the measurements of a catalog's images, by sha256."""
     return {facts.sha256: facts for key, facts in read_facts(catalog / FACTS).items() if not key.mask}
 
 
 def find_leaks(
-    training: TrainingRecord, test: Sequence[Sample], known: Mapping[str, Facts], spec: IngestSpec | None = None
+    training: TrainingRecord, test: Sequence[Sample], known: Mapping[str, FileFacts], spec: IngestSpec | None = None
 ) -> Leaks:
     """Compare every training image with every test image, by digest and, as ingest does, by content.
 

@@ -33,11 +33,6 @@ CODE_TAG, CODE_DIGEST_TAG, TRUTH_TAG = "sgcldff.code", "sgcldff.code_digest", "s
 SCORE_TAG = "sgcldff.score."
 
 
-def requirements() -> list[str]:
-    """Return the required distributions at their installed versions, without local parts such as `+cpu`."""
-    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIRED]
-
-
 def code_tags() -> dict[str, str]:
     """Return the code's version and a digest of its files, which distinguishes an edited copy from a release."""
     total = hashlib.sha256()
@@ -84,6 +79,6 @@ def write_package(folder: Path, target: Path, classes: int) -> Path:
             artifacts={name: path.as_uri() for name, path in present.items()},
             code_paths=[str(PACKAGE)],
             signature=ModelSignature(Schema([tile]), Schema(outputs)),
-            pip_requirements=requirements(),
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIRED],  # without +cpu
         )
     return target

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
@@ -15,7 +14,6 @@ from highdicom import AlgorithmIdentificationSequence, sr
 from highdicom.ann import AnnotationGroup, Measurements, MicroscopyBulkSimpleAnnotations
 from highdicom.color import CIELabColor
 from highdicom.sr import CodedConcept
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -68,6 +66,7 @@ class Results:
             own = pc.equal(labels, label)
             rows, seen = cells.filter(own), pc.any(reviewed.filter(own)).as_py()
             confidence, area = (rows[name].to_numpy() for name in ("confidence", "area_um2"))
+            outlines = shapely.from_wkb(rows["outline"].to_pylist())
             group = AnnotationGroup(
                 number=number,
                 uid=self.uid(f"group {label}"),
@@ -75,7 +74,7 @@ class Results:
                 annotated_property_category=codes.SCT.AnatomicalStructure,
                 annotated_property_type=_code(label),
                 graphic_type="POLYGON",
-                graphic_data=[_corners(outline) for outline in rows["outline"].to_pylist()],
+                graphic_data=[shapely.get_coordinates(one.exterior)[:-1] for one in outlines],  # DICOM closes them
                 algorithm_type="SEMIAUTOMATIC" if seen else "AUTOMATIC",
                 algorithm_identification=algorithm,
                 measurements=[
@@ -140,12 +139,6 @@ class Results:
     def _group(self, name: str, measurements: Sequence[sr.Measurement]) -> sr.MeasurementsAndQualitativeEvaluations:
         tracked = sr.TrackingIdentifier(self.uid(f"measurements {name}"), name)
         return sr.MeasurementsAndQualitativeEvaluations(tracked, finding_type=_code(name), measurements=measurements)
-
-
-def _corners(outline: bytes) -> NDArray[np.float64]:
-    """Return the corners of a polygon, which DICOM closes itself; (N, 2), x and y."""
-    corners: NDArray[np.float64] = shapely.get_coordinates(shapely.from_wkb(outline).exterior)
-    return corners[:-1]
 
 
 def _code(meaning: str) -> CodedConcept:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -65,16 +65,15 @@ def run_facts(spec: InferSpec, tally: Tally, areas: Mapping[str, float], options
     smear = {name: part for name, part in areas.items() if part > 0}
     parts = ", ".join(f"{name.replace('_', ' ')} {percent(part)}" for name, part in smear.items())
     usable = sum(smear.get(name, 0.0) for name in USABLE) / max(1e-9, 1 - smear.get(BACKGROUND, 0.0))
+    settings = [
+        f"{path} = {str(value).lower() if isinstance(value, bool) else value}"
+        for path, value in flatten(asdict(spec)).items()
+        if path.rpartition(".")[2] != "version"
+    ]
     return [
         ("Results written", f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"),
         ("Read at full sharpness", f"{counted(tally.tiles, 'tile')}{share}"),
         *([("Areas", f"{parts}; {percent(usable)} of the smear is usable")] if smear else []),
         *options.items(),
-        ("Settings", "; ".join(_settings(spec))),
+        ("Settings", "; ".join(settings)),
     ]
-
-
-def _settings(spec: InferSpec) -> Iterator[str]:
-    for path, value in flatten(asdict(spec)).items():
-        if path.rpartition(".")[2] != "version":
-            yield f"{path} = {str(value).lower() if isinstance(value, bool) else value}"

@@ -19,6 +19,8 @@ DETAILED = 600
 """Cells of all types together that are shown with outline, probabilities and a sharp picture: as many of each type."""
 DRAWN = 5000
 """Cells kept per type: all are counted, these are ringed, and those shown in detail are among these."""
+CROP_UM = 26.0
+"""Side of a picture of a cell."""
 OUTSIDE = "outside the usable area"
 """Heading of cells that are not counted."""
 

@@ -63,6 +63,7 @@ def template(name: str) -> jinja2.Template:
         "moment": moment,
         "counted": counted,
         "any_of": any_of,
+        "thousands": "{:,}".format,
     }
     return environment.get_template(name)
 

@@ -78,18 +78,18 @@ OVERVIEW_PX = 2048
 """Longer side of the overview image that lies under the labels."""
 LAYOUT = 7
 """Of the files of a slide's results together; results of an earlier layout are written again from committed shards."""
-IMAGES = {Step.WRITE: "label image of cells", Step.PYRAMID: "coarser label images"}
+IMAGE_STEPS = {Step.WRITE: "label image of cells", Step.PYRAMID: "coarser label images"}
 FILES = (CELLS, DIFFERENTIAL, "cells.geojson", REPORT, MANUAL)
 
-Progress = Callable[[Tally], None]
+TallyProgress = Callable[[Tally], None]
 """Called with the work done by every pass over a shard."""
-StartProgress = Callable[[int, Tally], AbstractContextManager[Progress]]
+StartProgress = Callable[[int, Tally], AbstractContextManager[TallyProgress]]
 """Called with the number of shards and the work that earlier runs committed."""
 Announce = Callable[[str, int], None]
 """Called with what is done next beside the passes over shards, and its number of parts; 0 where it has none."""
 
 
-def no_progress(shards: int, done: Tally) -> AbstractContextManager[Progress]:
+def no_progress(shards: int, done: Tally) -> AbstractContextManager[TallyProgress]:
     """Report no progress."""
     return nullcontext(lambda tally: None)
 
@@ -261,7 +261,7 @@ class _Work:
 
     def __init__(self, run: Runner, announce: Announce) -> None:
         self.run, self.announce = run, announce
-        self.progress: Progress = lambda tally: None
+        self.progress: TallyProgress = lambda tally: None
         self.began, self.tally, self.watch = time.monotonic(), Tally(), Stopwatch()
 
     def advance(self, tally: Tally) -> None:
@@ -272,7 +272,7 @@ class _Work:
     def execute(self, tasks: Sequence[SlideTask]) -> None:
         """Run tasks on label images."""
         if tasks:
-            self.announce(IMAGES[tasks[0].step], len(tasks))
+            self.announce(IMAGE_STEPS[tasks[0].step], len(tasks))
             run_tasks(tasks, self.run, self.advance)
 
     @contextmanager
@@ -294,7 +294,7 @@ class _Work:
         return time.monotonic() - self.began
 
 
-def _run(plan: Plan, run: Runner, progress: Progress, goal: Goal | None) -> list[int] | None:
+def _run(plan: Plan, run: Runner, progress: TallyProgress, goal: Goal | None) -> list[int] | None:
     """Read a slide as a whole (None), or as many of its shards, in random order, as a goal asks for."""
     if goal is None:
         run_plan(plan, run, progress)

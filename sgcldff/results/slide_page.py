@@ -22,7 +22,7 @@ from sgcldff.counting.differential import ClassShare, Differential, read_differe
 from sgcldff.inference.outputs.cells import CellRow
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.folder import DIFFERENTIAL, READ_AGAIN, REPORT, ZOOM
-from sgcldff.results.gallery import OUTSIDE, Gallery, ShownType
+from sgcldff.results.gallery import CROP_UM, OUTSIDE, Gallery, ShownType
 from sgcldff.results.html import data_uri, embedded_json, leaflet, scripts, template
 from sgcldff.results.standing import Standing, read_standing
 from sgcldff.results.viewer import viewer_content
@@ -30,8 +30,6 @@ from sgcldff.results.zoom import Zoom, write_zoom
 from sgcldff.slides.scaled import ScaledSlide
 
 SCRIPTS = ("report_map.js", "report_cells.js", "report_cell.js")
-CROP_UM = 26.0
-"""Side of a gallery picture."""
 DIFFERENTIAL_SECTION = '<section id="differential">'
 PEOPLE = re.compile(rf'(<section id="people">.*?</section>\s*)?(?={DIFFERENTIAL_SECTION})', re.DOTALL)
 """Place of what people made of the results: before the model's differential."""
@@ -64,7 +62,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CellPicture:
     """A cell in the gallery."""
 
     cell_id: str
@@ -86,7 +84,7 @@ class Group:
     """SVG path around every cell, px of the overview."""
     drawn: int
     """Cells that are ringed."""
-    pictures: tuple[Picture, ...]
+    pictures: tuple[CellPicture, ...]
     """Most confident first; evenly spread from the most to the least confident where not all are shown."""
 
 
@@ -244,13 +242,13 @@ def _ring(y: float, x: float, radius: float) -> str:
     return f"M{x - radius:.1f} {y:.1f}{turn} {2 * radius:.1f} 0{turn} {-2 * radius:.1f} 0"
 
 
-def _picture(cell: CellRow, slide: ScaledSlide) -> Picture:
+def _picture(cell: CellRow, slide: ScaledSlide) -> CellPicture:
     side = round(CROP_UM / slide.mpp)
     y, x = (round(place / slide.factor - side / 2) for place in cell.centroid)
     seen = slide.read(Box(y, x, y + side, x + side))
     known = cell.evidence
     evidence = data_uri(_under_map(seen, known)) if known is not None and known.any() else ""
-    return Picture(cell.cell_id, data_uri(seen), evidence, f"{cell.confidence:.0%}", _caption(cell))
+    return CellPicture(cell.cell_id, data_uri(seen), evidence, f"{cell.confidence:.0%}", _caption(cell))
 
 
 def _caption(cell: CellRow) -> str:

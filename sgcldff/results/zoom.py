@@ -10,7 +10,7 @@ import numpy as np
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.geometry import Box, lattice, lattice_box
+from sgcldff.core.geometry import Box, Place, lattice, lattice_box
 from sgcldff.results.folder import ZOOM
 from sgcldff.results.html import jpeg
 from sgcldff.results.review.crops import FINEST_MPP
@@ -27,9 +27,6 @@ TILE_PX = 256
 FIELD_UM = 40.0
 """Side of the square around a cell that tiles cover at least."""
 OVERVIEW = "overview.jpg"
-
-Place = tuple[float, float]
-"""(y, x), px of level 0."""
 
 
 @dataclass(frozen=True)

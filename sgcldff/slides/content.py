@@ -14,10 +14,10 @@ from sgcldff.slides.pixels.page_selection import Plane, split_plane
 ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
 """Metadata files, of which a Zarr folder has at least one."""
 SCANNERS = (".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu")
-IMAGES = (".btf", ".tf8", ".tif", ".tiff", ".bmp", ".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = (".btf", ".tf8", ".tif", ".tiff", ".bmp", ".jpeg", ".jpg", ".png")
 ZIPPED = (".zarr.zip", ".ozx")
 """Extensions of zipped OME-Zarr."""
-SUFFIXES = frozenset((*SCANNERS, *IMAGES, *ZIPPED))
+SUFFIXES = frozenset((*SCANNERS, *IMAGE_SUFFIXES, *ZIPPED))
 """Extensions of the files in a folder that count as slides; lower case."""
 
 

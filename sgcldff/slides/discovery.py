@@ -21,14 +21,14 @@ from sgcldff.core.tables import LARGEST, number, read_text_table, whole_number
 from sgcldff.slides.content import SUFFIXES, extension, is_zarr, stem
 from sgcldff.slides.dicom import EXTENSION, series_of
 from sgcldff.slides.ids import Trail, distinct_ids
-from sgcldff.slides.patient import UNKNOWN, Patient, read_patient
+from sgcldff.slides.patient import UNKNOWN_PATIENT, Patient, read_patient
 from sgcldff.slides.pixels.page_selection import ANY_PLANE, Plane, split_plane
 from sgcldff.slides.remote.cache import local_copy
 from sgcldff.slides.remote.stores import HTTP, info, listing, protocol_of
 
 LISTS = (".csv", ".tsv", ".parquet")
 """Extensions of tables that name slides."""
-RESULTS = ("differential.json", "labels.ome.zarr", "queue.parquet")
+RESULT_FILES = ("differential.json", "labels.ome.zarr", "queue.parquet")
 """A folder with one of these contains the results of a slide, or images of cells to review."""
 MAX_LISTED = 100
 """Largest number of missing inputs that a message names."""
@@ -54,7 +54,7 @@ class SlideEntry:
     """Unique in the batch, and safe as the name of a folder."""
     named: bool = False
     """Whether a list provided the id; the file name, which may identify the patient, then appears in no result."""
-    patient: Patient = UNKNOWN
+    patient: Patient = UNKNOWN_PATIENT
     """What a list says of the patient."""
 
     @property
@@ -85,7 +85,7 @@ class _Hit:
     source: str = ""
     """Row of the list that names it."""
     plane: Plane = ANY_PLANE
-    patient: Patient = UNKNOWN
+    patient: Patient = UNKNOWN_PATIENT
 
 
 def find_slides(inputs: Sequence[str], mpp: StatedMpp = None, plane: Plane = ANY_PLANE) -> tuple[SlideEntry, ...]:
@@ -209,7 +209,7 @@ class _Search:
         folders, files = list_folder(folder)
         if is_zarr(files):
             yield above
-        elif not any(name in RESULTS for name in (*files, *folders)):
+        elif not any(name in RESULT_FILES for name in (*files, *folders)):
             slides = _slides_among(files, folder)
             self.ignored += len(files) - len(slides)
             yield from ((*above, name) for name in slides)

@@ -41,7 +41,7 @@ class Patient(Spec):
         return Patient(**{name: yours if mine is None else mine for name, (mine, yours) in pairs.items()})
 
 
-UNKNOWN = Patient()
+UNKNOWN_PATIENT = Patient()
 
 
 def read_patient(place: str, row: Mapping[str, str]) -> Patient:

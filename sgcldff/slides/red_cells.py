@@ -28,11 +28,11 @@ FIELDS = 8
 """Most fields of a slide in which red cells are measured, ..."""
 FIELD_PX = 768
 """... each with this side at level 0; an image that is not much larger is taken as it is."""
-PLACES = 96
+SOUGHT = 96
 """Places of a slide that are looked at to choose the fields, ..."""
 LEAST_PLACE_PX = 64
 """... at a level where each has at least this side."""
-COVERED = (0.1, 0.75)
+FILLED = (0.1, 0.75)
 """Share of cell between which a field is neither empty nor crowded."""
 CELL_CONTRAST = 0.1
 """Optical density in green that glass and plasma stay below."""
@@ -134,19 +134,19 @@ def fields_of(read: Callable[[Box, int], Rgb], shapes: Sequence[Shape]) -> Itera
     if max(shapes[0]) <= 1.5 * FIELD_PX:
         yield read(Box.of(shapes[0]), 0)
         return
-    places = [Box(y, x, y + FIELD_PX, x + FIELD_PX).clip(shapes[0]) for y, x in _grid(shapes[0])]
-    chosen = np.random.default_rng(0).permutation(len(places))[:PLACES]
+    places = [
+        Box(y, x, y + FIELD_PX, x + FIELD_PX).clip(shapes[0])
+        for y in range(0, shapes[0][0], FIELD_PX)
+        for x in range(0, shapes[0][1], FIELD_PX)
+    ]
+    chosen = np.random.default_rng(0).permutation(len(places))[:SOUGHT]
     seen = [_green_levels(read, shapes, places[at]) for at in chosen]
     white = max(int(np.searchsorted(levels.cumsum(), 0.95 * levels.sum())) for levels in seen)
     darker = slice(0, int((white + 1) * np.exp(-CELL_CONTRAST)))
     covered = [levels[darker].sum() / max(1, levels.sum()) for levels in seen]
-    good = [places[at] for at, share in zip(chosen, covered, strict=True) if COVERED[0] <= share <= COVERED[1]]
+    good = [places[at] for at, share in zip(chosen, covered, strict=True) if FILLED[0] <= share <= FILLED[1]]
     for place in good[:FIELDS]:
         yield read(place, 0)
-
-
-def _grid(shape: Shape) -> list[tuple[int, int]]:
-    return [(y, x) for y in range(0, shape[0], FIELD_PX) for x in range(0, shape[1], FIELD_PX)]
 
 
 def _green_levels(read: Callable[[Box, int], Rgb], shapes: Sequence[Shape], place: Box) -> NDArray[np.intp]:

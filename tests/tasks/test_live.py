@@ -18,25 +18,11 @@ from rich.console import Console
 from sgcldff.core.tally import Tally
 from tasks import live_view
 from tasks.live_view import NUMBERS_KEY, PROGRESS_KEY, Artifacts, BatchView, numbers, screen, status_line
+from tests.tasks.clock import Clock
 
 SEGMENTED = Tally(passes=1, tiles=30, skipped=970, seconds={"read": 1.0, "model": 3.0})
 TYPED = Tally(passes=1, cells={"lymphocyte": 2, "blast": 1}, seconds={"cells": 1.0})
 DASHBOARD = "http://127.0.0.1:8787/status"
-
-
-class Clock:
-    """A clock that stands still unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -10,24 +10,10 @@ from hypothesis import strategies as st
 
 from sgcldff.core.tally import Tally
 from tasks.progress import BatchProgress, bar, in_words
+from tests.tasks.clock import Clock
 
 SEGMENTED = Tally(passes=1, tiles=3, skipped=97, seconds={"read": 1.0, "model": 7.0})
 TYPED = Tally(passes=1, cells={"lymphocyte": 2, "blast": 1}, seconds={"cells": 2.0})
-
-
-class Clock:
-    """A clock that stands still unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def test_progress_is_shown_on_standard_error(capsys):

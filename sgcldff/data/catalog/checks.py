@@ -11,7 +11,7 @@ from sgcldff.core.records import Boxes, Sample
 from sgcldff.core.settings import MAX_MPP, MIN_MPP, IngestSpec
 from sgcldff.data.adapters.base import PublishedSize
 from sgcldff.data.adapters.reviewed import ADAPTER as REVIEWED
-from sgcldff.data.catalog.measurements import Facts, FileKey, MeasureResult, file_key
+from sgcldff.data.catalog.measurements import FileFacts, FileKey, MeasureResult, file_key
 
 KNOWN_LABELS = tuple(dict.fromkeys(label for space in PRESETS.values() for label in space.known))
 
@@ -21,8 +21,8 @@ class MeasuredSample:
     """A sample with the measurements of its files."""
 
     sample: Sample
-    facts: Facts
-    mask: Facts | None
+    facts: FileFacts
+    mask: FileFacts | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def measured_samples(samples: Iterable[Sample], results: Mapping[FileKey, Measur
     return screened
 
 
-def _facts(path: str, key: FileKey | None, results: Mapping[FileKey, MeasureResult]) -> Facts:
+def _facts(path: str, key: FileKey | None, results: Mapping[FileKey, MeasureResult]) -> FileFacts:
     result = results.get(key) if key else None
     if result is None:
         raise InputError(f"{path}: no such file; put it there or correct its name")

@@ -19,7 +19,7 @@ from sgcldff.data.adapters import PublishedSize, Rejected, Source
 from sgcldff.data.catalog import checks
 from sgcldff.data.catalog.measurements import facts_table, measure_all, read_facts
 from sgcldff.data.catalog.near_duplicates import hash_bits, near_duplicates
-from sgcldff.data.catalog.overlap import SIDE, Pairs
+from sgcldff.data.catalog.overlap import SIDE
 from sgcldff.data.catalog.paths import FACTS, MANIFEST, QUARANTINE, SPLITS, require_catalog
 from sgcldff.data.catalog.splits import SplitItem, assign_splits, link
 
@@ -151,8 +151,19 @@ def _screen(
 
 def _split(rows: Sequence[checks.MeasuredSample], splits: SplitOfPixels, spec: IngestSpec) -> checks.Screened:
     """Join near-duplicates into groups, assign the groups to splits, and quarantine images that would leak."""
-    items = [_split_item(row, splits) for row in rows]
-    linked = link(items, _near(rows, spec).tolist())
+    items = [
+        SplitItem(
+            row.facts.pixels,
+            row.sample.id,
+            row.sample.group,
+            (row.sample.source, row.sample.label or ""),
+            splits.get(row.facts.pixels, Split.UNASSIGNED),
+        )
+        for row in rows
+    ]
+    thumbnails = np.frombuffer(b"".join(row.facts.thumbnail for row in rows), np.uint8).reshape(-1, SIDE, SIDE)
+    near = near_duplicates(hash_bits([row.facts.phash for row in rows]), thumbnails, spec)
+    linked = link(items, near.tolist())
     grouped = [replace(items[index], group=group) for index, group in linked.groups.items()]
     split_of = assign_splits(grouped, spec.split)
     kept = [
@@ -163,18 +174,6 @@ def _split(rows: Sequence[checks.MeasuredSample], splits: SplitOfPixels, spec: I
     return checks.Screened(
         kept, [checks.quarantined(rows[index].sample, reason) for index, reason in linked.refused.items()]
     )
-
-
-def _split_item(row: checks.MeasuredSample, splits: SplitOfPixels) -> SplitItem:
-    sample, pixels = row.sample, row.facts.pixels
-    stratum = (sample.source, sample.label or "")
-    return SplitItem(pixels, sample.id, sample.group, stratum, splits.get(pixels, Split.UNASSIGNED))
-
-
-def _near(rows: Sequence[checks.MeasuredSample], spec: IngestSpec) -> Pairs:
-    hashes = hash_bits([row.facts.phash for row in rows])
-    thumbnails = np.frombuffer(b"".join(row.facts.thumbnail for row in rows), np.uint8)
-    return near_duplicates(hashes, thumbnails.reshape(-1, SIDE, SIDE), spec)
 
 
 def _rule(spec: IngestSpec) -> bytes:

@@ -24,7 +24,7 @@ FACTS_LAYOUT = b"facts/2"
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileFacts:
     """Measurements of one file."""
 
     sha256: str
@@ -52,8 +52,8 @@ class FileKey:
     mtime_ns: int
 
 
-Known = Mapping[FileKey, Facts]
-MeasureResult = Facts | InputError
+Known = Mapping[FileKey, FileFacts]
+MeasureResult = FileFacts | InputError
 
 FACTS_SCHEMA = pa.schema(
     [
@@ -76,7 +76,7 @@ def file_key(path: str, *, mask: bool) -> FileKey | None:
     return FileKey(path, mask, stat.st_size, stat.st_mtime_ns)
 
 
-def measure(path: str, *, mask: bool) -> Facts:
+def measure(path: str, *, mask: bool) -> FileFacts:
     """Read an image or a mask and measure it.
 
     Raises
@@ -86,7 +86,7 @@ def measure(path: str, *, mask: bool) -> Facts:
     """
     pixels = read_grey(path) if mask else read_rgb(path)
     shape = np.asarray(pixels.shape, np.int64).tobytes()
-    facts = Facts(
+    facts = FileFacts(
         sha256=sha256_of(path),
         pixels=hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest(),
         height=pixels.shape[0],
@@ -129,11 +129,11 @@ def _attempt(key: FileKey) -> MeasureResult:
 
 def facts_table(results: Mapping[FileKey, MeasureResult]) -> pa.Table:
     """Convert measurements to a table, without unreadable files, so that these are tried again."""
-    rows = [asdict(key) | asdict(facts) for key, facts in results.items() if isinstance(facts, Facts)]
+    rows = [asdict(key) | asdict(facts) for key, facts in results.items() if isinstance(facts, FileFacts)]
     return pa.Table.from_pylist(rows, schema=FACTS_SCHEMA)
 
 
-def read_facts(path: Path) -> dict[FileKey, Facts]:
+def read_facts(path: Path) -> dict[FileKey, FileFacts]:
     """Read stored measurements; none if the file is missing, damaged, or has another layout, as it is only a cache."""
     try:
         table = read_table(path, "it is measured again")
@@ -144,5 +144,5 @@ def read_facts(path: Path) -> dict[FileKey, Facts]:
     facts = {}
     for row in table.to_pylist():
         key = FileKey(**{name: row.pop(name) for name in FileKey.__dataclass_fields__})
-        facts[key] = Facts(**row)
+        facts[key] = FileFacts(**row)
     return facts

@@ -29,15 +29,14 @@ def close_pairs(hashes: NDArray[np.uint64], distance: int) -> Pairs:
     hashes
         uint64, shape (N,).
     """
-    return _unique([pairs[_differ(hashes, pairs) <= distance] for pairs in _candidates(hashes, distance + 1)])
+    candidates = _candidates(hashes, distance + 1)
+    return _unique(
+        [pairs[np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]) <= distance] for pairs in candidates]
+    )
 
 
 def _unique(found: list[Pairs]) -> Pairs:
     return np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
-
-
-def _differ(hashes: NDArray[np.uint64], pairs: Pairs) -> NDArray[np.uint8]:
-    return np.asarray(np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]))
 
 
 def _candidates(hashes: NDArray[np.uint64], parts: int) -> Iterator[Pairs]:

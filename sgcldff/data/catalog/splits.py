@@ -122,7 +122,8 @@ def assign_splits(items: Sequence[SplitItem], spec: SplitSpec) -> dict[str, Spli
     for group, inside in members.items():
         totals[strata[group]] += len(inside)
         counts[strata[group], splits[group]] += len(inside)
-    for group in sorted(members, key=lambda name: _order(members[name], spec.seed)):
+    firsts = {group: f"{spec.seed}/{min(item.key for item in inside)}" for group, inside in members.items()}
+    for group in sorted(members, key=lambda name: hashlib.sha256(firsts[name].encode()).hexdigest()):
         if splits[group] is Split.UNASSIGNED:
             stratum = strata[group]
             splits[group] = _most_lacking(spec, totals[stratum], {split: counts[stratum, split] for split in Split})
@@ -133,10 +134,6 @@ def assign_splits(items: Sequence[SplitItem], spec: SplitSpec) -> dict[str, Spli
 def _stratum(items: Iterable[SplitItem]) -> Stratum:
     counts = Counter(item.stratum for item in items)
     return min(counts, key=lambda stratum: (-counts[stratum], stratum))
-
-
-def _order(items: Iterable[SplitItem], seed: int) -> str:
-    return hashlib.sha256(f"{seed}/{min(item.key for item in items)}".encode()).hexdigest()
 
 
 def _most_lacking(spec: SplitSpec, total: int, counts: Mapping[Split, int]) -> Split:

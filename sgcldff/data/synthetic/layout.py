@@ -153,13 +153,11 @@ def _lattice(spec: SmearSpec, shape: tuple[int, int], rng: np.random.Generator) 
     x = x + np.where(np.round((y + margin) / step) % 2, step / 2, 0)
     centres = np.stack([y, x], axis=1) + rng.normal(0, 0.24 * step, (len(y), 2))
     phase = rng.uniform(0, 2 * np.pi, 4)
-    waves = [np.sin(2 * np.pi * spec.mpp * (centres @ turn) / um + shift) for turn, um, shift in _waves(phase)]
+    waves = [
+        np.sin(2 * np.pi * spec.mpp * (centres @ np.array([np.sin(angle), np.cos(angle)])) / um + shift)
+        for angle, um, shift in ((phase[0], 47.0, phase[1]), (phase[0] + 1.9, 83.0, phase[2]))
+    ]
     return np.asarray(centres[rng.random(len(y)) < 0.78 + 0.16 * np.sum(waves, axis=0)], np.float32)
-
-
-def _waves(phase: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], float, float]]:
-    turns = [np.array([np.sin(angle), np.cos(angle)]) for angle in (phase[0], phase[0] + 1.9)]
-    return [(turns[0], 47.0, float(phase[1])), (turns[1], 83.0, float(phase[2]))]
 
 
 def _clear_of(centres: Floats, whites: Sequence[Placed], margin_px: float) -> Floats:

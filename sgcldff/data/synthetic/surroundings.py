@@ -4,7 +4,7 @@ import numpy as np
 
 from sgcldff.core.arrays import Floats
 from sgcldff.data.synthetic.cells import Stamp
-from sgcldff.data.synthetic.shapes import Canvas, blob, canvas, grains, soft
+from sgcldff.data.synthetic.shapes import blob, canvas, grains, soft
 from sgcldff.data.synthetic.stain import Palette
 
 RED_RADIUS_UM = 3.7
@@ -18,7 +18,9 @@ def red_cell(colours: Palette, mpp: float, rng: np.random.Generator) -> Stamp:
     thick = _thickness(np.clip(1 - disc / radius, 0, 1), rng.uniform(0.35, 1.0))
     density = colours.dyes["haem"] * (0.36 * rng.normal(1, 0.09) * thick * soft(disc, 0.3))[..., None]
     if rng.random() < 0.06:
-        density = density * (1 - 0.7 * _mark(area))[..., None]
+        y, x = rng.normal(0, 1, 2)
+        mark = soft(blob(area, rng.uniform(0.3, 0.8), 1.2, 0.1, (y, x)), 0.3)
+        density = density * (1 - 0.7 * mark)[..., None]
     return _bare(density, soft(disc, 0.3))
 
 
@@ -27,11 +29,6 @@ def _thickness(share: Floats, concavity: float) -> Floats:
     living = np.sqrt(np.maximum(1 - share**2, 0)) * (0.81 + 7.83 * share**2 - 4.39 * share**4) / 2.6
     dried = 0.85 * np.maximum(1 - share**8, 0) ** 0.25
     return np.asarray(concavity * np.maximum(living, 0.3 * dried) + (1 - concavity) * dried, np.float32)
-
-
-def _mark(area: Canvas) -> Floats:
-    centre = area.rng.normal(0, 1, 2)
-    return soft(blob(area, area.rng.uniform(0.3, 0.8), 1.2, 0.1, (centre[0], centre[1])), 0.3)
 
 
 def platelet(colours: Palette, mpp: float, rng: np.random.Generator) -> Stamp:

@@ -35,7 +35,7 @@ from sgcldff.slides.images import sha256_of
 LAYOUT = "calibration/2"
 SCORES = ("accuracy", "macro_f1", "calibration_error")
 """Scores by which a calibration is shown."""
-KINDS = {Kind.NOTHING: "no change", Kind.BIAS: "a bias per type", Kind.HEAD: "a small head on the embeddings"}
+KIND_WORDS = {Kind.NOTHING: "no change", Kind.BIAS: "a bias per type", Kind.HEAD: "a small head on the embeddings"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LabCalibration:
     @property
     def summary(self) -> str:
         """What was changed, as in `ModelSpec.calibrated`."""
-        change = KINDS[self.adaptation.chosen.kind]
+        change = KIND_WORDS[self.adaptation.chosen.kind]
         return f"{change}, fitted to {counted(self.cells.total(), 'reviewed cell')}; original {self.parent}"
 
     @property

@@ -17,7 +17,7 @@ from sgcldff.models.reference import Reference, annotation_digest
 from sgcldff.models.training.examples import cached_scene, cell_views
 from sgcldff.saliency.priors import PriorStack, build
 
-COVERED = 0.5
+SALIENT = 0.5
 """Prior at and above which a pixel counts as covered."""
 IMAGES_AT_ONCE = 16
 """Images whose cells are embedded together."""
@@ -74,7 +74,7 @@ def measure_image(sample: Sample, spec: ModelSpec, stack: PriorStack) -> ImageMe
     cell_type = label if label in spec.labels.classes else ""
     return ImageMeasurement(
         stain_statistics(scene.rgb),
-        (prior >= COVERED).mean(axis=(1, 2)).astype(np.float32),
+        (prior >= SALIENT).mean(axis=(1, 2)).astype(np.float32),
         np.asarray(crops, np.float32).reshape(-1, side, side, channels),
         tuple(cell_type if view.on_cell else "" for view in views),
     )

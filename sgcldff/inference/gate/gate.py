@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.settings import CELL_UM, GateSpec
-from sgcldff.inference.gate.smear_areas import AreaReference, Blocks, block_px, classify, fit_reference, smear_pixels
+from sgcldff.inference.gate.smear_areas import (
+    AreaReference,
+    Blocks,
+    block_px,
+    classify_areas,
+    fit_reference,
+    smear_pixels,
+)
 from sgcldff.saliency.priors.ramf import RamfStatistics, fit_statistics, response_table, saturated
 
 SIGMA_UM = 0.15 * CELL_UM
@@ -25,7 +32,7 @@ STEPS = 100
 """Whole numbers to a response of 1; 255, where they end, is a nearly black nucleus."""
 STAIN = np.rint(255 * saturated(np.arange(256, dtype=np.float32) / np.float32(STEPS))).astype(np.uint8)
 """Response -> score before smoothing, 0 to 255."""
-SCORES = np.arange(256, dtype=np.float32) / np.float32(255)
+SCORE_OF_CODE = np.arange(256, dtype=np.float32) / np.float32(255)
 """Score of each of the whole numbers that it is computed in."""
 
 
@@ -65,11 +72,11 @@ class Gate:
 
         The stain's matched filter, brought to [0, 1) and smoothed over the width of a nucleus' lobe.
         """
-        return np.asarray(cv2.LUT(self._codes(rgb), SCORES), np.float32)
+        return np.asarray(cv2.LUT(self._codes(rgb), SCORE_OF_CODE), np.float32)
 
     def places(self, rgb: Rgb) -> NDArray[np.bool_]:
         """Return which pixels must be read: bool (H, W), all within a square margin of a score at the threshold."""
-        high = cv2.LUT(self._codes(rgb), (self.spec.threshold <= SCORES).astype(np.uint8))
+        high = cv2.LUT(self._codes(rgb), (self.spec.threshold <= SCORE_OF_CODE).astype(np.uint8))
         return np.asarray(cv2.dilate(high, self._margin), bool)
 
     def reached(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,7 +93,7 @@ class Gate:
         blocks
             How the image is cut; by default into squares of `block_px`.
         """
-        return classify(rgb, blocks or Blocks.of(rgb.shape[:2], block_px(self.mpp)), self.mpp, self.smear)
+        return classify_areas(rgb, blocks or Blocks.of(rgb.shape[:2], block_px(self.mpp)), self.mpp, self.smear)
 
     def _codes(self, rgb: Rgb) -> NDArray[np.uint8]:
         """Return scores of 0 to 255; OpenCV's Gaussian of bytes is exact, wherever an image is cut."""

@@ -155,7 +155,7 @@ class Blocks:
         return np.asarray(np.add.reduceat(columns, self.columns[:-1], axis=1))
 
 
-def classify(rgb: Rgb, blocks: Blocks, mpp: float, reference: AreaReference) -> NDArray[np.uint8]:
+def classify_areas(rgb: Rgb, blocks: Blocks, mpp: float, reference: AreaReference) -> NDArray[np.uint8]:
     """Classify each block: codes of `Area`, uint8 (rows, columns)."""
     table = density_table(reference.white)
     _, green, blue = cv2.split(rgb)

@@ -20,7 +20,7 @@ from sgcldff.core.settings import CELL_UM, GateSpec, digest, require
 from sgcldff.inference.gate.gate import Gate
 from sgcldff.slides.images import read_grey, read_rgb, rescale, scaled_shape
 
-COVERED = 0.95
+KEPT_SHARE = 0.95
 """Share of a cell's pixels that must be read for it to be kept."""
 LEAST_CELL_UM2 = 20.0
 """Smaller marks are no cells: inference does not count them either."""
@@ -56,7 +56,7 @@ class Recall:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ChosenThreshold:
     """A gate's settings and what they were seen to do."""
 
     spec: GateSpec
@@ -95,7 +95,7 @@ class Marked:
     """Everything that is marked, judged or not; (H, W)."""
 
 
-def calibrate(samples: Iterable[Sample], spec: GateSpec | None = None) -> Calibration:
+def choose_threshold(samples: Iterable[Sample], spec: GateSpec | None = None) -> ChosenThreshold:
     """Choose a threshold that keeps at least the share `spec.recall` of the cells of half of the groups.
 
     It is the largest that does, lowered by `SAFETY`.
@@ -127,7 +127,9 @@ def calibrate(samples: Iterable[Sample], spec: GateSpec | None = None) -> Calibr
         label: _recall([image for image in rest if image.sample.label == label], gates, chosen.threshold)
         for label in labels
     }
-    return Calibration(final, kept_half, kept_rest, share_read(rest, gates, chosen), len(found) - len(images), by_type)
+    return ChosenThreshold(
+        final, kept_half, kept_rest, share_read(rest, gates, chosen), len(found) - len(images), by_type
+    )
 
 
 def _recall(images: Iterable[Marked], gates: Mapping[str, Gate], threshold: float) -> Recall:
@@ -192,7 +194,7 @@ def _kept_up_to(image: Marked, gate: Gate) -> Iterator[float]:
     reached = gate.reached(gate.scores(image.rgb))
     for cell in image.cells:
         y, x = (round(float(axis.mean())) for axis in np.nonzero(cell))
-        nearly_all = np.quantile(reached[cell], 1 - COVERED, method="lower")
+        nearly_all = np.quantile(reached[cell], 1 - KEPT_SHARE, method="lower")
         yield float(min(nearly_all, reached[y, x]))
 
 

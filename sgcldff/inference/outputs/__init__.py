@@ -1,8 +1,8 @@
 """What an inferred slide leaves behind: a table of cells, outlines for QuPath, label images for napari."""
 
-from sgcldff.inference.outputs.cells import CellRow, cell_polygon, cell_writer, in_batches, write_cells
+from sgcldff.inference.outputs.cells import CellRow, cell_polygon, cell_writer, in_batches
 from sgcldff.inference.outputs.colours import colour_of
-from sgcldff.inference.outputs.geojson import geojson_writer, write_geojson
+from sgcldff.inference.outputs.geojson import geojson_writer
 from sgcldff.inference.outputs.ome_zarr import (
     Halving,
     create_instances,
@@ -28,7 +28,5 @@ __all__ = [
     "in_batches",
     "labels_metadata",
     "paint_shard",
-    "write_cells",
-    "write_geojson",
     "write_labels_ngff",
 ]

@@ -15,29 +15,27 @@ import shapely
 from numpy.typing import NDArray
 
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.parquet_file import UNKNOWN, seal
+from sgcldff.core.parquet_file import NO_CHECKSUM_YET, seal
 from sgcldff.core.records import PROBABILITY, Lineage, cell_schema
 from sgcldff.core.settings import require
 from sgcldff.inference.outlines import valid_polygon
 
 ROWS = 4096
 """Cells held in memory, and rows of a row group."""
-KEPT = (
-    "cell_id",
-    "slide_id",
-    "area_um2",
-    "nucleus_area_um2",
+MEASURES = (
     "label",
     "confidence",
     "typicality",
     "on_cell",
     "abstained",
     "abstained_for",
-    "at_edge",
-    "area",
     "counted",
+    "area",
+    "at_edge",
+    "area_um2",
+    "nucleus_area_um2",
 )
-"""Fields of a cell that are columns of the same name."""
+"""Fields of a cell that are columns of the same name, beside its ids."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,16 +95,6 @@ def in_batches(cells: Iterable[CellRow]) -> Iterator[tuple[list[CellRow], list[S
         yield batch, [cell_shapes(cell) for cell in batch]
 
 
-def write_cells(
-    path: str | Path, cells: Iterable[CellRow], classes: Sequence[str], mpp: float, lineage: Lineage
-) -> Path:
-    """Write the table of cells; see `cell_writer`."""
-    with cell_writer(path, classes, mpp, lineage) as write:
-        for batch in in_batches(cells):
-            write(*batch)
-    return Path(path)
-
-
 @contextmanager
 def cell_writer(
     path: str | Path, classes: Sequence[str], mpp: float, lineage: Lineage, embedding_width: int | None = None
@@ -145,7 +133,7 @@ def cell_writer(
             yield write
             described = {name: column.described() for name, column in columns.items()}
             geo = {"version": "1.1.0", "primary_column": "outline", "columns": described}
-            writer.add_key_value_metadata({"geo": json.dumps(geo), **UNKNOWN})
+            writer.add_key_value_metadata({"geo": json.dumps(geo), **NO_CHECKSUM_YET})
         seal(partial)
 
 
@@ -179,7 +167,7 @@ def _row(
     y, x = cell.centroid
     plasm = cell.area_um2 - cell.nucleus_area_um2
     return {
-        **{name: getattr(cell, name) for name in KEPT},
+        **{name: getattr(cell, name) for name in ("cell_id", "slide_id", *MEASURES)},
         **{PROBABILITY + name: float(p) for name, p in zip(classes, cell.probabilities, strict=True)},
         **dict(zip(("y0", "x0", "y1", "x1"), cell.box, strict=True)),
         **dict(zip(("y", "x", "y_um", "x_um"), (y, x, y * mpp, x * mpp), strict=True)),

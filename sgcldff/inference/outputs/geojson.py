@@ -11,19 +11,11 @@ import shapely
 
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.wording import PURPOSE
-from sgcldff.inference.outputs.cells import CellRow, Shapes, WriteCells, in_batches
+from sgcldff.inference.outputs.cells import CellRow, Shapes, WriteCells
 from sgcldff.inference.outputs.colours import colour_of
 
 NAMESPACE = uuid.UUID("6e1c2f5a-3b0d-5a8e-9d55-6a2f0d4c7b11")
 """QuPath requires a UUID per object; it is derived from slide and cell, so that a cell always has the same one."""
-
-
-def write_geojson(path: str | Path, cells: Iterable[CellRow], classes: Iterable[str]) -> Path:
-    """Write cells as QuPath objects; see `geojson_writer`."""
-    with geojson_writer(path, classes) as write:
-        for batch in in_batches(cells):
-            write(*batch)
-    return Path(path)
 
 
 @contextmanager

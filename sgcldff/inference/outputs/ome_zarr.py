@@ -26,7 +26,7 @@ from sgcldff.core.geometry import Box, lattice, lattice_box
 from sgcldff.core.label_codes import BACKGROUND, CYTOPLASM, NUCLEUS
 from sgcldff.core.settings import require
 from sgcldff.inference.outlines import box_around, fill_outline
-from sgcldff.inference.outputs.shard_files import COMPRESSION, Labels, ShardFiles
+from sgcldff.inference.outputs.shard_files import COMPRESSION, LabelImage, ShardFiles
 
 NAME = "segmentation"
 """Name of the label image of classes."""
@@ -129,10 +129,10 @@ class Halving:
         shard = lattice_box(self.row, self.column, self.coarser.shard_px).clip(self.coarser.shape)
         self.coarser.write(self.row, self.column, self._chunks(shard))
 
-    def _chunks(self, shard: Box) -> Iterator[tuple[Box, Labels]]:
+    def _chunks(self, shard: Box) -> Iterator[tuple[Box, LabelImage]]:
         side = self.coarser.chunk_px
         for y0 in range(shard.y0, shard.y1, side):
-            below: dict[int, list[tuple[Box, Labels]]] = defaultdict(list)
+            below: dict[int, list[tuple[Box, LabelImage]]] = defaultdict(list)
             for box, labels in self.finer.read(Box(2 * y0, 2 * shard.x0, 2 * (y0 + side), 2 * shard.x1)):
                 below[box.x0 // (2 * side)].append((box, labels))
             for column, four in below.items():
@@ -210,18 +210,18 @@ def _coarser_levels(images: Sequence[Path], halve: Halve) -> int:
     return level + 1
 
 
-def halved(labels: Labels) -> Labels:
-    """Halve a label image as `majority` does, without a look at the background around its objects."""
+def halved(labels: LabelImage) -> LabelImage:
+    """Halve a label image as `halved_by_majority` does, without a look at the background around its objects."""
     small = np.zeros([-(-side // 2) for side in labels.shape], labels.dtype)
     rows, columns = (np.flatnonzero(labels.any(axis=axis)) for axis in (1, 0))
     if len(rows):
         top, left = rows[0] // 2, columns[0] // 2
-        part = majority(labels[2 * top : rows[-1] // 2 * 2 + 2, 2 * left : columns[-1] // 2 * 2 + 2])
+        part = halved_by_majority(labels[2 * top : rows[-1] // 2 * 2 + 2, 2 * left : columns[-1] // 2 * 2 + 2])
         small[top : top + part.shape[0], left : left + part.shape[1]] = part
     return small
 
 
-def majority(labels: Labels) -> Labels:
+def halved_by_majority(labels: LabelImage) -> LabelImage:
     """Halve a label image, shape (H, W) to (ceil(H / 2), ceil(W / 2)): most frequent of four, the highest of equals."""
     even = _evened(labels)
     least, low, high, most = _sorted_four(even[::2, ::2], even[::2, 1::2], even[1::2, ::2], even[1::2, 1::2])
@@ -229,7 +229,7 @@ def majority(labels: Labels) -> Labels:
     return np.where(low == high, low, np.where(lower, low, most))
 
 
-def _sorted_four(*four: Labels) -> tuple[Labels, ...]:
+def _sorted_four(*four: LabelImage) -> tuple[LabelImage, ...]:
     """Sort four images at every pixel, by a network of comparisons."""
     a, b, c, d = four
     a, b, c, d = np.minimum(a, b), np.maximum(a, b), np.minimum(c, d), np.maximum(c, d)
@@ -237,7 +237,7 @@ def _sorted_four(*four: Labels) -> tuple[Labels, ...]:
     return a, np.minimum(b, c), np.maximum(b, c), d
 
 
-def _evened(image: Labels) -> Labels:
+def _evened(image: LabelImage) -> LabelImage:
     """Repeat the last row or column where their number is odd."""
     margins = [(0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)]
     return np.pad(image, margins[: image.ndim], "edge")

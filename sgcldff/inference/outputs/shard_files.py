@@ -24,7 +24,7 @@ COMPRESSION = 3
 EMPTY = np.uint64(2**64 - 1)
 """Place and length, in a shard's index, of a chunk that is all background."""
 
-Labels = NDArray[np.unsignedinteger[Any]]
+LabelImage = NDArray[np.unsignedinteger[Any]]
 """Label image, shape (H, W)."""
 
 
@@ -54,7 +54,7 @@ class ShardFiles:
         """Return whether a shard that a box touches holds anything."""
         return any(self.file(*place).exists() for place in lattice(box.clip(self.shape), self.shard_px))
 
-    def read(self, box: Box) -> Iterator[tuple[Box, Labels]]:
+    def read(self, box: Box) -> Iterator[tuple[Box, LabelImage]]:
         """Yield the chunks that hold anything and touch a box: where they lie, clipped to the image, and their labels.
 
         Raises
@@ -79,7 +79,7 @@ class ShardFiles:
             except (OSError, RuntimeError, ValueError) as error:
                 raise StoreError(f"{path}: is damaged ({error}): run the same command again") from error
 
-    def write(self, row: int, column: int, chunks: Iterable[tuple[Box, Labels]], *, durable: bool = False) -> None:
+    def write(self, row: int, column: int, chunks: Iterable[tuple[Box, LabelImage]], *, durable: bool = False) -> None:
         """Write a shard in place of what it held; chunks that are all background, or not given, are not stored.
 
         Parameters
@@ -105,7 +105,7 @@ class ShardFiles:
                 file.write(encoded[place])
             file.write(CRC32C(location="end").encode(index))
 
-    def chunks_in(self, labels: Labels, area: Box, boxes: Iterable[Box]) -> Iterator[tuple[Box, Labels]]:
+    def chunks_in(self, labels: LabelImage, area: Box, boxes: Iterable[Box]) -> Iterator[tuple[Box, LabelImage]]:
         """Cut the labels of an area, whose corner is that of a chunk, into the chunks that any of the boxes touch."""
         places = {place for box in boxes for place in lattice(box.overlap(area), self.chunk_px)}
         for row, column in sorted(places):
@@ -117,7 +117,7 @@ class ShardFiles:
         decoded = CRC32C(location="end").decode(file.read())
         return np.frombuffer(decoded, "<u8").reshape(self._inner, self._inner, 2)
 
-    def _chunk(self, file: BinaryIO, offset: int, length: int) -> Labels:
+    def _chunk(self, file: BinaryIO, offset: int, length: int) -> LabelImage:
         file.seek(offset)
         decoded = Zstd().decode(CRC32C(location="end").decode(file.read(length)))
         return np.frombuffer(decoded, self.dtype).reshape((self.chunk_px,) * 2)

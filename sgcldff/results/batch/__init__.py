@@ -10,7 +10,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.results.batch.origin import known_sha256, require_own_folders, unread, write_origin
 from sgcldff.results.batch.page import write_page
 from sgcldff.results.batch.summary import SlideSummary, cells_by_type, write_summary
-from sgcldff.results.batch.table import batch_schema, write_table
+from sgcldff.results.batch.table import batch_schema, write_batch_table
 from sgcldff.results.batch.triage import Reason, TriagedSlide, Urgency, triage
 
 __all__ = [
@@ -27,10 +27,10 @@ __all__ = [
     "unread",
     "update_batches",
     "write_batch",
+    "write_batch_table",
     "write_origin",
     "write_page",
     "write_summary",
-    "write_table",
 ]
 
 TABLE, BATCH_PAGE = "batch.parquet", "batch.html"
@@ -45,7 +45,7 @@ def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Pat
         Of the batch; the slides' folders below it carry the names of the slides.
     """
     triaged = triage(slides)
-    return write_table(Path(folder) / TABLE, triaged), write_page(Path(folder) / BATCH_PAGE, triaged)
+    return write_batch_table(Path(folder) / TABLE, triaged), write_page(Path(folder) / BATCH_PAGE, triaged)
 
 
 def update_batches(slides: Iterable[Path]) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def _entry(one: TriagedSlide, folder: Path) -> SlideCard:
         for shares in (slide.shares, slide.reviewed.shares if slide.reviewed else ())
     )
     areas = _parts([(name, colour, slide.areas.get(name, 0.0)) for name, colour in AREA_COLOURS.items()])
-    return SlideCard(one, link, thumbnail(place / LABELS), types, reviewed, areas)
+    return SlideCard(one, link, overview_picture(place / LABELS), types, reviewed, areas)
 
 
 def _parts(shares: Sequence[tuple[str, str, float]]) -> tuple[Part, ...]:
@@ -133,7 +133,7 @@ def _usual(label: str, slides: Sequence[SlideSummary]) -> BatchRange:
     return BatchRange(label, hex_of(label), sum(share.count for share in shares), low, median, high)
 
 
-def thumbnail(image: Path) -> str | None:
+def overview_picture(image: Path) -> str | None:
     """Shrink the overview that lies over a slide's labels; None where there is none."""
     levels = sorted(image.glob("[0-9]*/zarr.json"), key=lambda path: -int(path.parent.name))
     for level in levels:

@@ -18,7 +18,7 @@ from sgcldff.results.batch.summary import classes_of
 from sgcldff.results.batch.triage import TriagedSlide
 from sgcldff.results.standing import ReviewedCounts, Standing
 
-KINDS = ("count", "share", "low", "high", "lowest", "highest", "adjusted", "adjusted_low", "adjusted_high")
+CLASS_COLUMNS = ("count", "share", "low", "high", "lowest", "highest", "adjusted", "adjusted_low", "adjusted_high")
 """Beginnings of the columns of each class."""
 ABSOLUTE = ("absolute", "absolute_low", "absolute_high")
 """The same, for slides whose white count is known: 10^9/L."""
@@ -27,7 +27,7 @@ ABSOLUTE = ("absolute", "absolute_low", "absolute_high")
 def batch_schema(classes: Iterable[str], beside: Iterable[str] = (), reviewed: Iterable[str] = ()) -> pa.Schema:
     """Describe the table of a batch: one row per slide; what is not known of a slide that was skipped is missing."""
     text, whole, number = pa.string(), pa.int64(), pa.float64()
-    kinds = dict.fromkeys((*KINDS, *ABSOLUTE), number) | {"count": whole}
+    kinds = dict.fromkeys((*CLASS_COLUMNS, *ABSOLUTE), number) | {"count": whole}
     return pa.schema(
         [
             *((name, text) for name in ("slide_id", "file", "status", "reason")),
@@ -66,7 +66,7 @@ def batch_schema(classes: Iterable[str], beside: Iterable[str] = (), reviewed: I
     )
 
 
-def write_table(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
+def write_batch_table(path: Path, triaged: Sequence[TriagedSlide]) -> Path:
     """Write the table of a batch, in the order of the page; the file appears whole or not at all."""
     found = [one.slide.found for one in triaged if one.slide.found is not None]
     beside = dict.fromkeys(part.label for each in found for part in each.beside)
@@ -115,12 +115,12 @@ def _agrees(agreements: Sequence[Agreement]) -> bool | None:
 
 
 def _counts(found: Differential) -> dict[str, object]:
-    shares = {f"{kind}_{one.label}": getattr(one, kind) for one in found.shares for kind in KINDS[:6]}
+    shares = {f"{kind}_{one.label}": getattr(one, kind) for one in found.shares for kind in CLASS_COLUMNS[:6]}
     adjusted = {
         f"{kind}_{one.label}": getattr(one.adjusted, part)
         for one in found.shares
         if one.adjusted
-        for kind, part in zip(KINDS[6:], ("share", "low", "high"), strict=True)
+        for kind, part in zip(CLASS_COLUMNS[6:], ("share", "low", "high"), strict=True)
     }
     method, clusters = found.interval, found.interval.clusters
     how = {

@@ -67,11 +67,8 @@ def triage(slides: Iterable[SlideSummary], watched: Sequence[str] = WATCHED) -> 
     slides = tuple(slides)
     strange = outliers(slides)
     triaged = [TriagedSlide(slide, _reasons(slide, strange.get(slide.slide_id, ()), watched)) for slide in slides]
-    return tuple(sorted(triaged, key=_order))
-
-
-def _order(one: TriagedSlide) -> tuple[int, bool, int, str]:
-    return -one.urgency, one.slide.found is not None, -len(one.reasons), one.slide.slide_id
+    triaged.sort(key=lambda one: (-one.urgency, one.slide.found is not None, -len(one.reasons), one.slide.slide_id))
+    return tuple(triaged)
 
 
 def _reasons(slide: SlideSummary, strange: Sequence[Reason], watched: Sequence[str]) -> tuple[Reason, ...]:

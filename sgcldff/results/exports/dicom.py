@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SOURCE, ANNOTATIONS, REPORT = "dicom/source.json", "dicom/annotations.dcm", "dicom/report.dcm"
-RESULTS = (CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL)
+RESULT_TABLES = (CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL)
 PATIENT, STUDY = ("Name", "ID", "BirthDate", "Sex"), ("ID", "Date", "Time")
 MAY_BE_EMPTY = ("AccessionNumber", *(f"Patient{name}" for name in PATIENT), *(f"Study{name}" for name in STUDY))
 """Attributes that every instance has; their values need not be known."""
@@ -81,7 +81,7 @@ def write(folder: Path) -> Path:
         found = standing.reviewed.differential
         reviewed = read_table(folder / REVIEWED_CELLS, READ_AGAIN)["reviewed_label"]
     source = Dataset.from_json((folder / SOURCE).read_text(encoding="utf-8"))
-    key = digest([sha256_of(folder / name) for name in RESULTS if (folder / name).exists()])
+    key = digest([sha256_of(folder / name) for name in RESULT_TABLES if (folder / name).exists()])
     results = Results(source, Lineage(**content["lineage"]), key)
     if len(cells):
         labels = pc.coalesce(reviewed, cells["label"])

@@ -21,6 +21,7 @@ from sgcldff.core.atomic import atomic_write
 from sgcldff.core.json_file import read_json
 from sgcldff.core.parquet_file import read_table
 from sgcldff.core.records import PROBABILITY
+from sgcldff.inference.outputs.cells import MEASURES
 from sgcldff.results.exports.base import Export
 from sgcldff.results.folder import CELLS, DIFFERENTIAL, READ_AGAIN, REVIEWED_CELLS
 
@@ -30,20 +31,7 @@ SHAPES = {"cells": "outline", "nuclei": "nucleus"}
 ANNOTATION = {"region": "cells", "region_key": "region", "instance_key": "instance"}
 """Which shapes the rows of the table describe: each the one whose index is its `instance`."""
 AXES = [{"name": name, "type": "space", "unit": "unit"} for name in ("x", "y")]
-MEASURES = (
-    "label",
-    "confidence",
-    "typicality",
-    "on_cell",
-    "abstained",
-    "abstained_for",
-    "counted",
-    "area",
-    "at_edge",
-    "area_um2",
-    "nucleus_area_um2",
-    "nucleus_cytoplasm_ratio",
-)
+OBS = (*MEASURES, "nucleus_cytoplasm_ratio")
 """Columns of cells that are columns of `obs`."""
 
 
@@ -101,7 +89,7 @@ def _write_shapes(folder: Path, group: zarr.Group, rows: pa.Table, mpp: float) -
 def _write_annotations(root: zarr.Group, cells: pa.Table) -> None:
     """Write an AnnData of one row per cell: probabilities as X, measures as `obs`, place and embedding as `obsm`."""
     probabilities = [name for name in cells.column_names if name.startswith(PROBABILITY)]
-    measures = [name for name in (*MEASURES, "reviewed_label") if name in cells.column_names]
+    measures = [name for name in (*OBS, "reviewed_label") if name in cells.column_names]
     region = pa.chunked_array([pa.array([ANNOTATION["region"]] * len(cells), pa.string())])
     obs = {"cell_id": cells["cell_id"], "region": region, "instance": cells["instance"].cast(pa.int64())}
     obsm = {"spatial": _stacked(cells, ["x", "y"])}

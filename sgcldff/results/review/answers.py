@@ -14,7 +14,7 @@ from sgcldff.data.reviews.store import CANNOT_TELL, Review
 from sgcldff.results.review.queue import FORMULA, QueuedCell
 from sgcldff.slides.images import sha256_of
 
-COLUMNS = ("cell_id", "label", "reviewer", "reviewed_at")
+ANSWER_COLUMNS = ("cell_id", "label", "reviewer", "reviewed_at")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_answers(files: Iterable[str | Path], folder: Path, queue: Iterable[Queu
     usable, problems = list[Answer](), list[Problem]()
     for file in map(Path, files):
         try:
-            rows = read_rows(file, COLUMNS)
+            rows = read_rows(file, ANSWER_COLUMNS)
         except InputError as error:
             problems.append(Problem(str(file), str(error).removeprefix(f"{file}: ")))
             continue

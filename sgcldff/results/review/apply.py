@@ -14,7 +14,7 @@ from sgcldff.core.atomic import atomic_write
 from sgcldff.core.errors import InputError, StoreError
 from sgcldff.core.json_file import read_json, write_json
 from sgcldff.core.labels import BROADER, OTHER, SUBTYPES
-from sgcldff.core.parquet_file import UNKNOWN, open_intact, seal
+from sgcldff.core.parquet_file import NO_CHECKSUM_YET, open_intact, seal
 from sgcldff.core.records import UNIDENTIFIED, Lineage
 from sgcldff.counting.differential import GOAL_FLAG, PRELIMINARY, Differential, from_counts, read_differential
 from sgcldff.data.reviews.consensus import SAME_UM, Consensus, positions_of
@@ -24,7 +24,7 @@ from sgcldff.results.review.selection import LINEAGE
 from sgcldff.results.slide_page import update_report
 from sgcldff.results.standing import APPLY_AGAIN, ReviewOutcomes, mark_signed, set_earlier_review_aside
 
-COLUMNS = (
+REVIEWED_COLUMNS = (
     pa.field("reviewed_label", pa.string()),
     pa.field("reviewers", pa.list_(pa.string())),
     pa.field("reviewed_at", pa.timestamp("us", "UTC")),
@@ -72,7 +72,9 @@ def apply_reviews(folder: str | Path, verdicts: Iterable[Consensus]) -> Applied 
         set_earlier_review_aside(folder)
         cells = _read(folder / CELLS, ["x_um", "y_um", "label"])
         settled = matched(cells, ours)
-        outcomes = replace(_outcomes(cells, settled), lost=len(ours) - len(settled))
+        predicted = cells["label"].to_pylist()
+        kinds = Counter(_kind(predicted[row], verdict.label) for row, verdict in settled.items())
+        outcomes = ReviewOutcomes(**kinds, lost=len(ours) - len(settled))
         _write_cells(folder, settled)
         reviewed = _write_differential(folder, _review(outcomes, settled.values()))
         mark_signed(folder)
@@ -92,12 +94,6 @@ def matched(cells: pa.Table, verdicts: Sequence[Consensus]) -> dict[int, Consens
         if np.isfinite(away[at]):
             near.setdefault(int(rows[at]), verdicts[at])
     return near
-
-
-def _outcomes(cells: pa.Table, settled: Mapping[int, Consensus]) -> ReviewOutcomes:
-    predicted = cells["label"].to_pylist()
-    kinds = Counter(_kind(predicted[row], verdict.label) for row, verdict in settled.items())
-    return ReviewOutcomes(**kinds)
 
 
 def _kind(predicted: str, label: str | None) -> str:
@@ -139,15 +135,15 @@ def _named(label: str, classes: Collection[str]) -> str:
 
 
 def _write_cells(folder: Path, settled: Mapping[int, Consensus]) -> None:
-    """Copy the table of cells, group by group, with `COLUMNS` added; outlines and metadata stay as they are."""
+    """Copy the table of cells, group by group, and add `REVIEWED_COLUMNS`; outlines and metadata stay as they are."""
     with open_intact(folder / CELLS, READ_AGAIN) as source, atomic_write(folder / REVIEWED_CELLS) as partial:
         schema = source.schema_arrow
-        for column in COLUMNS:
+        for column in REVIEWED_COLUMNS:
             schema = schema.append(column)
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for table in _with_reviews(source, settled):
                 writer.write_table(table.cast(schema))
-            writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode(), **UNKNOWN})
+            writer.add_key_value_metadata({"geo": source.metadata.metadata[b"geo"].decode(), **NO_CHECKSUM_YET})
         seal(partial)
 
 
@@ -156,8 +152,8 @@ def _with_reviews(source: pq.ParquetFile, settled: Mapping[int, Consensus]) -> I
     for number in range(source.num_row_groups):
         table = source.read_row_group(number)
         rows = [_row(settled.get(first + at), label) for at, label in enumerate(table["label"].to_pylist())]
-        added = pa.Table.from_pylist(rows, schema=pa.schema(COLUMNS))
-        for column in COLUMNS:
+        added = pa.Table.from_pylist(rows, schema=pa.schema(REVIEWED_COLUMNS))
+        for column in REVIEWED_COLUMNS:
             table = table.append_column(column, added[column.name])
         first += table.num_rows
         yield table

@@ -1,6 +1,5 @@
 """Images of the cells under review, which later become training data."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,19 +8,16 @@ import numpy as np
 
 from sgcldff.core.arrays import Rgb
 from sgcldff.core.atomic import atomic_write
-from sgcldff.core.geometry import Box
+from sgcldff.core.geometry import Box, Place
 from sgcldff.core.settings import digest
 from sgcldff.slides import ScaledSlide, SlideSource
 
 FOLDER = "crops"
 """Pictures lie in this folder of a queue, and of a store of reviews."""
-CROP_UM = 51.2
+CONTEXT_UM = 51.2
 """Side of a picture: twice that of the crops from which the default model classifies."""
 FINEST_MPP = 0.1
 """um/px beyond which pictures are not finer, whatever the slide's scale."""
-
-Place = tuple[float, float]
-"""(y, x), px of level 0."""
 
 
 def crop_name(slide_sha256: str, cell_id: str) -> str:
@@ -31,7 +27,7 @@ def crop_name(slide_sha256: str, cell_id: str) -> str:
 
 @dataclass(frozen=True)
 class Crops:
-    """Pictures of one slide's cells; each has its cell in the middle and is `CROP_UM` wide."""
+    """Pictures of one slide's cells; each has its cell in the middle and is `CONTEXT_UM` wide."""
 
     source: SlideSource
 
@@ -43,7 +39,7 @@ class Crops:
     @property
     def side(self) -> int:
         """Side of a picture, px."""
-        return round(CROP_UM / self.slide.mpp)
+        return round(CONTEXT_UM / self.slide.mpp)
 
     def read(self, place: Place) -> Rgb:
         """Read the picture of a cell; beyond its border the slide is mirrored, as it was for the model.
@@ -63,27 +59,6 @@ class Crops:
     def _box(self, place: Place) -> Box:
         y, x = (round(length / self.slide.factor - self.side / 2) for length in place)
         return Box(y, x, y + self.side, x + self.side)
-
-
-def write_crops(
-    folder: Path, source: SlideSource, cells: Iterable[tuple[str, Place]], progress: Callable[[], None]
-) -> None:
-    """Write the pictures of cells, given by file name and place.
-
-    Parameters
-    ----------
-    progress
-        Called after each.
-
-    Raises
-    ------
-    SlideError
-        If the slide is damaged at one of them.
-    """
-    crops = Crops(source)
-    for name, place in cells:
-        write_png(folder / name, crops.read(place))
-        progress()
 
 
 def write_png(path: Path, rgb: Rgb) -> None:

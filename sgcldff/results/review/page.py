@@ -8,12 +8,12 @@ from markupsafe import Markup
 from sgcldff.core.atomic import atomic_write
 from sgcldff.core.labels import OFFERED, OTHER, broader_types, foreign_types
 from sgcldff.core.records import UNIDENTIFIED
-from sgcldff.core.settings import require
+from sgcldff.core.settings import digest, require
 from sgcldff.data.reviews.store import CANNOT_TELL
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.html import embedded_json, scripts, template
-from sgcldff.results.review.crops import CROP_UM
-from sgcldff.results.review.queue import PAGE, QueuedCell, queue_digest
+from sgcldff.results.review.crops import CONTEXT_UM
+from sgcldff.results.review.queue import PAGE, QueuedCell
 
 CLOSE_UP = 2.0
 """How much narrower the part of a picture is that is shown large."""
@@ -41,7 +41,7 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
         script=script,
         content=_content(cells),
         cells=len(cells),
-        bar=100 * SCALE_BAR_UM * CLOSE_UP / CROP_UM,
+        bar=100 * SCALE_BAR_UM * CLOSE_UP / CONTEXT_UM,
         bar_um=SCALE_BAR_UM,
         close_up=CLOSE_UP,
     )
@@ -54,7 +54,7 @@ def _content(cells: Sequence[QueuedCell]) -> Markup:
     """Return what the script reads, as JSON that cannot end the element in which it stands."""
     classes, foreign = cells[0].classes, foreign_types(cells[0].classes)
     content = {
-        "queue": queue_digest(cells),
+        "queue": digest([[cell.lineage.slide_sha256, cell.cell_id] for cell in cells]),
         "classes": [{"label": name, "colour": hex_of(name)} for name in classes],
         "broader": [
             {"label": name, "colour": hex_of(name), "key": key} for name, key in _broader_keys(broader_types(classes))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from sgcldff.core.atomic import atomic_write
 from sgcldff.core.boundary import reading
 from sgcldff.core.errors import MissingInputError
 from sgcldff.core.records import PROBABILITY, Lineage
-from sgcldff.core.settings import digest, require
+from sgcldff.core.settings import require
 from sgcldff.core.wording import PURPOSE
 from sgcldff.results.review.crops import FOLDER, Crops, crop_name
-from sgcldff.results.review.selection import LINEAGE, PLACES, rank_of
+from sgcldff.results.review.selection import LINEAGE, POSITIONS, rank_of
 from sgcldff.slides import SlideSource
 
 TABLE, CSV, PAGE = "queue.parquet", "queue.csv", "review.html"
@@ -59,7 +59,7 @@ class QueuedCell:
 QUEUE_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("cell_id", "slide_id")),
-        *((name, pa.float64()) for name in PLACES),
+        *((name, pa.float64()) for name in POSITIONS),
         ("crop", pa.string()),
         ("crop_mpp", pa.float64()),
         ("at_border", pa.bool_()),
@@ -102,11 +102,6 @@ def _queued(row: dict, classes: tuple[str, ...], crops: Crops) -> QueuedCell:  #
 def queue_order(cell: QueuedCell) -> str:
     """Return a sort key that is unrelated to the type of a cell."""
     return rank_of(cell.lineage.slide_sha256, cell.cell_id)
-
-
-def queue_digest(cells: Iterable[QueuedCell]) -> str:
-    """Name a queue by its cells."""
-    return digest([[cell.lineage.slide_sha256, cell.cell_id] for cell in cells])
 
 
 def write_queue(folder: Path, cells: Sequence[QueuedCell]) -> Path:

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Floats
-from sgcldff.core.geometry import Box
+from sgcldff.core.geometry import Box, Place
 from sgcldff.core.settings import InferSpec
 from sgcldff.models.runtimes import Runtime
-from sgcldff.results.review.crops import Place
 from sgcldff.saliency.priors import build
 from sgcldff.slides import ScaledSlide, SlideSource
 
-CANDIDATES = 400
+CELLS_DRAWN = 400
 """Cells among which representatives are sought, drawn by chance from all slides."""
 CELLS_AT_ONCE = 32
 

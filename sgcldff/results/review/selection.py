@@ -17,10 +17,10 @@ from sgcldff.counting.alerts import blast_likeness
 from sgcldff.results.batch.summary import SlideSummary
 from sgcldff.results.folder import CELLS, READ_AGAIN
 
-PLACES = ("x", "y", "x_um", "y_um")
+POSITIONS = ("x", "y", "x_um", "y_um")
 LINEAGE = tuple(Lineage.__dataclass_fields__)
 SIZES = ("area_um2", "nucleus_area_um2")
-CELL_COLUMNS = ("cell_id", "slide_id", *PLACES, *SIZES, "label", "confidence", "on_cell", "counted", *LINEAGE)
+CELL_COLUMNS = ("cell_id", "slide_id", *POSITIONS, *SIZES, "label", "confidence", "on_cell", "counted", *LINEAGE)
 
 LEAST_SURE = 50
 """Cells that are reviewed where the model left none unidentified: those of which it was least sure."""

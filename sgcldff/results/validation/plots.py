@@ -7,7 +7,7 @@ import numpy as np
 
 from sgcldff.results.validation.by_type import TypeComparison
 
-SIDE = 100.0
+PLOT_SIDE = 100.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class _Axis:
 
     def __call__(self, value: float) -> float:
         """Return how far along the axis a value lies."""
-        return SIDE * (value - self.low) / (self.high - self.low)
+        return PLOT_SIDE * (value - self.low) / (self.high - self.low)
 
     def down(self, value: float) -> float:
         """The same on an upright axis, whose places count from above."""
-        return SIDE - self(value)
+        return PLOT_SIDE - self(value)
 
     def ticks(self) -> list[float]:
         return [self.low, (self.low + self.high) / 2, self.high]
@@ -66,7 +66,7 @@ def plots_of(one: TypeComparison) -> tuple[Plot, Plot]:
 
 def _regression(one: TypeComparison) -> Plot:
     axis = _Axis(0, _round_up(max(*one.reference, *one.found)))
-    strokes = [Stroke("identity", (0, SIDE, SIDE, 0))]
+    strokes = [Stroke("identity", (0, PLOT_SIDE, PLOT_SIDE, 0))]
     if one.deming is not None:
         slope, intercept = one.deming.slope.value, one.deming.intercept.value
         ends = (min(one.reference), max(one.reference))
@@ -87,7 +87,7 @@ def _bland_altman(one: TypeComparison) -> Plot:
         ("bias", limits.bias.value),
         *(("limit", end.value) for end in (limits.lower, limits.upper)),
     ]
-    strokes = [Stroke(kind, (0, up.down(level), SIDE, up.down(level))) for kind, level in levels]
+    strokes = [Stroke(kind, (0, up.down(level), PLOT_SIDE, up.down(level))) for kind, level in levels]
     points = tuple((across(x), up.down(y)) for x, y in zip(means.tolist(), away.tolist(), strict=True))
     return _plot("Differences", ("mean of both, %", "model less readers"), points, strokes, (across, up))
 

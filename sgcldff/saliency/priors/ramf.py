@@ -85,7 +85,8 @@ def fit_statistics(rgb: Rgb) -> RamfStatistics:
     white = np.percentile(pixels, WHITE_PERCENTILE, axis=0)
     density = np.take_along_axis(density_table(white), pixels, axis=0)
     mean, covariance = _background(density)
-    return RamfStatistics(_triple(white), _triple(mean), _triple(_filter_weights(covariance)))
+    weights = np.linalg.solve(covariance + REGULARISATION * np.eye(3), SIGNATURE)
+    return RamfStatistics(_triple(white), _triple(mean), _triple(weights / (SIGNATURE @ weights)))
 
 
 def density_table(white: NDArray[np.float64] | tuple[float, float, float]) -> NDArray[np.float64]:
@@ -99,11 +100,6 @@ def _background(density: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDAr
     last = int(BACKGROUND_SHARE * (len(contrast) - 1))
     background = density[contrast <= np.partition(contrast, last)[last]]
     return background.mean(axis=0), np.cov(background, rowvar=False, bias=True)
-
-
-def _filter_weights(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = np.linalg.solve(covariance + REGULARISATION * np.eye(3), SIGNATURE)
-    return np.asarray(weights / (SIGNATURE @ weights))
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -4,17 +4,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-COLOURS = ("red", "green", "blue")
+PRIMARIES = ("red", "green", "blue")
 ALPHA = "alpha"
 WORDS = {
-    **{name: name for name in (*COLOURS, ALPHA)},
+    **{name: name for name in (*PRIMARIES, ALPHA)},
     "r": "red",
     "g": "green",
     "b": "blue",
     "a": ALPHA,
     "opacity": ALPHA,
 }
-BESIDE = ("channel", "ch", "c", "brightfield", "bright", "field", "bf", "tl", "camera")
+NEUTRAL_WORDS = ("channel", "ch", "c", "brightfield", "bright", "field", "bf", "tl", "camera")
 """Words beside a colour that do not change its meaning, as in "Channel 0: Red"; "Texas Red" is a dye."""
 SILENT = re.compile(r"(channel|chan|ch|c|image|series|sample|rgb|\d|[\s:;/_.,#()-])*", re.IGNORECASE)
 """Names without information: "", "Channel 0", "C:1", "Channel:0:2"."""
@@ -43,10 +43,10 @@ def rgb_order(names: Sequence[str], colours: Sequence[str] = ()) -> Order | None
     identified = [_colour(name) for name in names]
     if all(SILENT.fullmatch(name) for name in names):
         displayed = [SHOWN_AS.get(colour.lower().lstrip("#")) for colour in colours]
-        identified = displayed if Counter(displayed) == Counter(COLOURS) else list(COLOURS)
-    if len(identified) != len(names) or Counter(identified) not in (Counter(COLOURS), Counter((*COLOURS, ALPHA))):
+        identified = displayed if Counter(displayed) == Counter(PRIMARIES) else list(PRIMARIES)
+    if len(identified) != len(names) or Counter(identified) not in (Counter(PRIMARIES), Counter((*PRIMARIES, ALPHA))):
         return None
-    red, green, blue = (identified.index(colour) for colour in COLOURS)
+    red, green, blue = (identified.index(colour) for colour in PRIMARIES)
     return (red, green, blue), identified.index(ALPHA) if ALPHA in identified else None
 
 
@@ -56,5 +56,5 @@ def is_fluorescent(*texts: str | None) -> bool:
 
 
 def _colour(name: str) -> str | None:
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in BESIDE]
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in NEUTRAL_WORDS]
     return WORDS.get(words[0]) if len(words) == 1 else None

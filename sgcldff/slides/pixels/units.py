@@ -12,8 +12,8 @@ POWERS = (30, 27, 24, 21, 18, 15, 12, 9, 6, 3, 2, 1, -1, -2, -3, -6, -9, -12, -1
 SYMBOLS = "Q R Y Z E P T G M k h da d c m µ n p f a z y r q"
 SI_PREFIXES = dict(zip(SYMBOLS.split(), POWERS, strict=True)) | {"": 0, "u": -6, "μ": -6}
 """Power of ten by symbol; micro is also written with a u or the Greek letter."""
-NAMES = "quetta ronna yotta zetta exa peta tera giga mega kilo hecto deca deci centi milli micro nano pico femto atto"
-PREFIX_NAMES = dict(zip(f"{NAMES} zepto yocto ronto quecto".split(), POWERS, strict=True)) | {"": 0, "deka": 1}
+SPELLED = "quetta ronna yotta zetta exa peta tera giga mega kilo hecto deca deci centi milli micro nano pico femto atto"
+PREFIX_NAMES = dict(zip(f"{SPELLED} zepto yocto ronto quecto".split(), POWERS, strict=True)) | {"": 0, "deka": 1}
 """Power of ten by name."""
 INCH = 25_400.0
 OTHERS = {

@@ -104,9 +104,11 @@ class TiffPicture(Picture):
         levels, ome = choose_pages(self._path, self._tiff, plane)
         first = levels[0]
         require_decodable(self._path, (page.chunks for pages in levels for page in pages))
+        channels = sum(page.samplesperpixel for page in first)
         self._samples = _samples(self._path, first, ome, colour)
         if colour:
-            self._samples.require_colour(self._path, _description(first))
+            description = f"{first[0].dtype}, {channels} channel(s), {PHOTOMETRIC(first[0].photometric).name}"
+            self._samples.require_colour(self._path, description)
             self.mpp = square_mpp(self._path, _spacing(self._tiff, ome, first[0]))
         alike = [pages for pages in levels if _kind(pages) == _kind(first)]
         shapes = [(pages[0].imagelength, pages[0].imagewidth) for pages in alike]
@@ -114,7 +116,7 @@ class TiffPicture(Picture):
         self._levels = tuple(alike[at] for at in kept)
         self.shapes = tuple(shapes[at] for at in kept)
         self.orientation = orientation_of(first[0])
-        self._paper = self._samples.paper(sum(page.samplesperpixel for page in first), colour)
+        self._paper = self._samples.paper(channels, colour)
 
     def pixels(self, box: Box, level: int) -> Rgb:
         """Read a box; missing tiles are white."""
@@ -182,12 +184,6 @@ def _tag(page: TiffPage, number: int) -> Any:
 def _kind(pages: Pages) -> tuple[object, ...]:
     """Return the properties that all levels of a picture share."""
     return tuple((page.dtype, page.photometric, page.samplesperpixel, page.bitspersample) for page in pages)
-
-
-def _description(pages: Pages) -> str:
-    """Describe the samples of a picture for messages."""
-    first, count = pages[0], sum(page.samplesperpixel for page in pages)
-    return f"{first.dtype}, {count} channel(s), {PHOTOMETRIC(first.photometric).name}"
 
 
 def _samples(path: Path, pages: Pages, ome: OmeImage, colour: bool) -> Samples:

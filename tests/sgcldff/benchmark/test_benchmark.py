@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import TypeAdapter
 from sklearn import metrics as oracle
 
 from sgcldff.benchmark.common_start import common_start
@@ -34,7 +35,7 @@ from sgcldff.core.errors import InputError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import Split
 from sgcldff.core.settings import EvalSpec, ModelSpec, NetSpec, Pretrained
-from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
+from sgcldff.evaluation.predictions import PIXEL_COUNTS, Predictions, schema
 from sgcldff.models.model import Model, pick_device
 from sgcldff.models.nets import build
 from tests.sgcldff.benchmark.samples import sample
@@ -53,7 +54,7 @@ def said(source: str, seed: int, skill: float) -> Predictions:
     table |= {"source": [source] * rows, "group": [f"g{i % GROUPS[source]:02}" for i in range(rows)]}
     table |= {"mask_sha256": ["m"] * rows, "found": [True] * rows, "confidence": rng.uniform(0.3, 1, rows)}
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told]}
-    table |= {start + name: [100] * rows for start, names in COUNTS.items() for name in names}
+    table |= {start + name: [100] * rows for start, names in PIXEL_COUNTS.items() for name in names}
     table |= {f"{part}_intersection": rng.integers(0, 100, rows) for part in ("cell", "nucleus")}
     explained = np.random.default_rng((seed, 1)).uniform(-1, 1, (2, rows))
     table |= {"cam_on_cell": explained[0], "occlusion": explained[1], "typicality": [None] * rows}
@@ -265,9 +266,7 @@ def table():
 
 
 def test_the_table_is_read_back_as_it_was_written(table):
-    assert BenchmarkTable.from_json(table.to_json()) == table
-    with pytest.raises(InputError, match="run the benchmark again"):
-        BenchmarkTable.from_json('{"head": 3}')
+    assert TypeAdapter(BenchmarkTable).validate_json(table.to_json()) == table
 
 
 def test_the_page_marks_the_best_what_differs_and_what_is_not_finished(table):

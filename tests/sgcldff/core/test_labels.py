@@ -31,6 +31,7 @@ from sgcldff.core.labels import (
     canonical,
     smallest_label_space,
 )
+from sgcldff.core.validation import validated
 from sgcldff.data.catalog.checks import KNOWN_LABELS
 
 NEUTROPHIL = "neutrophil"
@@ -83,7 +84,7 @@ def test_known_labels_are_those_that_allow_some_class(space):
 
 @pytest.mark.parametrize("space", PRESETS.values(), ids=PRESETS)
 def test_a_space_survives_json(space):
-    assert LabelSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+    assert validated(LabelSpace, json.loads(json.dumps(space.to_dict())), "a space") == space
 
 
 def test_the_five_types_are_written_as_they_always_were():

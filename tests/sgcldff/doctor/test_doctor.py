@@ -188,7 +188,7 @@ def test_packages_of_wrong_versions_are_named(tmp_path, monkeypatch):
     lock.write_text(
         'numpy==0.0.1 \\\n    --hash=sha256:00\nzarr==0.1 ; sys_platform == "win32" \\\n    --hash=sha256:00\n'
     )
-    monkeypatch.setattr(packages, "LOCK", lock)
+    monkeypatch.setattr(packages, "LOCK_FILE", lock)
     told = packages.packages()
     assert told.state is State.WARNING
     assert "(locked 0.0.1)" in told.found

@@ -13,7 +13,7 @@ from sgcldff.core.labels import FIVE_TYPES, WBC5, LabelSpace
 from sgcldff.core.records import MaskCode, Sample
 from sgcldff.core.settings import EvalSpec, ModelSpec, PriorSpec
 from sgcldff.evaluation import Predictions
-from sgcldff.evaluation.predictions import COUNTS, schema
+from sgcldff.evaluation.predictions import PIXEL_COUNTS, schema
 from sgcldff.models.model import Model
 from sgcldff.models.nets.base import Prediction
 
@@ -106,7 +106,7 @@ def predictions_of(rows: int, seed: int, skill: float = 0.7, groups: int = 40, t
         "cell_union": unions,
         "nucleus_intersection": (unions * 0.8).astype(int),
         "nucleus_union": unions,
-        **{start + name: [90] * rows for start, names in COUNTS.items() if "boundary" in start for name in names},
+        **{start + name: [90] * rows for start, names in PIXEL_COUNTS.items() if "boundary" in start for name in names},
         "cam_on_cell": rng.random(rows),
         "occlusion": [None] * rows,
         **{f"probability_{name}": chances[:, k] for k, name in enumerate(FIVE_TYPES)},

@@ -20,7 +20,7 @@ from sgcldff.core.records import Sample
 from sgcldff.core.settings import EvalSpec
 from sgcldff.data.adapters import detect
 from sgcldff.evaluation import EvalReport, Predictions
-from sgcldff.evaluation.evaluate import evaluate, examples
+from sgcldff.evaluation.evaluate import evaluate, explain_examples
 from sgcldff.evaluation.metrics import Interval
 from sgcldff.evaluation.predict import centred_view
 from sgcldff.evaluation.predictions import AnswerLabels, schema
@@ -333,10 +333,10 @@ def test_unlabelled_images_score_outlines_only(painted: tuple[Sample, ...]) -> N
 
 
 def test_examples_are_spread_over_the_images(painted: tuple[Sample, ...]) -> None:
-    shown = examples(model_of(), painted, 5)
+    shown = explain_examples(model_of(), painted, 5)
     assert [one.prediction.sample.label for one in shown] == list(FIVE_TYPES)
-    assert len(examples(model_of(), painted[:2], 5)) == 2
-    assert examples(model_of(), [], 5) == ()
+    assert len(explain_examples(model_of(), painted[:2], 5)) == 2
+    assert explain_examples(model_of(), [], 5) == ()
 
 
 @pytest.mark.real

@@ -17,8 +17,8 @@ from sgcldff.core.records import Sample
 from sgcldff.core.settings import GateSpec
 from sgcldff.data.adapters import Source
 from sgcldff.data.synthetic import write_dataset
-from sgcldff.inference.gate import Area, Recall, calibrate
-from sgcldff.inference.gate.threshold import COVERED, SAFETY, fit_gates, halves, keeping_scores, marked, share_read
+from sgcldff.inference.gate import Area, Recall, choose_threshold
+from sgcldff.inference.gate.threshold import KEPT_SHARE, SAFETY, fit_gates, halves, keeping_scores, marked, share_read
 from sgcldff.slides.images import read_grey
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def images(samples):
 
 
 def test_synthetic_smears_keep_nearly_all_cells_and_leave_nearly_all_else(samples):
-    found = calibrate(samples, SPEC)
+    found = choose_threshold(samples, SPEC)
     assert found.held_out.of > 20
     assert found.held_out.share > 0.95
     assert found.chosen_on.share >= SPEC.recall
@@ -51,7 +51,7 @@ def test_synthetic_smears_keep_nearly_all_cells_and_leave_nearly_all_else(sample
     assert found.held_out.of == sum(map(sum, found.held_out.groups)) > len(found.held_out.groups) > 1
     assert set(report["by_type"]) == {sample.label for sample in samples if sample.label} != set()
     assert all(one["low"] <= one["recall"] <= one["high"] for one in report["by_type"].values())
-    assert calibrate(reversed(samples), SPEC) == found
+    assert choose_threshold(reversed(samples), SPEC) == found
 
 
 def test_a_score_is_the_largest_threshold_that_keeps_its_cell(images):
@@ -63,7 +63,7 @@ def test_a_score_is_the_largest_threshold_that_keeps_its_cell(images):
                 spec = replace(SPEC, threshold=float(threshold))
                 places = replace(gates[image.sample.group], spec=spec).places(image.rgb)
                 middle = tuple(round(float(axis.mean())) for axis in np.nonzero(cell))
-                assert (places[cell].mean() >= COVERED and places[middle]) == kept
+                assert (places[cell].mean() >= KEPT_SHARE and places[middle]) == kept
 
 
 @pytest.mark.parametrize("recall", [0.6, 0.9, 1.0])
@@ -72,7 +72,7 @@ def test_the_threshold_keeps_what_was_asked_for_and_is_lowered_by_the_safety(sam
     judged = [image for image in images if image.cells]
     half, _ = halves(judged)
     scores = keeping_scores(half, fit_gates(judged, spec))
-    threshold = calibrate(samples, spec).spec.threshold
+    threshold = choose_threshold(samples, spec).spec.threshold
     assert (scores >= threshold).mean() >= recall
     assert (scores >= threshold / SAFETY + 0.002).mean() < recall
 
@@ -87,9 +87,9 @@ def test_a_group_is_on_one_side(images):
 
 def test_one_group_cannot_choose_and_judge(samples):
     with pytest.raises(InputError, match="at least two"):
-        calibrate([replace(sample, group="one") for sample in samples])
+        choose_threshold([replace(sample, group="one") for sample in samples])
     with pytest.raises(InputError, match="marked in 0 groups"):
-        calibrate([replace(sample, mask=None) for sample in samples])
+        choose_threshold([replace(sample, mask=None) for sample in samples])
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import shapely
 
 from sgcldff.core.errors import InputError, MissingInputError
 from sgcldff.inference import keep_outlines, plan_slide, read_cells, read_outlines, run_plan, serially
-from sgcldff.inference.outputs import write_cells, write_geojson
 from sgcldff.slides import ScaledSlide
 from tests.sgcldff.inference.reading import REFERENCE, inferred
 from tests.sgcldff.painted import SPEC, ColourModel
+from tests.written import write_cells, write_geojson
 
 
 @pytest.fixture(scope="module")

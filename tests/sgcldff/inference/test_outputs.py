@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -25,12 +26,12 @@ from sgcldff.inference.outputs import (
     cell_polygon,
     colour_of,
     create_labels,
-    write_cells,
-    write_geojson,
     write_labels_ngff,
 )
-from sgcldff.inference.outputs.ome_zarr import majority
+from sgcldff.inference.outputs.ome_zarr import halved_by_majority
+from tests.written import write_cells, write_geojson
 
+ROOT = Path(__file__).parents[3]
 LINEAGE = Lineage("ab" * 32, "sgcldff", "3", "cd" * 8, "ef" * 8, "0.1.0")
 BOW_TIE = np.array([(0, 0), (10, 10), (10, 0), (0, 30)], float)
 
@@ -143,12 +144,13 @@ import resource, sys
 import numpy as np
 from sgcldff.core.geometry import Box
 from sgcldff.counting.differential import from_counts
-from sgcldff.inference.outputs import CellRow, write_cells, write_geojson
+from sgcldff.inference.outputs import CellRow
 from sgcldff.core.records import Lineage, SlideRef
 from sgcldff.results.facts import slide_facts
 from sgcldff.results.gallery import Gallery
 from sgcldff.results.slide_page import write_report
 from sgcldff.slides import ScaledSlide
+from tests.written import write_cells, write_geojson
 
 class White:
     ref = SlideRef("slide", "slide.svs", "ab", 0.1, (40000, 40000), 2)
@@ -178,7 +180,7 @@ for count in (5_000, 25_000):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
     command = [sys.executable, "-c", WRITERS, str(tmp_path)]
-    few, many = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    few, many = map(int, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
     assert many - few < 30
     assert pq.read_metadata(tmp_path / "25000" / "cells.parquet").num_rows == 25_000
     assert sum(1 for line in (tmp_path / "25000" / "cells.geojson").open() if '"Feature"' in line) == 25_000
@@ -237,7 +239,7 @@ classes = hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), 
 @settings(deadline=None)
 def test_halving_takes_the_most_frequent_label(labels):
     even = np.pad(labels, ((0, labels.shape[0] % 2), (0, labels.shape[1] % 2)), "edge")
-    small = majority(labels)
+    small = halved_by_majority(labels)
     assert small.shape == (-(-labels.shape[0] // 2), -(-labels.shape[1] // 2))
     for y, x in np.ndindex(small.shape):
         counts = np.bincount(even[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel(), minlength=3)
@@ -273,7 +275,7 @@ def test_ome_zarr_reads_image_and_labels_back(written):
     labels = next(node for node in rest if "segmentation" in str(node.zarr))
     np.testing.assert_array_equal(np.asarray(labels.data[0]), truth)
     assert [level.shape for level in labels.data] == [(700, 1301), (350, 651), (175, 326)]
-    np.testing.assert_array_equal(np.asarray(labels.data[2]), majority(majority(truth)))
+    np.testing.assert_array_equal(np.asarray(labels.data[2]), halved_by_majority(halved_by_majority(truth)))
     assert labels.metadata["color"][2][3] > 0
 
 
@@ -343,4 +345,4 @@ def test_pyramids_do_not_depend_on_how_labels_are_stored(tmp_path, chunk, shard)
     root = write_labels_ngff(tmp_path / "slide.zarr", 0.2, np.zeros((110, 150, 3), np.uint8), 2.0)
     for level in range(3):
         np.testing.assert_array_equal(zarr.open_array(root / "labels" / "segmentation" / str(level))[:], labels)
-        labels = majority(labels)
+        labels = halved_by_majority(labels)

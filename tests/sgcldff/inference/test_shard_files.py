@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sgcldff.core.errors import StoreError
 from sgcldff.core.geometry import Box, lattice, lattice_box
 from sgcldff.inference.outputs import ShardFiles
-from sgcldff.inference.outputs.ome_zarr import _new_array, halved, majority
+from sgcldff.inference.outputs.ome_zarr import _new_array, halved, halved_by_majority
 
 SHAPE = (150, 190)
 
@@ -50,7 +50,7 @@ def test_files_are_those_that_zarr_writes(tmp_path_factory, seed, inner, dtype):
 @settings(max_examples=50, deadline=None)
 def test_background_changes_nothing_about_halving(seed):
     labels = spotted(np.random.default_rng(seed))[:149, :187]
-    np.testing.assert_array_equal(halved(labels), majority(labels))
+    np.testing.assert_array_equal(halved(labels), halved_by_majority(labels))
 
 
 def test_a_shard_that_becomes_empty_is_removed(tmp_path):

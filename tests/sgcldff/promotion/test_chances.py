@@ -9,7 +9,7 @@ import pytest
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import EvalSpec, PromotionSpec
-from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
+from sgcldff.evaluation.predictions import PIXEL_COUNTS, Predictions, schema
 from sgcldff.promotion import Attribution, Basis, Decision, Finding, Outcome, compare_models
 from sgcldff.promotion.decision_record import best_champion
 from sgcldff.promotion.rules import mean_score
@@ -24,7 +24,7 @@ def answers(true, told, groups, overlap=None):
     table = {name: [f"{name}{i:05}" for i in range(rows)] for name in ("id", "sha256", "mask_sha256")}
     table |= {"source": ["s"] * rows, "group": [f"g{one}" for one in groups], "found": [True] * rows}
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told], "confidence": [0.9] * rows}
-    table |= {start + name: [None] * rows for start, names in COUNTS.items() for name in names}
+    table |= {start + name: [None] * rows for start, names in PIXEL_COUNTS.items() for name in names}
     if overlap is not None:
         table |= {"cell_intersection": overlap.round().astype(int), "cell_union": [1000] * rows, "label": [None] * rows}
     table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion", "typicality")}

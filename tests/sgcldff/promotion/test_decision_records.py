@@ -19,6 +19,7 @@ from sgcldff.models.nets import build
 from sgcldff.promotion import Attribution, Basis, Decision, Finding, FrozenTest, Outcome
 from sgcldff.registry import Registry
 from tests.servers import mlflow_server
+from tests.shared import RACE
 from tests.small import SMALL
 
 pytestmark = pytest.mark.slow
@@ -218,22 +219,18 @@ def promote(address, number, barrier, ends):
     except PromotionRefusedError as error:
         ends.put((number, "lost: " + str(error)))
 
-context = multiprocessing.get_context("fork")
-barrier, ends = context.Barrier(2), context.Queue()
-rivals = [context.Process(target=promote, args=(sys.argv[1], number, barrier, ends)) for number in "23"]
-for rival in rivals:
-    rival.start()
-for _ in rivals:
-    print(*ends.get(timeout=240))
-for rival in rivals:
-    rival.join()
 """
 
 
 def test_of_two_processes_that_promote_on_a_server_one_wins_and_the_other_is_told(server: str, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     run = subprocess.run(
-        [sys.executable, "-c", RIVALS, server], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", RIVALS + RACE, server],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     ends = dict(line.split(" ", 1) for line in run.stdout.splitlines() if line[:2] in ("2 ", "3 "))

@@ -19,7 +19,7 @@ from sgcldff.core.errors import PromotionRefusedError, StoreError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import ModelRef
 from sgcldff.core.settings import EvalSpec, ModelSpec, PriorSpec, PromotionSpec
-from sgcldff.evaluation.predictions import COUNTS, Predictions, schema
+from sgcldff.evaluation.predictions import PIXEL_COUNTS, Predictions, schema
 from sgcldff.models.model import Model
 from sgcldff.models.nets.base import Prediction
 from sgcldff.promotion import Attribution, Basis, Decision, Finding, Outcome, Verdict, compare_models
@@ -37,7 +37,7 @@ def answers(true: np.ndarray, told: np.ndarray, confidence: np.ndarray, groups: 
     table = {name: [f"{name}{i:05}" for i in range(rows)] for name in ("id", "sha256", "mask_sha256")}
     table |= {"source": ["s"] * rows, "group": [f"g{i % groups}" for i in range(rows)], "found": [True] * rows}
     table |= {"label": [FIVE_TYPES[k] for k in true], "told": [FIVE_TYPES[k] for k in told], "confidence": confidence}
-    table |= {start + name: [90] * rows for start, names in COUNTS.items() for name in names}
+    table |= {start + name: [90] * rows for start, names in PIXEL_COUNTS.items() for name in names}
     table |= {name: [None] * rows for name in ("cam_on_cell", "occlusion", "typicality")}
     table |= {f"probability_{name}": [0.2] * rows for name in FIVE_TYPES}
     return Predictions(FIVE_TYPES, "m", pa.table(table, schema=schema(FIVE_TYPES, "m")))

@@ -23,6 +23,7 @@ from sgcldff.promotion import Attribution, Decision, Outcome
 from sgcldff.registry import ORIGINAL_TAG, Registry
 from sgcldff.saliency.priors import build as build_priors
 from tests.sgcldff.registry.odd_model import ODD, SPEC, report_of
+from tests.shared import RACE
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -212,15 +213,6 @@ def promote(folder, number, barrier, ends):
     except PromotionRefusedError as error:
         ends.put((number, "lost: " + str(error)))
 
-context = multiprocessing.get_context("fork")
-barrier, ends = context.Barrier(2), context.Queue()
-rivals = [context.Process(target=promote, args=(sys.argv[1], number, barrier, ends)) for number in "23"]
-for rival in rivals:
-    rival.start()
-for _ in rivals:
-    print(*ends.get(timeout=60))
-for rival in rivals:
-    rival.join()
 """
 
 
@@ -228,7 +220,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(registry: Regi
     one, *_ = versions_of(registry, trained, 3)
     registry.promote(one)
     run = subprocess.run(
-        [sys.executable, "-c", RIVALS, str(registry.address.folder)],
+        [sys.executable, "-c", RIVALS + RACE, str(registry.address.folder)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

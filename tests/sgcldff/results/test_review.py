@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sgcldff.core.errors import InputError, MissingInputError, SlideError
 from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.core.records import UNIDENTIFIED
-from sgcldff.results.review.crops import CROP_UM, crop_name
+from sgcldff.results.review.crops import CONTEXT_UM, crop_name
 from sgcldff.results.review.queue import read_queue, require_free
 from sgcldff.results.review.selection import ReviewSelection, chosen, read_slide_cells, results_in
 from sgcldff.results.review.slide_lookup import find_each, open_read
@@ -90,7 +90,7 @@ def test_a_picture_shows_its_cell_in_the_middle_as_wide_as_all_others(queue, sme
     whole = read_rgb(smear.slide).astype(int)
     for cell in read_queue(queue):
         picture = read_rgb(queue / cell.crop)
-        side = round(CROP_UM / cell.crop_mpp)
+        side = round(CONTEXT_UM / cell.crop_mpp)
         assert picture.shape == (side, side, 3)
         y, x = (round(length - side / 2) for length in (cell.y, cell.x))
         if min(y, x) >= 0 and max(y, x) + side <= 3000:
