@@ -182,11 +182,3 @@ def require_cluster(text: str | None) -> None:
         from sgcldff.cluster.config import cluster_of
 
         cluster_of(text)
-
-
-def require_formats(names: Sequence[str]) -> None:
-    """Raise `InputError` if a format for other systems is unknown."""
-    if names:
-        from sgcldff.results.exports import require_exports
-
-        require_exports(names)

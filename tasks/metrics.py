@@ -25,18 +25,20 @@ RANK = "LOCAL_RANK"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-METRICS = CollectorRegistry()
-STAGE_S = Summary("sgcldff_stage_duration_seconds", "Duration of stages.", ["stage", "outcome"], registry=METRICS)
-TILE_COUNTER = Counter("sgcldff_tiles", "Tiles that were read, or skipped by the gate.", ["outcome"], registry=METRICS)
-CELLS = Counter("sgcldff_cells", "Cells found, by type.", ["type"], registry=METRICS)
-PASS_COUNTER = Counter("sgcldff_shard_passes", "Passes over shards; a shard is done after two.", registry=METRICS)
-WORK_S = Counter(
-    "sgcldff_work_seconds", "Time spent on slides by kind of work, summed over workers.", ["work"], registry=METRICS
+COLLECTORS = CollectorRegistry()
+STAGE_S = Summary("sgcldff_stage_duration_seconds", "Duration of stages.", ["stage", "outcome"], registry=COLLECTORS)
+TILE_COUNTER = Counter(
+    "sgcldff_tiles", "Tiles that were read, or skipped by the gate.", ["outcome"], registry=COLLECTORS
 )
-EPOCH = Gauge("sgcldff_training_epoch", "Epoch of the training, starting from 0.", registry=METRICS)
-LOSS = Gauge("sgcldff_training_loss", "Last logged loss of the training, by term.", ["term"], registry=METRICS)
+CELL_COUNTER = Counter("sgcldff_cells", "Cells found, by type.", ["type"], registry=COLLECTORS)
+PASS_COUNTER = Counter("sgcldff_shard_passes", "Passes over shards; a shard is done after two.", registry=COLLECTORS)
+WORK_S = Counter(
+    "sgcldff_work_seconds", "Time spent on slides by kind of work, summed over workers.", ["work"], registry=COLLECTORS
+)
+EPOCH = Gauge("sgcldff_training_epoch", "Epoch of the training, starting from 0.", registry=COLLECTORS)
+LOSS = Gauge("sgcldff_training_loss", "Last logged loss of the training, by term.", ["term"], registry=COLLECTORS)
 VALIDATION = Gauge(
-    "sgcldff_validation_score", "Scores on the validation split after the last epoch.", ["measure"], registry=METRICS
+    "sgcldff_validation_score", "Scores on the validation split after the last epoch.", ["measure"], registry=COLLECTORS
 )
 
 
@@ -60,11 +62,11 @@ class SlideCollector(Collector):
 def slides_counted(status: Callable[[], BatchStatus]) -> Iterator[None]:
     """Export the slides of a batch while the block runs."""
     collector = SlideCollector(status)
-    METRICS.register(collector)
+    COLLECTORS.register(collector)
     try:
         yield
     finally:
-        METRICS.unregister(collector)
+        COLLECTORS.unregister(collector)
 
 
 def count_pass(tally: Tally) -> None:
@@ -73,7 +75,7 @@ def count_pass(tally: Tally) -> None:
     TILE_COUNTER.labels("read").inc(tally.tiles)
     TILE_COUNTER.labels("skipped").inc(tally.skipped)
     for label, number in tally.cells.items():
-        CELLS.labels(label).inc(number)
+        CELL_COUNTER.labels(label).inc(number)
     for work, seconds in tally.seconds.items():
         WORK_S.labels(work).inc(seconds)
 
@@ -102,7 +104,7 @@ def serve(port: int) -> None:
         If the port is taken.
     """
     try:
-        start_http_server(port, LOOPBACK, METRICS)
+        start_http_server(port, LOOPBACK, COLLECTORS)
     except OSError as error:
         raise InputError(
             f"port {port} of {LOOPBACK} is not available for the metrics ({error.strerror}): end the process that "

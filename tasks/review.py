@@ -14,7 +14,7 @@ from sgcldff.data.reviews.store import ReviewStore
 from sgcldff.models.runtimes import Runtime
 from sgcldff.results.review.answers import Answers, read_answers
 from sgcldff.results.review.apply import Applied, apply_reviews
-from sgcldff.results.review.crops import FOLDER, Crops, crop_name, write_png
+from sgcldff.results.review.crops import CROPS_FOLDER, Crops, crop_name, write_png
 from sgcldff.results.review.queue import QueuedCell, queued, read_queue
 from sgcldff.results.review.representatives import embed_cells
 from sgcldff.results.review.selection import SlideCells
@@ -36,7 +36,7 @@ def picture_cells(
     with opened_slide(found, slides) as source:
         crops = Crops(source)
         for name, centre in zip(names, centres, strict=True):
-            write_png(out / FOLDER / name, crops.read(centre))
+            write_png(out / CROPS_FOLDER / name, crops.read(centre))
             progress()
         return queued(cells, found.classes, source)
 

@@ -10,7 +10,7 @@ from flows.commands.registry import choose_and_print
 from flows.options import Panel, examples, out, output, print_outcome, settings_from
 from sgcldff.core.disks import require_writable
 from sgcldff.core.wording import counted
-from sgcldff.results.exports import FORMATS
+from sgcldff.results.exports import FORMATS, require_exports
 from tasks.workspace import WORKSPACE
 
 app = typer.Typer()
@@ -144,7 +144,7 @@ def infer(
         lambda: checks.require_known_model(model, workspace),
         lambda: checks.require_counting(until, manual, model, workspace),
         lambda: checks.require_cluster(cluster),
-        lambda: checks.require_formats(formats),
+        lambda: require_exports(formats),
     )
     from flows.environment import configure, serve_metrics, server_configured
 

@@ -18,7 +18,7 @@ from sgcldff.core.wording import counted
 from sgcldff.evaluation import metrics
 from sgcldff.evaluation.bootstrap import FEWEST_GROUPS, MANY_GROUPS, intervals
 from sgcldff.evaluation.calibration.abstention import (
-    ATYPICAL,
+    ATYPICAL_SHARE,
     Abstention,
     AtypicalShare,
     abstention,
@@ -384,8 +384,9 @@ def _abstention_section(effect: Abstention) -> Iterable[str]:
 def _typicality_section(shares: Iterable[AtypicalShare]) -> Iterable[str]:
     yield "## Typicality"
     yield (
-        f"Of cells like those held out of the training, {ATYPICAL:.0%} have a typicality below {ATYPICAL:g}; single "
-        f"classes may differ widely. With `min_typicality` = {ATYPICAL:g} these shares of the images stay unidentified:"
+        f"Of cells like those held out of the training, {ATYPICAL_SHARE:.0%} have a typicality below"
+        f" {ATYPICAL_SHARE:g}; single classes may differ widely. With `min_typicality` = {ATYPICAL_SHARE:g} these"
+        " shares of the images stay unidentified:"
     )
     yield markdown_table(["class", "images", "unidentified"], [[s.label, str(s.images), str(s.share)] for s in shares])
 

@@ -14,7 +14,7 @@ from sgcldff.inference.gate import Area, Blocks, block_px
 from sgcldff.inference.plan import Plan, opened
 from sgcldff.slides import ScaledSlide
 
-REACH_UM = 14.0
+BEYOND_UM = 14.0
 """Places this far outside of the usable area are read: the rest of cells whose centres may lie inside."""
 
 
@@ -129,11 +129,11 @@ def whole_blocks(box: Box, side: int) -> Box:
 
 
 def near_usable(plan: Plan, part: Box, look: Look) -> Look:
-    """Leave the places of a box that lie in usable blocks or within `REACH_UM` of one.
+    """Leave the places of a box that lie in usable blocks or within `BEYOND_UM` of one.
 
     Blocks around the box are looked at only if places near its border depend on them.
     """
-    reach = math.ceil(REACH_UM / plan.gate_mpp)
+    reach = math.ceil(BEYOND_UM / plan.gate_mpp)
     kept = look.places & usable(plan, part, look.areas, reach)
     left = look.places & ~kept
     left[reach : max(reach, part.height - reach), reach : max(reach, part.width - reach)] = False

@@ -10,7 +10,7 @@ from sgcldff.core.records import Lineage, ScaleSource, SlideRef
 from sgcldff.core.settings import InferSpec, flatten
 from sgcldff.core.tally import Tally
 from sgcldff.core.wording import counted, percent
-from sgcldff.results.batch.summary import BACKGROUND, USABLE
+from sgcldff.results.batch.summary import BARE_GLASS, USABLE
 
 Facts = list[tuple[str, str]]
 """Names and values, in the order in which they are shown."""
@@ -64,7 +64,7 @@ def run_facts(spec: InferSpec, tally: Tally, areas: Mapping[str, float], options
     share = f" of {whole:,} ({percent(tally.tiles / whole)}); the gate skipped the others" if tally.skipped else ""
     smear = {name: part for name, part in areas.items() if part > 0}
     parts = ", ".join(f"{name.replace('_', ' ')} {percent(part)}" for name, part in smear.items())
-    usable = sum(smear.get(name, 0.0) for name in USABLE) / max(1e-9, 1 - smear.get(BACKGROUND, 0.0))
+    usable = sum(smear.get(name, 0.0) for name in USABLE) / max(1e-9, 1 - smear.get(BARE_GLASS, 0.0))
     settings = [
         f"{path} = {str(value).lower() if isinstance(value, bool) else value}"
         for path, value in flatten(asdict(spec)).items()

@@ -13,7 +13,7 @@ import numpy as np
 from sgcldff.core.records import UNIDENTIFIED
 from sgcldff.inference.outputs.cells import CellRow, Shapes, cell_shapes
 
-CROPS = 18
+SHOWN_PER_TYPE = 18
 """Gallery images per type."""
 DETAILED = 600
 """Cells of all types together that are shown with outline, probabilities and a sharp picture: as many of each type."""
@@ -85,7 +85,7 @@ class ShownType:
     @property
     def pictured(self) -> list[CellRow]:
         """The cells of the gallery, evenly spread from the most to the least confident."""
-        indices = np.linspace(0, len(self.detailed) - 1, min(CROPS, len(self.detailed))).round().astype(int)
+        indices = np.linspace(0, len(self.detailed) - 1, min(SHOWN_PER_TYPE, len(self.detailed))).round().astype(int)
         return [self.detailed[index][0] for index in indices]
 
 

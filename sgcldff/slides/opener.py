@@ -18,7 +18,7 @@ from sgcldff.slides.content import content_sha256, plane_sha256, slide_id
 from sgcldff.slides.pictures import errors_of, open_picture
 from sgcldff.slides.pixels.base import Picture
 from sgcldff.slides.pixels.page_selection import split_plane
-from sgcldff.slides.red_cells import FEWEST_CELLS, RedCellScale
+from sgcldff.slides.red_cells import FEWEST_RED_CELLS, RedCellScale
 from sgcldff.slides.remote.cache import LocalCopy, local_copy, slide_file
 from sgcldff.slides.scale_group import ScaleGroup
 
@@ -205,7 +205,7 @@ def _scale(name: str, stored: float | None, mpp: StatedMpp, red_cells: MeasureSc
     if stored is not None:
         return stored, ScaleSource.FILE
     found = red_cells()
-    suggested = found if found is not None and found.cells >= FEWEST_CELLS else None
+    suggested = found if found is not None and found.cells >= FEWEST_RED_CELLS else None
     silent = f"{name}: its metadata give no microns per pixel"
     if mpp is None and suggested is not None:
         raise SlideError(f"{silent}; red cells suggest {suggested}: pass --mpp {suggested.mpp:.3g} or --mpp {AUTO_MPP}")
@@ -213,7 +213,7 @@ def _scale(name: str, stored: float | None, mpp: StatedMpp, red_cells: MeasureSc
         raise SlideError(f"{silent}; pass them with --mpp (0.25 at 40x, 0.1 at 100x)")
     if suggested is None:
         raise SlideError(
-            f"{silent}, and fewer than {FEWEST_CELLS} single red cells of one size were found to measure them by;"
+            f"{silent}, and fewer than {FEWEST_RED_CELLS} single red cells of one size were found to measure them by;"
             " pass them with --mpp (0.25 at 40x, 0.1 at 100x)"
         )
     return float(f"{suggested.mpp:.3g}"), ScaleSource.RED_CELLS

@@ -17,8 +17,8 @@ WIDTH_SPREAD = 0.07
 METHOD_SPREAD = 0.1
 """Error of the measurement, as a part of the scale, beside scales by the width of white cells."""
 FEW_SPREAD = 0.35
-"""The same where fewer than `FEWEST_CELLS` red cells were measured, as in a single photograph."""
-FEWEST_CELLS = 20
+"""The same where fewer than `FEWEST_RED_CELLS` red cells were measured, as in a single photograph."""
+FEWEST_RED_CELLS = 20
 """Red cells below which no scale is stated, ..."""
 FEWEST_TO_CHECK = 4
 """... and below which a stated one is not checked."""
@@ -95,7 +95,7 @@ def widths_in(fields: Iterable[Rgb]) -> Widths:
     return widths
 
 
-def scale_of(slides: Sequence[Widths], fewest: int = FEWEST_CELLS) -> RedCellScale | None:
+def scale_of(slides: Sequence[Widths], fewest: int = FEWEST_RED_CELLS) -> RedCellScale | None:
     """Return the scale at which the mode of the widths is that of red cells, 7.2 um.
 
     Parameters
@@ -115,7 +115,7 @@ def scale_of(slides: Sequence[Widths], fewest: int = FEWEST_CELLS) -> RedCellSca
         return None
     samples = np.random.default_rng(0).choice(near, (RESAMPLINGS, len(near)))
     chance = 1.96 * np.median(samples, axis=1).std()
-    method = METHOD_SPREAD if len(near) >= FEWEST_CELLS else FEW_SPREAD
+    method = METHOD_SPREAD if len(near) >= FEWEST_RED_CELLS else FEW_SPREAD
     spread = float(np.sqrt(WIDTH_SPREAD**2 + method**2 + chance**2))
     mpp = float(WIDTH_UM / np.exp(np.median(near)))
     return RedCellScale(mpp, mpp * float(np.exp(-spread)), mpp * float(np.exp(spread)), len(near), len(slides))

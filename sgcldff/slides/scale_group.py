@@ -16,7 +16,7 @@ from sgcldff.slides.pixels.base import Picture
 from sgcldff.slides.pixels.page_selection import split_plane
 from sgcldff.slides.red_cells import (
     ENOUGH_CELLS,
-    FEWEST_CELLS,
+    FEWEST_RED_CELLS,
     FEWEST_TO_CHECK,
     RedCellScale,
     Widths,
@@ -68,7 +68,7 @@ class ScaleGroup:
         """
         with self._lock:
             own = scale_of([self._measured(uri, picture)], FEWEST_TO_CHECK)
-            if not self.pools or (own is not None and own.cells >= FEWEST_CELLS):
+            if not self.pools or (own is not None and own.cells >= FEWEST_RED_CELLS):
                 return own
             stated = self._stated(picture)
             if stated not in self._pooled:

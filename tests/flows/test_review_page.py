@@ -6,7 +6,7 @@ import pytest
 from sgcldff.core.labels import WBC11
 from sgcldff.core.records import Lineage
 from sgcldff.results.review.answers import read_answers
-from sgcldff.results.review.crops import FOLDER, crop_name, write_png
+from sgcldff.results.review.crops import CROPS_FOLDER, crop_name, write_png
 from sgcldff.results.review.page import write_page
 from sgcldff.results.review.queue import QueuedCell, read_queue, write_queue
 from tests.flows.review_page import answers_in
@@ -76,7 +76,7 @@ def test_the_page_loads_nothing_but_its_pictures(page, queue):
     page.open(queue, "A")
     page.seen()
     loaded = page.browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
-    assert all(address.startswith((queue / FOLDER).as_uri()) for address in loaded), loaded
+    assert all(address.startswith((queue / CROPS_FOLDER).as_uri()) for address in loaded), loaded
     complaints = [entry for entry in page.browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not complaints
 
@@ -107,7 +107,7 @@ def queue_in(folder, texts, classes, names):
             1,
             1,
             1,
-            f"{FOLDER}/{crop_name(lineage.slide_sha256, name)}",
+            f"{CROPS_FOLDER}/{crop_name(lineage.slide_sha256, name)}",
             0.1,
             True,
             "label",

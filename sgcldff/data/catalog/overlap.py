@@ -15,7 +15,7 @@ SIDE = 64
 """Side of the thumbnails, px."""
 BLUR = 2.0
 """Standard deviation (px) of the blurred image that is subtracted, to remove stain and illumination."""
-BAND = (0.024, 0.383)
+FREQUENCIES = (0.024, 0.383)
 """Radial frequencies (cycles/px) used in a fingerprint."""
 WINDOW_PX = 32
 """Side (px) of the nine overlapping windows for comparing images that overlap only in part."""
@@ -74,7 +74,7 @@ def _rings(side: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Mark the frequencies that enter a fingerprint, bool (side, side // 2 + 1), and number the ring of each."""
     rows, columns = np.fft.fftfreq(side, 1 / side)[:, None], np.arange(side // 2 + 1)
     radius = np.hypot(rows, columns)
-    used = (radius >= BAND[0] * side) & (radius < BAND[1] * side) & ~((columns == 0) & (rows < 0))
+    used = (radius >= FREQUENCIES[0] * side) & (radius < FREQUENCIES[1] * side) & ~((columns == 0) & (rows < 0))
     return used, radius[used].round().astype(np.int64)
 
 

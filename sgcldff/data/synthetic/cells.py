@@ -14,7 +14,7 @@ from sgcldff.core.labels import BASOPHIL, EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUT
 from sgcldff.data.synthetic.shapes import Canvas, blob, canvas, grains, soft, string
 from sgcldff.data.synthetic.stain import Palette
 
-CYTOPLASM, NUCLEUS = 128, 255
+CYTOPLASM_GREY, NUCLEUS_GREY = 128, 255
 EDGE_UM = 0.35
 
 
@@ -182,7 +182,7 @@ def white_cell(label: str, colours: Palette, mpp: float, rng: np.random.Generato
     cell = blob(area, radius, rng.uniform(*recipe.elongation), recipe.roughness)
     nucleus = np.minimum(recipe.nucleus(area, radius), cell - 0.3)
     density = _painted(recipe, colours, area, cell, nucleus)
-    mask = np.where(nucleus > 0, NUCLEUS, np.where(cell > 0, CYTOPLASM, 0)).astype(np.uint8)
+    mask = np.where(nucleus > 0, NUCLEUS_GREY, np.where(cell > 0, CYTOPLASM_GREY, 0)).astype(np.uint8)
     return _trimmed(Stamp(density, 0.92 * soft(cell, EDGE_UM), mask, label))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgcldff.core.arrays import Rgb
-from sgcldff.data.synthetic.cells import NUCLEUS
+from sgcldff.data.synthetic.cells import NUCLEUS_GREY
 from sgcldff.data.synthetic.layout import Placed, Spot, compose, draw_whites, scatter, surround
 from sgcldff.data.synthetic.stain import SmearSpec, compressed, light, photograph
 
@@ -69,7 +69,7 @@ def _scattered(spec: SmearSpec, shape: tuple[int, int], rng: np.random.Generator
 def true_cell(white: Placed, shape: tuple[int, int], mpp: float) -> TrueCell | None:
     """Return the ground truth of a white cell for the part inside an image of `shape` px; None if it is outside."""
     y, x = np.nonzero(white.stamp.mask)
-    nucleus = white.stamp.mask[y, x] == NUCLEUS
+    nucleus = white.stamp.mask[y, x] == NUCLEUS_GREY
     y, x = y + white.top, x + white.left
     inside = (y >= 0) & (x >= 0) & (y < shape[0]) & (x < shape[1])
     if white.stamp.label is None or not inside.any():

@@ -95,13 +95,13 @@ def abstention(confidence: Doubles, correct: Bools, labels: Sequence[str], limit
     return Abstention(limit, float(classified.mean()), accuracy, rejected)
 
 
-ATYPICAL = 0.05
+ATYPICAL_SHARE = 0.05
 """Typicality below which about one in twenty cells like the held-out ones lies, all types together."""
 
 
 @dataclass(frozen=True)
 class AtypicalShare:
-    """The images of one label whose typicality is below `ATYPICAL`."""
+    """The images of one label whose typicality is below `ATYPICAL_SHARE`."""
 
     label: str
     images: int
@@ -123,7 +123,7 @@ def atypical_shares(
         Patient or slide of each.
     """
     names = np.asarray(labels)
-    below = (typicality < ATYPICAL).astype(float)
+    below = (typicality < ATYPICAL_SHARE).astype(float)
     kinds = [str(name) for name in np.unique(names)]
     of_kind = np.column_stack([np.where(names == kind, below, np.nan) for kind in kinds])
     shares = intervals(mean_of(of_kind), groups, spec)

@@ -97,17 +97,11 @@ class Gate:
 
     def _codes(self, rgb: Rgb) -> NDArray[np.uint8]:
         """Return scores of 0 to 255; OpenCV's Gaussian of bytes is exact, wherever an image is cut."""
-        red, green, blue = (
-            cv2.LUT(channel, table) for channel, table in zip(cv2.split(rgb), self._responses.T, strict=True)
-        )
+        tables = np.rint(response_table(self.stain) * STEPS).astype(np.int16).T
+        red, green, blue = (cv2.LUT(channel, table) for channel, table in zip(cv2.split(rgb), tables, strict=True))
         response = cv2.add(cv2.add(red, green), blue, dtype=cv2.CV_8U)
         side = 2 * self._radius_px + 1
         return np.asarray(cv2.GaussianBlur(cv2.LUT(response, STAIN), (side, side), SIGMA_UM / self.mpp), np.uint8)
-
-    @property
-    def _responses(self) -> NDArray[np.int16]:
-        """What grey values add to the filter's response, in steps of `1 / STEPS`; (256, 3)."""
-        return np.rint(response_table(self.stain) * STEPS).astype(np.int16)
 
     @property
     def _margin(self) -> NDArray[np.uint8]:

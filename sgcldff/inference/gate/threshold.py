@@ -29,7 +29,7 @@ SAFETY = 0.85
 The scores of cells and of all else lie so far apart that it hardly costs reading."""
 SURVEY_UM2 = 5e4
 """A group that shows less than this is no slide: its statistics are taken from its data set."""
-CONFIDENCE = 0.95
+INTERVAL_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Recall:
         """Part that was kept, 0 to 1; 0 where none was judged."""
         return self.kept / self.of if self.of else 0.0
 
-    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    def interval(self, confidence: float = INTERVAL_LEVEL) -> tuple[float, float]:
         """Return the exact interval of the recall; (0, 1) where no cell was judged.
 
         It allows for groups that lose more cells than others. Where none has lost any, nothing is known of that.
@@ -80,7 +80,7 @@ class ChosenThreshold:
 
 def _figures(recall: Recall) -> dict[str, float]:
     low, high = recall.interval()
-    return {"recall": recall.share, "cells": recall.of, "low": low, "high": high, "confidence": CONFIDENCE}
+    return {"recall": recall.share, "cells": recall.of, "low": low, "high": high, "confidence": INTERVAL_LEVEL}
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ __all__ = [
     "write_summary",
 ]
 
-TABLE, BATCH_PAGE = "batch.parquet", "batch.html"
+BATCH_TABLE, BATCH_PAGE = "batch.parquet", "batch.html"
 
 
 def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Path, Path]:
@@ -45,7 +45,7 @@ def write_batch(folder: str | Path, slides: Iterable[SlideSummary]) -> tuple[Pat
         Of the batch; the slides' folders below it carry the names of the slides.
     """
     triaged = triage(slides)
-    return write_batch_table(Path(folder) / TABLE, triaged), write_page(Path(folder) / BATCH_PAGE, triaged)
+    return write_batch_table(Path(folder) / BATCH_TABLE, triaged), write_page(Path(folder) / BATCH_PAGE, triaged)
 
 
 def update_batches(slides: Iterable[Path]) -> tuple[str, ...]:
@@ -58,12 +58,12 @@ def update_batches(slides: Iterable[Path]) -> tuple[str, ...]:
     """
     reasons = []
     for folder in sorted({slide.parent for slide in slides}):
-        if not (folder / TABLE).exists():
+        if not (folder / BATCH_TABLE).exists():
             continue
         try:
-            with reading(folder / TABLE, "not the table of a batch", "read its slides again"):
-                names = pq.read_table(folder / TABLE, columns=["slide_id"])["slide_id"].to_pylist()
+            with reading(folder / BATCH_TABLE, "not the table of a batch", "read its slides again"):
+                names = pq.read_table(folder / BATCH_TABLE, columns=["slide_id"])["slide_id"].to_pylist()
             write_batch(folder, [SlideSummary.read(folder / name) for name in names])
         except InputError as error:
-            reasons.append(f"{folder / TABLE} was not updated: {error}")
+            reasons.append(f"{folder / BATCH_TABLE} was not updated: {error}")
     return tuple(reasons)

@@ -22,7 +22,7 @@ SUMMARY = "summary.json"
 """Name of the file in a slide's folder that `write_summary` writes."""
 
 USABLE = frozenset(area.name.lower() for area in Area if area.usable)
-BACKGROUND = Area.BACKGROUND.name.lower()
+BARE_GLASS = Area.BACKGROUND.name.lower()
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class SlideSummary:
     @property
     def usable(self) -> float | None:
         """Usable part of the smear, background left out, 0 to 1; None where it is unknown."""
-        smear = sum(share for name, share in self.areas.items() if name != BACKGROUND)
+        smear = sum(share for name, share in self.areas.items() if name != BARE_GLASS)
         if not self.areas:
             return None
         return sum(self.areas.get(name, 0.0) for name in USABLE) / smear if smear > 0 else 0.0

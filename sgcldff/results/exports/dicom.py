@@ -26,7 +26,7 @@ from sgcldff.slides.images import sha256_of
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-SOURCE, ANNOTATIONS, REPORT = "dicom/source.json", "dicom/annotations.dcm", "dicom/report.dcm"
+SOURCE, ANNOTATIONS, SR_REPORT = "dicom/source.json", "dicom/annotations.dcm", "dicom/report.dcm"
 RESULT_TABLES = (CELLS, DIFFERENTIAL, REVIEWED_CELLS, REVIEWED_DIFFERENTIAL)
 PATIENT, STUDY = ("Name", "ID", "BirthDate", "Sex"), ("ID", "Date", "Time")
 MAY_BE_EMPTY = ("AccessionNumber", *(f"Patient{name}" for name in PATIENT), *(f"Study{name}" for name in STUDY))
@@ -86,8 +86,8 @@ def write(folder: Path) -> Path:
     if len(cells):
         labels = pc.coalesce(reviewed, cells["label"])
         _save(results.annotations(cells, labels, pc.is_valid(reviewed)), folder / ANNOTATIONS)
-    _save(results.report(found, CODES, PANEL, final=bool(standing.signatures)), folder / REPORT)
-    return folder / REPORT
+    _save(results.report(found, CODES, PANEL, final=bool(standing.signatures)), folder / SR_REPORT)
+    return folder / SR_REPORT
 
 
 def _save(instance: "Dataset", path: Path) -> None:
@@ -99,4 +99,4 @@ def _save(instance: "Dataset", path: Path) -> None:
         instance.save_as(draft, enforce_file_format=True)
 
 
-EXPORT = Export(REPORT, write, prepare)
+EXPORT = Export(SR_REPORT, write, prepare)

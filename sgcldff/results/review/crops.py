@@ -12,7 +12,7 @@ from sgcldff.core.geometry import Box, Place
 from sgcldff.core.settings import digest
 from sgcldff.slides import ScaledSlide, SlideSource
 
-FOLDER = "crops"
+CROPS_FOLDER = "crops"
 """Pictures lie in this folder of a queue, and of a store of reviews."""
 CONTEXT_UM = 51.2
 """Side of a picture: twice that of the crops from which the default model classifies."""

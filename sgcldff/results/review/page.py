@@ -13,7 +13,7 @@ from sgcldff.data.reviews.store import CANNOT_TELL
 from sgcldff.inference.outputs.colours import hex_of
 from sgcldff.results.html import embedded_json, scripts, template
 from sgcldff.results.review.crops import CONTEXT_UM
-from sgcldff.results.review.queue import PAGE, QueuedCell
+from sgcldff.results.review.queue import QUEUE_PAGE, QueuedCell
 
 CLOSE_UP = 2.0
 """How much narrower the part of a picture is that is shown large."""
@@ -37,7 +37,7 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
     """
     require(bool(cells), f"{folder}: there is no cell to review")
     (script,) = scripts(["review.js"])
-    page = template(PAGE).render(
+    page = template(QUEUE_PAGE).render(
         script=script,
         content=_content(cells),
         cells=len(cells),
@@ -45,9 +45,9 @@ def write_page(folder: Path, cells: Sequence[QueuedCell]) -> Path:
         bar_um=SCALE_BAR_UM,
         close_up=CLOSE_UP,
     )
-    with atomic_write(folder / PAGE) as partial:
+    with atomic_write(folder / QUEUE_PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
-    return folder / PAGE
+    return folder / QUEUE_PAGE
 
 
 def _content(cells: Sequence[QueuedCell]) -> Markup:

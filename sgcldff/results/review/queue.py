@@ -16,11 +16,11 @@ from sgcldff.core.errors import MissingInputError
 from sgcldff.core.records import PROBABILITY, Lineage
 from sgcldff.core.settings import require
 from sgcldff.core.wording import PURPOSE
-from sgcldff.results.review.crops import FOLDER, Crops, crop_name
+from sgcldff.results.review.crops import CROPS_FOLDER, Crops, crop_name
 from sgcldff.results.review.selection import LINEAGE, POSITIONS, rank_of
 from sgcldff.slides import SlideSource
 
-TABLE, CSV, PAGE = "queue.parquet", "queue.csv", "review.html"
+QUEUE_TABLE, QUEUE_CSV, QUEUE_PAGE = "queue.parquet", "queue.csv", "review.html"
 LAYOUT = "queue/1"
 FORMULA = re.compile(r"[=+@\t\r-]")
 """What starts a formula where a spreadsheet opens a CSV file."""
@@ -87,7 +87,7 @@ def _queued(row: dict, classes: tuple[str, ...], crops: Crops) -> QueuedCell:  #
         y=row["y"],
         x_um=row["x_um"],
         y_um=row["y_um"],
-        crop=f"{FOLDER}/{crop_name(row['slide_sha256'], row['cell_id'])}",
+        crop=f"{CROPS_FOLDER}/{crop_name(row['slide_sha256'], row['cell_id'])}",
         crop_mpp=crops.slide.mpp,
         at_border=crops.crossing((row["y"], row["x"])),
         why=row["why"],
@@ -110,19 +110,19 @@ def write_queue(folder: Path, cells: Sequence[QueuedCell]) -> Path:
     Each file appears whole or not at all.
     """
     table = pa.Table.from_pylist([_row(cell) for cell in cells], schema=QUEUE_SCHEMA)
-    with atomic_write(folder / TABLE) as partial:
+    with atomic_write(folder / QUEUE_TABLE) as partial:
         pq.write_table(table, partial, compression="zstd")
     frame = table.to_pandas()
     for name in ("probabilities", "classes"):
         frame[name] = [json.dumps(list(values), ensure_ascii=False) for values in frame[name]]
     frame = frame.map(lambda cell: f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell)
-    with atomic_write(folder / CSV) as partial:
+    with atomic_write(folder / QUEUE_CSV) as partial:
         frame.to_csv(partial, index=False)
     kept = {folder / cell.crop for cell in cells}
-    for picture in (folder / FOLDER).glob("*.png"):
+    for picture in (folder / CROPS_FOLDER).glob("*.png"):
         if picture not in kept:
             picture.unlink()
-    return folder / TABLE
+    return folder / QUEUE_TABLE
 
 
 def _row(cell: QueuedCell) -> dict[str, object]:
@@ -143,9 +143,9 @@ def read_queue(folder: str | Path) -> tuple[QueuedCell, ...]:
     InputError
         If its table is damaged or of another layout.
     """
-    path = Path(folder) / TABLE
+    path = Path(folder) / QUEUE_TABLE
     if not path.exists():
-        raise MissingInputError(f"{folder}: holds no {TABLE}; name the folder of `sgcldff review make`")
+        raise MissingInputError(f"{folder}: holds no {QUEUE_TABLE}; name the folder of `sgcldff review make`")
     with reading(path, "not a queue", "make it again with `sgcldff review make`"):
         table = pq.read_table(path)
         layout = (table.schema.metadata or {}).get(b"sgcldff.layout", b"").decode()
@@ -157,7 +157,7 @@ def read_queue(folder: str | Path) -> tuple[QueuedCell, ...]:
 def _cell(row: dict) -> QueuedCell:  # type: ignore[type-arg]  # a decoded Arrow row
     lineage = Lineage(*(row.pop(name) for name in LINEAGE))
     lists = {name: tuple(row[name]) for name in ("probabilities", "classes")}
-    crop = f"{FOLDER}/{crop_name(lineage.slide_sha256, row['cell_id'])}"
+    crop = f"{CROPS_FOLDER}/{crop_name(lineage.slide_sha256, row['cell_id'])}"
     return QueuedCell(**(row | lists | {"crop": crop, "lineage": lineage}))
 
 
@@ -170,7 +170,11 @@ def require_free(folder: Path) -> None:
         If it does.
     """
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    strange = [name for name in names if name not in (FOLDER, TABLE, CSV, PAGE) and not name.startswith(".")]
+    strange = [
+        name
+        for name in names
+        if name not in (CROPS_FOLDER, QUEUE_TABLE, QUEUE_CSV, QUEUE_PAGE) and not name.startswith(".")
+    ]
     require(
         not strange,
         f"{folder}: holds something else than a queue ({', '.join(strange[:3])}); name an empty folder with --out",

@@ -15,9 +15,9 @@ from sgcldff.counting.differential import Differential, from_counts
 from sgcldff.counting.reference_counts import ReferenceCount, ReferenceTable, cells_of, white_cells
 from sgcldff.results.batch.summary import SUMMARY, SlideSummary
 
-FEWEST = 10
+FEWEST_SPECIMENS = 10
 """Specimens below which nothing is computed."""
-SPECIMENS, CELLS = 200, 200
+SPECIMENS, CELLS_EACH = 200, 200
 """Specimens of a study, and cells that each reader counts on one, as CLSI H20-A2 asks for."""
 
 
@@ -95,14 +95,17 @@ class Study:
         """What a laboratory has to know before it files the study."""
         number = len(self.specimens)
         cells = [white_cells(count) for one in self.specimens for count in one.reference.counts]
-        short, few = sum(each < CELLS for each in cells), sum(one.found.counted < CELLS for one in self.specimens)
+        short, few = (
+            sum(each < CELLS_EACH for each in cells),
+            sum(one.found.counted < CELLS_EACH for one in self.specimens),
+        )
         lacking = ", ".join(f"{label} (in {counted(each, 'specimen')})" for label, each in self.lacking.items())
         told = {
             f"the readers counted types that this model does not recognise: {lacking}": bool(lacking),
             f"{counted(number, 'specimen')}: CLSI H20-A2 asks for at least {SPECIMENS}, half of them abnormal": number
             < SPECIMENS,
-            f"{short} of {len(cells)} reference counts are of fewer than {CELLS} cells": short > 0,
-            f"in {few} of {number} specimens the model counted fewer than {CELLS} cells": few > 0,
+            f"{short} of {len(cells)} reference counts are of fewer than {CELLS_EACH} cells": short > 0,
+            f"in {few} of {number} specimens the model counted fewer than {CELLS_EACH} cells": few > 0,
             f"slides left out: {first_few(self.left_out, 5)}": bool(self.left_out),
         }
         return tuple(text for text, holds in told.items() if holds)
@@ -121,7 +124,7 @@ def read_study(results: str | Path, table: ReferenceTable) -> Study:
     Raises
     ------
     InputError
-        If the table is invalid, fewer than `FEWEST` specimens have both, or they were read with several models.
+        If the table is invalid, fewer than `FEWEST_SPECIMENS` have both, or they were read with several models.
     """
     folder, found, left_out, models = Path(results), dict[str, Differential](), list[str](), list[ModelRef]()
     references = table.counts()
@@ -136,10 +139,10 @@ def read_study(results: str | Path, table: ReferenceTable) -> Study:
             found[slide] = summary.found
             models.append(summary.model)
     read = [count.specimen for count in references if found.keys() & {*count.slides}]
-    if len(read) < FEWEST:
+    if len(read) < FEWEST_SPECIMENS:
         raise InputError(
-            f"{table.path}: {len(read)} of its specimens have results in {folder}: at least {FEWEST} are needed;"
-            f" read more with `sgcldff infer`, and see that slide_id is the name of the slide's folder"
+            f"{table.path}: {len(read)} of its specimens have results in {folder}: at least {FEWEST_SPECIMENS} are"
+            f" needed; read more with `sgcldff infer`, and see that slide_id is the name of the slide's folder"
             f"{' (' + first_few(left_out) + ')' if left_out else ''}"
         )
     require_one_model(models, folder)

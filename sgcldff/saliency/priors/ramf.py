@@ -14,7 +14,7 @@ from sgcldff.saliency.priors.resize import DecimatedPrior
 WHITE_PERCENTILE = 97.0
 BACKGROUND_SHARE = 0.75
 REGULARISATION = 5e-4
-SIGNATURE = np.array([0.4, 0.7, 0.0])
+NUCLEAR_STAIN = np.array([0.4, 0.7, 0.0])
 """Optical density of nuclear stain in R, G, B: Romanowsky dyes absorb green most."""
 BACKGROUND_CONTRAST = np.array([-0.5, 1.0, -0.5])
 """Green density above the mean of red and blue: low on plasma and red cells."""
@@ -59,7 +59,7 @@ class Ramf(DecimatedPrior):
 
 
 def matched_filter(rgb: Rgb, statistics: RamfStatistics) -> NDArray[np.float32]:
-    """Return the filter's response, float32 (H, W): 0 on the mean background, 1 on `SIGNATURE` above it.
+    """Return the filter's response, float32 (H, W): 0 on the mean background, 1 on `NUCLEAR_STAIN` above it.
 
     Its positive part marks the nucleus (after Otsu's threshold, IoU .85 to .91).
     """
@@ -85,8 +85,8 @@ def fit_statistics(rgb: Rgb) -> RamfStatistics:
     white = np.percentile(pixels, WHITE_PERCENTILE, axis=0)
     density = np.take_along_axis(density_table(white), pixels, axis=0)
     mean, covariance = _background(density)
-    weights = np.linalg.solve(covariance + REGULARISATION * np.eye(3), SIGNATURE)
-    return RamfStatistics(_triple(white), _triple(mean), _triple(weights / (SIGNATURE @ weights)))
+    weights = np.linalg.solve(covariance + REGULARISATION * np.eye(3), NUCLEAR_STAIN)
+    return RamfStatistics(_triple(white), _triple(mean), _triple(weights / (NUCLEAR_STAIN @ weights)))
 
 
 def density_table(white: NDArray[np.float64] | tuple[float, float, float]) -> NDArray[np.float64]:

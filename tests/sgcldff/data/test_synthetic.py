@@ -15,7 +15,7 @@ from scipy import ndimage
 from sgcldff.core.errors import InputError
 from sgcldff.core.labels import BASOPHIL, EOSINOPHIL, FIVE_TYPES, LYMPHOCYTE, MONOCYTE, NEUTROPHIL
 from sgcldff.data.synthetic import SmearSpec, random_smear, render_field, write_dataset, write_slide
-from sgcldff.data.synthetic.cells import CYTOPLASM, NUCLEUS, RECIPES, white_cell
+from sgcldff.data.synthetic.cells import CYTOPLASM_GREY, NUCLEUS_GREY, RECIPES, white_cell
 from sgcldff.data.synthetic.layout import Spot
 from sgcldff.data.synthetic.stain import palette
 from sgcldff.slides.images import read_grey, read_rgb
@@ -33,13 +33,13 @@ def drawn(label, count=24, mpp=0.2):
 
 def lobes(stamp):
     """Count the parts of a nucleus that are left when its strands are worn away."""
-    nucleus = stamp.mask == NUCLEUS
+    nucleus = stamp.mask == NUCLEUS_GREY
     core = ndimage.distance_transform_edt(nucleus) > 0.55 * ndimage.distance_transform_edt(nucleus).max()
     return ndimage.label(core)[1]
 
 
 def nuclear_share(stamp):
-    return (stamp.mask == NUCLEUS).sum() / (stamp.mask > 0).sum()
+    return (stamp.mask == NUCLEUS_GREY).sum() / (stamp.mask > 0).sum()
 
 
 @pytest.mark.parametrize("label", FIVE_TYPES)
@@ -55,8 +55,8 @@ def test_cells_have_the_size_of_their_type_whatever_the_scale(label):
 def test_a_nucleus_lies_inside_its_cell(label):
     for stamp in drawn(label):
         inside = ndimage.binary_erosion(stamp.mask > 0)
-        assert (stamp.mask == NUCLEUS).any()
-        assert not ((stamp.mask == NUCLEUS) & ~inside).any()
+        assert (stamp.mask == NUCLEUS_GREY).any()
+        assert not ((stamp.mask == NUCLEUS_GREY) & ~inside).any()
         assert ndimage.label(stamp.mask > 0)[1] == 1
 
 
@@ -76,7 +76,7 @@ def test_types_differ_as_in_an_atlas():
 def test_cytoplasm_has_the_colour_of_its_type():
     colour = {}
     for label in FIVE_TYPES:
-        pixels = np.concatenate([stamp.density[stamp.mask == CYTOPLASM] for stamp in drawn(label)])
+        pixels = np.concatenate([stamp.density[stamp.mask == CYTOPLASM_GREY] for stamp in drawn(label)])
         colour[label] = dict(zip("rgb", pixels.mean(axis=0), strict=True))
     assert colour[EOSINOPHIL]["b"] > 1.2 * colour[EOSINOPHIL]["r"]
     assert max(colour, key=lambda label: colour[label]["b"]) in (EOSINOPHIL, BASOPHIL)
@@ -92,7 +92,7 @@ def test_the_ground_truth_of_a_field_agrees_with_its_mask(seed, height, width):
     spec = replace(random_smear(seed), wbc_per_mm2=1500)
     field = render_field(spec, (height, width), np.random.default_rng(seed))
     assert field.rgb.shape == (height, width, 3)
-    assert set(np.unique(field.target)) <= {0, CYTOPLASM, NUCLEUS}
+    assert set(np.unique(field.target)) <= {0, CYTOPLASM_GREY, NUCLEUS_GREY}
     covered = np.zeros((height, width), bool)
     for cell in field.cells:
         y0, x0, y1, x1 = cell.box
@@ -112,7 +112,7 @@ def test_nuclei_are_darker_than_all_else_in_every_stain():
         spec = random_smear(seed)
         field = render_field(spec, (140, 140), np.random.default_rng(seed), [Spot(LYMPHOCYTE, 70, 70)])
         red = field.rgb[..., 0].astype(float)
-        assert np.median(red[field.target == NUCLEUS]) < 0.6 * np.median(red[field.target == 0])
+        assert np.median(red[field.target == NUCLEUS_GREY]) < 0.6 * np.median(red[field.target == 0])
 
 
 def test_stains_of_different_smears_differ_more_than_fields_of_one():

@@ -13,7 +13,7 @@ from sgcldff.core.settings import InferSpec, ModelSpec
 from sgcldff.data.synthetic import SmearSpec, render_field
 from sgcldff.inference import plan_slide
 from sgcldff.inference.gate import Area
-from sgcldff.inference.tile_selection import REACH_UM, look_at, near_usable, select_tiles
+from sgcldff.inference.tile_selection import BEYOND_UM, look_at, near_usable, select_tiles
 from sgcldff.slides import open_slide
 from sgcldff.slides.images import rescale
 from tests.sgcldff.inference.reading import REFERENCE
@@ -86,7 +86,7 @@ def counted(plan):
     full = whole(plan)
     look, side = look_at(plan, full), plan.block_px // plan.gate_step
     codes = look.areas.codes.repeat(side, axis=0).repeat(side, axis=1)[full.slices]
-    reach = int(np.ceil(REACH_UM / plan.gate_mpp))
+    reach = int(np.ceil(BEYOND_UM / plan.gate_mpp))
     near = cv2.dilate((codes == Area.MONOLAYER).astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
     return look.places & near.astype(bool)
 

@@ -19,7 +19,7 @@ from sgcldff.counting.reference_intervals import ReferenceInterval, Unit
 from sgcldff.counting.specimen import Specimen
 from sgcldff.inference.outputs import CellRow
 from sgcldff.results.facts import slide_facts
-from sgcldff.results.gallery import CROPS, DRAWN, OUTSIDE, Gallery
+from sgcldff.results.gallery import DRAWN, OUTSIDE, SHOWN_PER_TYPE, Gallery
 from sgcldff.results.slide_page import write_report
 from sgcldff.slides.scaled import ScaledSlide
 from tests.sgcldff.results.reports import PaintedSlide
@@ -160,10 +160,10 @@ def test_shares_and_intervals_are_those_of_the_differential(tmp_path):
 def test_the_gallery_is_sorted_and_spans_from_sure_to_unsure(tmp_path):
     _, page = report(tmp_path, LABELS)
     shown = [int(text.removesuffix("%")) for text in page.captions]
-    sizes = [CROPS, CROPS, 5, 3]
+    sizes = [SHOWN_PER_TYPE, SHOWN_PER_TYPE, 5, 3]
     assert len(shown) == sum(sizes)
     confidences = [(37 * number % 100) for number in range(60)]
-    neutrophils = shown[:CROPS]
+    neutrophils = shown[:SHOWN_PER_TYPE]
     assert (neutrophils[0], neutrophils[-1]) == (max(confidences), min(confidences))
     for start, size in zip(np.cumsum([0, *sizes[:-1]]), sizes, strict=True):
         assert shown[start : start + size] == sorted(shown[start : start + size], reverse=True)
@@ -171,7 +171,7 @@ def test_the_gallery_is_sorted_and_spans_from_sure_to_unsure(tmp_path):
 
 def test_every_picture_is_inside_the_page(tmp_path):
     text, page = report(tmp_path, LABELS)
-    assert len(page.images) == 1 + 2 * CROPS + 5 + 3
+    assert len(page.images) == 1 + 2 * SHOWN_PER_TYPE + 5 + 3
     for uri in page.images:
         kind, data = uri.split(",", 1)
         assert kind == "data:image/jpeg;base64"
