@@ -17,7 +17,8 @@ from sgcldff.data.adapters.base import Adapter, Download, PublishedSize, Rejecte
 class Bccd(Adapter):
     """Fields in `JPEGImages`; `Annotations`, `masks` and `labels.csv` may each be missing.
 
-    The folder is either the one that contains `BCCD/JPEGImages` or the one that contains `JPEGImages` itself.
+    The folder is either the one that contains `BCCD/JPEGImages` or the one that contains `JPEGImages` itself; types and
+    masks lie in it or, if that is called BCCD, beside it.
     """
 
     def recognises(self, folder: Path) -> bool:
@@ -30,8 +31,8 @@ class Bccd(Adapter):
         if not images:
             raise self.not_found(folder, "images in JPEGImages or BCCD/JPEGImages")
         types, base = _types(folder), _fields(folder).parent
-        places = (folder / "masks", base / "masks")
-        masks = {path.stem.rpartition("_")[2]: path for place in places for path in images_in(place)}
+        found = (path for place in _places(folder) for path in images_in(place / "masks"))
+        masks = {path.stem.rpartition("_")[2]: path for path in found}
         for image in images:
             try:
                 boxes = _boxes(base / "Annotations" / f"{image.stem}.xml")
@@ -48,10 +49,15 @@ def _fields(folder: Path) -> Path:
     return nested if nested.is_dir() else child(folder, "JPEGImages")
 
 
+def _places(folder: Path) -> tuple[Path, ...]:
+    """Return where masks and types may lie."""
+    base = _fields(folder).parent
+    return (folder, base, base.parent) if base.name == "BCCD" else (folder, base)
+
+
 def _types(folder: Path) -> dict[str, str]:
     """Read the types by the images' numbers, without leading zeros."""
-    places = (folder, _fields(folder).parent)
-    table = next((place / "labels.csv" for place in places if (place / "labels.csv").is_file()), None)
+    table = next((place / "labels.csv" for place in _places(folder) if (place / "labels.csv").is_file()), None)
     rows = read_rows(table, ("image", "category")) if table else ()
     categories = {row["image"]: row["category"].strip() for row in rows}
     return {

@@ -114,8 +114,14 @@ def test_bccd(tmp_path):
     assert "BloodImage_00004.xml" in rejected[0].reason
 
 
+def test_bccd_is_the_same_whether_its_folder_or_the_one_around_is_named(tmp_path):
+    root = make_bccd(tmp_path)
+    inner, _ = scanned(Source("bccd", str(root / "BCCD")))
+    assert inner == scanned(Source("bccd", str(root)))[0]
+
+
 def test_bccd_as_published_without_masks_and_types(tmp_path):
-    nested = make_bccd(tmp_path) / "BCCD"
+    nested = (make_bccd(tmp_path / "downloaded") / "BCCD").rename(tmp_path / "BCCD")
     samples, _ = scanned(Source("bccd", str(nested)))
     assert len(samples) == 4
     assert {sample.label for sample in samples.values()} == {None}
