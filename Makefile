@@ -20,9 +20,9 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 test: install
 	$(PYTEST)
 
-# What needs neither servers nor browsers, trainings, clusters or flows.
+# What needs neither servers nor browsers, trainings, clusters or flows, and so never waits: two processes are enough.
 test-fast: install
-	$(PYTEST) -m "not slow" tests/sgcldff tests/tasks tests/test_imports.py tests/test_project.py
+	$(PYTEST) -n 2 -m "not slow" tests/sgcldff tests/tasks tests/test_imports.py tests/test_project.py
 
 # Ten thousand hostile files, other ones in every run.
 fuzz: install
