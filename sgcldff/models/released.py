@@ -9,7 +9,7 @@ from sgcldff.models.checkpoint import SPEC_FILE, saved_digest
 
 RELEASED = "released"
 """The name of the released model; a folder of that name is `./released`."""
-RELEASED_NAME, RELEASED_VERSION = "sgcldff_released", "3"
+RELEASED_NAME, RELEASED_VERSION = "sgcldff_released", "4"
 """Name and version in results. Its folder is named after both, without dots, since a wheel contains it as a package."""
 ROOT = PACKAGE.parent
 """The checkout, or the folder in which a wheel was installed."""
