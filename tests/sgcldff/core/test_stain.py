@@ -1,7 +1,7 @@
 """Augmentation moves stains, not cells: the same everywhere in an image, bounded, repeatable."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgcldff.core.stain import augment, colour_cast, other_stain, restain, similar_stain, stain_statistics
@@ -14,7 +14,6 @@ def picture(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (24, 32, 3), np.uint8)
 
 
-@settings(max_examples=60, deadline=None)
 @given(seeds, strengths, st.floats(0, 1))
 def test_the_same_seed_gives_the_same_image_and_strength_0_the_image_itself(seed, strength, recoloured):
     rgb = picture(seed)
@@ -24,7 +23,6 @@ def test_the_same_seed_gives_the_same_image_and_strength_0_the_image_itself(seed
     assert augment(rgb, 0, np.random.default_rng(seed), recoloured) is rgb
 
 
-@settings(max_examples=60, deadline=None)
 @given(seeds, st.booleans())
 def test_equal_pixels_are_restained_equally(seed, other):
     rgb, rng = picture(seed), np.random.default_rng(seed)
@@ -33,7 +31,6 @@ def test_equal_pixels_are_restained_equally(seed, other):
     np.testing.assert_allclose(varied[5:9, 5:9], np.broadcast_to(varied[0, 0], (4, 4, 3)), rtol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
 @given(seeds)
 def test_identity_mixing_without_a_cast_changes_nothing(seed):
     rgb = picture(seed)
@@ -56,7 +53,6 @@ def test_one_stain_in_four_has_a_single_dye():
     assert 0.2 < np.mean(np.array(ranks) == 1) < 0.3
 
 
-@settings(max_examples=60, deadline=None)
 @given(seeds, strengths)
 def test_a_cast_only_darkens_and_within_bounds(seed, strength):
     added = colour_cast(strength, np.random.default_rng(seed))

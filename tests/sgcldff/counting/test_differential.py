@@ -44,7 +44,6 @@ def test_intervals_are_the_quantiles_of_beta_distributions(counts, confidence):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 50), st.floats(0.01, 0.99))
 def test_intervals_hold_the_truth_as_often_as_they_promise(total, truth):
     covered = 0.0

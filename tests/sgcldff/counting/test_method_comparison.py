@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm, ttest_1samp
@@ -25,7 +25,6 @@ def measured(seed, slope=1.0, intercept=0.0, samples=50, cells=(400, 800)):
 
 
 @given(st.integers(0, 10**6), st.floats(0.2, 5))
-@settings(max_examples=25, deadline=None)
 def test_demings_line_has_the_least_weighted_distance(seed, ratio):
     x, y = measured(seed, 0.8, 3, samples=15)
 
@@ -62,7 +61,6 @@ def by_the_book(x, y):
 
 
 @given(st.integers(0, 10**6), st.integers(12, 25))
-@settings(max_examples=25, deadline=None)
 def test_passing_and_bablok_line_is_theirs(seed, samples):
     x, y = measured(seed, 1.1, -1, samples)
     line = passing_bablok(x, y)

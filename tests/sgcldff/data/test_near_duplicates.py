@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -76,7 +76,6 @@ def test_nothing_and_a_single_image_have_no_pairs():
     assert near_duplicates(hash_bits([]), np.empty((0, 64, 64), np.uint8), SPEC).shape == (0, 2)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=30), st.integers(0, 16), st.randoms(use_true_random=False))
 def test_no_close_hash_is_missed(base, distance, random):
     hashes = [*base, *(value ^ sum(1 << b for b in random.sample(range(64), random.randint(0, 18))) for value in base)]

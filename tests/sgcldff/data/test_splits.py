@@ -1,6 +1,6 @@
 from collections import Counter, defaultdict
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgcldff.core.records import Split
@@ -79,7 +79,6 @@ def test_the_order_of_the_images_does_not_matter(collection):
     }
 
 
-@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(STRATA), min_size=1, max_size=200),
     st.floats(0, 0.4),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgcldff.evaluation.calibration.abstention import abstention, choose_limit
@@ -20,7 +20,6 @@ def means(confidence, right, stains, limit):
     return accuracy, np.mean([rows.sum() / (stains == stain).sum() for stain, rows in kept.items()])
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.3, 1.0))
 def test_the_limit_is_the_lowest_at_and_above_which_the_goal_is_kept(seed, goal):
     confidence, right, stains = cells(seed)

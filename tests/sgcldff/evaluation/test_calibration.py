@@ -159,7 +159,6 @@ def test_slides_are_held_out_whole_where_there_are_enough(monkeypatch):
     assert all(len(part) < len(set(slides)) for part in fits)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31))
 def test_rightness_and_loss_are_those_of_labels_that_stand_for_several_classes(seed):
     make = np.random.default_rng(seed)

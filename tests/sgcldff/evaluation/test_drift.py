@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import energy_distance, ks_2samp
 
@@ -17,7 +17,6 @@ def halves(n, seed=0):
     return np.random.default_rng(seed).permutation(n)[None] < n // 3
 
 
-@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), n=st.integers(4, 60), shift=st.floats(0, 5))
 def test_in_one_dimension_the_energy_is_that_of_scipy(seed, n, shift):
     first = halves(n, seed)
@@ -56,7 +55,6 @@ def test_shares_are_as_far_as_the_stability_index_says():
     assert share_distances(apart, (apart == "a")[None])[0] == pytest.approx(1)
 
 
-@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), groups=st.integers(2, 30), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9))
 def test_parts_are_of_as_many_patients_as_are_new_and_the_rest_are_others(seed, groups, sizes):
     rng = np.random.default_rng(seed)

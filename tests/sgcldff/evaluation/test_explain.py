@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
@@ -157,7 +157,6 @@ def test_nothing_in_favour_gives_an_empty_map() -> None:
 
 
 @given(seeds, st.floats(0.1, 10))
-@settings(max_examples=30, deadline=None)
 def test_energy_shares_of_a_partition_add_up_and_do_not_depend_on_scale(seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     cam, cell = rng.random((9, 9)).astype(np.float32), rng.random((9, 9)) < 0.5

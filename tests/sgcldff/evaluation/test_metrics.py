@@ -205,7 +205,6 @@ def test_nothing_found_where_nothing_is_has_no_iou() -> None:
 
 
 @given(seeds, st.integers(2, 6))
-@settings(max_examples=25, deadline=None)
 def test_type_scores_agree_with_sklearn(seed: int, k: int) -> None:
     typing = typing_of(seed, k=k)
     weights = np.random.default_rng(seed).integers(0, 4, len(typing.true))
@@ -246,7 +245,6 @@ def test_one_label_alone_has_accuracy_but_no_balanced_one() -> None:
 
 
 @given(seeds, st.booleans())
-@settings(max_examples=25, deadline=None)
 def test_auroc_agrees_with_sklearn_with_weights_and_ties(seed: int, coarse: bool) -> None:
     rng = np.random.default_rng(seed)
     positive = np.append([True, False], rng.random(40) < 0.4)
@@ -267,7 +265,6 @@ def test_auroc_leaves_out_what_is_neither_and_is_undefined_for_one_class() -> No
 
 
 @given(seeds, st.integers(2, 20))
-@settings(max_examples=25, deadline=None)
 def test_calibration_error_agrees_with_torchmetrics(seed: int, bins: int) -> None:
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(4), 80)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgcldff.core.geometry import Box
@@ -37,7 +37,6 @@ def test_the_share_on_the_cell_is_corrected_for_chance(contribution: np.ndarray,
     assert evidence_of(contribution, CELL, CROP).on_cell == pytest.approx(expected, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.01, 100))
 def test_shares_do_not_depend_on_the_logits_size_and_mix_in_proportion(seed: int, size: float) -> None:
     random = np.random.default_rng(seed).random((12, 12), dtype=np.float32)

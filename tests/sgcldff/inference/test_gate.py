@@ -6,7 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -67,7 +67,6 @@ def test_platelets_red_cells_and_glass_do_not_open_the_gate(gate):
     assert not gate.places(glass).any()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     box=st.tuples(*[st.integers(0, 255)] * 4),
     margin_um=st.floats(0, 12),
@@ -144,7 +143,6 @@ def test_a_sheet_of_white_cells_is_not_called_thick(gate):
     assert not (gate.areas(rescale(field.rgb, 0.2, MPP)) == Area.THICK).any()
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 1), st.integers(0, 1), st.integers(0, 99))
 def test_a_block_is_judged_alike_alone_and_in_the_whole(height, width, row, column, seed):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -161,7 +159,6 @@ def test_cells_are_counted_in_the_monolayer_alone():
     assert [area for area in Area if area.usable] == [Area.MONOLAYER]
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 6, 16]), st.integers(1, 6), st.integers(0, 99))
 def test_sums_over_blocks_are_those_of_each_block_alone(height, width, side, lag, seed):
     values = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgcldff.core.errors import StoreError
@@ -26,7 +26,6 @@ def stored(folder):
 
 
 @given(seed=st.integers(0, 2**32), inner=st.integers(1, 5), dtype=st.sampled_from([np.uint8, np.uint32]))
-@settings(max_examples=25, deadline=None)
 def test_files_are_those_that_zarr_writes(tmp_path_factory, seed, inner, dtype):
     root, labels = tmp_path_factory.mktemp("shards"), spotted(np.random.default_rng(seed), dtype)
     ours, theirs = (_new_array(root / name, SHAPE, 16, 16 * inner, dtype) for name in ("ours", "theirs"))
@@ -47,7 +46,6 @@ def test_files_are_those_that_zarr_writes(tmp_path_factory, seed, inner, dtype):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=50, deadline=None)
 def test_background_changes_nothing_about_halving(seed):
     labels = spotted(np.random.default_rng(seed))[:149, :187]
     np.testing.assert_array_equal(halved(labels), halved_by_majority(labels))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgcldff.core.geometry import Box
@@ -56,7 +56,6 @@ def test_a_slightly_coarser_level_is_looked_at_as_it_is(plan):
     assert plan.gate_mpp == pytest.approx(0.8)
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_every_part_is_seen_as_in_the_whole(plan, data):
     full, entire = whole(plan), look_at(plan, whole(plan))

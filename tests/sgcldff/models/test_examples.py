@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -91,7 +91,6 @@ def test_mask_of_another_size_names_both(tmp_path):
         read_scene(bad, 0.2)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32))
 def test_image_and_target_are_transformed_alike(seed):
     grey = disc(120, (70, 45), 25)
@@ -117,7 +116,6 @@ def test_examples_are_repeatable_and_differ_between_epochs(smears):
     assert first.image.max() <= 1
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_pseudo_targets_are_monotonic_in_the_prior(low, high):
     less, more = sorted((low, high))
@@ -206,7 +204,6 @@ def test_the_centre_view_is_centred_on_the_cell(tmp_path):
     assert (ys.mean(), xs.mean()) == pytest.approx((31.5, 31.5), abs=1)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 99), st.integers(0, 5))
 def test_unbalanced_epochs_show_every_sample(n, batch, seed, epoch):
     sampler = EpochSampler(np.full(n, 1 / n), batch, seed)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
@@ -97,7 +97,6 @@ def test_a_mask_is_never_contradicted() -> None:
     assert (refined[0] == MAY_BE_CELL).all()  # the teacher sees background there, which the mask rules out
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.tuples(*[st.floats(0.001, 1)] * 3), st.integers(1, 7))
 def test_classes_below_the_limit_are_ruled_out_and_no_others(weights: tuple[float, ...], bits: int) -> None:
     total = sum(weights)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgcldff.core.errors import MissingInputError, StoreError
@@ -166,7 +166,6 @@ class Pictures(dict):
         return self.path
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(reviews, max_size=5), max_size=4), st.randoms())
 def test_the_order_of_files_and_reading_them_again_change_nothing(files, rng):
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.color import rgb2lab
@@ -33,7 +33,6 @@ def images(draw):
     return colours.astype(np.uint8)[pattern]
 
 
-@settings(max_examples=60, deadline=None)
 @given(image=images(), overview=images(), mpp=st.sampled_from([0.03, 0.07, 0.2, 1.0, 8.0]))
 @pytest.mark.parametrize("name", ALL)
 def test_every_image_gets_finite_values_in_0_to_1(name, image, overview, mpp):
@@ -205,7 +204,6 @@ def exact_barrier(image):
     return best
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 9))
 def test_minimum_barrier_is_that_of_a_real_path(seed, height, width):
     image = np.random.default_rng(seed).integers(0, 6, (height, width)).astype(np.float32)

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgcldff.core.errors import InputError, MissingInputError, SlideError
@@ -285,7 +285,6 @@ def test_ids_of_slides_of_the_same_name(paths, expected):
         assert len(set(ids.values())) == 3
 
 
-@settings(max_examples=30)
 @given(st.lists(st.integers(0, 10**25).map(str), unique=True, min_size=2))
 def test_numbers_are_ordered_by_their_value(numbers):
     assert sorted(numbers, key=natural_key) == sorted(numbers, key=int)

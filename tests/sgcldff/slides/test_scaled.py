@@ -24,7 +24,7 @@ def pyramid(tmp_path_factory):
 
 
 SCALES = st.sampled_from([0.2, 0.25, 0.31, 0.4, 0.5, 0.77, 1.0, 1.3])
-QUICK = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUICK
