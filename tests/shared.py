@@ -5,6 +5,8 @@ import pickle
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -46,30 +48,52 @@ def once(name: str, make: Callable[[Path], Made]) -> Made:
         return pickle.loads(kept.read_bytes())
 
 
-@contextmanager
-def mlflow_tables() -> Iterator[None]:
-    """Have MLflow copy the tables of one empty SQLite database: to migrate each new one to them is 1.5 s of work."""
+def mlflow_database() -> Path:
+    """Give an empty SQLite database with MLflow's tables, to be copied."""
     import mlflow.store.db.utils as mlflow
-    from sqlalchemy import Engine, create_engine
-
-    migrate = mlflow._initialize_tables
+    from sqlalchemy import create_engine
 
     def make(folder: Path) -> Path:
         engine = create_engine(f"sqlite:///{folder}/mlflow.db")
+        migrate = getattr(mlflow._initialize_tables, "original", mlflow._initialize_tables)
         migrate(engine)
         engine.dispose()
         return folder / "mlflow.db"
 
+    return once("tables", make)
+
+
+@contextmanager
+def mlflow_tables() -> Iterator[None]:
+    """Have MLflow copy the tables of one empty SQLite database: to migrate each new one to them is 1.5 s of work."""
+    import mlflow.store.db.utils as mlflow
+    from sqlalchemy import Engine
+
+    migrate = mlflow._initialize_tables
+
     def copy(engine: Engine) -> None:
         if engine.dialect.name == "sqlite":
-            with closing(sqlite3.connect(once("tables", make))) as made, engine.connect() as connection:
+            with closing(sqlite3.connect(mlflow_database())) as made, engine.connect() as connection:
                 made.backup(connection.connection.driver_connection)
         else:
             migrate(engine)
 
+    copy.original = migrate
     mlflow._initialize_tables = copy
     yield
     mlflow._initialize_tables = migrate
+
+
+def prefect_database() -> Path:
+    """Give an empty SQLite database with Prefect's tables, to be copied: migrations are 4 s of each server's start."""
+
+    def make(folder: Path) -> Path:
+        command = [Path(sys.executable).with_name("prefect"), "server", "database", "upgrade", "--yes"]
+        given = os.environ | {"PREFECT_HOME": str(folder)}
+        subprocess.run(command, env=given, check=True, capture_output=True)
+        return folder / "prefect.db"
+
+    return once("prefect-tables", make)
 
 
 def lives_as_long_as_the_run(process: int) -> None:

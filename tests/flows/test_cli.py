@@ -15,6 +15,7 @@ import tifffile
 from sgcldff.data.catalog import Catalog
 from sgcldff.data.synthetic import write_dataset
 from sgcldff.slides.images import read_rgb
+from tests.servers import prefect_home
 from tests.terminal import COMMAND, QUICK, Ran, outside
 
 
@@ -244,6 +245,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing_running(settings, tmp_path):
     """Ctrl-C reaches all processes of a terminal's job, Prefect's temporary server too."""
     smears = write_dataset(tmp_path / "data", 12, 0, seed=1)
     settings.write_text(QUICK.replace("epochs = 1", "epochs = 500"))
+    prefect_home(tmp_path / "ws" / "prefect")
     command = [COMMAND, "retrain", "-d", smears, "-w", tmp_path / "ws", "--settings", settings, "--device", "cpu"]
     running = subprocess.Popen(
         command, env=outside(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

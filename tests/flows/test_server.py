@@ -9,6 +9,7 @@ import pytest
 
 from flows.environment import database_address
 from flows.server import start_temporary_server
+from tests.servers import prefect_home
 from tests.terminal import COMMAND, outside
 
 START = """
@@ -64,6 +65,7 @@ def test_a_server_keeps_its_database_in_a_workspace_of_any_name_and_dies_with_it
 
 
 def test_a_server_that_is_killed_fails_the_run_as_a_service_does_whatever_became_of_the_work(tmp_path):
+    prefect_home(tmp_path / "prefect")
     ended = subprocess.run([sys.executable, "-c", KILL, tmp_path], env=outside(), capture_output=True, text=True)
     started, done, told = ended.stdout.splitlines()
     assert done == "done", ended.stderr
