@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import wraps
+from inspect import unwrap
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,8 +57,7 @@ def mlflow_database() -> Path:
 
     def make(folder: Path) -> Path:
         engine = create_engine(f"sqlite:///{folder}/mlflow.db")
-        migrate = getattr(mlflow._initialize_tables, "original", mlflow._initialize_tables)
-        migrate(engine)
+        unwrap(mlflow._initialize_tables)(engine)
         engine.dispose()
         return folder / "mlflow.db"
 
@@ -71,6 +72,7 @@ def mlflow_tables() -> Iterator[None]:
 
     migrate = mlflow._initialize_tables
 
+    @wraps(migrate)
     def copy(engine: Engine) -> None:
         if engine.dialect.name == "sqlite":
             with closing(sqlite3.connect(mlflow_database())) as made, engine.connect() as connection:
@@ -78,7 +80,6 @@ def mlflow_tables() -> Iterator[None]:
         else:
             migrate(engine)
 
-    copy.original = migrate
     mlflow._initialize_tables = copy
     yield
     mlflow._initialize_tables = migrate

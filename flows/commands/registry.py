@@ -241,14 +241,12 @@ def export(
 
         out.print(escape(f"{source.name} {source.version} is written to {export_bioimageio(folder, source, to)}."))
         return
+    temperature, limit = 1.0, None
     if stains:
         fitted = _fit_confidence(folder, stains)
+        temperature, limit = fitted.temperature, fitted.min_confidence
         out.print(escape(f"{fitted}."), highlight=False)
-        place = export_model(
-            folder, to, half=half, temperature=fitted.temperature, min_confidence=fitted.min_confidence
-        )
-    else:
-        place = export_model(folder, to, half=half)
+    place = export_model(folder, to, half=half, temperature=temperature, min_confidence=limit)
     out.print(escape(f"{source.name} {source.version} is written to {place}, digest {saved_digest(place)}."))
 
 
