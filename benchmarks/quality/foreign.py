@@ -8,33 +8,66 @@ Images that the model was trained on are left out. The cells that are not foreig
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import entropy
 
-from sgcldff.core.labels import BROADER, FIVE_TYPES
+from sgcldff.core.labels import BROADER, FIVE_TYPES, NON_BLAST
 from sgcldff.core.settings import EvalSpec
+from sgcldff.counting.alerts import blast_likeness
 from sgcldff.data.adapters import Source
 from sgcldff.data.catalog import ingest
 from sgcldff.evaluation.bootstrap import intervals
-from sgcldff.evaluation.evaluate import predict
 from sgcldff.evaluation.metrics import macro_auroc
+from sgcldff.evaluation.predict import predict_images
+from sgcldff.inference.instances import find_cells
 from sgcldff.models.checkpoint import TRAINED_ON
 from sgcldff.models.model import load_model
 from sgcldff.models.reference import read_typicality
 from sgcldff.models.released import released_folder
+from sgcldff.models.training.examples import read_scene
 from sgcldff.promotion.leakage import TrainingRecord
 
+IMAGES_AT_ONCE = 16
 
-def foreign_scores(probabilities, classes, typicality=None):
+
+def unseen_samples(places, scratch, foreign, trained_on):
+    """Return the images of foreign cells and of cells of the five types that a model was not trained on."""
+    sources = (found for place in places for found in Source("auto", place).resolved())
+    own = (*FIVE_TYPES, NON_BLAST)
+    return [
+        one
+        for one in ingest(sources, scratch).samples
+        if one.sha256 not in trained_on and (one.label in foreign or BROADER.get(one.label, one.label) in own)
+    ]
+
+
+def predicted(model, samples):
+    """Yield the prediction of each image."""
+    for at in range(0, len(samples), IMAGES_AT_ONCE):
+        batch = samples[at : at + IMAGES_AT_ONCE]
+        yield from predict_images(model, [(one, read_scene(one, model.spec.mpp)) for one in batch])
+
+
+def areas_um2(prediction, mpp):
+    """Return the areas of the cell that was classified and of its nucleus; 0 if none was found."""
+    if not prediction.found:
+        return 0.0, 0.0
+    middle = np.array(prediction.crop.labels.shape) / 2
+    cells = find_cells(prediction.crop.labels, mpp)
+    cell = min(cells, key=lambda one: np.hypot(*(np.array(one.centroid) - middle)), default=None)
+    return (cell.area_px * mpp**2, cell.nucleus_px * mpp**2) if cell else (0.0, 0.0)
+
+
+def foreign_scores(probabilities, classes, areas, typicality=None):
     """Return scores (N,) that are higher for cells that look more foreign, by name."""
     own = np.isin([BROADER.get(name, name) for name in classes], FIVE_TYPES)
     scores = {
         "unsure": 1 - probabilities.max(axis=1),
         "entropy": np.asarray(entropy(probabilities, axis=1)),
         "least usual": 1 - probabilities[:, own].max(axis=1),
+        "large nucleus": blast_likeness(*areas.T),
     }
     if not own.all():
         scores["other classes"] = probabilities[:, ~own].sum(axis=1)
@@ -51,22 +84,22 @@ def main():
     given = parser.parse_args()
     folder = given.model or released_folder()
     model, foreign = load_model(folder), set(given.foreign.split(","))
-    with tempfile.TemporaryDirectory() as scratch:
-        sources = (found for place in given.data for found in Source("auto", place).resolved())
-        samples = ingest(sources, scratch).samples
-    labels = {one.id: one.label for one in samples if one.label}
-    usual = {name for name in labels.values() if BROADER.get(name, name) in (*FIVE_TYPES, "non-blast")}
-    chosen = [replace(one, label=None) for one in samples if labels.get(one.id) in usual | foreign]
     record = TrainingRecord.read(folder / TRAINED_ON)
-    trained_on = record.images if record else frozenset()
-    typicality = read_typicality(folder, model.digest)
-    predictions, _ = predict(model, chosen, None, trained_on, explained=False, typicality=typicality)
-    marked = np.array([labels[name] in foreign for name in predictions.column("id")])
+    with tempfile.TemporaryDirectory() as scratch:
+        samples = unseen_samples(given.data, scratch, foreign, record.images if record else frozenset())
+    found = [
+        (one.sample, one.probabilities, areas_um2(one, model.spec.mpp), one.embedding)
+        for one in predicted(model, samples)
+    ]
+    images, probabilities, areas, embeddings = zip(*found, strict=True)
+    marked = np.array([one.label in foreign for one in images])
     print(f"{marked.sum()} foreign of {len(marked)} cells")
-    typical = predictions.numbers("typicality") if typicality else None
-    for name, score in foreign_scores(predictions.probabilities, predictions.classes, typical).items():
+    typicality = read_typicality(folder, model.digest)
+    typical = typicality and typicality(np.stack(embeddings))
+    scores = foreign_scores(np.stack(probabilities), model.spec.labels.classes, np.array(areas), typical)
+    for name, score in scores.items():
         reduction = macro_auroc(score[:, None], marked[:, None], ~marked[:, None])
-        print(f"{name}: {intervals(reduction, predictions.groups, EvalSpec())[0]}")
+        print(f"{name}: {intervals(reduction, [one.group for one in images], EvalSpec())[0]}")
 
 
 if __name__ == "__main__":

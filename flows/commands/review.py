@@ -76,7 +76,7 @@ def make(
         int,
         typer.Option(
             min=0,
-            help="Also this many lymphocytes and monocytes that look most like blasts: large nuclei, scant cytoplasm.",
+            help="Also this many cells that look most like blasts: large nuclei, scant cytoplasm.",
         ),
     ] = 0,
     model: ModelOption = None,

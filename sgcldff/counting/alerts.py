@@ -23,28 +23,24 @@ MANY_MONONUCLEAR = 0.6
 MAY_BE_BLASTS = "they may be blasts, which this model does not recognise"
 
 
-def blast_likeness(
-    labels: Sequence[str], area_um2: NDArray[np.floating], nucleus_um2: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Score how much cells look like blasts: mononuclear, with a large nucleus and scant cytoplasm.
+def blast_likeness(area_um2: NDArray[np.floating], nucleus_um2: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Score how much cells look like blasts, whatever types they were given: a large nucleus and scant cytoplasm.
 
     The area of the nucleus times the fourth power of its share of the cell. docs/measured.md says how well it separates
     blasts from other cells; it only ranks cells of one smear, and names no blast.
 
     Parameters
     ----------
-    labels
-        Predicted types, (N,).
     area_um2, nucleus_um2
         Areas of cell and nucleus, um^2, (N,).
 
     Returns
     -------
-    float64 (N,), at least 0; 0 for types other than lymphocytes and monocytes.
+    float64 (N,), at least 0; 0 where there is no nucleus.
     """
     area, nucleus = np.asarray(area_um2, np.float64), np.asarray(nucleus_um2, np.float64)
     filled = np.divide(nucleus, area, out=np.zeros_like(area), where=area > 0)
-    return np.where(np.isin(labels, MONONUCLEAR), nucleus * filled**4, 0.0)
+    return np.asarray(nucleus * filled**4)
 
 
 def watched_cells(found: "Differential", watched: Sequence[str] = WATCHED) -> list[str]:

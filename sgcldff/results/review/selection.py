@@ -46,7 +46,7 @@ class ReviewSelection:
     representative: int = 0
     """So many cells that together represent all, for a calibration."""
     like_blasts: int = 0
-    """So many of the lymphocytes and monocytes: those that look most like blasts."""
+    """So many cells, of whatever type: those that look most like blasts."""
 
     def __post_init__(self) -> None:
         inside = self.below is None or 0 < self.below <= 1
@@ -145,7 +145,7 @@ def _like_blasts(slides: Sequence[SlideCells], number: int) -> pd.DataFrame:
         return pd.DataFrame()
     cells = pd.concat([slide.cells for slide in slides], ignore_index=True)
     sizes = (cells[name].to_numpy() for name in ("area_um2", "nucleus_area_um2"))
-    alike = cells.assign(likeness=blast_likeness(cells["label"].to_list(), *sizes))
+    alike = cells.assign(likeness=blast_likeness(*sizes))
     first = alike[alike["likeness"] > 0].sort_values(
         ["likeness", "slide_sha256", "cell_id"], ascending=[False, True, True]
     )
