@@ -2,8 +2,8 @@
 
     python -m benchmarks.quality.few_cells --data /data/jtsc --model FOLDER
 
-The cells are drawn by chance, or represent the others, as `sgcldff review make --representative` picks them. Images that
-the model was trained on are left out. Scores are of all other cells: mean and 5th to 95th percentile of the draws.
+The cells are drawn by chance, or represent the others, as `sgcldff review make --representative` picks them. Images
+that the model was trained on are left out. Scores are of all other cells: mean and 5th to 95th percentile of the draws.
 """
 
 import argparse
