@@ -178,6 +178,11 @@ class LabelSpace:
             f"label {label!r} is in no class (known labels: {', '.join(self.known)}); correct it or name other classes"
         )
 
+    def broaden(self, label: str) -> str:
+        """Return the broader label that `label` belongs to, if the space knows it, otherwise the label itself."""
+        broad = BROADER.get(label, label)
+        return broad if broad in self.known else label
+
     def members(self, label: str) -> tuple[str, ...]:
         """Return the classes that `label` allows.
 

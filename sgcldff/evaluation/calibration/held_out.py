@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from sgcldff.core.labels import BROADER
 from sgcldff.core.records import Sample
 from sgcldff.core.settings import require
 from sgcldff.evaluation.calibration.abstention import ConfidenceLimit, choose_limit
@@ -73,8 +72,7 @@ def fit_confidence(
     stains = [one.source for one in used]
     temperature = fit_temperature(cells.logits, cells.allowed, stains)
     probabilities = softmax(cells.logits / temperature, axis=1)
-    broad = (BROADER.get(str(one.label), str(one.label)) for one in used)
-    names = (name if name in space.known else str(one.label) for name, one in zip(broad, used, strict=True))
-    right = [space.allowed(name)[best] for name, best in zip(names, probabilities.argmax(axis=1), strict=True)]
+    best = probabilities.argmax(axis=1)
+    right = [space.allowed(space.broaden(str(one.label)))[type_] for one, type_ in zip(used, best, strict=True)]
     limit = choose_limit(space.broad_confidence(probabilities), np.array(right), stains, GOAL)
     return HeldOutConfidence(temperature, limit, Counter(stains))

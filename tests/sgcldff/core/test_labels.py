@@ -146,3 +146,18 @@ def test_a_limit_of_confidence_applies_to_the_broader_type(seed):
         assert found == pytest.approx(sum(members))
     plain = np.random.default_rng(seed).dirichlet(np.ones(5), 4)
     np.testing.assert_allclose(WBC5.broad_confidence(plain), plain.max(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("space", "label", "broad"),
+    [
+        (WBC11, "band neutrophil", "neutrophil"),
+        (WBC11, "myelocyte", "immature granulocyte"),
+        (WBC11, "monocyte", "monocyte"),
+        (WBC11, "neutrophil", "neutrophil"),
+        (WBC5, "band neutrophil", "neutrophil"),
+        (WBC5, "myelocyte", "myelocyte"),
+    ],
+)
+def test_a_label_is_broadened_as_far_as_the_space_knows_the_broader_one(space, label, broad):
+    assert space.broaden(label) == broad
