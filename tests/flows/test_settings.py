@@ -51,6 +51,7 @@ def test_options_win_over_the_file_and_none_leaves_it(tmp_path):
         ("[train]\nepochs = 0", "epochs is 0"),
         ("[train]\nprior_epochs = 2\nprior_outlines = false", "prior_epochs is 2"),
         ("[train]\nrecolour = 1.5", "recolour is 1.5"),
+        ("[train]\ndoubted_labels = ['eosinophil']", "give data set/type"),
         ("[train]\nrecolour = 0.5\naugment = 0", "recolour is 0.5, augment 0"),
         ('[net]\npretrained = "maybe"', "net.pretrained"),
         ("train = 3", "train"),

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ from sgcldff.saliency.store import PriorStore
 from sgcldff.slides.images import sha256_of
 
 logger = logging.getLogger(__name__)
+
+
+def without_labels(samples: Iterable[Sample], doubted: Collection[str]) -> tuple[Sample, ...]:
+    """Remove the labels of samples whose data set and type, as `bccd/eosinophil`, are doubted."""
+    return tuple(
+        replace(sample, label=None) if f"{sample.source}/{sample.label}" in doubted else sample for sample in samples
+    )
 
 
 def balanced_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ from sgcldff.models.model import Model, save_model
 from sgcldff.models.nets import Prediction, build, imagenet_origin
 from sgcldff.models.nets.base import Network
 from sgcldff.models.runtimes.hardware import emulation_caution, fastest_precision, gpu_usable
-from sgcldff.models.training.batches import SmearDataModule
+from sgcldff.models.training.batches import SmearDataModule, without_labels
 from sgcldff.models.training.examples import Example
 from sgcldff.models.training.losses import SmearLoss, class_weights
 from sgcldff.models.training.style import StyleMixing
@@ -189,7 +189,7 @@ def train(
     Parameters
     ----------
     samples
-        Images with their splits and annotations.
+        Images with their splits and annotations; labels that the spec doubts are not learned.
     priors
         The priors of all images.
     model
@@ -217,6 +217,7 @@ def train(
     folder = Path(folder)
     watchers = [watchers] if isinstance(watchers, Logger) else watchers or ()
     lightning.seed_everything(spec.seed, verbose=False)
+    samples = without_labels(samples, spec.doubted_labels)
     labels = [sample.label for sample in samples if sample.split is Split.TRAIN]
     last, precision = folder / f"{LAST_CHECKPOINT}.ckpt", run_precision(folder, spec.precision, accelerator)
     net, model_spec, inherited = _initial_network(model)

@@ -113,6 +113,28 @@ def test_an_empty_training_split_is_an_error(smears, tmp_path):
         train((), priors, MODEL, SPEC, tmp_path, None, "cpu")
 
 
+class TypeLosses(Callback):
+    """Records the loss of the types at every step."""
+
+    def __init__(self) -> None:
+        self.values = []
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        self.values.append(float(trainer.callback_metrics["train/cell_type"]))
+
+
+@pytest.mark.parametrize("doubts", ["every label", "another data set"])
+def test_doubted_labels_teach_no_types(smears, tmp_path, doubts):
+    catalog, priors = smears
+    names = {f"{sample.source}/{sample.label}" for sample in catalog.samples if sample.label}
+    doubted = tuple(sorted(names)) if doubts == "every label" else tuple(f"elsewhere-{name}" for name in names)
+    losses = TypeLosses()
+    spec = replace(SPEC, epochs=1, doubted_labels=doubted)
+    train(catalog.samples, priors, MODEL, spec, tmp_path, [losses], "cpu")
+    assert losses.values
+    assert (max(losses.values) == 0) is (doubts == "every label")
+
+
 class Validations(Callback):
     """Records which epochs are validated, and can fail in the first."""
 
