@@ -244,9 +244,6 @@ class TrainSpec(Spec):
     recolour: Share = 0.0
     """Share of examples shown in the colours of an unknown stain, 0 to 1, so that types are learned from shape and
     texture, as unseen stains require. Off: it costs accuracy on known stains."""
-    mix_styles: Share = 0.0
-    """Share of the steps in which the images of a batch exchange parts of the style of their early features (MixStyle),
-    0 to 1, so that types do not depend on stain and light."""
     prior_outlines: bool = True
     """Let the prior outline the cells, where it is certain, of images that have neither mask nor boxes."""
     prior_epochs: CountOrZero = 0

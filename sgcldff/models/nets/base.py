@@ -40,10 +40,6 @@ class Network(Protocol):
         """Module whose output Grad-CAM uses: all maps (B, channels, h, w) from which the cell is classified."""
 
     @property
-    def early_layers(self) -> tuple[nn.Module, ...]:
-        """Modules whose outputs, maps (B, channels, h, w) at strides 2 and 4, carry stain and light; may be none."""
-
-    @property
     def outlines(self) -> bool:
         """Whether `Prediction.segmentation` is learned; if not, segmentation scores say nothing about the network."""
 

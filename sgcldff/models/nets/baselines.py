@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from sgcldff.core.settings import ModelSpec
 from sgcldff.models.nets.base import Prediction, register
-from sgcldff.models.nets.encoder import Normalise, early_stages
+from sgcldff.models.nets.encoder import Normalise
 from sgcldff.models.nets.pretrained import initialise
 
 SWIN = "swin_tiny_patch4_window7_224"
@@ -34,7 +34,6 @@ class Baseline(nn.Module):
     def __init__(self, model: Any, backbone: str) -> None:
         super().__init__()
         self.model = model
-        self.early_layers = () if backbone == SWIN else early_stages(model.encoder.model)
         self.normalise = Normalise(backbone)
         self.deepest = nn.Identity()
 
@@ -75,7 +74,6 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Any, backbone: str, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.early_layers = early_stages(encoder)
         self.normalise = Normalise(backbone)
         self.deepest = nn.Identity()
         self.tell = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(self.embedding_width, classes))

@@ -17,8 +17,6 @@ from sgcldff.models.nets.pretrained import initialise
 
 STRIDES = (2, 4, 8, 16, 32)
 SWIN_WIDTHS = {2: 24, 4: 48, 8: 96, 16: 160, 32: 256}
-EARLY = 4
-"""Largest stride of what counts as an early feature."""
 WINDOW = 8
 """Side of an attention window, in positions: at stride 32, the width of four cells."""
 
@@ -93,13 +91,6 @@ def efficientnet_stages(spec: NetSpec, stages: int) -> Any:
     initialise(model, spec.backbone, spec.pretrained)
     model.prune_intermediate_layers(list(range(stages)), prune_norm=True)
     return model
-
-
-def early_stages(model: Any) -> tuple[nn.Module, ...]:
-    """Return the stages of a convolutional timm model, as far as they were not pruned, whose outputs are early."""
-    info, modules = getattr(model.feature_info, "info", model.feature_info), dict(model.named_modules())
-    early = (stage["module"] for stage in info if stage["reduction"] <= EARLY)
-    return tuple(modules[name] for name in early if name in modules)
 
 
 def widen(model: Any, channels: int) -> None:

@@ -9,7 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from sgcldff.core.settings import ModelSpec
 from sgcldff.models.nets.base import Prediction, register
-from sgcldff.models.nets.encoder import Encoder, early_stages
+from sgcldff.models.nets.encoder import Encoder
 
 EMBEDDING = 128
 
@@ -197,11 +197,6 @@ class SgCldff(nn.Module):
         cell_px = spec.prior.cell_um / spec.mpp
         self.branches = Branches()
         self.type_head = TypeHead(net.fusion_width, levels[-1], len(spec.labels.classes), cell_px)
-
-    @property
-    def early_layers(self) -> tuple[nn.Module, ...]:
-        """The encoder's convolutional stages up to stride 4."""
-        return early_stages(self.encoder.convolutional)
 
     @property
     def cam_layer(self) -> nn.Module:

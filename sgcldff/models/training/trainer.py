@@ -39,7 +39,6 @@ from sgcldff.models.runtimes.hardware import emulation_caution, fastest_precisio
 from sgcldff.models.training.batches import SmearDataModule, without_labels
 from sgcldff.models.training.examples import Example
 from sgcldff.models.training.losses import SmearLoss, class_weights
-from sgcldff.models.training.style import StyleMixing
 from sgcldff.models.training.teacher import Teacher
 from sgcldff.models.training.warm_start import Inherited, WarmStart, start_from_parent
 from sgcldff.saliency.store import PriorStore
@@ -69,9 +68,6 @@ class SmearModule(lightning.LightningModule):
         super().__init__()
         self.spec = train
         self.net = net.to(memory_format=torch.channels_last)
-        if train.mix_styles:
-            for layer in cast(Network, self.net).early_layers:
-                layer.register_forward_hook(StyleMixing(train.mix_styles))
         self.loss = SmearLoss(train.loss, weights, cast(Network, self.net).embedding_width)
         self.counts = nn.ModuleDict({name: SumMetric() for name in COUNTS})
 
