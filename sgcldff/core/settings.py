@@ -253,10 +253,10 @@ class TrainSpec(Spec):
     precision: str = "auto"
     """Numeric precision: `auto` (the fastest of the GPU or processor), or Lightning's 32-true, bf16-mixed, 16-mixed,
     bf16-true, 16-true or 64-true."""
-    doubted_labels: tuple[str, ...] = ("bccd/eosinophil",)
+    doubted_labels: tuple[str, ...] = ()
     """Labels, as data set/type, from which types are not learned, since too many are wrong; masks of such images are
-    used all the same, and evaluations count the labels. Many of BCCD's eosinophils are neutrophils, and networks that
-    learned from them call the neutrophils of unseen stains eosinophils."""
+    used all the same, and evaluations count the labels. Name `bccd/eosinophil` where another data set has eosinophils:
+    many of BCCD's are neutrophils."""
     workers: Annotated[int, Interval(ge=0, le=1024)] = 0
     """Processes that load images; 0 loads them in the training process."""
     seed: Seed = 0
