@@ -72,7 +72,7 @@ def fit_confidence(
     stains = [one.source for one in used]
     temperature = fit_temperature(cells.logits, cells.allowed, stains)
     probabilities = softmax(cells.logits / temperature, axis=1)
-    best = probabilities.argmax(axis=1)
-    right = [space.allowed(space.broaden(str(one.label)))[type_] for one, type_ in zip(used, best, strict=True)]
-    limit = choose_limit(space.broad_confidence(probabilities), np.array(right), stains, GOAL)
+    allowed = np.stack([space.allowed(space.broaden(str(one.label))) for one in used])
+    right = allowed[np.arange(len(used)), probabilities.argmax(axis=1)]
+    limit = choose_limit(space.broad_confidence(probabilities), right, stains, GOAL)
     return HeldOutConfidence(temperature, limit, Counter(stains))

@@ -27,9 +27,13 @@ logger = logging.getLogger(__name__)
 
 
 def without_labels(samples: Iterable[Sample], doubted: Collection[str]) -> tuple[Sample, ...]:
-    """Remove the labels of samples whose data set and type, as `bccd/eosinophil`, are doubted."""
+    """Remove the labels of samples whose data set and type, as `bccd/eosinophil`, are doubted; warn of absent ones."""
+    every = tuple(samples)
+    names = [f"{sample.source}/{sample.label}" for sample in every]
+    for absent in sorted(set(doubted) - set(names)):
+        logger.warning("the doubted label %s is that of no image", absent)
     return tuple(
-        replace(sample, label=None) if f"{sample.source}/{sample.label}" in doubted else sample for sample in samples
+        replace(sample, label=None) if name in doubted else sample for name, sample in zip(names, every, strict=True)
     )
 
 

@@ -124,7 +124,7 @@ class TypeLosses(Callback):
 
 
 @pytest.mark.parametrize("doubts", ["every label", "another data set"])
-def test_doubted_labels_teach_no_types(smears, tmp_path, doubts):
+def test_doubted_labels_teach_no_types(smears, tmp_path, caplog, doubts):
     catalog, priors = smears
     names = {f"{sample.source}/{sample.label}" for sample in catalog.samples if sample.label}
     doubted = tuple(sorted(names)) if doubts == "every label" else tuple(f"elsewhere-{name}" for name in names)
@@ -133,6 +133,7 @@ def test_doubted_labels_teach_no_types(smears, tmp_path, doubts):
     train(catalog.samples, priors, MODEL, spec, tmp_path, [losses], "cpu")
     assert losses.values
     assert (max(losses.values) == 0) is (doubts == "every label")
+    assert ("that of no image" in caplog.text) is (doubts == "another data set")
 
 
 class Validations(Callback):
