@@ -7,22 +7,18 @@ that the model was trained on are left out. Scores are of all other cells: mean 
 """
 
 import argparse
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from sgcldff.core.labels import BROADER, FIVE_TYPES
-from sgcldff.data.adapters import Source
-from sgcldff.data.catalog import ingest
+from benchmarks.quality.unseen import unseen_samples
+from sgcldff.core.labels import FIVE_TYPES
 from sgcldff.evaluation.calibration.adaptation import adapt
 from sgcldff.evaluation.calibration.labelled_cells import are_correct
 from sgcldff.evaluation.calibration.laboratory import labelled_cells
-from sgcldff.models.checkpoint import TRAINED_ON
 from sgcldff.models.model import load_model
 from sgcldff.models.released import released_folder
-from sgcldff.promotion.leakage import TrainingRecord
 from sgcldff.results.review.representatives import CELLS_DRAWN, representatives
 
 
@@ -56,14 +52,11 @@ def main():
     parser.add_argument("--draws", type=int, default=12)
     given = parser.parse_args()
     folder = given.model or released_folder()
-    model, record = load_model(folder), TrainingRecord.read(folder / TRAINED_ON)
-    trained_on = record.images if record else frozenset()
-    with tempfile.TemporaryDirectory() as scratch:
-        sources = (found for place in given.data for found in Source("auto", place).resolved())
-        samples = ingest(sources, scratch).samples
-    unseen = [one for one in samples if one.label in model.spec.labels.known and one.sha256 not in trained_on]
+    model = load_model(folder)
+    space = model.spec.labels
+    unseen = [one for one in unseen_samples(given.data, folder) if one.label in space.known]
     if given.five:
-        broad = (replace(one, label=BROADER.get(one.label, one.label)) for one in unseen)
+        broad = (replace(one, label=space.broaden(one.label)) for one in unseen)
         unseen = [one for one in broad if one.label in FIVE_TYPES]
     cells, _ = labelled_cells(model, unseen)
     print(f"{len(cells)} cells, {are_correct(cells.logits, cells.allowed).mean():.3f} right as it is")

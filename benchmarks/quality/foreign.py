@@ -7,40 +7,26 @@ Images that the model was trained on are left out. The cells that are not foreig
 """
 
 import argparse
-import tempfile
+from math import dist
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import entropy
 
+from benchmarks.quality.unseen import unseen_samples
 from sgcldff.core.labels import BROADER, FIVE_TYPES, NON_BLAST
 from sgcldff.core.settings import EvalSpec
 from sgcldff.counting.alerts import blast_likeness
-from sgcldff.data.adapters import Source
-from sgcldff.data.catalog import ingest
 from sgcldff.evaluation.bootstrap import intervals
 from sgcldff.evaluation.metrics import macro_auroc
 from sgcldff.evaluation.predict import predict_images
 from sgcldff.inference.instances import find_cells
-from sgcldff.models.checkpoint import TRAINED_ON
 from sgcldff.models.model import load_model
 from sgcldff.models.reference import read_typicality
 from sgcldff.models.released import released_folder
-from sgcldff.models.training.examples import read_scene
-from sgcldff.promotion.leakage import TrainingRecord
+from sgcldff.models.training.examples import middle, read_scene
 
 IMAGES_AT_ONCE = 16
-
-
-def unseen_samples(places, scratch, foreign, trained_on):
-    """Return the images of foreign cells and of cells of the five types that a model was not trained on."""
-    sources = (found for place in places for found in Source("auto", place).resolved())
-    own = (*FIVE_TYPES, NON_BLAST)
-    return [
-        one
-        for one in ingest(sources, scratch).samples
-        if one.sha256 not in trained_on and (one.label in foreign or BROADER.get(one.label, one.label) in own)
-    ]
 
 
 def predicted(model, samples):
@@ -54,9 +40,8 @@ def areas_um2(prediction, mpp):
     """Return the areas of the cell that was classified and of its nucleus; 0 if none was found."""
     if not prediction.found:
         return 0.0, 0.0
-    middle = np.array(prediction.crop.labels.shape) / 2
-    cells = find_cells(prediction.crop.labels, mpp)
-    cell = min(cells, key=lambda one: np.hypot(*(np.array(one.centroid) - middle)), default=None)
+    centre, cells = middle(prediction.crop.labels), find_cells(prediction.crop.labels, mpp)
+    cell = min(cells, key=lambda one: dist(one.centroid, centre), default=None)
     return (cell.area_px * mpp**2, cell.nucleus_px * mpp**2) if cell else (0.0, 0.0)
 
 
@@ -84,9 +69,8 @@ def main():
     given = parser.parse_args()
     folder = given.model or released_folder()
     model, foreign = load_model(folder), set(given.foreign.split(","))
-    record = TrainingRecord.read(folder / TRAINED_ON)
-    with tempfile.TemporaryDirectory() as scratch:
-        samples = unseen_samples(given.data, scratch, foreign, record.images if record else frozenset())
+    own, unseen = (*FIVE_TYPES, NON_BLAST), unseen_samples(given.data, folder)
+    samples = [one for one in unseen if one.label in foreign or BROADER.get(one.label, one.label) in own]
     found = [
         (one.sample, one.probabilities, areas_um2(one, model.spec.mpp), one.embedding)
         for one in predicted(model, samples)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sgcldff.core.errors import InputError
-from sgcldff.core.labels import BROADER, LabelSpace
+from sgcldff.core.labels import LabelSpace
 from sgcldff.core.records import Sample, Split
 from sgcldff.core.settings import Perturbation, require
 from sgcldff.evaluation.corruptions import AMOUNTS
@@ -133,10 +133,9 @@ def scored_samples(samples: Iterable[Sample], training: Training, space: LabelSp
         )
 
     def scorable(label: str | None) -> str | None:
-        if label is None or is_scorable(label):
-            return label
-        broad = BROADER.get(label)
-        return broad if broad in space.known and is_scorable(broad) else None
+        if label is None:
+            return None
+        return next((name for name in (label, space.broaden(label)) if is_scorable(name)), None)
 
     held_out = [sample for sample in every if sample.source == training.without]
     return tuple(replace(sample, label=scorable(sample.label)) for sample in held_out)
