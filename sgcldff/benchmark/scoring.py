@@ -28,6 +28,8 @@ FIGURES = (*OUTLINES, *EXPLANATIONS, *TYPE_FIGURES)
 GOALS, TYPE_GOALS = ("cell_iou", "nucleus_iou", "accuracy", "macro_f1"), ("accuracy", "macro_f1")
 SCORE, TYPE_SCORE = "score", "type_score"
 """Means over all data sets of `GOALS` and of `TYPE_GOALS`, as far as the images define them."""
+PROPORTIONS = frozenset({*OUTLINES, *TYPE_FIGURES, SCORE, TYPE_SCORE})
+"""Figures from 0 to 1."""
 LOWER_IS_BETTER = frozenset({"calibration_error"})
 OVERALL = "all"
 """Name of means over data sets or corruptions."""
@@ -265,7 +267,8 @@ def score_entries(
         if score is not None:
             defined = own[np.isfinite(own)]
             spread = (float(defined.min()), float(defined.max()), len(defined))
-            yield ScoreEntry(protocol, candidate, data, figure, score, *spread, lead)
+            shown = score.clipped() if figure in PROPORTIONS else score
+            yield ScoreEntry(protocol, candidate, data, figure, shown, *spread, lead)
 
 
 def pooled_entries(

@@ -82,9 +82,13 @@ def _spread(groups: NDArray[np.int64], spec: EvalSpec) -> Doubles:
     return np.where(groups < FEWEST_GROUPS, np.nan, np.where(groups < MANY_GROUPS, student, 1.0))
 
 
-def intervals(reduction: Reduction, groups: Sequence[str], spec: EvalSpec) -> tuple[Interval | None, ...]:
+def intervals(
+    reduction: Reduction, groups: Sequence[str], spec: EvalSpec, lowest: float = 0.0
+) -> tuple[Interval | None, ...]:
     """Return a score with its percentile interval for each column of the reduction; None where it is undefined.
 
-    A score has no interval if fewer than `FEWEST_GROUPS` groups or `DEFINED` of the resamples define it.
+    A score has no interval if fewer than `FEWEST_GROUPS` groups or `DEFINED` of the resamples define it. Intervals end
+    at `lowest` and 1, what the scores can be: resamples of few groups are spread beyond.
     """
-    return bootstrap_scores(reduction, groups, spec).intervals(spec)
+    scores = bootstrap_scores(reduction, groups, spec).intervals(spec)
+    return tuple(score and score.clipped(lowest) for score in scores)

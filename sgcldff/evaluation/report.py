@@ -1,7 +1,7 @@
 """The report of an evaluation: scores per data set and pooled, and per class, with intervals; as JSON and Markdown."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -238,8 +238,9 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_conf
 def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec: EvalSpec) -> Scores:
     """Score the rows of one data set, or of all."""
     groups = predictions.groups
-    per_image = image_scores(predictions)
-    spread = intervals(metrics.mean_of(per_image), groups, spec) if groups else (None,) * per_image.shape[1]
+    outlines, explanations = np.hsplit(image_scores(predictions), [len(OUTLINES)])
+    outlined = _mean_scores(outlines, groups, spec)
+    explained = _mean_scores(explanations, groups, spec, lowest=-1.0)
     types = _type_report(predictions, labels, spec)
     return Scores(
         source=source,
@@ -251,8 +252,17 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
         confusion=types.confusion,
         averaged=types.averaged,
         calibration_by_chance=types.calibration_by_chance,
-        **dict(zip(METRICS, (*spread[: len(OUTLINES)], *types.overall, *spread[len(OUTLINES) :]), strict=True)),
+        **dict(zip(METRICS, (*outlined, *types.overall, *explained), strict=True)),
     )
+
+
+def _mean_scores(
+    per_image: Doubles, groups: Sequence[str], spec: EvalSpec, lowest: float = 0.0
+) -> tuple[Interval | None, ...]:
+    """Average scores of images, (N, M), with intervals; None where no image defines one."""
+    if not groups:
+        return tuple(None for _ in per_image.T)
+    return intervals(metrics.mean_of(per_image), groups, spec, lowest)
 
 
 def image_scores(predictions: Predictions) -> Doubles:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sgcldff.core.settings import EvalSpec
 from sgcldff.evaluation.bootstrap import intervals
@@ -42,6 +44,17 @@ def test_four_groups_have_no_interval_nor_has_a_class_in_four_of_many():
     assert rare.low is None
     (four,) = intervals(mean_of(values[:, :1]), [f"g{k % 4}" for k in range(60)], SPEC)
     assert four.low is None
+
+
+@given(right=st.lists(st.integers(0, 8), min_size=5, max_size=12))
+def test_intervals_of_few_groups_end_where_the_scores_do(right):
+    cells = np.concatenate([np.arange(8) < hits for hits in right]).astype(float)[:, None]
+    names = [f"g{k:02}" for k in range(len(right)) for _ in range(8)]
+    (accuracy,) = intervals(mean_of(cells), names, SPEC)
+    (contrast,) = intervals(mean_of(cells), names, SPEC, lowest=-1.0)
+    assert 0 <= accuracy.low <= accuracy.high <= 1
+    assert contrast.low <= accuracy.low
+    assert contrast.high == accuracy.high
 
 
 CHANCES = np.array([0.55, 0.28, 0.14, 0.03])
