@@ -83,12 +83,13 @@ def _spread(groups: NDArray[np.int64], spec: EvalSpec) -> Doubles:
 
 
 def intervals(
-    reduction: Reduction, groups: Sequence[str], spec: EvalSpec, lowest: float = 0.0
+    reduction: Reduction, groups: Sequence[str], spec: EvalSpec, lowest: float | Sequence[float] = 0.0
 ) -> tuple[Interval | None, ...]:
     """Return a score with its percentile interval for each column of the reduction; None where it is undefined.
 
     A score has no interval if fewer than `FEWEST_GROUPS` groups or `DEFINED` of the resamples define it. Intervals end
-    at `lowest` and 1, what the scores can be: resamples of few groups are spread beyond.
+    at `lowest`, of all columns or of each, and 1, what the scores can be: resamples of few groups are spread beyond.
     """
     scores = bootstrap_scores(reduction, groups, spec).intervals(spec)
-    return tuple(score and score.clipped(lowest) for score in scores)
+    ends = np.broadcast_to(lowest, len(scores)).tolist()
+    return tuple(score and score.clipped(end) for score, end in zip(scores, ends, strict=True))

@@ -67,11 +67,11 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
-    def clipped(self, lowest: float = 0.0, highest: float = 1.0) -> "Interval":
-        """Cut the ends at the lowest and highest value that the score can have."""
+    def clipped(self, lowest: float = 0.0) -> "Interval":
+        """Cut the ends at the values that the score can have, `lowest` to 1."""
         if self.low is None or self.high is None:
             return self
-        return Interval(self.value, max(self.low, lowest), min(self.high, highest))
+        return Interval(self.value, max(self.low, lowest), min(self.high, 1.0))
 
     def __str__(self) -> str:
         spread = "" if self.low is None or self.high is None else f" ({self.low:.3f} to {self.high:.3f})"

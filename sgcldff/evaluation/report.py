@@ -1,7 +1,7 @@
 """The report of an evaluation: scores per data set and pooled, and per class, with intervals; as JSON and Markdown."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +51,8 @@ OUTLINES = tuple(METRICS)[:6]
 """IoU and Dice of cell and nucleus, and F1 of their boundaries: the first columns of `image_scores`."""
 EXPLANATIONS = tuple(METRICS)[-2:]
 """Scores of where a type was read from: the last columns of `image_scores`."""
+LOWEST = (0.0,) * len(OUTLINES) + (-1.0,) * len(EXPLANATIONS)
+"""Lowest values of the columns of `image_scores`: evidence can lie off the cell more than by chance."""
 LISTED = 20
 """Skipped images that the Markdown report lists."""
 
@@ -238,9 +240,8 @@ def score(predictions: Predictions, labels: LabelSpace, spec: EvalSpec, min_conf
 def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec: EvalSpec) -> Scores:
     """Score the rows of one data set, or of all."""
     groups = predictions.groups
-    outlines, explanations = np.hsplit(image_scores(predictions), [len(OUTLINES)])
-    outlined = _mean_scores(outlines, groups, spec)
-    explained = _mean_scores(explanations, groups, spec, lowest=-1.0)
+    per_image = image_scores(predictions)
+    spread = intervals(metrics.mean_of(per_image), groups, spec, LOWEST) if groups else (None,) * len(LOWEST)
     types = _type_report(predictions, labels, spec)
     return Scores(
         source=source,
@@ -252,17 +253,8 @@ def score_source(predictions: Predictions, source: str, labels: LabelSpace, spec
         confusion=types.confusion,
         averaged=types.averaged,
         calibration_by_chance=types.calibration_by_chance,
-        **dict(zip(METRICS, (*outlined, *types.overall, *explained), strict=True)),
+        **dict(zip(METRICS, (*spread[: len(OUTLINES)], *types.overall, *spread[len(OUTLINES) :]), strict=True)),
     )
-
-
-def _mean_scores(
-    per_image: Doubles, groups: Sequence[str], spec: EvalSpec, lowest: float = 0.0
-) -> tuple[Interval | None, ...]:
-    """Average scores of images, (N, M), with intervals; None where no image defines one."""
-    if not groups:
-        return tuple(None for _ in per_image.T)
-    return intervals(metrics.mean_of(per_image), groups, spec, lowest)
 
 
 def image_scores(predictions: Predictions) -> Doubles:
